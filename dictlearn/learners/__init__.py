@@ -1,0 +1,1 @@
+"""Learners: dictionary-learning algorithms as folds over a stream, one file each."""

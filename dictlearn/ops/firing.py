@@ -1,0 +1,28 @@
+"""Which latents fired, from codes of either form."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dictlearn.ops.rows import bins
+from dictlearn.types import Codes
+
+
+def l0(codes: Codes) -> Int[Array, " B"]:
+    """Active latents of each token; active means not zero."""
+    return jnp.count_nonzero(codes.val, axis=-1)
+
+
+def count(codes: Codes, n_latents: int) -> Int[Array, " F"]:
+    """Tokens on which each latent is active."""
+    fired = (codes.val != 0).astype(jnp.int32)
+    return fired.sum(0) if codes.idx_BK is None else bins(fired, codes.idx_BK, n_latents)
+
+
+def dense(codes: Codes, n_latents: int) -> Float[Array, "B F"]:
+    """The codes as a `[B, F]` array, for reading; training never makes one of the sparse forms."""
+    if codes.idx_BK is None:
+        return codes.val
+    rows = jnp.arange(codes.val.shape[0])[:, None]
+    empty = jnp.zeros((codes.val.shape[0], n_latents), codes.val.dtype)
+    return jax.lax.stop_gradient(empty).at[rows, codes.idx_BK].add(codes.val)

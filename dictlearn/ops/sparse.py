@@ -1,0 +1,68 @@
+"""Encoding and decoding with k active latents a token, with gradients as sparse as the codes.
+
+`select` chooses nothing: the caller picks `idx_BK` from pre-activations by any rule, without gradient,
+and `select` hands back their values with the gradient of `<x, W[idx]> + b[idx]`. So top-k, AuxK and
+whatever else selects share one backward pass, and nothing `[B, F]` is differentiated.
+Both rules equal `jax.grad` of the dense form (tests/ops).
+"""
+
+import jax
+from jaxtyping import Array, Float, Int
+
+from dictlearn.ops.rows import bins, rows_add, rows_dot, rows_sum
+
+
+@jax.custom_vjp
+def decode(
+    val_BK: Float[Array, "B K"], idx_BK: Int[Array, "B K"], W_dec_FD: Float[Array, "F D"]
+) -> Float[Array, "B D"]:
+    """`sum_k val_bk W_dec[idx_bk]`, without bias."""
+    return rows_sum(val_BK, idx_BK, W_dec_FD)
+
+
+def _decode_fwd(val_BK, idx_BK, W_dec_FD):
+    return rows_sum(val_BK, idx_BK, W_dec_FD), (val_BK, idx_BK, W_dec_FD)
+
+
+def _decode_bwd(saved, g_BD):
+    val_BK, idx_BK, W_dec_FD = saved
+    return (
+        rows_dot(g_BD, idx_BK, W_dec_FD),
+        None,
+        rows_add(val_BK, idx_BK, g_BD, W_dec_FD.shape[0]),
+    )
+
+
+decode.defvjp(_decode_fwd, _decode_bwd)
+
+
+@jax.custom_vjp
+def select(
+    val_BK: Float[Array, "B K"],
+    idx_BK: Int[Array, "B K"],
+    x_BD: Float[Array, "B D"],
+    W_enc_FD: Float[Array, "F D"],
+    b_enc_F: Float[Array, " F"],
+) -> Float[Array, "B K"]:
+    """`val_BK` itself, which must be the pre-activations `x W_enc^T + b_enc` at `idx_BK`; gradients
+    go to x, W_enc and b_enc, none to the `val_BK` that came in."""
+    return val_BK
+
+
+def _select_fwd(val_BK, idx_BK, x_BD, W_enc_FD, b_enc_F):
+    return val_BK, (idx_BK, x_BD, W_enc_FD)
+
+
+def _select_bwd(saved, g_BK):
+    idx_BK, x_BD, W_enc_FD = saved
+    n_latents = W_enc_FD.shape[0]
+    return (
+        None,
+        None,
+        rows_sum(g_BK, idx_BK, W_enc_FD),
+        rows_add(g_BK, idx_BK, x_BD, n_latents),
+        bins(g_BK, idx_BK, n_latents),
+    )
+
+
+select.defvjp(_select_fwd, _select_bwd)

@@ -1,0 +1,75 @@
+"""Exact top-k over the latents of each token, on one device or over a sharded latent axis.
+
+The k largest of a row lie in the k chunks of it with the largest maxima, so a first top-k over chunk
+maxima leaves k chunks to look into. Chunks are visited in index order, which makes ties fall as in
+`lax.top_k`: to the lowest index. Over a sharded axis each shard offers its own k candidates, and only
+those travel.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float, Int
+
+from dictlearn.sharding import axis_size
+
+
+def top_k(
+    pre_BF: Float[Array, "B F"], k: int, mask_F: Bool[Array, " F"] | None = None
+) -> tuple[Float[Array, "B K"], Int[Array, "B K"]]:
+    """The `k` largest entries of every row, largest first, with their indices; no gradient.
+
+    mask_F: only latents that are True compete; if fewer than `k` are, the rest comes back as -inf.
+    Raises ValueError if `k` exceeds F."""
+    if k > pre_BF.shape[-1]:
+        raise ValueError(f"{k=} exceeds the {pre_BF.shape[-1]} latents there are.")
+    pre_BF = lax.stop_gradient(pre_BF)
+    if axis_size("data") * axis_size("model") == 1:
+        return _two_stage(pre_BF, k, mask_F)
+    masked = mask_F is not None
+    split = jax.shard_map(
+        lambda pre, *mask: _sharded(pre, k, *mask),
+        in_specs=(P("data", "model"), *[P("model")] * masked),
+        out_specs=P("data", None),
+        check_vma=False,
+    )
+    return split(pre_BF, *[mask_F] * masked)
+
+
+def _sharded(pre, k, mask_F=None):
+    """One shard's part: its candidates, all-gathered over the latent axis, then the top of those."""
+    val, idx = _two_stage(pre, min(k, pre.shape[-1]), mask_F)
+    idx = idx + lax.axis_index("model") * pre.shape[-1]
+    val = lax.all_gather(val, "model", axis=1, tiled=True)
+    idx = lax.all_gather(idx, "model", axis=1, tiled=True)
+    val, place = lax.top_k(val, k)
+    return val, jnp.take_along_axis(idx, place, axis=1)
+
+
+def _two_stage(pre, k, mask_F):
+    chunk = _chunk(pre.shape[-1], k)
+    if chunk == 1:
+        return lax.top_k(pre if mask_F is None else jnp.where(mask_F, pre, -jnp.inf), k)
+    pad = -pre.shape[-1] % chunk
+    if pad:
+        pre = jnp.pad(pre, ((0, 0), (0, pad)), constant_values=-jnp.inf)
+        mask_F = None if mask_F is None else jnp.pad(mask_F, (0, pad))
+    pre = pre.reshape(pre.shape[0], -1, chunk)
+    mask = None if mask_F is None else mask_F.reshape(-1, chunk)
+    top = pre if mask is None else jnp.where(mask, pre, -jnp.inf)
+    _, chunks = lax.top_k(top.max(-1), k)
+    chunks = jnp.sort(chunks, axis=-1)
+    near = jnp.take_along_axis(pre, chunks[:, :, None], axis=1)
+    if mask is not None:
+        near = jnp.where(mask[chunks], near, -jnp.inf)
+    val, place = lax.top_k(near.reshape(pre.shape[0], -1), k)
+    return val, jnp.take_along_axis(chunks, place // chunk, axis=1) * chunk + place % chunk
+
+
+def _chunk(n_latents: int, k: int) -> int:
+    """A power of two near sqrt(F/k), where both stages cost the same; 1 when one stage is enough."""
+    chunk = 1
+    while 4 * chunk * chunk * k <= n_latents:
+        chunk *= 2
+    return chunk if chunk >= 4 else 1

@@ -1,0 +1,37 @@
+"""Rules: whatever moves a parameter. Each is an `optax.GradientTransformationExtraArgs`, one file each.
+
+`update(updates, state, params, firing=Firing)` may read how often latents fired; rules compose with
+`optax.chain`. `make` finds the file by the rule's name.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+
+import optax
+
+
+def names() -> list[str]:
+    """The rules there are: the files of this folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
+    """The function that makes the rule `name`.
+
+    Raises ValueError for an unknown rule, listing what there is."""
+    if name not in names():
+        raise ValueError(f"unknown rule {name!r}; there are {', '.join(names())}.")
+    return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+
+
+def make(name: str, **arguments) -> optax.GradientTransformationExtraArgs:
+    """The rule `name` with these arguments.
+
+    Raises ValueError for an unknown rule or argument, listing what there is."""
+    known = inspect.signature(factory(name)).parameters
+    for key in arguments:
+        if key not in known:
+            raise ValueError(f"rule {name!r} has no {key!r}; it has {', '.join(known)}.")
+    return optax.with_extra_args_support(factory(name)(**arguments))

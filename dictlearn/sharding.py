@@ -1,0 +1,87 @@
+"""Placement on devices: the name is the annotation.
+
+A leaf's name ends in its axis letters (`W_dec_FD`), and one table says which mesh axis carries each
+letter. Parameters, optimiser moments, rule state, statistics and batches are all placed by it.
+"""
+
+import math
+import re
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from dictlearn.types import AXES
+
+TABLE = {
+    "N": "sweep",
+    "B": "data",
+    "S": "data",
+    "F": "model",
+    "V": "model",
+    "H": "model",
+    "G": "model",
+    "M": "model",
+}
+"""Axis letter -> mesh axis; letters that are not here are never split."""
+
+_SUFFIX = re.compile(rf"(?:^|_)([{AXES}]+)$")
+
+
+def mesh(sweep: int = 1, data: int | None = None, model: int = 1) -> Mesh:
+    """A mesh (sweep, data, model) over all devices; `data` defaults to what is left over."""
+    n = jax.device_count()
+    data = n // (sweep * model) if data is None else data
+    if sweep * data * model != n:
+        raise ValueError(
+            f"mesh {sweep=} x {data=} x {model=} is {sweep * data * model} devices, but there are "
+            f"{n}; choose factors whose product is {n}."
+        )
+    return jax.make_mesh((sweep, data, model), ("sweep", "data", "model"), (AxisType.Auto,) * 3)
+
+
+def letters(path) -> str:
+    """The axis letters at the end of a leaf's last name ("" for a scalar or an unnamed leaf)."""
+    if not path:
+        return ""
+    key = path[-1]
+    name = str(getattr(key, "key", getattr(key, "name", "")))
+    found = _SUFFIX.search(name)
+    return found.group(1) if found else ""
+
+
+def spec(path, shape: tuple[int, ...], lead: str = "") -> P:
+    """The partition of one leaf; `lead` is prepended to its letters ("N" for a sweep's state)."""
+    named = letters(path)
+    if not named:
+        return P(TABLE[lead]) if lead and shape else P()
+    axes = lead + named
+    if len(axes) != len(shape):
+        name = jax.tree_util.keystr(path)
+        raise ValueError(f"{name} has shape {shape}, but its name promises the axes {axes!r}.")
+    return P(*(TABLE.get(axis) for axis in axes))
+
+
+def shardings(tree, mesh: Mesh, lead: str = ""):
+    """NamedShardings for every leaf of `tree` (arrays or ShapeDtypeStructs), read from its names.
+
+    Raises ValueError for a leaf whose rank contradicts its name or whose split axis does not divide."""
+
+    def one(path, leaf):
+        placed = spec(path, leaf.shape, lead)
+        for size, axis in zip(leaf.shape, placed, strict=False):
+            ways = math.prod(mesh.shape[a] for a in [axis] if a)
+            if size % ways:
+                name = jax.tree_util.keystr(path)
+                raise ValueError(
+                    f"{name} has an axis of {size} to be split {ways} ways over {axis!r}; "
+                    f"choose a size that {ways} divides or another mesh."
+                )
+        return NamedSharding(mesh, placed)
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def axis_size(name: str) -> int:
+    """How many ways the mesh in use (`jax.set_mesh`) splits the named axis; 1 without a mesh."""
+    return dict(jax.sharding.get_abstract_mesh().shape).get(name, 1)

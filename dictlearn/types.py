@@ -1,0 +1,76 @@
+"""The shapes everything else agrees on: batches, codes, learners, meters, and the axis letters.
+
+Every array's name ends in its axis letters, one letter an axis, slowest first:
+
+    N dictionaries of a sweep     B tokens of a batch          D width of an activation
+    F latents                     K entries kept for a token   S sequences
+    T positions in a sequence     V vocabulary                 H attention heads x head width
+    G key/value heads x width     M hidden units of an MLP
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+
+AXES = "NBDFKSTVHGM"
+
+Scalar: TypeAlias = float | int | jax.Array
+"""A hyperparameter that decides no shape: a Python number, or a tracer when it is swept."""
+
+
+class Batch(NamedTuple):
+    """Tokens for one update: inputs `x_BD` and targets `y_BD` (the same array in an autoencoder)."""
+
+    x_BD: Any
+    y_BD: Any
+
+
+class Codes(NamedTuple):
+    """The latents of a batch. Sparse variants hold `val_BK` at latents `idx_BK` (an entry of value
+    zero is not active); dense variants hold `val_BF` and `idx_BK` is None."""
+
+    val: jax.Array
+    idx_BK: jax.Array | None = None
+
+
+class Out(NamedTuple):
+    """What a dictionary's training forward returns.
+
+    y_BD: the reconstruction of the target. codes: the latents it was decoded from.
+    pre_BF: pre-activations, without gradient. penalty_B: the variant's own sparsity penalty per
+    token, its coefficient included (None where it has none). residual_BD: the dead latents'
+    reconstruction of the residual, for AuxK (None where the variant has none)."""
+
+    y_BD: jax.Array
+    codes: Codes
+    pre_BF: jax.Array
+    penalty_B: jax.Array | None = None
+    residual_BD: jax.Array | None = None
+
+
+class Firing(NamedTuple):
+    """What rules see of a batch: tokens on which each latent fired, and its largest pre-activation."""
+
+    count_F: jax.Array
+    max_F: jax.Array
+
+
+class Learner(NamedTuple):
+    """A dictionary-learning algorithm as a fold over a stream of batches."""
+
+    init: Callable  # (key, hparams, batch) -> state
+    update: Callable  # (state, hparams, batch) -> (state, info), pure
+    variables: Callable  # state -> the dictionary's variables
+
+
+class Meter(NamedTuple):
+    """An evaluation as a fold over batches: sums and counts, divided once at the end.
+
+    `measure` runs on the device, one batch at a time, in float32; `update` adds its sums up on the
+    host in float64; `result` gives a dict of Python numbers and lists."""
+
+    measure: Callable  # (reading) -> sums, jittable and vmappable
+    init: Callable  # () -> totals
+    update: Callable  # (totals, sums) -> totals
+    result: Callable  # totals -> {metric: value}
