@@ -58,7 +58,7 @@ def gradient(
     def init(key, hparams, batch: Batch) -> State:
         module = dictionary(hparams)
         alive_F = jnp.zeros(module.n_latents, bool)
-        variables = module.init(key, batch.x_BD[:1], alive_F)
+        variables = module.init(key, batch.x_BD, alive_F)
         params = dict(variables["params"])
         if "b_dec_D" in params:
             params["b_dec_D"] = BIAS_STARTS[b_dec_start](batch.y_BD)

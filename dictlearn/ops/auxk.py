@@ -41,7 +41,8 @@ def reconstruct_residual(
         return decode(jax.nn.relu(val_BK), idx_BK, W_dec_FD)
 
     def off(x_BD, W_enc_FD, b_enc_F, W_dec_FD):
-        return jnp.zeros((x_BD.shape[0], W_dec_FD.shape[1]), W_dec_FD.dtype)
+        dtype = jnp.result_type(x_BD, W_enc_FD, W_dec_FD)
+        return jnp.zeros((x_BD.shape[0], W_dec_FD.shape[1]), dtype)
 
     predicate = any_member(dead_F.any())
     return lax.cond(predicate, on, off, x_BD, W_enc_FD, b_enc_F, W_dec_FD)

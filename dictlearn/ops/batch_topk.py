@@ -15,16 +15,9 @@ def nth_largest(x: Float[Array, "B F"], n) -> Float[Array, ""]:
     """The `n`-th largest value of a non-negative array (0 when fewer than `n` are positive). `n` may
     be traced."""
     bits = lax.bitcast_convert_type(lax.stop_gradient(x).astype(jnp.float32), jnp.int32)
-
-    def halve(_, bounds):
-        low, high = bounds  # count(bits >= low) >= n > count(bits >= high)
-        middle = low + (high - low) // 2
-        enough = jnp.sum(bits >= middle, dtype=jnp.int32) >= n
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
-
-    infinity = jnp.int32(0x7F800001)
-    low, _ = lax.fori_loop(0, 31, halve, (jnp.int32(0), infinity))
-    return lax.bitcast_convert_type(low, jnp.float32).astype(x.dtype)
+    fewer = lambda value: jnp.sum(bits > value, dtype=jnp.int32) < n
+    found = _smallest(fewer, 0x7F800000)  # the bits of infinity
+    return lax.bitcast_convert_type(found, jnp.float32).astype(x.dtype)
 
 
 def batch_top(x: Float[Array, "B F"], n) -> Bool[Array, "B F"]:
@@ -33,10 +26,30 @@ def batch_top(x: Float[Array, "B F"], n) -> Bool[Array, "B F"]:
     threshold = nth_largest(x, n)
     above, level = x > threshold, (x == threshold) & (x > 0)
     room = n - jnp.sum(above, dtype=jnp.int32)
-
-    def break_ties():
-        rank = jnp.cumsum(level.reshape(-1).astype(jnp.int32)).reshape(level.shape)
-        return level & (rank <= room)
-
     crowded = any_member(jnp.sum(level, dtype=jnp.int32) > room)
-    return above | lax.cond(crowded, break_ties, lambda: level)
+    return above | lax.cond(crowded, lambda: _first(level, room), lambda: level)
+
+
+def _first(mask: Bool[Array, "B F"], n) -> Bool[Array, "B F"]:
+    """The first `n` true entries in flat order: all rows before one, and that row up to a column."""
+    rows, columns = (lax.broadcasted_iota(jnp.int32, mask.shape, axis) for axis in (0, 1))
+    upto_row = lambda row: jnp.sum(mask & (rows <= row), dtype=jnp.int32)
+    row = _smallest(lambda row: upto_row(row) >= n, mask.shape[0] - 1)
+    here = mask & (rows == row)
+    left = n - upto_row(row - 1)
+    upto = lambda column: jnp.sum(here & (columns <= column), dtype=jnp.int32)
+    column = _smallest(lambda column: upto(column) >= left, mask.shape[1] - 1)
+    return (mask & (rows < row)) | (here & (columns <= column))
+
+
+def _smallest(holds, top: int):
+    """The smallest int32 in [0, top] at which a monotone predicate holds (`top` if nowhere before)."""
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = low + (high - low) // 2
+        yes = holds(middle)
+        return jnp.where(yes, low, middle + 1), jnp.where(yes, middle, high)
+
+    steps = max(1, top.bit_length())
+    return lax.fori_loop(0, steps, halve, (jnp.int32(0), jnp.int32(top)))[1]

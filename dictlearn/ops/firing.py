@@ -26,3 +26,17 @@ def dense(codes: Codes, n_latents: int) -> Float[Array, "B F"]:
     rows = jnp.arange(codes.val.shape[0])[:, None]
     empty = jnp.zeros((codes.val.shape[0], n_latents), codes.val.dtype)
     return jax.lax.stop_gradient(empty).at[rows, codes.idx_BK].add(codes.val)
+
+
+def largest(codes: Codes, n_latents: int) -> Float[Array, " F"]:
+    """The largest value each latent takes in the batch, 0 where it is never active."""
+    val = jnp.abs(codes.val)
+    if codes.idx_BK is None:
+        return val.max(0)
+    return jnp.zeros(n_latents, val.dtype).at[codes.idx_BK].max(val)
+
+
+def bincount_l0(codes: Codes, mask_B) -> Float[Array, " K"]:
+    """Unmasked tokens with 0, 1, 2, ... active latents, as many bins as a token can have, plus one."""
+    most = codes.val.shape[-1]
+    return jnp.zeros(most + 1).at[l0(codes)].add(mask_B)

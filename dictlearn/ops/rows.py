@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from dictlearn.sharding import axis_size
 
@@ -61,8 +61,8 @@ def rows_add(
 
 
 def bins(
-    val_BK: Float[Array, "B K"], idx_BK: Int[Array, "B K"], n_latents: int
-) -> Float[Array, " F"]:
+    val_BK: Num[Array, "B K"], idx_BK: Int[Array, "B K"], n_latents: int
+) -> Num[Array, " F"]:
     """`out_f = sum over entries with idx_bk = f of val_bk`."""
 
     def local(val, idx):

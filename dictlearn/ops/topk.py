@@ -50,7 +50,7 @@ def _sharded(pre, k, mask_F=None):
 def _two_stage(pre, k, mask_F):
     chunk = _chunk(pre.shape[-1], k)
     if chunk == 1:
-        return lax.top_k(pre if mask_F is None else jnp.where(mask_F, pre, -jnp.inf), k)
+        return tuple(lax.top_k(pre if mask_F is None else jnp.where(mask_F, pre, -jnp.inf), k))
     pad = -pre.shape[-1] % chunk
     if pad:
         pre = jnp.pad(pre, ((0, 0), (0, pad)), constant_values=-jnp.inf)

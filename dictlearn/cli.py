@@ -1,0 +1,187 @@
+"""The command line: `dictlearn VERB --config=experiments/NAME.py[:ARG] --workdir=DIR`.
+
+    harvest   run the language model once and keep its activations   (config.model, config.harvest)
+    train     train, or go on training, every dictionary of the sweep; then eval
+    eval      measure every dictionary on held-out data              -> metrics.json
+    fit       fit the scaling law to the sweep                       -> scaling.json, scaling.png
+    report    one page with everything                               -> report.html
+    export    the dictionaries as files for others                   -> --out
+
+Any key of the config can be set: --config.batch_size=4096 --config.sweep.k='(16, 32)'.
+"""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from dictlearn import export, experiment, report, scaling
+from dictlearn import lm as language
+from dictlearn.evaluate import evaluate
+from dictlearn.progress import Progress
+from dictlearn.streams.harvest import harvest
+from dictlearn.train import Stopped, train
+from dictlearn.workdir import read_json, write_json
+
+EXPECTED = (ValueError, TypeError, OSError, RuntimeError, ModuleNotFoundError)
+"""What bad input raises; it is told in a line, and `--debug` shows where it came from."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit status: 0 done or stopped by SIGTERM, 1 an error, 2 misuse."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    arguments, rest = _parser().parse_known_args(argv)
+    try:
+        config, workdir = _config(arguments, rest)
+        VERBS[arguments.verb](config, workdir, arguments)
+    except Stopped as stopped:
+        print(f"dictlearn {arguments.verb}: {stopped}")
+    except EXPECTED as error:
+        if arguments.debug:
+            raise
+        message = " ".join(str(error).split())
+        print(f"dictlearn {arguments.verb}: error: {message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _harvest(config: Mapping, workdir: Path, arguments) -> None:
+    for name in ("model", "harvest", "stream"):
+        if name not in config:
+            raise ValueError(f"config.{name} is missing; a harvest needs model, harvest and stream.")
+    with Progress("harvest", "tokens") as progress:
+        lm = language.load(**config["model"])
+        settings = {"seed": config["seed"], **config["harvest"]}
+        harvest(lm, config["stream"]["path"], progress=progress, **settings)
+    print(f"activations: {config['stream']['path']}")
+
+
+def _train(config: Mapping, workdir: Path, arguments) -> None:
+    started = time.perf_counter()
+    with Progress("train", "tokens") as progress:
+        train(config, workdir, progress)
+    seconds = time.perf_counter() - started
+    write_json(workdir / "timing.json", {"train_seconds": seconds, "tokens_per_second": progress.rate})
+    _evaluate(config, workdir, arguments)
+
+
+def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
+    with Progress("eval", "passes") as progress:
+        found = evaluate(config, workdir, progress)
+    for name, metrics in found.items():
+        shown = ("explained_variance", "l0", "dead_fraction", "ce_score")
+        values = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown if key in metrics)
+        print(f"{name:24} {values}")
+    print(f"metrics: {workdir / 'metrics.json'}")
+
+
+def _fit(config: Mapping, workdir: Path, arguments) -> None:
+    metrics = read_json(workdir / "metrics.json", f"dictlearn eval --workdir={workdir}")
+    fitted = scaling.fit_workdir(metrics, workdir)
+    print(fitted)
+
+
+def _report(config: Mapping, workdir: Path, arguments) -> None:
+    print(f"report: {report.write(config, workdir)}")
+
+
+def _export(config: Mapping, workdir: Path, arguments) -> None:
+    for path in export.export(workdir, arguments.format, Path(arguments.out or workdir / "export")):
+        print(path)
+
+
+VERBS: dict[str, Callable] = {
+    "harvest": _harvest,
+    "train": _train,
+    "eval": _evaluate,
+    "fit": _fit,
+    "report": _report,
+    "export": _export,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dictlearn",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    lines = {line.split()[0]: line for line in (__doc__ or "").splitlines() if line[:4] == "    "}
+    for verb in VERBS:
+        text = lines[verb].split(maxsplit=1)[1]
+        sub = verbs.add_parser(
+            verb,
+            help=text,
+            description=text,
+            allow_abbrev=False,
+            epilog="Any key of the config: --config.KEY=VALUE, --config.SUBTREE.KEY=VALUE.",
+        )
+        sub.add_argument("--config", metavar="FILE[:ARG]", help=_CONFIG_HELP[verb in _FROM_WORKDIR])
+        sub.add_argument("--workdir", metavar="DIR", help="the run's folder; default runs/NAME")
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        if verb == "export":
+            sub.add_argument("--format", default="npz", help=f"one of {', '.join(export.FORMATS)}")
+            sub.add_argument("--out", metavar="DIR", help="folder of the files; default DIR/export")
+    return parser
+
+
+_FROM_WORKDIR = ("eval", "fit", "report", "export")
+_CONFIG_HELP = (
+    "a Python file with get_config(ARG)",
+    "a Python file with get_config(ARG); default the config that the workdir holds",
+)
+
+
+def _config(arguments, rest: Sequence[str]) -> tuple[dict, Path]:
+    """The config as nested dicts, and the workdir."""
+    if arguments.config is None:
+        if arguments.verb not in _FROM_WORKDIR or arguments.workdir is None:
+            more = " or --workdir=DIR" if arguments.verb in _FROM_WORKDIR else ""
+            _misuse(f"{arguments.verb} needs --config=experiments/NAME.py{more}.")
+        if rest:
+            _misuse(f"unknown argument {rest[0]!r}; without --config nothing else can be set.")
+        workdir = Path(arguments.workdir)
+        return read_json(workdir / "config.json", "dictlearn train"), workdir
+    file = Path(arguments.config.split(":")[0])
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; --config names an experiment's file.")
+    config = _read(arguments.config, rest)
+    experiment.check(config)
+    return config, Path(arguments.workdir or Path("runs") / file.stem)
+
+
+def _read(config: str, rest: Sequence[str]) -> dict:
+    """`get_config(ARG)` of the file, with `--config.KEY=VALUE` applied, by ml_collections."""
+    values, words = flags.FlagValues(), ["dictlearn", f"--config={config}", *rest]
+    config_flags.DEFINE_config_file(
+        "config", flag_values=values, sys_argv=words, lock_config=False, accept_new_attributes=True
+    )
+    try:
+        unread = values(words)[1:]
+        if unread:
+            _misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
+        found = values.config
+        if not isinstance(found, ConfigDict):
+            raise ValueError(f"{config.split(':')[0]}: get_config must return a ConfigDict.")
+        return found.to_dict()
+    except KeyError as error:
+        raise ValueError(f"config has no subtree {error.args[0]}.") from error
+    except flags.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def _misuse(message: str) -> NoReturn:
+    print(f"dictlearn: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

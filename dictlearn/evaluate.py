@@ -1,0 +1,196 @@
+"""Evaluation of a run: meters over held-out data, and the language model with reconstructions spliced in.
+
+With a language model, held-out documents pass through it, the tap is read, and for the first `n_sequences`
+of them the model runs again with each dictionary's reconstruction in the tap's place. Without one, the
+stream's own held-out batches are read. Everything is measured in the space of the raw activations.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dictlearn import lm as language
+from dictlearn import normalise, sharding, streams
+from dictlearn.experiment import Program
+from dictlearn.meters import Reading, firing, loss_recovered, reconstruction
+from dictlearn.streams import store
+from dictlearn.trained import Run, reconstruct, restore_run
+from dictlearn.workdir import write_json
+
+SEQUENCES = 8
+"""Sequences to one pass of the language model."""
+
+
+def evaluate(
+    config: Mapping, path: Path, progress: Callable[[int, int], None] | None = None
+) -> dict[str, dict]:
+    """Evaluates every dictionary of the run in `path` as `config["meters"]` says (see `measure`), writes
+    `metrics.json` and returns it: {name: {"hparams", metric: value, ...}}.
+
+    progress: called with (parts done, parts in all)."""
+    mesh = sharding.mesh(**config.get("mesh", {}))
+    with jax.set_mesh(mesh):
+        run = restore_run(path, mesh)
+        found = measure(run, progress=progress, **dict(config.get("meters", {})))
+    write_json(path / "metrics.json", found)
+    return found
+
+
+def measure(
+    run: Run,
+    *,
+    n_tokens: int = 32_768,
+    n_sequences: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, dict]:
+    """n_tokens: held-out tokens for reconstruction and firing, at most (0 for as many as there are).
+    n_sequences: held-out sequences on which the spliced model's loss is measured."""
+    model = run.config.get("model")
+    if model and run.config["stream"]["name"] == "store":
+        records = _through_model(run, language.load(**model), n_tokens, n_sequences, progress)
+    else:
+        records = _through_stream(run, n_tokens, progress)
+    members = {m.name: m.hparams for program in run.programs for m in program.members}
+    return {name: {"hparams": members[name], **record} for name, record in records.items()}
+
+
+def _through_stream(run: Run, n_tokens: int, progress) -> dict[str, dict]:
+    filled = {"batch_size": run.config["batch_size"], "seed": run.config["seed"]}
+    stream = streams.make(**(filled | run.config["stream"]))
+    batches = stream.held_out
+    n = max(1, min(len(batches), n_tokens // run.config["batch_size"] or len(batches)))
+    totals = _Totals(run)
+    for t in range(n):
+        batch = batches[t]
+        rows = np.ones(len(batch.x_BD), bool)
+        totals.add(batch.x_BD, batch.y_BD, rows)
+        if progress:
+            progress(t + 1, n)
+    return totals.results()
+
+
+def _through_model(run: Run, lm, n_tokens: int, n_sequences: int, progress) -> dict[str, dict]:
+    tokens_ST, mask_ST = store.tokens(run.config["stream"]["path"], "held_out")
+    length = tokens_ST.shape[1]
+    n_sequences = min(n_sequences, len(tokens_ST)) // SEQUENCES * SEQUENCES
+    n_read = min(len(tokens_ST), max(n_sequences, n_tokens // length or len(tokens_ST)))
+    n_read = n_read // SEQUENCES * SEQUENCES
+    if n_read == 0:
+        raise ValueError(f"the store holds {len(tokens_ST)} held-out sequences; {SEQUENCES} needed.")
+    tap, target = _taps(run)
+    splice = Splice(lm, target)
+    read = jax.jit(lambda params, tokens: _at(lm.forward(params, tokens)[1], (tap, target)))
+    totals = _Totals(run)
+    losses = {m.name: loss_recovered.meter.init() for p in run.programs for m in p.members}
+    for start in range(0, n_read, SEQUENCES):
+        tokens = jnp.asarray(tokens_ST[start : start + SEQUENCES])
+        mask = jnp.asarray(mask_ST[start : start + SEQUENCES])
+        x, y = read(lm.params, tokens)
+        yhats = totals.add(*(a.reshape(-1, a.shape[-1]) for a in (x, y)), mask.reshape(-1))
+        if start < n_sequences:
+            splice.begin(tokens, mask, y)
+            for name, yhat in yhats:
+                sums = splice(yhat.reshape(y.shape))
+                losses[name] = loss_recovered.meter.update(losses[name], sums)
+        if progress:
+            progress(start + SEQUENCES, n_read)
+    records = totals.results()
+    if n_sequences:
+        for name, total in losses.items():
+            records[name] |= loss_recovered.meter.result(total)
+    return records
+
+
+def _taps(run: Run) -> tuple[str, str]:
+    """(tap read, tap reconstructed) of a run on a store."""
+    stream = run.config["stream"]
+    tap = stream.get("tap") or next(iter(store.open_manifest(stream["path"])["recipe"]["taps"]))
+    return tap, stream.get("target") or tap
+
+
+def _at(taps, names):
+    return tuple(taps[name] for name in names)
+
+
+class Splice:
+    """The language model with something else at one tap. One compilation serves every dictionary:
+    what stands at the tap is an argument, so nothing before the tap is computed."""
+
+    def __init__(self, lm, tap: str):
+        def run(params, tokens, mask, y, replacement):
+            put = lambda x, m: jnp.where(m[..., None], replacement, y)
+            return lm.forward(params, tokens, edits={tap: put}, mask_BT=mask)[0]
+
+        def sums(params, tokens, mask, y, replacement, original):
+            logits = run(params, tokens, mask, y, replacement)
+            return loss_recovered.losses(logits, original, tokens, mask)
+
+        self._params, self._run, self._sums = lm.params, jax.jit(run), jax.jit(sums)
+
+    def begin(self, tokens, mask, y) -> None:
+        """Takes up a batch `[S, T]` whose activations at the tap are `y` `[S, T, D]`."""
+        self._batch = self._params, tokens, mask, y
+        self._original = self._run(*self._batch, y)
+        zero = jnp.zeros_like(y)
+        self._fixed = {"original": self._loss(y), "ablated": self._loss(zero)}
+
+    def __call__(self, yhat) -> dict:
+        """Sums of the three runs with `yhat` `[S, T, D]` spliced in."""
+        return {**self._fixed, "spliced": self._loss(yhat)}
+
+    def _loss(self, replacement):
+        return self._sums(*self._batch, replacement, self._original)
+
+
+class _Totals:
+    """Reconstruction and firing of every dictionary of a run, each program in one vmapped pass."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._meters = {
+            p.key: {"reconstruction": reconstruction.meter, "firing": firing.meter(p.n_latents)}
+            for p in run.programs
+        }
+        self._passes = {p.key: _pass(p, run.norm, self._meters[p.key]) for p in run.programs}
+        self._totals = {
+            m.name: {name: meter.init() for name, meter in self._meters[p.key].items()}
+            for p in run.programs
+            for m in p.members
+        }
+
+    def add(self, x_BD, y_BD, mask_B) -> list[tuple[str, Any]]:
+        """Measures a batch of raw activations; gives (name, reconstruction) for each dictionary."""
+        return list(self._added(x_BD, y_BD, mask_B))
+
+    def _added(self, x_BD, y_BD, mask_B) -> Iterator[tuple[str, Any]]:
+        for p in self._run.programs:
+            variables = self._run.variables[p.key]
+            yhat_NBD, sums = self._passes[p.key](variables, p.hparams, x_BD, y_BD, mask_B)
+            sums = jax.device_get(sums)
+            for n, member in enumerate(p.members):
+                totals = self._totals[member.name]
+                for name, meter in self._meters[p.key].items():
+                    mine = jax.tree.map(lambda leaf, n=n: leaf[n], sums[name])
+                    totals[name] = meter.update(totals[name], mine)
+                yield member.name, yhat_NBD[n]
+
+    def results(self) -> dict[str, dict]:
+        meters = {m.name: self._meters[p.key] for p in self._run.programs for m in p.members}
+        return {
+            name: {k: v for key, t in totals.items() for k, v in meters[name][key].result(t).items()}
+            for name, totals in self._totals.items()
+        }
+
+
+def _pass(program: Program, norm: normalise.Norm, meters: Mapping) -> Callable:
+    def one(variables, hparams, x_BD, y_BD, mask_B):
+        yhat_BD, codes = reconstruct(program.module(hparams), norm, variables, x_BD)
+        reading = Reading(y_BD, yhat_BD, codes, mask_B)
+        return yhat_BD, {name: meter.measure(reading) for name, meter in meters.items()}
+
+    axis = sharding.TABLE["N"]
+    return jax.jit(jax.vmap(one, in_axes=(0, 0, None, None, None), spmd_axis_name=axis))

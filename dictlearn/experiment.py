@@ -1,0 +1,203 @@
+"""What a config means: each subtree is the keyword arguments of one callable, checked before anything runs.
+
+    dictionary -> dictionaries.make      objective -> objectives.make      rule -> rules.make
+    learner    -> learners.gradient      stream    -> streams.make         model -> lm.load
+    harvest    -> streams.harvest        meters    -> evaluate.evaluate    mesh  -> sharding.mesh
+    sweep      -> lists of values for any of the arguments of dictionary, rule and learner, or `seed`
+
+d_in, d_out, steps, batch_size and seed are filled in from the stream and the top level.
+"""
+
+import functools
+import inspect
+import math
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dictlearn import dictionaries, objectives, rules, sharding
+from dictlearn.learners.gradient import gradient
+from dictlearn.sweep import Group, cells, groups, sweep
+from dictlearn.types import Batch, Learner, Scalar
+
+NUMBERS = ("seed", "steps", "batch_size", "checkpoint_every", "log_every")
+SUBTREES = (
+    *("dictionary", "objective", "rule", "learner", "sweep"),
+    *("model", "harvest", "stream", "meters", "mesh"),
+)
+
+
+class Member(NamedTuple):
+    """One dictionary of a sweep: its name (`topk_n4096_0`) and all its hyperparameters."""
+
+    name: str
+    hparams: dict
+
+
+class Program(NamedTuple):
+    """Dictionaries that are one vmapped program. module: hparams -> Linen module, for one member's
+    traced hparams. learner: over a leading axis N. hparams: traced values, each [N]. seeds: [N]."""
+
+    members: list[Member]
+    module: Callable
+    learner: Learner
+    hparams: dict[str, jax.Array]
+    seeds: list[int]
+    n_latents: int
+
+    @property
+    def key(self) -> str:
+        """Names the program among the others of its experiment."""
+        return self.members[0].name
+
+
+def check(config: Mapping) -> None:
+    """Raises ValueError for a key that nothing reads, listing those there are."""
+    _known("config", config, NUMBERS + SUBTREES)
+    for name in ("seed", "steps", "batch_size"):
+        if name not in config:
+            raise ValueError(f"config.{name} is missing.")
+    for name in NUMBERS[1:]:
+        if name in config and (not isinstance(config[name], int) or config[name] < 1):
+            raise ValueError(f"config.{name}={config[name]!r} must be a positive integer.")
+    for name in SUBTREES:
+        if not isinstance(config.get(name, {}), Mapping):
+            raise ValueError(f"config.{name}={config[name]!r} must be a subtree of arguments.")
+    for name in ("dictionary", "rule"):
+        if "name" not in config.get(name, {}):
+            raise ValueError(f"config.{name}.name is missing; there are {_names(name)}.")
+    for name, known in _arguments(config).items():
+        _known(f"config.{name}", config.get(name, {}), known)
+
+
+def programs(config: Mapping, d_in: int, d_out: int | None) -> list[Program]:
+    """The programs of an experiment, in the order of its sweep. d_out: None for an autoencoder."""
+    check(config)
+    found = groups(_cells(config), _traceable(config))
+    counts: dict[int, int] = {}
+    names = []
+    for cell in _cells(config):
+        n = cell.get("n_latents", config["dictionary"].get("n_latents"))
+        names.append(f"{config['dictionary']['name']}_n{n}_{counts.setdefault(n, 0)}")
+        counts[n] += 1
+    return [_program(config, group, names, d_in, d_out) for group in found]
+
+
+def _program(config, group: Group, names, d_in: int, d_out: int | None) -> Program:
+    owned = {place: dict(config.get(place, {})) for place in ("dictionary", "rule", "learner")}
+    for name, value in group.static.items():
+        if name != "seed":
+            owned[_owner(config, name)][name] = value
+    fields = dictionaries.fields(owned["dictionary"]["name"])
+    for name in group.traced[0]:
+        if f"{name}_max" in fields and not owned["dictionary"].get(f"{name}_max"):
+            owned["dictionary"][f"{name}_max"] = max(traced[name] for traced in group.traced)
+    fixed = owned["dictionary"] | {"d_in": d_in, "d_out": d_out}
+    if "steps" in _parameters(rules.factory(owned["rule"]["name"])):
+        owned["rule"].setdefault("steps", config["steps"])
+
+    def made(place: str, make: Callable, arguments: dict, hparams: dict):
+        mine = {k: v for k, v in hparams.items() if _owner(config, k) == place}
+        return make(**(arguments | mine))
+
+    module = functools.partial(made, "dictionary", dictionaries.make, fixed)
+    rule = functools.partial(made, "rule", rules.make, owned["rule"])
+    objective = objectives.make(**dict(config.get("objective", {"name": "fvu"})))
+    learner = gradient(module, lambda hparams: objective, rule, **owned["learner"])
+    members, seeds = [], []
+    for traced, place in zip(group.traced, group.cells, strict=True):
+        cell = group.static | traced
+        seeds.append(cell.get("seed", config["seed"]))
+        hparams = {**fixed, **owned["rule"], **owned["learner"], **cell}
+        named = {"rule": owned["rule"]["name"], "name": owned["dictionary"]["name"]}
+        members.append(Member(names[place], {**hparams, **named, "seed": seeds[-1]}))
+    stacked = {k: jnp.asarray([t[k] for t in group.traced]) for k in group.traced[0] if k != "seed"}
+    if "n_latents" not in fixed:
+        raise ValueError("neither config.dictionary.n_latents nor config.sweep.n_latents is set.")
+    n_latents = fixed["n_latents"]
+    return Program(members, module, sweep(learner), stacked, seeds, n_latents)
+
+
+def init(program: Program, batch: Batch, mesh):
+    """The state of a program's learner, from a sample of the stream, placed on `mesh`."""
+    abstract = jax.eval_shape(program.learner.init, _keys(program), program.hparams, batch)
+    placed = sharding.shardings(abstract, mesh, lead="N")
+    make = jax.jit(program.learner.init, out_shardings=placed)
+    return make(_keys(program), program.hparams, batch)
+
+
+def abstract_states(programs: list[Program], d_in: int, d_out: int | None, mesh=None) -> dict:
+    """What `init` makes, by program, as ShapeDtypeStructs: placed on `mesh` if there is one."""
+
+    def one(program):
+        rows = math.prod(mesh.shape.values()) if mesh else 1
+        widths = (d_in, d_out or d_in)
+        batch = Batch(*(jax.ShapeDtypeStruct((rows, d), jnp.float32) for d in widths))
+        tree = jax.eval_shape(program.learner.init, _keys(program), program.hparams, batch)
+        if mesh is None:
+            return tree
+        struct = lambda leaf, to: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=to)
+        return jax.tree.map(struct, tree, sharding.shardings(tree, mesh, lead="N"))
+
+    return {program.key: one(program) for program in programs}
+
+
+def update(program: Program, state, mesh) -> Callable:
+    """The learner's update, jitted: state donated, its placement kept."""
+    placed = sharding.shardings(state, mesh, lead="N")
+    return jax.jit(program.learner.update, donate_argnums=0, out_shardings=(placed, None))
+
+
+def _keys(program: Program):
+    return jnp.stack([jax.random.key(seed) for seed in program.seeds])
+
+
+def _cells(config) -> list[dict]:
+    return cells(dict(config.get("sweep", {}))) if config.get("sweep") else [{}]
+
+
+def _traceable(config) -> set[str]:
+    """Names annotated `Scalar` in the dictionary's fields or the rule's signature, and `seed`."""
+    fields = typing.get_type_hints(dictionaries.variant(config["dictionary"]["name"]))
+    rule = typing.get_type_hints(rules.factory(config["rule"]["name"]))
+    return {k for hints in (fields, rule) for k, hint in hints.items() if hint == Scalar} | {"seed"}
+
+
+def _owner(config, name: str) -> str:
+    """The subtree whose argument a swept name is: dictionary, rule or learner."""
+    known = _arguments(config)
+    owners = [place for place in ("dictionary", "rule", "learner") if name in known[place]]
+    if len(owners) != 1 or name == "name":
+        sweepable = sorted({k for place in known for k in known[place]} - {"name"})
+        raise ValueError(f"sweep.{name} names no single argument; there are {', '.join(sweepable)}.")
+    return owners[0]
+
+
+def _arguments(config) -> dict[str, list[str]]:
+    """What each subtree that this file reads may hold."""
+    dictionary = [k for k in dictionaries.fields(config["dictionary"]["name"]) if k[:2] != "d_"]
+    rule = _parameters(rules.factory(config["rule"]["name"]))
+    learner = [k for k, v in _parameters(gradient).items() if v.kind is v.KEYWORD_ONLY]
+    return {
+        "dictionary": ["name", *dictionary],
+        "rule": ["name", *rule],
+        "learner": learner,
+        "objective": ["name"],
+    }
+
+
+def _names(place: str) -> str:
+    return ", ".join({"dictionary": dictionaries, "rule": rules}[place].names())
+
+
+def _parameters(function) -> Mapping[str, Any]:
+    return inspect.signature(function).parameters
+
+
+def _known(where: str, found: Mapping, known) -> None:
+    for key in found:
+        if key not in known:
+            raise ValueError(f"{where} has no {key!r}; there are {', '.join(known)}.")

@@ -1,0 +1,1 @@
+"""Dictionaries as other libraries' files, one format a file."""

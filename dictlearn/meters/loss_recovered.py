@@ -1,0 +1,63 @@
+"""What the language model loses when the reconstruction takes the activation's place.
+
+Three runs over the same tokens: original, spliced (the tap holds yhat), ablated (the tap holds zero);
+masked positions keep their activation in all. Position t predicts token t + 1 and counts if t is unmasked.
+    ce_score = (CE_ablated - CE_spliced) / (CE_ablated - CE_original)         1 is perfect
+    kl       = mean over tokens of sum_v p_original (log p_original - log p)
+    kl_score = (KL_ablated - KL_spliced) / KL_ablated
+All pooled over tokens before the division; logits and log-softmax are float32.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dictlearn.meters import add
+from dictlearn.types import Meter
+
+RUNS = ("original", "spliced", "ablated")
+
+
+def losses(
+    logits_STV: Float[Array, "S T V"],
+    original_STV: Float[Array, "S T V"],
+    tokens_ST: Int[Array, "S T"],
+    mask_ST: Bool[Array, "S T"],
+) -> dict:
+    """Sums over predicting positions of one run: tokens, cross-entropy (nats), KL from the original."""
+    logp = jax.nn.log_softmax(logits_STV[:, :-1].astype(jnp.float32))
+    logq = jax.nn.log_softmax(original_STV[:, :-1].astype(jnp.float32))
+    mask = mask_ST[:, :-1]
+    ce = -jnp.take_along_axis(logp, tokens_ST[:, 1:, None], axis=-1)[..., 0]
+    kl = jnp.sum(jnp.exp(logq) * (logq - logp), -1)
+    agree = logp.argmax(-1) == logq.argmax(-1)
+    total = lambda each: jnp.where(mask, each, 0).sum(dtype=jnp.float32)
+    return {"n": total(1.0), "ce": total(ce), "kl": total(kl), "agree": total(agree)}
+
+
+def result(t: dict) -> dict:
+    """From `{run: sums}` for the three runs."""
+    n = t["original"]["n"]
+    if n == 0:
+        raise ValueError("no unmasked token was measured.")
+    ce = {run: t[run]["ce"] / n for run in RUNS}
+    kl = {run: t[run]["kl"] / n for run in RUNS}
+    values = {
+        "ce_tokens": n,
+        "ce_score": (ce["ablated"] - ce["spliced"]) / (ce["ablated"] - ce["original"]),
+        "ce_delta": ce["spliced"] - ce["original"],
+        **{f"ce_{run}": ce[run] for run in RUNS},
+        "kl": kl["spliced"],
+        "kl_ablated": kl["ablated"],
+        "kl_score": (kl["ablated"] - kl["spliced"]) / kl["ablated"],
+        "top1_consistency": t["spliced"]["agree"] / n,
+    }
+    return {name: float(value) for name, value in values.items()}
+
+
+def _zero() -> dict:
+    return {run: dict.fromkeys(("n", "ce", "kl", "agree"), np.float64(0)) for run in RUNS}
+
+
+meter = Meter(losses, _zero, add, result)

@@ -1,0 +1,101 @@
+"""How well targets are reconstructed, in every convention in use.
+
+With s = |y - yhat|^2 and v = |y - mean(y)|^2 about the mean over all tokens:
+    fvu = sum s / sum v      explained_variance = 1 - fvu      mse = sum s / (T D)
+`fve_varratio` forgives a constant bias, `r2_per_dim` averages over dimensions, `nmse_token` weighs all
+tokens alike, `explained_variance_legacy` is a mean of per-token ratios about each batch's own mean and
+so depends on the batches; it is there to compare with older numbers. `relative_reconstruction_bias` is
+sum |yhat|^2 / sum <yhat, y>, below 1 for shrinkage (Rajamanoharan et al. 2024, equation 10).
+Means and squared deviations are merged over batches by Chan's formula.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from dictlearn.meters import Reading, add
+from dictlearn.ops.firing import l0
+from dictlearn.types import Meter
+
+
+def measure(reading: Reading) -> dict:
+    """Sums over the unmasked tokens of a batch; `_D` leaves are per dimension."""
+    y, yhat = reading.y_BD.astype(jnp.float32), reading.yhat_BD.astype(jnp.float32)
+    w = reading.mask_B.astype(jnp.float32)
+    n = w.sum()
+    error = y - yhat
+    s, y2, yhat2 = ((a**2).sum(-1) for a in (error, y, yhat))
+    dot = (y * yhat).sum(-1)
+    y_mean_D, y_M2_D = _moments(y, w)
+    e_mean_D, e_M2_D = _moments(error, w)
+    v = ((y - y_mean_D) ** 2).sum(-1)
+    total = lambda each: jnp.where(w > 0, w * each, 0.0).sum()
+    return {
+        "n": n,
+        "s": total(s),
+        "s_root": total(jnp.sqrt(s)),
+        "s_over_y2": total(s / jnp.where(y2 > 0, y2, 1)),
+        "y2": total(y2),
+        "yhat2": total(yhat2),
+        "dot": total(dot),
+        "cossim": total(dot / jnp.maximum(jnp.sqrt(y2 * yhat2), 1e-20)),
+        "l2_ratio": total(jnp.sqrt(yhat2) / jnp.where(y2 < 1e-8, 1.0, jnp.sqrt(y2))),
+        "legacy": total(jnp.where(v > 0, 1 - s / jnp.where(v > 0, v, 1), 0)),
+        "l0": total(l0(reading.codes)),
+        "l1": total(jnp.abs(reading.codes.val).sum(-1)),
+        "y_mean_D": y_mean_D,
+        "y_M2_D": y_M2_D,
+        "e_mean_D": e_mean_D,
+        "e_M2_D": e_M2_D,
+    }
+
+
+def _moments(x, w):
+    mean_D = (w[:, None] * x).sum(0) / jnp.maximum(w.sum(), 1)
+    return mean_D, (w[:, None] * (x - mean_D) ** 2).sum(0)
+
+
+def update(totals: dict, sums: dict) -> dict:
+    """Adds a batch's sums, merging the two pairs of moments."""
+    if not totals:
+        return {name: np.asarray(value, np.float64) for name, value in sums.items()}
+    sums = {name: np.asarray(value, np.float64) for name, value in sums.items()}
+    merged = add(totals, sums)
+    n = np.maximum(merged["n"], 1)
+    for which in "ye":
+        mean, M2 = f"{which}_mean_D", f"{which}_M2_D"
+        step = sums[mean] - totals[mean]
+        share = sums["n"] / n
+        merged[mean] = totals[mean] + step * share
+        merged[M2] = totals[M2] + sums[M2] + step**2 * totals["n"] * share
+    return merged
+
+
+def result(t: dict) -> dict:
+    """Metric names are those of the evaluation literature; all floats."""
+    if not t or t["n"] == 0:
+        raise ValueError("no unmasked token was measured.")
+    n, v = t["n"], t["y_M2_D"].sum()
+    width = len(t["y_M2_D"])
+    fvu = t["s"] / v
+    values = {
+        "n_tokens": n,
+        "explained_variance": 1 - fvu,
+        "fvu": fvu,
+        "mse": t["s"] / (n * width),
+        "sse_per_token": t["s"] / n,
+        "l2_loss": t["s_root"] / n,
+        "nmse_token": t["s_over_y2"] / n,
+        "nmse_global": t["s"] / t["y2"],
+        "explained_variance_legacy": t["legacy"] / n,
+        "fve_varratio": 1 - t["e_M2_D"].sum() / v,
+        "r2_per_dim": np.mean(1 - (t["e_M2_D"] + n * t["e_mean_D"] ** 2) / t["y_M2_D"]),
+        "cossim": t["cossim"] / n,
+        "l2_ratio": t["l2_ratio"] / n,
+        "relative_reconstruction_bias": t["yhat2"] / t["dot"] if t["dot"] else float("nan"),
+        "l0": t["l0"] / n,
+        "l1": t["l1"] / n,
+    }
+    return {name: float(value) for name, value in values.items()}
+
+
+meter = Meter(measure, dict, update, result)

@@ -1,0 +1,204 @@
+"""The joint law as a figure: the loss against width, against sparsity, and against its prediction.
+
+Lines are the fit and bands its 5-95 % bootstrap interval; every dot is a run, seeds apart. The
+first two panels share a logarithmic axis of normalised mean squared error, with the explained
+variance (1 minus it) on its far side. The third shows what fits that never saw a cell say of it:
+discs inside the grid, rings at its edge, triangles for the largest width seen from the others.
+Colours run from light for the smallest to dark for the largest, an order that survives both
+colour blindness and a grey printer.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+_INK, _RULE = "#2b2b2b", "#d9d9d9"
+_SMALL, _NORMAL = 7.5, 9
+_LABEL_GAP = 0.052  # of the axis's height, between the middles of two labels
+_K_COLOURS = ("viridis", 0.8, 0.05)
+_N_COLOURS = ("magma", 0.78, 0.12)
+
+
+def draw(
+    runs: Sequence[Mapping[str, Any]], fit: Mapping[str, Any], path: str | os.PathLike
+) -> None:
+    """Write the figure of the report `fit` that `joint_law` made of `runs`: a PNG at `path`."""
+    figure = Figure(figsize=(11, 3.6), dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.1))
+    width, sparsity, errors = figure.subplots(1, 3, width_ratios=(1.1, 1.1, 0.95))
+    limits = _limits([run["loss"] for run in runs])
+    _losses(width, runs, fit["curves"]["against_n"], ("n_latents", "k"), limits)
+    _losses(sparsity, runs, fit["curves"]["against_k"], ("k", "n_latents"), limits)
+    _style(width, "Width", "latents, $n$", "normalised mean squared error")
+    _style(sparsity, "Sparsity", "active latents per token, $k$", "")
+    sparsity.tick_params(labelleft=False)
+    _explained_variance(sparsity)
+    _held_out(errors, fit)
+    _style(
+        errors,
+        "Cells left out of the fit",
+        "measured normalised mean squared error",
+        "predicted minus measured (%)",
+    )
+    if not fit["identified"]["irreducible"]:
+        note = "irreducible error\nnot identified"
+        width.text(0.04, 0.05, note, transform=width.transAxes, fontsize=_SMALL, color=_INK)
+    figure.savefig(path, format="png")
+
+
+def _losses(axes: Axes, runs, lines, names: tuple[str, str], limits) -> None:
+    """The measured and fitted losses against names[0], one line for each value of names[1]."""
+    along, across = names
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_ylim(limits)
+    _loss_ticks(axes.yaxis, limits)
+    colours = _colours(_K_COLOURS if across == "k" else _N_COLOURS, len(lines))
+    for line, colour in zip(lines, colours, strict=True):
+        of_line = [run for run in runs if run[across] == line[across][0]]
+        axes.fill_between(
+            line[along], line["low"], line["high"], color=colour, alpha=0.18, linewidth=0
+        )
+        axes.plot(line[along], line["loss"], color=colour, linewidth=1.4)
+        axes.scatter(
+            [run[along] for run in of_line],
+            [run["loss"] for run in of_line],
+            s=15,
+            color=colour,
+            edgecolor="white",
+            linewidth=0.5,
+            zorder=3,
+        )
+    _line_labels(axes, lines, colours, names, limits)
+    _grid_ticks(axes, [run[along] for run in runs])
+
+
+def _line_labels(axes: Axes, lines, colours, names: tuple[str, str], limits) -> None:
+    """Each line's value at its right end, moved apart where lines meet."""
+    along, across = names
+    log_low, log_high = np.log(limits)
+    heights = [(np.log(line["loss"][-1]) - log_low) / (log_high - log_low) for line in lines]
+    symbol = "k" if across == "k" else "n"
+    left, right = lines[0][along][0], lines[0][along][-1]
+    span = right / left
+    axes.set_xlim(left * span**-0.05, right * span**0.27)
+    for line, colour, height in zip(lines, colours, _apart(heights), strict=True):
+        axes.annotate(
+            f"${symbol}$ = {_number(line[across][0])}",
+            (right * span**0.045, height),
+            xycoords=("data", "axes fraction"),
+            fontsize=_SMALL,
+            color=colour,
+            va="center",
+        )
+
+
+def _apart(heights: list[float]) -> np.ndarray:
+    """The heights in their order, none nearer than the label gap to another, about as before."""
+    order = np.argsort(heights)
+    spread = np.array(heights)[order]
+    for i in range(1, spread.size):
+        spread[i] = max(spread[i], spread[i - 1] + _LABEL_GAP)
+    spread -= np.mean(spread) - np.mean(heights)
+    result = np.empty_like(spread)
+    result[order] = spread
+    return result
+
+
+def _held_out(axes: Axes, fit: Mapping[str, Any]) -> None:
+    """Relative errors in per cent of the held-out predictions, against the loss, coloured by k."""
+    rows = fit["held_out"]
+    ks = sorted({row["k"] for row in rows})
+    colour_of = dict(zip(ks, _colours(_K_COLOURS, len(ks)), strict=True))
+    for row in rows:
+        fill = colour_of[row["k"]] if row["interior"] else "white"
+        _mark(axes, row, "o", colour_of[row["k"]], fill)
+    largest = fit["largest_width_out"]
+    for row in largest["cells"] if largest else []:
+        _mark(axes, row, "^", colour_of[row["k"]], "white")
+    marks = [("o", _INK, "inside the grid"), ("o", "white", "at its edge")]
+    if largest:
+        marks.append(("^", "white", "largest width, all left out"))
+    limits = _limits([row["loss"] for row in rows])
+    axes.set_xscale("log")
+    axes.set_xlim(limits)
+    _loss_ticks(axes.xaxis, limits)
+    axes.axhline(0, color=_INK, linewidth=0.8, zorder=1)
+    reach = 1.15 * max(abs(y) for y in axes.dataLim.intervaly)
+    axes.set_ylim(-reach, 1.45 * reach)
+    style = {"color": _INK, "linestyle": "none", "markersize": 5, "markeredgewidth": 1.1}
+    handles = [Line2D([], [], marker=m, mfc=fill, label=text, **style) for m, fill, text in marks]
+    axes.legend(handles=handles, fontsize=_SMALL, frameon=False, loc="upper left", labelcolor=_INK)
+
+
+def _mark(axes: Axes, row, marker: str, colour, fill) -> None:
+    error = 100 * row["relative_error"]
+    axes.plot(row["loss"], error, marker, color=colour, mfc=fill, ms=5, mew=1.1, clip_on=False)
+
+
+def _explained_variance(axes: Axes) -> None:
+    """The far side of an axis of normalised error, read as a share of variance."""
+    far = axes.secondary_yaxis("right")
+    far.set_ylabel("explained variance (%)", fontsize=_NORMAL, color=_INK)
+    far.yaxis.set_major_locator(FixedLocator(list(axes.get_yticks())))
+    far.yaxis.set_minor_locator(NullLocator())
+    far.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{100 * (1 - loss):.4g}"))
+    far.tick_params(labelsize=_SMALL, color=_RULE, labelcolor=_INK)
+    far.spines["right"].set_visible(False)
+
+
+def _style(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    axes.set_title(title, loc="left", fontsize=_NORMAL, color=_INK, fontweight="bold")
+    axes.set_xlabel(x_label, fontsize=_NORMAL, color=_INK)
+    axes.set_ylabel(y_label, fontsize=_NORMAL, color=_INK)
+    axes.tick_params(labelsize=_SMALL, color=_RULE, labelcolor=_INK)
+    axes.grid(color=_RULE, linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#9a9a9a")
+
+
+def _loss_ticks(axis: Axis, limits) -> None:
+    """Ticks at round losses: evenly spaced over a short range, 1-2-5 or so over a long one."""
+    low, high = limits
+    if high / low < 4:
+        ticks = MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    else:
+        decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        ticks = np.outer(decades, (1, 2, 3, 5)).ravel()
+    axis.set_major_locator(FixedLocator([float(tick) for tick in ticks if low <= tick <= high]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:.4g}"))
+
+
+def _grid_ticks(axes: Axes, values) -> None:
+    """Ticks at the grid's own values, every second or third where they are many."""
+    distinct = sorted(set(values))
+    axes.xaxis.set_major_locator(FixedLocator(distinct[:: -(-len(distinct) // 8)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+
+
+def _limits(losses) -> tuple[float, float]:
+    """The range of the losses with a margin of a tenth of it, in logarithms."""
+    margin = (max(losses) / min(losses)) ** 0.1
+    return min(losses) / margin, max(losses) * margin
+
+
+def _colours(colour_map: tuple[str, float, float], count: int) -> list:
+    name, first, last = colour_map
+    return list(matplotlib.colormaps[name](np.linspace(first, last, count)))
+
+
+def _number(value: float) -> str:
+    """Powers of two from 512 as such, other numbers in full."""
+    exponent = np.log2(value)
+    return f"$2^{{{exponent:.0f}}}$" if value >= 512 and exponent % 1 == 0 else f"{value:g}"

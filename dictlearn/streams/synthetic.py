@@ -1,0 +1,203 @@
+"""Activations with a known dictionary, drawn afresh at every step: x = a V + noise.
+
+    p1  planted          every feature on by itself with probability s/N, coefficient U[0.5, 1.5]
+    p2  zipf             p1 with probabilities proportional to 1/rank, at most 0.9, summing to s
+    p3  tree             families of a parent and three children: a child is on only with its parent
+                         (probability 1/4 each, never two together), coefficient 1, orthonormal V
+    p4  over-realised    exactly s features on, gaussian coefficients scaled to unit norm
+
+V holds N unit rows, gaussian directions except in p3. The sizes mean the same in all four:
+`sparsity` is the mean number s of features on, `noise` a standard deviation per coordinate.
+
+Source: p4 is the noisy over-realised setting of Chidambaram et al. 2023. Difference: p2 makes good
+what the cap of 0.9 takes away, so that its probabilities still sum to s. Batch t is drawn by Philox
+from (seed, t) alone; every process draws the global batch and keeps its own rows.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import grain
+import jax
+import numpy as np
+
+from dictlearn.normalise import apply, check_kind, estimate
+from dictlearn.streams import Process, Stream
+from dictlearn.types import Batch
+
+_CHILDREN, _P_CHILD = 3, 0.25
+
+
+class Sizes(NamedTuple):
+    """The sizes of a planted set. `noise` None is 1/sqrt(d_in)."""
+
+    d_in: int
+    n_features: int
+    sparsity: float | int
+    noise: float | int | None
+
+
+_OWN_SIZES = {
+    "p1": Sizes(32, 64, 3.0, 0.01),
+    "p2": Sizes(32, 64, 3.0, 0.01),
+    "p3": Sizes(20, 12, 1.575, 0.0),
+    "p4": Sizes(100, 200, 5.0, None),
+}
+
+
+class Planted(NamedTuple):
+    """A planted dictionary: unit atoms [N, D], and the law of its codes, `draw_codes(random, B)`
+    giving coefficients [B, N]."""
+
+    atoms_ND: np.ndarray
+    draw_codes: Callable[[np.random.Generator, int], np.ndarray]
+    noise: float
+    seed: int
+
+
+def synthetic(
+    kind: str = "p1",
+    *,
+    batch_size: int,
+    seed: int,
+    d_in: int | None = None,
+    n_features: int | None = None,
+    sparsity: float | int | None = None,
+    noise: float | int | None = None,
+    normalise: str = "none",
+    process: Process | None = None,
+) -> Stream:
+    """A stream of fresh planted activations, with its atoms as `truth`. Sizes left out are the
+    kind's own: p1 and p2 32, 64, 3, 0.01; p3 20, 12, 1.575, 0; p4 100, 200, 5, 1/sqrt(d_in).
+
+    Errors: ValueError for an unknown kind, sizes that the kind cannot have, or a batch that the
+    processes cannot share evenly."""
+    check_kind(normalise)
+    index, count = process or (jax.process_index(), jax.process_count())
+    if batch_size < 1 or batch_size % count:
+        raise ValueError(f"{batch_size=} must be a positive multiple of the {count} process(es).")
+    planted = plant(
+        kind, seed=seed, d_in=d_in, n_features=n_features, sparsity=sparsity, noise=noise
+    )
+
+    def whole(step: int) -> Batch:
+        x_BD, _ = draw(planted, batch_size, step)
+        return Batch(x_BD, x_BD)
+
+    norm = estimate(normalise, map(whole, range(sys.maxsize)))
+
+    def batch(step: int) -> Batch:
+        x_BD = whole(step).x_BD[index::count]
+        return apply(norm, Batch(x_BD, x_BD))
+
+    width = planted.atoms_ND.shape[1]
+    steps = grain.MapDataset.range(sys.maxsize)
+    return Stream(width, width, steps.map(batch), norm, truth=planted.atoms_ND)
+
+
+def plant(
+    kind: str = "p1",
+    *,
+    seed: int,
+    d_in: int | None = None,
+    n_features: int | None = None,
+    sparsity: float | int | None = None,
+    noise: float | int | None = None,
+) -> Planted:
+    """The planted dictionary that `synthetic` draws from when it is given the same arguments."""
+    if kind not in _OWN_SIZES:
+        raise ValueError(f"Unknown planted set {kind!r}; there are {', '.join(_OWN_SIZES)}.")
+    given = dict(zip(Sizes._fields, (d_in, n_features, sparsity, noise), strict=True))
+    chosen = {name: size for name, size in given.items() if size is not None}
+    sizes = _OWN_SIZES[kind]._replace(**chosen)
+    if min(sizes.d_in, sizes.n_features, sizes.sparsity) <= 0 or (sizes.noise or 0) < 0:
+        raise ValueError(f"{sizes} must be positive, noise perhaps zero.")
+    atoms_ND = _random(seed, 0).standard_normal((sizes.n_features, sizes.d_in))
+    if kind == "p3":
+        draw_codes = _tree(sizes)
+        atoms_ND = np.linalg.qr(atoms_ND.T)[0].T
+    elif kind == "p4":
+        draw_codes = _exactly(sizes)
+    else:
+        draw_codes = _independent(_probabilities(sizes, zipf=kind == "p2"))
+    atoms_ND /= np.linalg.norm(atoms_ND, axis=1, keepdims=True)
+    level = 1.0 / math.sqrt(sizes.d_in) if sizes.noise is None else float(sizes.noise)
+    return Planted(atoms_ND.astype(np.float32), draw_codes, level, seed)
+
+
+def draw(planted: Planted, batch_size: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Global batch `step`, raw: x [B, D] and its true coefficients [B, N], both float32."""
+    random = _random(planted.seed, 1, step)
+    codes_BN = planted.draw_codes(random, batch_size).astype(np.float32)
+    x_BD = codes_BN @ planted.atoms_ND
+    noise_BD = random.standard_normal(x_BD.shape, dtype=np.float32)
+    return x_BD + np.float32(planted.noise) * noise_BD, codes_BN
+
+
+def _random(seed: int, *key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def _probabilities(sizes: Sizes, zipf: bool) -> np.ndarray:
+    """Probabilities [N] that sum to `sparsity`, none above 0.9 under Zipf's law."""
+    _, n_features, sparsity, _ = sizes
+    cap = 0.9 if zipf else 1.0
+    if sparsity > cap * n_features:
+        raise ValueError(f"{sparsity=} exceeds {cap * n_features}, the most {n_features=} allow.")
+    if not zipf:
+        return np.full(n_features, sparsity / n_features)
+    law_N = 1.0 / np.arange(1, n_features + 1)
+    low, high = 0.0, float(n_features)
+    for _ in range(60):
+        middle = (low + high) / 2
+        enough = np.minimum(middle * law_N, cap).sum() >= sparsity
+        low, high = (low, middle) if enough else (middle, high)
+    return np.minimum(high * law_N, cap)
+
+
+def _independent(p_N: np.ndarray) -> Callable:
+    def draw_codes(random: np.random.Generator, tokens: int) -> np.ndarray:
+        on_BN = random.random((tokens, len(p_N))) < p_N
+        return on_BN * random.uniform(0.5, 1.5, on_BN.shape)
+
+    return draw_codes
+
+
+def _tree(sizes: Sizes) -> Callable:
+    """Parents are features 0 .. P-1, and the children of parent i are P + 3 i + (0, 1, 2)."""
+    d_in, n_features, sparsity, _ = sizes
+    parents, left = divmod(n_features, 1 + _CHILDREN)
+    if left or n_features > d_in:
+        raise ValueError(
+            f"A tree needs {n_features=} to be a multiple of {1 + _CHILDREN} and at most {d_in=}."
+        )
+    p_parent = sparsity / (parents * (1 + _CHILDREN * _P_CHILD))
+    if p_parent > 1:
+        raise ValueError(f"{sparsity=} exceeds {sparsity / p_parent}, the most a tree here allows.")
+
+    def draw_codes(random: np.random.Generator, tokens: int) -> np.ndarray:
+        parent_BP = random.random((tokens, parents)) < p_parent
+        chosen_BP = random.random((tokens, parents)) // _P_CHILD
+        child_BPC = parent_BP[:, :, None] & (chosen_BP[:, :, None] == np.arange(_CHILDREN))
+        return np.concatenate([parent_BP, child_BPC.reshape(tokens, -1)], axis=1)
+
+    return draw_codes
+
+
+def _exactly(sizes: Sizes) -> Callable:
+    _, n_features, sparsity, _ = sizes
+    k = int(sparsity)
+    if k != sparsity or k > n_features:
+        raise ValueError(f"{sparsity=} must be a whole number, at most {n_features=}.")
+
+    def draw_codes(random: np.random.Generator, tokens: int) -> np.ndarray:
+        idx_BK = np.argsort(random.random((tokens, n_features)), axis=1)[:, :k]
+        val_BK = random.standard_normal((tokens, k))
+        codes_BN = np.zeros((tokens, n_features))
+        unit_BK = val_BK / np.linalg.norm(val_BK, axis=1, keepdims=True)
+        np.put_along_axis(codes_BN, idx_BK, unit_BK, axis=1)
+        return codes_BN
+
+    return draw_codes

@@ -1,0 +1,155 @@
+"""The loop: every program of an experiment over one stream, with checkpoints that resume exactly.
+
+A checkpoint holds the state of every learner, the step, the config, the normalisation and the versions.
+The batch of a step is a pure function of the stream's seed and the step, and nothing that is logged is read
+back, so a run that was killed at any moment and resumed is bit for bit the run that was not.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from dictlearn import experiment, sharding, streams
+from dictlearn.checkpoint import Checkpoints, versions
+from dictlearn.streams import Stream
+from dictlearn.types import Batch
+from dictlearn.workdir import Log, flat, plain, write_json
+
+MAY_CHANGE = ("steps", "checkpoint_every", "log_every", "meters", "mesh", "harvest", "model")
+"""What a run that goes on may be given anew; all else must be as the checkpoint has it."""
+
+INIT_TOKENS = 32_768
+"""Tokens of the sample that a learner's `init` sees (its decoder bias starts at their median)."""
+
+
+class Stopped(Exception):
+    """The run was asked to end (SIGTERM) and did, with a checkpoint at `step`."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped at step {step}; the same command goes on from there.")
+        self.step = step
+
+
+def open_stream(config: Mapping) -> Stream:
+    """The experiment's stream, its batches and seed as the top level says."""
+    if "name" not in config.get("stream", {}):
+        raise ValueError(f"config.stream.name is missing; there are {', '.join(streams.names())}.")
+    filled = {"batch_size": config["batch_size"], "seed": config["seed"]}
+    return streams.make(**(filled | dict(config["stream"])))
+
+
+def target_width(stream: Stream) -> int | None:
+    """d_out of a transcoder; None for an autoencoder, whose targets are its inputs."""
+    first = stream.batches[0]
+    return None if first.y_BD is first.x_BD else stream.d_out
+
+
+def train(config: Mapping, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    """Trains, or goes on training, everything in `config` to `config["steps"]`, in the workdir `path`.
+
+    progress: called with (tokens done, tokens in all). Raises ValueError for a config that does not fit
+    the run that `path` holds, and `Stopped` after SIGTERM."""
+    experiment.check(config)
+    path.mkdir(parents=True, exist_ok=True)
+    mesh = sharding.mesh(**config.get("mesh", {}))
+    with Checkpoints(path / "checkpoints") as checkpoints, jax.set_mesh(mesh):
+        stream = open_stream(config)
+        d_out = target_width(stream)
+        programs = experiment.programs(config, stream.d_in, d_out)
+        start, states = _start(config, path, checkpoints, stream, programs, mesh)
+        write_json(path / "config.json", plain(config))
+        meta = {"config": plain(config), "norm": asdict(stream.norm), "versions": versions()}
+        meta |= {"d_in": stream.d_in, "d_out": d_out}
+        _loop(config, path, checkpoints, stream, programs, mesh, start, states, meta, progress)
+
+
+def _loop(config, path, checkpoints, stream, programs, mesh, start, states, meta, progress) -> None:
+    log, size, steps = Log(path / "metrics.jsonl", start), config["batch_size"], config["steps"]
+    updates = {p.key: experiment.update(p, states[p.key], mesh) for p in programs}
+    batches = streams.read(stream, start)
+    with _asked_to_stop() as asked:
+        for done in range(start + 1, steps + 1):
+            batch, infos = place(next(batches), mesh), []
+            for p in programs:
+                states[p.key], info = updates[p.key](states[p.key], p.hparams, batch)
+                infos.append(([member.name for member in p.members], info))
+            stop, last = asked.is_set(), done == steps
+            if last or done % config.get("log_every", 50) == 0:
+                log.take(done, done * size, infos)
+            if stop or last or done % config.get("checkpoint_every", 1000) == 0:
+                log.flush()
+                checkpoints.save(done, states, {**meta, "step": done})
+            if progress:
+                progress(done * size, steps * size)
+            if stop and not last:
+                checkpoints.wait()
+                raise Stopped(done)
+
+
+def _start(config, path: Path, checkpoints: Checkpoints, stream, programs, mesh):
+    """(step, states) of the newest checkpoint, or of a new run."""
+
+    def target(meta):
+        _refuse_other(config, path, meta)
+        return experiment.abstract_states(programs, meta["d_in"], meta["d_out"], mesh)
+
+    restored = checkpoints.restore(target)
+    if restored is not None:
+        return restored[:2]
+    sample = _sample(stream, mesh)
+    return 0, {p.key: experiment.init(p, sample, mesh) for p in programs}
+
+
+def place(batch: Batch, mesh) -> Batch:
+    """A process's share of a batch as global arrays on `mesh`; y stays x where it is x."""
+    placed = sharding.shardings(Batch(*(np.broadcast_to(0, a.shape) for a in batch)), mesh)
+    put = jax.make_array_from_process_local_data
+    x_BD = put(placed.x_BD, batch.x_BD)
+    return Batch(x_BD, x_BD if batch.y_BD is batch.x_BD else put(placed.y_BD, batch.y_BD))
+
+
+def _sample(stream: Stream, mesh) -> Batch:
+    """The stream's first batches, INIT_TOKENS of them or one epoch."""
+    rows = INIT_TOKENS if stream.n_rows is None else min(INIT_TOKENS, stream.n_rows)
+    first = stream.batches[0]
+    n = max(1, rows // len(first.x_BD) // jax.process_count())
+    batches = [first, *(stream.batches[t] for t in range(1, n))]
+    x_BD = np.concatenate([batch.x_BD for batch in batches])
+    if first.y_BD is first.x_BD:
+        return place(Batch(x_BD, x_BD), mesh)
+    return place(Batch(x_BD, np.concatenate([batch.y_BD for batch in batches])), mesh)
+
+
+def _refuse_other(config: Mapping, path: Path, meta: Mapping) -> None:
+    """Raises ValueError if the checkpoint is of another run, or past the end of this one."""
+    was, now = dict(flat(meta["config"])), dict(flat(plain(config)))
+    for key in sorted(was.keys() | now.keys()):
+        if key.split(".")[0] not in MAY_CHANGE and was.get(key) != now.get(key):
+            raise ValueError(
+                f"{path} holds a run with {key}={was.get(key)!r}, not {now.get(key)!r}; "
+                "give another --workdir, or the config it was run with."
+            )
+    if meta["step"] > config["steps"]:
+        raise ValueError(
+            f"{path} is at step {meta['step']}, past steps={config['steps']}; give another --workdir."
+        )
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, while the block runs in the main thread."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,99 @@
+"""What a run leaves in its workdir, and how it is written: whole files or nothing.
+
+    config.json     the experiment, as it was run       checkpoints/    see `checkpoint`
+    metrics.jsonl   one line per logged step            metrics.json    {NAME: {hparams, metrics ...}}
+    scaling.json, scaling.png                           report.html
+    timing.json     seconds and tokens per second; apart, so that all else is reproducible to the byte
+
+In a run of several processes, process 0 alone writes.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    if jax.process_index() == 0:
+        half = path.with_name(path.name + ".tmp")
+        half.write_text(text, "utf-8")
+        half.replace(path)
+
+
+def write_json(path: Path, tree: Mapping) -> None:
+    """Writes a tree as JSON; numbers that are not finite become null."""
+    replace(path, json.dumps(finite(tree), indent=2) + "\n")
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """A JSON file of a workdir. Raises FileNotFoundError that names the command that makes it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; `{made_by}` writes it.")
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; `{made_by}` writes it anew.") from error
+
+
+def finite(tree):
+    """The tree with null for every number that JSON has no word for."""
+    if isinstance(tree, Mapping):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def plain(config) -> dict:
+    """A config as JSON has it: dicts, lists, numbers and strings."""
+    return json.loads(json.dumps(config.to_dict() if hasattr(config, "to_dict") else config))
+
+
+def flat(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested dicts with their dotted names."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+class Log:
+    """metrics.jsonl, written one logged step late, so that reading a value never waits for its step."""
+
+    def __init__(self, path: Path, start: int):
+        """Keeps the lines of steps up to `start`, and drops those a killed run wrote beyond it."""
+        self._path, self._waiting = path, None
+        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= start]
+        replace(path, "".join(line + "\n" for line in kept))
+
+    def take(self, step: int, tokens: int, infos: list[tuple[list[str], dict]]) -> None:
+        """infos: for each program, its members' names and its info, every value [N]."""
+        self.flush()
+        self._waiting = step, tokens, infos
+
+    def flush(self) -> None:
+        """Writes the line that waits."""
+        if self._waiting is None:
+            return
+        (step, tokens, infos), self._waiting = self._waiting, None
+        line: dict[str, Any] = {"step": step, "tokens": tokens}
+        for names, info in infos:
+            values = {key: value.tolist() for key, value in jax.device_get(info).items()}
+            for n, name in enumerate(names):
+                line[name] = {key: value[n] for key, value in values.items()}
+        if jax.process_index() == 0:
+            with self._path.open("a") as file:
+                file.write(json.dumps(finite(line)) + "\n")
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """A last line without its end was cut off by a kill."""
+    if not path.exists():
+        return []
+    return [line[:-1] for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

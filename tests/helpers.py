@@ -1,0 +1,75 @@
+"""Small things that several tests share."""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType
+
+from dictlearn import dictionaries, experiment, streams
+from dictlearn.train import open_stream, place, target_width
+
+AXES = ("sweep", "data", "model")
+
+
+def mesh_of(sweep: int, data: int, model: int):
+    """A mesh over the first devices, as many as asked for."""
+    devices = jax.devices()[: sweep * data * model]
+    return jax.make_mesh((sweep, data, model), AXES, (AxisType.Auto,) * 3, devices=devices)
+
+
+SIZES = {"k": 3, "aux_k": 8, "l1": 0.1}
+"""Values for hyperparameters that a variant may have, by name; a variant takes those it knows."""
+
+
+def planted_config(name: str = "topk", **changes) -> dict:
+    """P1 small with one dictionary of 64 latents; keys of `changes` replace or join subtrees."""
+    known = dictionaries.fields(name)
+    config = {
+        "seed": 0,
+        "steps": 10,
+        "batch_size": 128,
+        "stream": {"name": "synthetic", "kind": "p1"},
+        "dictionary": {"name": name, **{k: v for k, v in SIZES.items() if k in known}},
+        "objective": {"name": "squared_error"},
+        "rule": {"name": "adam", "lr": 1e-3, "warmup_steps": 1},
+        "learner": {"dead_after": 300, "b_dec_start": "mean"},
+    }
+    config["dictionary"]["n_latents"] = 64
+    for key, value in changes.items():
+        old = config.get(key)
+        config[key] = {**old, **value} if isinstance(old, dict) else value
+    return config
+
+
+def run(config: dict, n_steps: int, mesh=None, dtype=np.float32):
+    """(programs, final states, infos of every step) after `n_steps` on `mesh` (default: one device).
+    dtype: float64, under `jax.enable_x64`, makes the state and the batches doubles."""
+    mesh = mesh or mesh_of(1, 1, 1)
+    cast = lambda a: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a
+    with jax.set_mesh(mesh):
+        stream = open_stream(config)
+        programs = experiment.programs(config, stream.d_in, target_width(stream))
+        sample = place(stream.batches[0], mesh)
+        states, infos, updates = {}, [], {}
+        for p in programs:
+            states[p.key] = jax.tree.map(cast, experiment.init(p, sample, mesh))
+            updates[p.key] = experiment.update(p, states[p.key], mesh)
+        for t in range(n_steps):
+            batch = place(jax.tree.map(cast, stream.batches[t]), mesh)
+            info = {}
+            for p in programs:
+                states[p.key], info[p.key] = updates[p.key](states[p.key], p.hparams, batch)
+            infos.append(info)
+        for update in updates.values():
+            assert update._cache_size() <= 1, "a second step compiled again"
+        return programs, jax.device_get(states), jax.device_get(infos)
+
+
+def recovery(atoms_ND: np.ndarray, W_dec_FD: np.ndarray, threshold: float) -> float:
+    """Share of planted atoms with a decoder row at cosine >= threshold."""
+    rows = W_dec_FD / np.linalg.norm(W_dec_FD, axis=1, keepdims=True)
+    return float(np.mean((atoms_ND @ rows.T).max(1) >= threshold))
+
+
+def truth(config: dict) -> np.ndarray:
+    """The planted atoms of a config's stream."""
+    return streams.make(batch_size=1, seed=config["seed"], **config["stream"]).truth

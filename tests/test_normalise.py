@@ -1,0 +1,193 @@
+"""Normalisation: estimated as defined, undone exactly, folded without changing the function."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dictlearn import normalise
+from dictlearn.normalise import Norm
+from dictlearn.types import Batch
+
+D, D_OUT, F, B = 12, 7, 20, 64
+
+
+def draws(*shape, scale=1.0, seed=0):
+    return (scale * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+def raw_batch():
+    return Batch(3 + draws(B, D, scale=4.0), draws(B, D_OUT, scale=0.2, seed=1))
+
+
+def weights(d_out):
+    keys = range(10, 15)
+    shapes = ((D, F), (F,), (F, d_out), (d_out,), (F,))
+    W_enc, b_enc, W_dec, b_dec, threshold = (
+        draws(*s, seed=k) for s, k in zip(shapes, keys, strict=True)
+    )
+    return W_enc, b_enc, W_dec, b_dec, np.abs(threshold)
+
+
+def run(x, parameters, subtract, thresholded):
+    W_enc, b_enc, W_dec, b_dec, threshold = parameters
+    pre = (x - b_dec if subtract else x) @ W_enc + b_enc
+    on = pre > (threshold if thresholded else 0)
+    return np.where(on, pre, 0) @ W_dec + b_dec
+
+
+def test_mean_norm_sqrt_d_gives_mean_norm_sqrt_d():
+    batch = normalise.apply(normalise.estimate("mean_norm_sqrt_d", [raw_batch()]), raw_batch())
+    assert np.linalg.norm(batch.x_BD, axis=1).mean() == pytest.approx(np.sqrt(D), rel=1e-5)
+    assert np.linalg.norm(batch.y_BD, axis=1).mean() == pytest.approx(np.sqrt(D_OUT), rel=1e-5)
+
+
+def test_unit_mean_sq_gives_mean_squared_norm_one():
+    batch = normalise.apply(normalise.estimate("unit_mean_sq", [raw_batch()]), raw_batch())
+    assert (batch.x_BD**2).sum(1).mean() == pytest.approx(1, rel=1e-5)
+    assert (batch.y_BD**2).sum(1).mean() == pytest.approx(1, rel=1e-5)
+
+
+def test_token_kinds_normalise_every_token():
+    x = raw_batch().x_BD
+    layer, _ = normalise.forward(Norm("token_layernorm"), x)
+    unit, _ = normalise.forward(Norm("token_unit"), x)
+    np.testing.assert_allclose(layer.mean(1), 0, atol=1e-5)
+    np.testing.assert_allclose(layer.std(1), 1, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)
+
+
+def test_a_zero_token_stays_zero_under_token_unit():
+    x_n, undo = normalise.forward(Norm("token_unit"), np.zeros((2, D), np.float32))
+    assert not x_n.any()
+    assert not undo(x_n).any()
+
+
+@pytest.mark.parametrize("kind", normalise.KINDS)
+def test_undo_inverts_forward_in_numpy_and_under_jit(kind):
+    x = raw_batch().x_BD
+    norm = normalise.estimate(kind, [Batch(x, x)])
+
+    def there_and_back(x_BD):
+        x_n, undo = normalise.forward(norm, x_BD)
+        return x_n, undo(x_n)
+
+    x_n, back = there_and_back(x)
+    assert isinstance(x_n, np.ndarray)
+    np.testing.assert_allclose(back, x, atol=1e-5)
+    traced_n, traced_back = jax.jit(there_and_back)(jnp.asarray(x))
+    np.testing.assert_allclose(traced_n, x_n, atol=1e-5)
+    np.testing.assert_allclose(traced_back, x, atol=1e-5)
+
+
+def test_undo_of_a_transcoder_uses_the_scale_of_the_target():
+    norm = normalise.estimate("unit_mean_sq", [raw_batch()])
+    _, undo = normalise.forward(norm, raw_batch().x_BD)
+    normed = normalise.apply(norm, raw_batch())
+    np.testing.assert_allclose(undo(normed.y_BD), raw_batch().y_BD, atol=1e-6)
+
+
+def test_an_autoencoder_batch_stays_one_array():
+    x = raw_batch().x_BD
+    for kind in normalise.KINDS:
+        batch = normalise.apply(normalise.estimate(kind, [Batch(x, x)]), Batch(x, x))
+        assert batch.y_BD is batch.x_BD
+
+
+def test_estimate_does_not_depend_on_how_tokens_are_batched():
+    x = 100 + draws(1000, D, seed=2)
+    whole = normalise.estimate("mean_norm_sqrt_d", [Batch(x, x)])
+    parts = normalise.estimate("mean_norm_sqrt_d", [Batch(p, p) for p in np.split(x, [1, 400])])
+    assert parts.scale_in == pytest.approx(whole.scale_in, rel=1e-12)
+
+
+def test_estimate_stops_once_it_has_seen_enough_tokens():
+    read = []
+
+    def batches():
+        while True:
+            read.append(1)
+            x = draws(100, D)
+            yield Batch(x, x)
+
+    normalise.estimate("unit_mean_sq", batches(), n_tokens=950)
+    assert len(read) == 10
+
+
+@pytest.mark.parametrize("kind", normalise.SCALAR_KINDS)
+@pytest.mark.parametrize("thresholded", [False, True])
+def test_folding_keeps_the_function_of_an_autoencoder(kind, thresholded):
+    x, parameters = raw_batch().x_BD, weights(D)
+    norm = normalise.estimate(kind, [Batch(x, x)])
+    x_n, undo = normalise.forward(norm, x)
+    expected = undo(run(x_n, parameters, subtract=True, thresholded=thresholded))
+    folded = normalise.fold(norm, *parameters)
+    found = run(x, folded, subtract=True, thresholded=thresholded)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_array_equal(folded[2], parameters[2])
+
+
+@pytest.mark.parametrize("kind", normalise.SCALAR_KINDS)
+@pytest.mark.parametrize("thresholded", [False, True])
+def test_folding_keeps_the_function_of_a_transcoder(kind, thresholded):
+    norm, parameters = normalise.estimate(kind, [raw_batch()]), weights(D_OUT)
+    x_n, undo = normalise.forward(norm, raw_batch().x_BD)
+    expected = undo(run(x_n, parameters, subtract=False, thresholded=thresholded))
+    folded = normalise.fold(norm, *parameters)
+    found = run(raw_batch().x_BD, folded, subtract=False, thresholded=thresholded)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_fold_that_forgets_the_threshold_is_noticed():
+    x, parameters = raw_batch().x_BD, weights(D)
+    norm = normalise.estimate("unit_mean_sq", [Batch(x, x)])
+    x_n, undo = normalise.forward(norm, x)
+    expected = undo(run(x_n, parameters, subtract=True, thresholded=True))
+    forgotten = (*normalise.fold(norm, *parameters)[:4], parameters[4])
+    found = run(x, forgotten, subtract=True, thresholded=True)
+    assert np.abs(found - expected).max() > 0.1
+
+
+def test_without_a_threshold_none_comes_back():
+    assert normalise.fold(Norm("unit_mean_sq", 0.5, 0.5), *weights(D)[:4])[4] is None
+
+
+@pytest.mark.parametrize("kind", normalise.TOKEN_KINDS)
+def test_per_token_kinds_do_not_fold(kind):
+    with pytest.raises(ValueError, match=f"{kind}.*cannot be folded"):
+        normalise.fold(Norm(kind), *weights(D))
+
+
+@pytest.mark.parametrize("kind", normalise.TOKEN_KINDS)
+def test_per_token_kinds_refuse_a_transcoder(kind):
+    with pytest.raises(ValueError, match="cannot be undone on a transcoder"):
+        normalise.apply(Norm(kind), raw_batch())
+
+
+def test_a_norm_survives_json_exactly():
+    norm = normalise.estimate("mean_norm_sqrt_d", [raw_batch()])
+    assert Norm(**json.loads(json.dumps(dataclasses.asdict(norm)))) == norm
+
+
+def test_an_unknown_kind_lists_the_kinds():
+    with pytest.raises(ValueError, match=r"unit_men_sq.*mean_norm_sqrt_d, unit_mean_sq"):
+        Norm("unit_men_sq")
+    with pytest.raises(ValueError, match="unit_men_sq"):
+        normalise.estimate("unit_men_sq", [raw_batch()])
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_must_be_positive_and_finite(scale):
+    with pytest.raises(ValueError, match="scale_out"):
+        Norm("unit_mean_sq", 1.0, scale)
+
+
+def test_nothing_and_zeros_cannot_be_estimated_from():
+    zeros = np.zeros((B, D), np.float32)
+    with pytest.raises(ValueError, match="there were none"):
+        normalise.estimate("unit_mean_sq", [])
+    with pytest.raises(ValueError, match="not all zero"):
+        normalise.estimate("unit_mean_sq", [Batch(zeros, zeros)])
