@@ -11,8 +11,8 @@ files are not byte for byte those of its seal. A step without a seal was interru
 Older steps are removed here, after the seal. Orbax would remove them at the commit, and by number
 alone: a damaged step could displace an intact one.
 
-Every process calls `save`, `restore` and `read_meta`, on a file system they share. Process 0 alone
-seals, verifies and removes; the others are told which step it chose, so that a file read wrongly on
+Every process calls `save` and `restore`, on a file system they share. Process 0 alone seals,
+verifies and removes; the others are told which step it chose, so that a file read wrongly on
 one machine cannot send two processes to two steps.
 """
 
@@ -20,7 +20,7 @@ import hashlib
 import json
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
@@ -97,7 +97,7 @@ class Checkpoints:
         kept = [*self._steps, step][-self._keep :]
         self._pending = step, self._thread.submit(_finish, path, response, record, kept)
 
-    def restore(self, abstract_state: Any) -> tuple[int, Any, dict[str, Any]] | None:
+    def restore(self, target: Callable[[dict], Any]) -> tuple[int, Any, dict[str, Any]] | None:
         """Loads the newest intact checkpoint, as (step, state, meta); None when there is none.
 
         Every damaged, unfinished or unloadable checkpoint on the way is skipped with a warning of
@@ -105,22 +105,21 @@ class Checkpoints:
         counts as empty.
 
         Args:
-          abstract_state: the pytree to fill, of arrays or `jax.ShapeDtypeStruct`s. A leaf's
-            sharding says where it goes, whatever it was saved from; a leaf without one goes to
-            the first local device.
+          target: called with the checkpoint's meta, gives the pytree to fill, of arrays or
+            `jax.ShapeDtypeStruct`s. A leaf's sharding says where it goes, whatever it was saved
+            from; a leaf without one goes to the first local device. What it raises is raised.
 
         Raises:
-          ValueError: the checkpoint's leaves are not those of `abstract_state`.
+          ValueError: the checkpoint's leaves are not those of the target.
           RuntimeError: there are checkpoints, and not one can be used.
         """
         self.wait()
-        wanted = _leaves(abstract_state)
-        target = jax.tree.map(_placed, abstract_state)
         for path in _intact(self._directory):
             record = _record(path)
-            _check_fits(path, record["leaves"], wanted)
+            wanted = target(record["meta"])
+            _check_fits(path, record["leaves"], _leaves(wanted))
             try:
-                state, problem = ocp.load(path, target), ""
+                state, problem = ocp.load(path, jax.tree.map(_placed, wanted)), ""
             except Exception as error:
                 state, problem = None, f"Orbax cannot load it: {_reason(error)}"
             if multihost_utils.process_allgather(np.bool_(problem)).any():
@@ -163,14 +162,6 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def read_meta(directory: epath.PathLike) -> tuple[int, dict[str, Any]] | None:
-    """The (step, meta) of the newest intact checkpoint, without its arrays; None and errors as
-    `Checkpoints.restore`. Verifies every byte, and so reads the whole checkpoint once."""
-    for path in _intact(_absolute(directory)):
-        return int(path.name), _record(path)["meta"]
-    return None
 
 
 def versions() -> dict[str, str]:
@@ -310,7 +301,7 @@ def _check_fits(path: epath.Path, saved: dict[str, str], wanted: dict[str, str])
 
 
 def _absolute(directory: epath.PathLike) -> epath.Path:
-    """As Orbax wants it; of gs://, epath's own `absolute` makes a folder where one stands."""
+    """An absolute path, as Orbax wants it; epath's `absolute` takes gs://... for a relative one."""
     path = epath.Path(directory)
     return path if "://" in str(path) else path.absolute()
 

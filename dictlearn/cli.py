@@ -21,9 +21,10 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dictlearn import export, experiment, report, scaling
+from dictlearn import experiment, export, report
 from dictlearn import lm as language
 from dictlearn.evaluate import evaluate
+from dictlearn.fit import fit
 from dictlearn.progress import Progress
 from dictlearn.streams.harvest import harvest
 from dictlearn.train import Stopped, train
@@ -83,8 +84,12 @@ def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
 
 def _fit(config: Mapping, workdir: Path, arguments) -> None:
     metrics = read_json(workdir / "metrics.json", f"dictlearn eval --workdir={workdir}")
-    fitted = scaling.fit_workdir(metrics, workdir)
-    print(fitted)
+    found = fit(metrics, workdir)
+    print(found["law"])
+    for name, value in found["parameters"].items():
+        print(f"{name:8} {value['value']: .4f}  [{value['low']: .4f}, {value['high']: .4f}]")
+    print(f"held-out cells: worst {found['held_out_worst']:.2%}, median {found['held_out_median']:.2%}")
+    print(f"law: {workdir / 'scaling.json'}, {workdir / 'scaling.png'}")
 
 
 def _report(config: Mapping, workdir: Path, arguments) -> None:

@@ -5,6 +5,7 @@ of them the model runs again with each dictionary's reconstruction in the tap's 
 stream's own held-out batches are read. Everything is measured in the space of the raw activations.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from dictlearn.experiment import Program
 from dictlearn.meters import Reading, firing, loss_recovered, reconstruction
 from dictlearn.streams import store
 from dictlearn.trained import Run, reconstruct, restore_run
-from dictlearn.workdir import write_json
+from dictlearn.workdir import plain, write_json
 
 SEQUENCES = 8
 """Sequences to one pass of the language model."""
@@ -34,7 +35,7 @@ def evaluate(
     progress: called with (parts done, parts in all)."""
     mesh = sharding.mesh(**config.get("mesh", {}))
     with jax.set_mesh(mesh):
-        run = restore_run(path, mesh)
+        run = restore_run(path, mesh)._replace(config=plain(config))
         found = measure(run, progress=progress, **dict(config.get("meters", {})))
     write_json(path / "metrics.json", found)
     return found
@@ -59,15 +60,20 @@ def measure(
 
 
 def _through_stream(run: Run, n_tokens: int, progress) -> dict[str, dict]:
-    filled = {"batch_size": run.config["batch_size"], "seed": run.config["seed"]}
-    stream = streams.make(**(filled | run.config["stream"]))
-    batches = stream.held_out
-    n = max(1, min(len(batches), n_tokens // run.config["batch_size"] or len(batches)))
+    size = run.config["batch_size"]
+    stream = streams.make(**({"batch_size": size, "seed": run.config["seed"]} | run.config["stream"]))
+    if not stream.held_out:
+        raise ValueError(
+            f"the stream {run.config['stream']['name']!r} holds nothing out to evaluate on; "
+            "set config.stream.held_out, or config.model for a store."
+        )
+    n = max(1, min(len(stream.held_out), n_tokens // size if n_tokens else sys.maxsize))
     totals = _Totals(run)
     for t in range(n):
-        batch = batches[t]
-        rows = np.ones(len(batch.x_BD), bool)
-        totals.add(batch.x_BD, batch.y_BD, rows)
+        batch = stream.held_out[t]
+        short = size - len(batch.x_BD)
+        x_BD, y_BD = (np.pad(a, ((0, short), (0, 0))) for a in batch)
+        totals.add(x_BD, y_BD, np.arange(size) < len(batch.x_BD))
         if progress:
             progress(t + 1, n)
     return totals.results()

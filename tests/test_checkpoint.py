@@ -22,7 +22,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dictlearn import checkpoint
-from dictlearn.checkpoint import SEAL, Checkpoints, read_meta, versions
+from dictlearn.checkpoint import SEAL, Checkpoints, versions
 
 ROOT = Path(checkpoint.__file__).parents[1]
 
@@ -49,6 +49,11 @@ def assert_equal(found, wanted):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
+def like(state):
+    """A target that is `state`, whatever the meta says."""
+    return lambda meta: state
+
+
 def save_steps(directory, *steps, keep=3):
     with Checkpoints(directory, keep=keep) as checkpoints:
         for step in steps:
@@ -56,15 +61,15 @@ def save_steps(directory, *steps, keep=3):
     return directory
 
 
-def restored_step(directory):
+def restored_step(directory, *, d=8):
     """The step that `restore` finds, its values checked against that step's."""
     with Checkpoints(directory) as checkpoints:
-        found = checkpoints.restore(state_at(0))
+        found = checkpoints.restore(like(state_at(0, d=d)))
     if found is None:
         return None
     step, state, meta = found
     assert meta == {"position": step}
-    assert_equal(state, state_at(step))
+    assert_equal(state, state_at(step, d=d))
     return step
 
 
@@ -104,12 +109,22 @@ def test_a_state_and_its_meta_come_back_exactly(tmp_path):
     meta = {"stream": {"block": 7, "seed": 2**60}, "config": {"lr": 1e-3, "taps": ["resid.7"]}}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(5, state_at(5), meta)
-        found = checkpoints.restore(jax.eval_shape(lambda: state_at(0)))
+        found = checkpoints.restore(like(jax.eval_shape(lambda: state_at(0))))
     assert found is not None
     step, state, found_meta = found
     assert (step, found_meta) == (5, meta)
     assert_equal(state, state_at(5))
-    assert read_meta(tmp_path) == (5, meta)
+
+
+def test_the_meta_of_the_checkpoint_it_fills_decides_the_target(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, d in ((1, 8), (2, 9)):
+            checkpoints.save(step, state_at(step, d=d), {"d": d})
+        for step, d in ((2, 9), (1, 8)):
+            found = checkpoints.restore(lambda meta: state_at(0, d=meta["d"]))
+            assert found is not None
+            assert_equal(found[1], state_at(step, d=d))
+            flip(tmp_path / "2" / SEAL)
 
 
 def test_the_state_may_be_donated_and_the_meta_changed_right_after_save(tmp_path):
@@ -128,7 +143,7 @@ def test_the_state_may_be_donated_and_the_meta_changed_right_after_save(tmp_path
         jax.block_until_ready(state)
     for step in reversed(range(5)):
         with Checkpoints(tmp_path) as checkpoints:
-            found = checkpoints.restore(state)
+            found = checkpoints.restore(like(state))
         assert found is not None
         assert (found[0], found[2]) == (step, {"position": step})
         assert all(np.all(np.asarray(leaf) == 2 * step) for leaf in jax.tree.leaves(found[1]))
@@ -218,9 +233,9 @@ def test_a_flip_anywhere_in_the_seal_is_seen(copy):
             damaged = bytearray(content)
             damaged[place] ^= bit
             seal.write_bytes(damaged)
-            assert read_meta(copy) == (1, {"position": 1}), place
+            assert restored_step(copy) == 1, place
     seal.write_bytes(content)
-    assert read_meta(copy) == (2, {"position": 2})
+    assert restored_step(copy) == 2
 
 
 def test_a_file_too_many_is_damage(copy, caplog):
@@ -256,7 +271,7 @@ def test_what_a_killed_write_left_is_passed_over_and_removed_by_the_next_save(co
     leftover = copy / "3.orbax-checkpoint-tmp"
     shutil.copytree(copy / "2", leftover)
     with Checkpoints(copy) as checkpoints:
-        found = checkpoints.restore(state_at(0))
+        found = checkpoints.restore(like(state_at(0)))
         assert found is not None
         assert found[0] == 2
         assert f"skipping checkpoint {leftover}: its writing was interrupted" in caplog.text
@@ -269,7 +284,7 @@ def test_a_damaged_step_stays_until_it_is_saved_again(copy):
     flip(copy / "2" / "state" / "_METADATA")
     damaged = (copy / "2" / "state" / "_METADATA").read_bytes()
     with Checkpoints(copy) as checkpoints:
-        assert checkpoints.restore(state_at(0)) is not None
+        assert checkpoints.restore(like(state_at(0))) is not None
         assert (copy / "2" / "state" / "_METADATA").read_bytes() == damaged
         checkpoints.save(2, state_at(2), {"position": 2})
     assert restored_step(copy) == 2
@@ -280,7 +295,7 @@ def test_damaged_steps_never_displace_the_steps_of_the_resumed_run(tmp_path):
     flip(tmp_path / "20" / SEAL)
     flip(tmp_path / "30" / SEAL)
     with Checkpoints(tmp_path, keep=2) as checkpoints:
-        assert checkpoints.restore(state_at(0)) is not None
+        assert checkpoints.restore(like(state_at(0))) is not None
         checkpoints.save(15, state_at(15), {"position": 15})
     assert names_in(tmp_path) == ["10", "15"]
     assert restored_step(tmp_path) == 15
@@ -293,13 +308,10 @@ def test_a_directory_where_all_is_damaged_is_an_error_that_says_where(copy):
         Checkpoints(copy) as checkpoints,
         pytest.raises(RuntimeError, match=rf"{copy} holds steps \[1, 2\], and not one can be used"),
     ):
-        checkpoints.restore(state_at(0))
-    with pytest.raises(RuntimeError, match="an empty directory to start over"):
-        read_meta(copy)
+        checkpoints.restore(like(state_at(0)))
 
 
 def test_no_checkpoints_are_none(tmp_path):
-    assert read_meta(tmp_path / "absent") is None
     assert restored_step(tmp_path / "new") is None
 
 
@@ -309,7 +321,7 @@ def test_a_run_killed_in_its_first_save_starts_over(tmp_path, caplog):
     assert restored_step(tmp_path) is None
     assert str(tmp_path / "3") in caplog.text
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.restore(state_at(0)) is None
+        assert checkpoints.restore(like(state_at(0))) is None
         checkpoints.save(3, state_at(3), {"position": 3})
     assert restored_step(tmp_path) == 3
 
@@ -328,7 +340,7 @@ def test_a_state_of_another_shape_dtype_or_tree_is_an_error_that_names_the_leaf(
     }
     for message, state in wanted.items():
         with Checkpoints(two_steps) as checkpoints, pytest.raises(ValueError, match=message):
-            checkpoints.restore(state)
+            checkpoints.restore(like(state))
 
 
 def test_a_checkpoint_moves_to_another_mesh(tmp_path):
@@ -349,7 +361,7 @@ def test_a_checkpoint_moves_to_another_mesh(tmp_path):
                 "key": jax.ShapeDtypeStruct((), state["key"].dtype, sharding=key_home),
             }
             if step:
-                found = checkpoints.restore(target)
+                found = checkpoints.restore(like(target))
                 assert found is not None
                 state = found[1]
                 assert state["W_FD"].sharding == home
@@ -370,7 +382,7 @@ def test_a_save_that_would_shadow_or_overwrite_checkpoints_is_refused(copy):
     with Checkpoints(copy) as checkpoints:
         with pytest.raises(ValueError, match="call restore first, or give an empty directory"):
             checkpoints.save(1, state_at(1), {})
-        assert checkpoints.restore(state_at(0)) is not None
+        assert checkpoints.restore(like(state_at(0))) is not None
         with pytest.raises(ValueError, match="step=1 lies before 2, the newest step of"):
             checkpoints.save(1, state_at(1), {})
     with Checkpoints(copy / "new") as checkpoints, pytest.raises(ValueError, match="step=-1"):
@@ -388,14 +400,14 @@ def test_what_no_checkpoint_can_hold_is_refused_at_save(tmp_path):
 
 
 def test_a_full_disk_is_an_error_of_the_next_call_and_leaves_the_rest_intact(tmp_path):
-    big = jax.random.normal(jax.random.key(0), (256, 256))
+    one, two = state_at(1, d=2048), state_at(2, d=2048)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, {"W_DF": big}, {})
+        checkpoints.save(1, one, {"position": 1})
         checkpoints.wait()
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
         try:
-            checkpoints.save(2, {"W_DF": big}, {})
+            checkpoints.save(2, two, {"position": 2})
             with pytest.raises(RuntimeError, match=r"2 was not completed: .*large") as caught:
                 checkpoints.wait()
         finally:
@@ -403,11 +415,11 @@ def test_a_full_disk_is_an_error_of_the_next_call_and_leaves_the_rest_intact(tmp
         assert str(tmp_path / "2") in str(caught.value)
         assert "\n" not in str(caught.value)
         checkpoints.wait()
-        assert read_meta(tmp_path) == (1, {})
-        checkpoints.save(2, {"W_DF": big}, {})
+        assert restored_step(tmp_path, d=2048) == 1
+        checkpoints.save(2, two, {"position": 2})
         checkpoints.close()
         checkpoints.close()
-    assert read_meta(tmp_path) == (2, {})
+    assert restored_step(tmp_path, d=2048) == 2
     assert names_in(tmp_path) == ["1", "2"]
 
 
@@ -440,7 +452,7 @@ def state_at(step):
     return {"W_FD": jnp.full((256, 256), step, jnp.float32), "key": jax.random.key(step)}
 
 with Checkpoints(sys.argv[1], keep=2) as checkpoints:
-    found = checkpoints.restore(state_at(0))
+    found = checkpoints.restore(lambda meta: state_at(0))
     step = found[0] if found else 0
     print("saving", flush=True)
     while True:
@@ -460,9 +472,8 @@ def test_a_run_killed_at_any_moment_leaves_a_step_with_exactly_its_values(tmp_pa
         process.kill()
         process.communicate()
         with Checkpoints(tmp_path) as checkpoints:
-            found = checkpoints.restore(
-                {"W_FD": jnp.zeros((256, 256)), "key": jax.random.key(0)},
-            )
+            wanted = {"W_FD": jnp.zeros((256, 256)), "key": jax.random.key(0)}
+            found = checkpoints.restore(like(wanted))
         assert found is not None
         step, state, meta = found
         assert step > before
@@ -479,7 +490,7 @@ from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from dictlearn.checkpoint import SEAL, Checkpoints, read_meta
+from dictlearn.checkpoint import SEAL, Checkpoints
 
 directory, address, process = sys.argv[1], sys.argv[2], int(sys.argv[3])
 jax.config.update("jax_num_cpu_devices", 2)
@@ -499,15 +510,15 @@ if process == 0:
     assert sorted(path.name for path in Path(directory).iterdir()) == ["2", "3"]
     (Path(directory) / "3" / SEAL).write_text("nonsense")
 multihost_utils.sync_global_devices("damaged")
-assert read_meta(directory) == (2, {"position": 2})
 with Checkpoints(directory, keep=2) as checkpoints:
-    step, state, meta = checkpoints.restore(state_at(0, P("data")))
+    step, state, meta = checkpoints.restore(lambda meta: state_at(0, P("data")))
     assert (step, meta) == (2, {"position": 2})
     for shard in state["W_FD"].addressable_shards:
         wanted = np.arange(64, dtype=np.float32).reshape(16, 4)[shard.index] + 2
         np.testing.assert_array_equal(shard.data, wanted)
     checkpoints.save(3, state, {"position": 3})
-assert read_meta(directory) == (3, {"position": 3})
+with Checkpoints(directory) as checkpoints:
+    assert checkpoints.restore(lambda meta: state_at(0, P()))[0] == 3
 """
 
 

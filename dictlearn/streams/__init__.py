@@ -27,13 +27,15 @@ class Stream(NamedTuple):
 
     batches: a random-access dataset without end; element t is `Batch` t of this process, float32,
     normalised. norm: how. n_rows: rows that one epoch visits, None if rows never repeat.
-    truth: the planted unit atoms [N, D] of a synthetic stream, one per true feature."""
+    held_out: raw batches that are never trained on, the last one short; None where the stream has
+    none. truth: the planted unit atoms [N, D] of a synthetic stream, one per true feature."""
 
     d_in: int
     d_out: int
     batches: grain.MapDataset
     norm: normalise.Norm
     n_rows: int | None = None
+    held_out: grain.MapDataset | None = None
     truth: np.ndarray | None = None
 
 

@@ -8,6 +8,7 @@ in blocks of 4 and 1000 in blocks of 16. Raise `block_rows` for an array that is
 
 from pathlib import Path
 
+import grain
 import numpy as np
 
 from dictlearn.normalise import Norm, apply, check_kind, norm_sums, scale
@@ -26,10 +27,12 @@ def npy(
     d_in: int | None = None,
     normalise: str = "none",
     block_rows: int = 1,
+    held_out: float = 0.05,
     process: Process | None = None,
 ) -> Stream:
     """A stream of the rows of `path`, with the same rows of `target_path`, if given, as targets.
-    Any real numbers in the file, float32 in the batches.
+    Any real numbers in the file, float32 in the batches. The last fraction `held_out` of the rows,
+    rounded to whole rows, is never trained on: it is what the run is evaluated on.
 
     Opening reads every row once, for NaN and infinity and for the norm statistics.
 
@@ -46,19 +49,31 @@ def npy(
             f"{path} has {len(x_ND)} rows and {target_path} has {len(y_ND)}; row i of both must be "
             "the same token."
         )
-    starts = blocks(len(x_ND), block_rows, batch_size, seed, process)
+    if not 0 <= held_out < 1:
+        raise ValueError(f"{held_out=} must be a fraction, at least 0 and below 1.")
+    n_train = len(x_ND) - round(held_out * len(x_ND))
+    starts = blocks(n_train, block_rows, batch_size, seed, process)
     scale_in = _scan(path, x_ND, normalise)
     scale_out = scale_in if target_path is None else _scan(target_path, y_ND, normalise)
     norm = Norm(normalise, scale_in, scale_out)
 
+    def rows(row_B: np.ndarray | slice) -> Batch:
+        x_BD = x_ND[row_B].astype(np.float32)
+        return Batch(x_BD, x_BD if y_ND is x_ND else y_ND[row_B].astype(np.float32))
+
     def batch(block_K: np.ndarray) -> Batch:
         row_B = (block_K[:, None] * block_rows + np.arange(block_rows)).ravel()
-        x_BD = x_ND[row_B].astype(np.float32)
-        y_BD = x_BD if y_ND is x_ND else y_ND[row_B].astype(np.float32)
-        return apply(norm, Batch(x_BD, y_BD))
+        return apply(norm, rows(row_B))
 
-    n_rows = len(x_ND) // block_rows * block_rows
-    return Stream(x_ND.shape[1], y_ND.shape[1], starts.map(batch), norm, n_rows)
+    rest = grain.MapDataset.range(n_train, len(x_ND), batch_size)
+    return Stream(
+        d_in=x_ND.shape[1],
+        d_out=y_ND.shape[1],
+        batches=starts.map(batch),
+        norm=norm,
+        n_rows=n_train // block_rows * block_rows,
+        held_out=rest.map(lambda start: rows(slice(start, start + batch_size))),
+    )
 
 
 def _open(path: str | Path) -> np.ndarray:

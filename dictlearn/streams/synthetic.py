@@ -28,6 +28,8 @@ from dictlearn.streams import Process, Stream
 from dictlearn.types import Batch
 
 _CHILDREN, _P_CHILD = 3, 0.25
+_HELD_OUT_FROM = 2**48
+"""Steps from here on are never trained on."""
 
 
 class Sizes(NamedTuple):
@@ -93,8 +95,16 @@ def synthetic(
         return apply(norm, Batch(x_BD, x_BD))
 
     width = planted.atoms_ND.shape[1]
-    steps = grain.MapDataset.range(sys.maxsize)
-    return Stream(width, width, steps.map(batch), norm, truth=planted.atoms_ND)
+    steps = grain.MapDataset.range(_HELD_OUT_FROM)
+    rest = grain.MapDataset.range(_HELD_OUT_FROM, sys.maxsize)
+    return Stream(
+        d_in=width,
+        d_out=width,
+        batches=steps.map(batch),
+        norm=norm,
+        held_out=rest.map(whole),
+        truth=planted.atoms_ND,
+    )
 
 
 def plant(

@@ -108,7 +108,7 @@ def survivors(name, aux_k):
         (program,) = experiment.programs(config, stream.d_in, None)
         state = experiment.init(program, place(stream.batches[0], mesh), mesh)
         params = state.variables["params"]
-        params["b_enc_F"] = params["b_enc_F"].at[:, :32].set(-0.7)
+        params["b_enc_F"] = params["b_enc_F"].at[:, :32].set(-1.0)
         update = experiment.update(program, state, mesh)
         fired = np.zeros(64)
         for t in range(300):

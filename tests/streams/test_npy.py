@@ -23,10 +23,9 @@ def save(tmp_path):
     return write
 
 
-def open_npy(path, target_path=None, batch_size=20, **arguments):
-    return streams.make(
-        "npy", path=path, target_path=target_path, batch_size=batch_size, seed=0, **arguments
-    )
+def open_npy(path, target_path=None, batch_size=20, held_out=0.0, **arguments):
+    arguments |= {"target_path": target_path, "held_out": held_out}
+    return streams.make("npy", path=path, batch_size=batch_size, seed=0, **arguments)
 
 
 def fails(error, match, *args, **kwargs):
@@ -134,3 +133,13 @@ def test_fewer_rows_than_a_batch(save):
 def test_per_token_kinds_refuse_a_pair(save):
     paths = save(rows()), save(rows(), "y.npy")
     fails(ValueError, "transcoder", *paths, normalise="token_unit")
+
+
+def test_the_held_out_tail_is_never_trained_on(save):
+    array = rows()
+    stream = open_npy(save(array), held_out=0.25)
+    epoch = np.concatenate([stream.batches[t].x_BD for t in range(stream.n_rows // 20)])
+    rest = np.concatenate([batch.x_BD for batch in stream.held_out])
+    np.testing.assert_array_equal(rest, array[-50:])
+    assert not (epoch[:, None] == rest[None]).all(-1).any()
+    assert len(open_npy(save(array), held_out=0.0).held_out) == 0

@@ -1,0 +1,3 @@
+"""The page."""
+def write(config, workdir):
+    return workdir
