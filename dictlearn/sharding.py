@@ -82,6 +82,11 @@ def shardings(tree, mesh: Mesh, lead: str = ""):
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
+def is_split() -> bool:
+    """True if the mesh in use (`jax.set_mesh`) splits tokens or latents."""
+    return axis_size(TABLE["B"]) * axis_size(TABLE["F"]) > 1
+
+
 def axis_size(name: str) -> int:
     """How many ways the mesh in use (`jax.set_mesh`) splits the named axis; 1 without a mesh."""
     return dict(jax.sharding.get_abstract_mesh().shape).get(name, 1)

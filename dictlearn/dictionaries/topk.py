@@ -10,10 +10,10 @@ The gradient reaches only the entries kept, and is as sparse as they are.
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from dictlearn.dictionaries import _linear
 from dictlearn.ops import auxk, sparse
+from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.topk import top_k
 from dictlearn.types import Codes, Out, Scalar
 
@@ -61,7 +61,7 @@ class TopK(nn.Module):
         return Out(self.decode(codes), codes, pre_BF, residual_BD=residual_BD)
 
     def _codes(self, x_BD):
-        pre_BF = lax.stop_gradient(x_BD @ self.W_enc_FD.T + self.b_enc_F)
+        pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
         val_BK, idx_BK = top_k(pre_BF, self._k_max)
         val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
         kept = jnp.arange(self._k_max) < self.k

@@ -50,7 +50,7 @@ def result(t: dict) -> dict:
     density = t["count_F"] / t["n"]
     share = density / max(density.sum(), 1e-30)
     entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
-    latents, _ = np.histogram(np.log10(density + 1e-10), LOG10_EDGES)
+    latents, _ = np.histogram(np.minimum(np.log10(density + 1e-10), 0), LOG10_EDGES)
     reached = np.cumsum(t["tokens_with_l0"]) / t["n"]
     quantiles = (0.05, 0.25, 0.5, 0.75, 0.95)
     dense = {"1": 0.01, "10": 0.1}

@@ -19,7 +19,8 @@ from dictlearn.types import Meter
 
 def measure(reading: Reading) -> dict:
     """Sums over the unmasked tokens of a batch; `_D` leaves are per dimension."""
-    y, yhat = reading.y_BD.astype(jnp.float32), reading.yhat_BD.astype(jnp.float32)
+    on = lambda a_BD: jnp.where(reading.mask_B[:, None], a_BD, 0).astype(jnp.float32)
+    y, yhat = on(reading.y_BD), on(reading.yhat_BD)
     w = reading.mask_B.astype(jnp.float32)
     n = w.sum()
     error = y - yhat

@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Num
 
-from dictlearn.sharding import axis_size
+from dictlearn.sharding import axis_size, is_split
 
 _TOKENS, _ROWS = P("data", None), P("model", None)
 
@@ -87,6 +87,6 @@ def _sum_over(axis, x):
 
 
 def _split(local, in_specs, out_specs):
-    if axis_size("data") * axis_size("model") == 1:
+    if not is_split():
         return local
     return partial(jax.shard_map, in_specs=in_specs, out_specs=out_specs, check_vma=False)(local)

@@ -12,7 +12,9 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
-from dictlearn.sharding import axis_size
+from dictlearn.sharding import is_split
+
+MASKED_BLOCKS = 8
 
 
 def top_k(
@@ -25,8 +27,8 @@ def top_k(
     if k > pre_BF.shape[-1]:
         raise ValueError(f"{k=} exceeds the {pre_BF.shape[-1]} latents there are.")
     pre_BF = lax.stop_gradient(pre_BF)
-    if axis_size("data") * axis_size("model") == 1:
-        return _two_stage(pre_BF, k, mask_F)
+    if not is_split():
+        return _local(pre_BF, k, mask_F)
     masked = mask_F is not None
     split = jax.shard_map(
         lambda pre, *mask: _sharded(pre, k, *mask),
@@ -39,12 +41,23 @@ def top_k(
 
 def _sharded(pre, k, mask_F=None):
     """One shard's part: its candidates, all-gathered over the latent axis, then the top of those."""
-    val, idx = _two_stage(pre, min(k, pre.shape[-1]), mask_F)
+    val, idx = _local(pre, min(k, pre.shape[-1]), mask_F)
     idx = idx + lax.axis_index("model") * pre.shape[-1]
     val = lax.all_gather(val, "model", axis=1, tiled=True)
     idx = lax.all_gather(idx, "model", axis=1, tiled=True)
     val, place = lax.top_k(val, k)
     return val, jnp.take_along_axis(idx, place, axis=1)
+
+
+def _local(pre, k, mask_F):
+    """Two stages over the rows at hand. Under a mask the rows go in MASKED_BLOCKS turns, so that the
+    masked copy that the chunk maxima are taken of is never as large as `pre`."""
+    turns = MASKED_BLOCKS if mask_F is not None and len(pre) % MASKED_BLOCKS == 0 else 1
+    if turns == 1:
+        return _two_stage(pre, k, mask_F)
+    blocks = pre.reshape(turns, -1, pre.shape[-1])
+    found = lax.map(lambda block: _two_stage(block, k, mask_F), blocks)
+    return tuple(each.reshape(len(pre), k) for each in found)
 
 
 def _two_stage(pre, k, mask_F):

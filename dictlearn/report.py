@@ -1,3 +1,0 @@
-"""The page."""
-def write(config, workdir):
-    return workdir

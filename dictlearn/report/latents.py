@@ -1,0 +1,236 @@
+"""A few latents of a dictionary: where they fire in the store's training tokens, and what they write.
+
+One pass encodes the rows of the store's first sequences, N_TOKENS at most, and keeps every active code.
+
+Choice: candidates fired on FEWEST tokens or more and on DENSEST of all tokens or fewer. Ordered by density
+they are cut into groups of equal size, and each group gives the latent whose top passages stand out most:
+the weakest of their peaks, over the latent's mean activation where it fires. A latent that peaks on the same
+token as one already chosen gives way to the next of its group.
+
+Logits: w = (W_dec_i * g) U for the atom of latent i in the units of the normalised activations, g the gain of
+the model's last norm and U its unembedding. It is linear: the norm's division, and every layer after the tap,
+are left out. It exists for taps that write to the residual stream.
+
+Axes: E an active code, I a chosen latent; the others as in `dictlearn.types`.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dictlearn import lm as language
+from dictlearn.report.passages import Passage, passage, readable
+from dictlearn.streams import store
+from dictlearn.trained import Trained
+
+N_TOKENS = 200_000
+N_ACTIVE = 16_000_000
+"""Tokens encoded and active codes kept, at most; the codes of 16 million take 256 MB."""
+
+FEWEST, DENSEST = 20, 0.05
+PASSAGES, LOGITS = 8, 10
+_BATCH = 4096
+_STREAM_TAPS = ("embed", "resid", "resid_mid", "attn_out", "mlp_out")
+
+
+class Firings(NamedTuple):
+    """The active codes on `n_tokens` tokens of the first `n_sequences` sequences, sorted by latent and,
+    within a latent, from the largest value down: those of latent i lie from start_F[i] to start_F[i+1]."""
+
+    sequence_E: np.ndarray
+    position_E: np.ndarray
+    val_E: np.ndarray
+    start_F: np.ndarray
+    n_tokens: int
+    n_sequences: int
+
+    def of(self, latent: int) -> slice:
+        return slice(int(self.start_F[latent]), int(self.start_F[latent + 1]))
+
+
+class Logits(NamedTuple):
+    """The tokens that a latent raises most and lowers most, with their weights, the extreme one first."""
+
+    top: list[tuple[str, float]]
+    bottom: list[tuple[str, float]]
+
+
+class Latent(NamedTuple):
+    """One latent for the page. n_fired: tokens it fired on. density: their share of all tokens. largest:
+    its largest activation. logits: None for a tap that does not write to the residual stream."""
+
+    index: int
+    n_fired: int
+    density: float
+    largest: float
+    passages: list[Passage]
+    logits: Logits | None
+
+
+class Study(NamedTuple):
+    """The latents chosen, from rarest to densest, and what they were chosen from."""
+
+    name: str
+    tap: str
+    latents: list[Latent]
+    n_tokens: int
+    n_sequences: int
+    n_candidates: int
+    n_latents: int
+
+
+def study(
+    dictionary: Trained,
+    lm: language.LM,
+    stream: Mapping[str, Any],
+    n: int = 12,
+    progress: Callable[[int, int], None] | None = None,
+) -> Study:
+    """`n` latents of `dictionary`, or fewer where there are not as many candidates.
+
+    stream: the arguments of a store's stream. progress: called with (tokens read, tokens in all)."""
+    taps = store.open_manifest(stream["path"])["recipe"]["taps"]
+    tap = stream.get("tap") or next(iter(taps))
+    target = stream.get("target") or tap
+    tokens_ST, mask_ST = store.tokens(stream["path"], "train")
+    found = firings(dictionary, stream["path"], tap, mask_ST, progress)
+    document_ST = documents(tokens_ST, lm.separator)
+    candidates = _candidates(found)
+    chosen = choose(found, tokens_ST, document_ST, candidates, n)
+    logits = direct_logits(dictionary, lm, target, chosen)
+    latents = [
+        _latent(i, found, tokens_ST, document_ST, lm, one)
+        for i, one in zip(chosen, logits, strict=True)
+    ]
+    n_latents = dictionary.hparams["n_latents"]
+    counts = found.n_tokens, found.n_sequences, len(candidates), n_latents
+    return Study(dictionary.name, target, latents, *counts)
+
+
+def firings(dictionary: Trained, path, tap: str, mask_ST: np.ndarray, progress=None) -> Firings:
+    """Every active code on the rows of the first sequences: as many as hold N_TOKENS tokens, or about
+    N_ACTIVE active codes going by the dictionary's L0."""
+    l0 = dictionary.metrics.get("l0") or 1.0
+    total_S = np.cumsum(mask_ST.sum(axis=1))
+    most = min(N_TOKENS, int(N_ACTIVE / max(l0, 1.0)))
+    n_sequences = max(1, int(np.searchsorted(total_S, most, side="right")))
+    n_tokens, done, parts = int(total_S[n_sequences - 1]), 0, []
+    for shard in store.open_manifest(path)["shards"]:
+        tensors = store.map_tensors(path, shard)
+        row_R = np.flatnonzero(tensors["sequence_R"] < n_sequences)
+        for first in range(0, len(row_R), _BATCH):
+            parts.append(_active(dictionary, tensors, tap, row_R[first : first + _BATCH]))
+            done += min(_BATCH, len(row_R) - first)
+            if progress:
+                progress(done, n_tokens)
+    latent_E, sequence_E, position_E, val_E = map(np.concatenate, zip(*parts, strict=True))
+    order_E = np.lexsort((-val_E, latent_E))
+    sorted_E = (a[order_E] for a in (sequence_E, position_E, val_E))
+    edges = np.arange(dictionary.hparams["n_latents"] + 1)
+    return Firings(*sorted_E, np.searchsorted(latent_E[order_E], edges), n_tokens, n_sequences)
+
+
+def _active(dictionary: Trained, tensors, tap: str, row_B: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(latent_E, sequence_E, position_E, val_E) of some rows; a short batch is filled with zeros, so
+    that the encoder compiles once."""
+    x_BD = np.zeros((_BATCH, tensors[tap].shape[1]), np.float32)
+    x_BD[: len(row_B)] = tensors[tap][row_B]
+    codes = jax.device_get(dictionary.encode(x_BD))
+    val = codes.val[: len(row_B)]
+    row_E, slot_E = np.nonzero(val)
+    latent_E = slot_E if codes.idx_BK is None else codes.idx_BK[row_E, slot_E]
+    where_E = row_B[row_E]
+    found = latent_E, tensors["sequence_R"][where_E], tensors["position_R"][where_E]
+    return *(a.astype(np.int32) for a in found), val[row_E, slot_E]
+
+
+def documents(tokens_ST: np.ndarray, separator: int) -> np.ndarray:
+    """The number of the document that each token belongs to, int [S, T]; sequences are consecutive cuts
+    of documents that each end in the separator."""
+    ends = tokens_ST.ravel() == separator
+    return (np.cumsum(ends) - ends).reshape(tokens_ST.shape)
+
+
+def _candidates(found: Firings) -> np.ndarray:
+    """Latents neither too rare nor too dense, in order of density."""
+    fired_F = np.diff(found.start_F)
+    fit = np.flatnonzero((fired_F >= FEWEST) & (fired_F <= DENSEST * found.n_tokens))
+    return fit[np.argsort(fired_F[fit], kind="stable")]
+
+
+def choose(
+    found: Firings, tokens_ST: np.ndarray, document_ST: np.ndarray, candidates: np.ndarray, n: int
+) -> list[int]:
+    """The latents to show, as this file's head says."""
+    chosen, peaks = [], set()
+    for group in np.array_split(candidates, n):
+        tops = {i: top(found, document_ST, i) for i in group.tolist()}
+        standing = {i: _standing(found, i, entries) for i, entries in tops.items()}
+        for i in sorted(standing, key=standing.__getitem__, reverse=True):
+            first = tops[i][0]
+            peak = int(tokens_ST[found.sequence_E[first], found.position_E[first]])
+            if peak not in peaks:
+                chosen.append(i)
+                peaks.add(peak)
+                break
+    return chosen
+
+
+def top(found: Firings, document_ST: np.ndarray, latent: int) -> np.ndarray:
+    """The entries of a latent's PASSAGES largest activations, one a document, the largest first."""
+    of = found.of(latent)
+    document_E = document_ST[found.sequence_E[of], found.position_E[of]]
+    _, first = np.unique(document_E, return_index=True)
+    return of.start + np.sort(first)[:PASSAGES]
+
+
+def _standing(found: Firings, latent: int, entries: np.ndarray) -> float:
+    """How far the top passages stand out; 0 where there are not PASSAGES of them."""
+    if len(entries) < PASSAGES:
+        return 0.0
+    return float(found.val_E[entries[-1]] / found.val_E[found.of(latent)].mean())
+
+
+def direct_logits(
+    dictionary: Trained, lm: language.LM, target: str, chosen: list[int]
+) -> list[Logits | None]:
+    """The extreme tokens of each chosen latent's direct effect on the logits."""
+    if target.split(".")[0] not in _STREAM_TAPS:
+        return [None] * len(chosen)
+    params = lm.params
+    unembed_DV = np.asarray(params["embed_VD"]).T if lm.spec.tied else params["unembed_DV"]
+    atoms_ID = np.asarray(dictionary.variables["params"]["W_dec_FD"])[chosen]
+    logits_IV = (atoms_ID * np.asarray(params["norm_D"])) @ np.asarray(unembed_DV)
+    return [_extremes(lm, logits_V) for logits_V in logits_IV]
+
+
+def _extremes(lm: language.LM, logits_V: np.ndarray) -> Logits:
+    order_V = np.argsort(logits_V, kind="stable")
+    ends = order_V[::-1][:LOGITS], order_V[:LOGITS]
+    return Logits(*([(readable(lm.tokenizer, v), float(logits_V[v])) for v in end] for end in ends))
+
+
+def _latent(index: int, found: Firings, tokens_ST, document_ST, lm, logits) -> Latent:
+    of, shape = found.of(index), tokens_ST.shape
+    val_ST = np.zeros(shape, np.float32)
+    val_ST[found.sequence_E[of], found.position_E[of]] = found.val_E[of]
+    passages = []
+    for entry in top(found, document_ST, index).tolist():
+        s, t = int(found.sequence_E[entry]), int(found.position_E[entry])
+        inside_T = (document_ST[s] == document_ST[s, t]) & (tokens_ST[s] != lm.separator)
+        start, stop = _run(inside_T, t)
+        here = slice(start, stop)
+        passages.append(passage(lm.tokenizer, tokens_ST[s, here], val_ST[s, here], t - start))
+    n_fired = of.stop - of.start
+    largest = float(found.val_E[of.start])
+    return Latent(index, n_fired, n_fired / found.n_tokens, largest, passages, logits)
+
+
+def _run(inside_T: np.ndarray, t: int) -> tuple[int, int]:
+    """The stretch of True around t."""
+    before = sum(1 for _ in itertools.takewhile(bool, inside_T[t::-1]))
+    after = sum(1 for _ in itertools.takewhile(bool, inside_T[t:]))
+    return t - before + 1, t + after

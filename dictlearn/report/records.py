@@ -1,0 +1,93 @@
+"""What a workdir says of its run: the dictionaries with their metrics, and how they differ."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dictlearn.workdir import read_json
+
+
+class Record(NamedTuple):
+    """One dictionary: its name, its hyperparameters, and its metrics."""
+
+    name: str
+    hparams: dict
+    metrics: dict
+
+
+class Run(NamedTuple):
+    """A run as its files tell it. logged: the lines of metrics.jsonl. scaling: scaling.json, None where
+    there is none. figure: the bytes of scaling.png, None likewise."""
+
+    workdir: Path
+    config: dict
+    records: list[Record]
+    logged: list[dict]
+    scaling: dict | None
+    figure: bytes | None
+
+
+def read(workdir: Path) -> Run:
+    """Reads a workdir. Raises FileNotFoundError, naming the command, without config or metrics."""
+    config = read_json(workdir / "config.json", "dictlearn train")
+    metrics = read_json(workdir / "metrics.json", f"dictlearn eval --workdir={workdir}")
+    if not metrics:
+        raise ValueError(f"{workdir / 'metrics.json'} names no dictionary.")
+    found = []
+    for name, record in metrics.items():
+        rest = {key: value for key, value in record.items() if key != "hparams"}
+        found.append(Record(name, record["hparams"], rest))
+    log, law, figure = (workdir / f for f in ("metrics.jsonl", "scaling.json", "scaling.png"))
+    lines = log.read_text("utf-8").splitlines() if log.exists() else []
+    return Run(
+        workdir,
+        config,
+        found,
+        [json.loads(line) for line in lines],
+        read_json(law, "dictlearn fit") if law.exists() else None,
+        figure.read_bytes() if figure.exists() else None,
+    )
+
+
+def best(records: Sequence[Record]) -> Record:
+    """The dictionary that explains most variance; one whose metric is null counts last."""
+    return max(records, key=lambda r: _or(r.metrics["explained_variance"], float("-inf")))
+
+
+def varying(records: Sequence[Record]) -> list[str]:
+    """The hyperparameters whose values differ: n_latents first, k next, the seed last."""
+    names = {name for record in records for name in record.hparams}
+    rank = {"n_latents": 0, "k": 1, "seed": 3}
+    differ = [n for n in names if len({str(r.hparams.get(n)) for r in records}) > 1]
+    return sorted(differ, key=lambda name: (rank.get(name, 2), name))
+
+
+def settings(records: Sequence[Record]) -> dict[tuple[tuple[str, Any], ...], list[Record]]:
+    """Dictionaries that differ in nothing but the seed, by the hyperparameters that vary, in order."""
+    names = [name for name in varying(records) if name != "seed"]
+    found: dict[tuple, list[Record]] = {}
+    for record in records:
+        key = tuple((name, record.hparams.get(name)) for name in names)
+        found.setdefault(key, []).append(record)
+    return found
+
+
+def label(setting: Sequence[tuple[str, Any]]) -> str:
+    """A setting in words: "3,072 latents, k = 32"."""
+    words = []
+    for name, value in setting:
+        shown = f"{value:,}" if isinstance(value, int) else f"{value}"
+        words.append(f"{shown} latents" if name == "n_latents" else f"{name} = {shown}")
+    return ", ".join(words) or "all dictionaries"
+
+
+def tokens_trained(run: Run) -> int:
+    """Tokens seen at the last logged step."""
+    if run.logged:
+        return run.logged[-1]["tokens"]
+    return run.config["steps"] * run.config["batch_size"]
+
+
+def _or(value, other):
+    return other if value is None else value

@@ -1,0 +1,90 @@
+"""Rules move parameters as their papers say."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dictlearn import rules
+from dictlearn.rules.adam import adam
+from dictlearn.rules.normalise_atoms import normalise_atoms
+from dictlearn.rules.project_gradient import project_gradient
+
+
+def params(key=0):
+    rows = jax.random.normal(jax.random.key(key), (5, 4))
+    return {"W_dec_FD": rows / jnp.linalg.norm(rows, axis=1, keepdims=True), "b_enc_F": jnp.ones(5)}
+
+
+def gradients():
+    return jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(7), leaf.shape), params())
+
+
+def test_the_projected_gradient_is_orthogonal_to_its_atom_and_keeps_the_rest():
+    updates, _ = project_gradient().update(gradients(), optax.EmptyState(), params())
+    along = jnp.sum(updates["W_dec_FD"] * params()["W_dec_FD"], -1)
+    np.testing.assert_allclose(along, 0, atol=1e-6)
+    removed = gradients()["W_dec_FD"] - updates["W_dec_FD"]
+    cosine = jnp.abs(jnp.sum(removed * params()["W_dec_FD"], -1)) / jnp.linalg.norm(removed, axis=-1)
+    np.testing.assert_allclose(cosine, 1, atol=1e-5)
+    np.testing.assert_array_equal(updates["b_enc_F"], gradients()["b_enc_F"])
+
+
+def test_atoms_are_unit_rows_after_the_step_in_the_direction_of_the_update():
+    updates, _ = normalise_atoms().update(gradients(), optax.EmptyState(), params())
+    atoms = optax.apply_updates(params(), updates)["W_dec_FD"]
+    moved = params()["W_dec_FD"] + gradients()["W_dec_FD"]
+    wanted = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    np.testing.assert_allclose(atoms, wanted, atol=1e-6)
+
+
+def steps(rule, n=6):
+    found, state, seen = params(), None, []
+    state = rule.init(found)
+    for _ in range(n):
+        updates, state = rule.update(gradients(), state, found)
+        seen.append(updates)
+        found = optax.apply_updates(found, updates)
+    return found, seen
+
+
+def test_without_projection_clipping_and_schedule_it_is_plain_adam():
+    ours = adam(0.1, steps=100, warmup_steps=1, decay_fraction=0.0, clip_norm=None, unit_norm=False)
+    found, _ = steps(ours)
+    wanted, _ = steps(optax.adam(0.1))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, wanted)
+
+
+def test_the_learning_rate_warms_up_stays_and_decays_to_zero():
+    rule = adam(1.0, steps=20, warmup_steps=4, decay_fraction=0.5, clip_norm=None, unit_norm=False)
+    _, seen = steps(rule, 21)
+    size = [float(jnp.abs(update["b_enc_F"]).mean()) for update in seen]  # Adam's steps are of size lr
+    np.testing.assert_allclose(size[:4], [0.25, 0.5, 0.75, 1.0], rtol=1e-4)
+    np.testing.assert_allclose(size[4:11], 1.0, rtol=1e-4)
+    np.testing.assert_allclose(size[11:], np.arange(9, -1, -1) / 10, rtol=1e-4, atol=1e-6)
+
+
+def test_a_traced_learning_rate_is_a_number_like_any_other():
+    one = lambda lr: steps(adam(lr, steps=50, warmup_steps=3))[0]["W_dec_FD"]
+    swept = jax.vmap(one)(jnp.array([1e-3, 1e-2]))
+    for n, lr in enumerate((1e-3, 1e-2)):
+        np.testing.assert_allclose(swept[n], one(lr), rtol=1e-5, atol=1e-7)
+
+
+def test_clipping_bounds_the_gradient_after_the_projection():
+    rule = adam(1.0, steps=10, clip_norm=1e-3, b1=0.0, b2=0.0, eps=1.0, warmup_steps=1)
+    _, (update,) = steps(rule, 1)
+    assert float(jnp.abs(update["b_enc_F"]).max()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "adamw"}, "unknown rule 'adamw'; there are adam, "),
+        ({"name": "adam", "steps": 3, "rate": 1}, "rule 'adam' has no 'rate'; it has lr, steps"),
+    ],
+)
+def test_unknown_names_and_arguments_list_what_there_is(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        rules.make(**arguments)
