@@ -93,7 +93,8 @@ class Checkpoints:
             return
         record = json.dumps({"meta": meta, "leaves": _leaves(state)}, indent=1)
         path = self._directory / str(step)
-        response = ocp.save_async(path, state, overwrite=True)
+        _clear(path)
+        response = ocp.save_async(path, state)
         kept = [*self._steps, step][-self._keep :]
         self._pending = step, self._thread.submit(_finish, path, response, record, kept)
 
@@ -173,6 +174,17 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def _clear(path: epath.Path) -> None:
+    """Removes what a damaged step left at `path`, before any process goes on.
+
+    Orbax's `overwrite` has a race: a process that looks after process 0 has removed the old step
+    takes another way than process 0, and each waits at a barrier for the other.
+    """
+    if jax.process_index() == 0 and path.exists():
+        path.rmtree()
+    multihost_utils.sync_global_devices(f"{path} is clear")
 
 
 def _finish(

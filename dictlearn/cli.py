@@ -11,6 +11,7 @@ Any key of the config can be set: --config.batch_size=4096 --config.sweep.k='(16
 """
 
 import argparse
+import importlib.util
 import logging
 import sys
 import time
@@ -155,32 +156,46 @@ def _config(arguments, rest: Sequence[str]) -> tuple[dict, Path]:
             _misuse(f"unknown argument {rest[0]!r}; without --config nothing else can be set.")
         workdir = Path(arguments.workdir)
         return read_json(workdir / "config.json", "dictlearn train"), workdir
-    file = Path(arguments.config.split(":")[0])
+    name, _, arg = arguments.config.partition(":")
+    file = Path(name)
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; --config names an experiment's file.")
-    config = _read(arguments.config, rest)
+    config = _read(file, arg, rest)
     experiment.check(config)
     return config, Path(arguments.workdir or Path("runs") / file.stem)
 
 
-def _read(config: str, rest: Sequence[str]) -> dict:
-    """`get_config(ARG)` of the file, with `--config.KEY=VALUE` applied, by ml_collections."""
-    values, words = flags.FlagValues(), ["dictlearn", f"--config={config}", *rest]
-    config_flags.DEFINE_config_file(
-        "config", flag_values=values, sys_argv=words, lock_config=False, accept_new_attributes=True
+def _read(file: Path, arg: str, rest: Sequence[str]) -> dict:
+    """`get_config(arg)` of the file, with `--config.KEY=VALUE` applied by ml_collections."""
+    spec = importlib.util.spec_from_file_location("experiment", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file} is no Python file; --config names an experiment's file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{file} has no get_config(arg) that returns a ConfigDict.")
+    config = module.get_config(arg) if arg else module.get_config()
+    for name in set(experiment.SUBTREES) - set(config):
+        config[name] = ConfigDict()
+    values, words = flags.FlagValues(), ["dictlearn", *rest]
+    config_flags.DEFINE_config_dict(
+        "config",
+        config,
+        flag_values=values,
+        sys_argv=words,
+        lock_config=False,
+        accept_new_attributes=True,
     )
     try:
         unread = values(words)[1:]
-        if unread:
-            _misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
-        found = values.config
-        if not isinstance(found, ConfigDict):
-            raise ValueError(f"{config.split(':')[0]}: get_config must return a ConfigDict.")
-        return found.to_dict()
-    except KeyError as error:
-        raise ValueError(f"config has no subtree {error.args[0]}.") from error
     except flags.Error as error:
         raise ValueError(str(error)) from error
+    except KeyError as error:
+        raise ValueError(f"config has no subtree {error.args[0]}.") from error
+    if unread:
+        _misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
+    found = config.to_dict()
+    return {name: value for name, value in found.items() if value != {}}
 
 
 def _misuse(message: str) -> NoReturn:

@@ -1,9 +1,9 @@
 """The page `report.html`: everything a run left in its workdir, for someone to look at.
 
-It is one file that asks for nothing else: figures are inline, and without JavaScript only the sorting of the
-table is lost. What it says is computed from the files: metrics.json must be there, metrics.jsonl and
-scaling.json may be. Runs on a store with a language model also show a few latents of the best dictionary,
-for which the store is read again and the model's unembedding is used.
+It is one file that asks for nothing else: figures are inline, and without JavaScript only the
+sorting of the table is lost. What it says is computed from the files: metrics.json must be there,
+metrics.jsonl and scaling.json may be. Runs on a store with a language model also show a few latents
+of the best dictionary, for which the store is read again and the model's unembedding is used.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,12 +21,12 @@ def write(
 ) -> Path:
     """Writes the page of the run in `workdir` and returns its path.
 
-    config: says where the model and the store are; the page shows the config that the workdir holds.
-    progress: called with (tokens read, tokens in all). Raises FileNotFoundError, naming the command that
-    makes it, for metrics that are not there, and for a store that the config names and that is gone."""
+    config: says where the model and the store are; the page shows the config of the workdir.
+    progress: called with (tokens read, tokens in all). Raises FileNotFoundError, naming the command
+    that makes it, for metrics that are not there, and for a store that is gone."""
     run = records.read(Path(workdir))
     text = page.render(run, _study(config, run, progress))
-    path = Path(workdir) / "report.html"
+    path = run.workdir / "report.html"
     replace(path, text)
     return path
 

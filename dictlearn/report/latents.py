@@ -1,28 +1,29 @@
-"""A few latents of a dictionary: where they fire in the store's training tokens, and what they write.
+"""A few latents of a dictionary: where they fire in a store's training tokens, and what they write.
 
-One pass encodes the rows of the store's first sequences, N_TOKENS at most, and keeps every active code.
+One pass encodes the rows of the store's first sequences, N_TOKENS at most, and keeps every active
+code. Documents of a store are in random order, so its first sequences are a random sample.
 
-Choice: candidates fired on FEWEST tokens or more and on DENSEST of all tokens or fewer. Ordered by density
-they are cut into groups of equal size, and each group gives the latent whose top passages stand out most:
-the weakest of their peaks, over the latent's mean activation where it fires. A latent that peaks on the same
-token as one already chosen gives way to the next of its group.
+Choice: candidates fired on FEWEST tokens or more, and on a share of DENSEST or less. Ordered by
+density they are cut into groups of equal size, and each group gives the latent whose top passages
+stand out most: the weakest of their peaks, over the latent's mean activation where it fires. A
+latent that peaks on the same token as one already chosen gives way to the next of its group.
 
-Logits: w = (W_dec_i * g) U for the atom of latent i in the units of the normalised activations, g the gain of
-the model's last norm and U its unembedding. It is linear: the norm's division, and every layer after the tap,
-are left out. It exists for taps that write to the residual stream.
+Logits: (W_dec_i * g) U for the decoder row of latent i, in units of the normalised activations, g
+the gain of the model's last norm and U its unembedding. It is linear: the norm's division, and
+every layer after the tap, are left out. It exists for taps that write to the residual stream.
 
 Axes: E an active code, I a chosen latent; the others as in `dictlearn.types`.
 """
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dictlearn import lm as language
-from dictlearn.report.passages import Passage, passage, readable
+from dictlearn.report.passages import Passage, documents, passage, readable
 from dictlearn.streams import store
 from dictlearn.trained import Trained
 
@@ -37,8 +38,8 @@ _STREAM_TAPS = ("embed", "resid", "resid_mid", "attn_out", "mlp_out")
 
 
 class Firings(NamedTuple):
-    """The active codes on `n_tokens` tokens of the first `n_sequences` sequences, sorted by latent and,
-    within a latent, from the largest value down: those of latent i lie from start_F[i] to start_F[i+1]."""
+    """The active codes on the `n_tokens` tokens of the first `n_sequences` sequences, by latent and
+    then from the largest value down: those of latent i lie from start_F[i] to start_F[i + 1]."""
 
     sequence_E: np.ndarray
     position_E: np.ndarray
@@ -52,15 +53,15 @@ class Firings(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """The tokens that a latent raises most and lowers most, with their weights, the extreme one first."""
+    """The tokens that a latent raises most and lowers most, with weights, the extreme one first."""
 
     top: list[tuple[str, float]]
     bottom: list[tuple[str, float]]
 
 
 class Latent(NamedTuple):
-    """One latent for the page. n_fired: tokens it fired on. density: their share of all tokens. largest:
-    its largest activation. logits: None for a tap that does not write to the residual stream."""
+    """One latent for the page. n_fired: tokens it fired on. density: their share of all tokens.
+    largest: its largest activation. logits: None for a tap that does not write to the stream."""
 
     index: int
     n_fired: int
@@ -91,7 +92,7 @@ def study(
 ) -> Study:
     """`n` latents of `dictionary`, or fewer where there are not as many candidates.
 
-    stream: the arguments of a store's stream. progress: called with (tokens read, tokens in all)."""
+    stream: arguments of a store's stream. progress: called with (tokens read, tokens in all)."""
     taps = store.open_manifest(stream["path"])["recipe"]["taps"]
     tap = stream.get("tap") or next(iter(taps))
     target = stream.get("target") or tap
@@ -111,8 +112,8 @@ def study(
 
 
 def firings(dictionary: Trained, path, tap: str, mask_ST: np.ndarray, progress=None) -> Firings:
-    """Every active code on the rows of the first sequences: as many as hold N_TOKENS tokens, or about
-    N_ACTIVE active codes going by the dictionary's L0."""
+    """Every active code on the rows of the first sequences: as many as hold N_TOKENS tokens, or
+    about N_ACTIVE active codes going by the dictionary's L0."""
     l0 = dictionary.metrics.get("l0") or 1.0
     total_S = np.cumsum(mask_ST.sum(axis=1))
     most = min(N_TOKENS, int(N_ACTIVE / max(l0, 1.0)))
@@ -128,30 +129,29 @@ def firings(dictionary: Trained, path, tap: str, mask_ST: np.ndarray, progress=N
                 progress(done, n_tokens)
     latent_E, sequence_E, position_E, val_E = map(np.concatenate, zip(*parts, strict=True))
     order_E = np.lexsort((-val_E, latent_E))
-    sorted_E = (a[order_E] for a in (sequence_E, position_E, val_E))
     edges = np.arange(dictionary.hparams["n_latents"] + 1)
-    return Firings(*sorted_E, np.searchsorted(latent_E[order_E], edges), n_tokens, n_sequences)
+    return Firings(
+        sequence_E[order_E],
+        position_E[order_E],
+        val_E[order_E],
+        np.searchsorted(latent_E[order_E], edges),
+        n_tokens,
+        n_sequences,
+    )
 
 
 def _active(dictionary: Trained, tensors, tap: str, row_B: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(latent_E, sequence_E, position_E, val_E) of some rows; a short batch is filled with zeros, so
-    that the encoder compiles once."""
+    """(latent_E, sequence_E, position_E, val_E) of some rows; a short batch is filled with zeros,
+    so that the encoder compiles once."""
     x_BD = np.zeros((_BATCH, tensors[tap].shape[1]), np.float32)
     x_BD[: len(row_B)] = tensors[tap][row_B]
-    codes = jax.device_get(dictionary.encode(x_BD))
+    codes = jax.device_get(dictionary.encode(jnp.asarray(x_BD)))
     val = codes.val[: len(row_B)]
     row_E, slot_E = np.nonzero(val)
     latent_E = slot_E if codes.idx_BK is None else codes.idx_BK[row_E, slot_E]
     where_E = row_B[row_E]
     found = latent_E, tensors["sequence_R"][where_E], tensors["position_R"][where_E]
     return *(a.astype(np.int32) for a in found), val[row_E, slot_E]
-
-
-def documents(tokens_ST: np.ndarray, separator: int) -> np.ndarray:
-    """The number of the document that each token belongs to, int [S, T]; sequences are consecutive cuts
-    of documents that each end in the separator."""
-    ends = tokens_ST.ravel() == separator
-    return (np.cumsum(ends) - ends).reshape(tokens_ST.shape)
 
 
 def _candidates(found: Firings) -> np.ndarray:
@@ -214,23 +214,12 @@ def _extremes(lm: language.LM, logits_V: np.ndarray) -> Logits:
 
 
 def _latent(index: int, found: Firings, tokens_ST, document_ST, lm, logits) -> Latent:
-    of, shape = found.of(index), tokens_ST.shape
-    val_ST = np.zeros(shape, np.float32)
+    of = found.of(index)
+    val_ST = np.zeros(tokens_ST.shape, np.float32)
     val_ST[found.sequence_E[of], found.position_E[of]] = found.val_E[of]
     passages = []
-    for entry in top(found, document_ST, index).tolist():
-        s, t = int(found.sequence_E[entry]), int(found.position_E[entry])
-        inside_T = (document_ST[s] == document_ST[s, t]) & (tokens_ST[s] != lm.separator)
-        start, stop = _run(inside_T, t)
-        here = slice(start, stop)
-        passages.append(passage(lm.tokenizer, tokens_ST[s, here], val_ST[s, here], t - start))
-    n_fired = of.stop - of.start
-    largest = float(found.val_E[of.start])
+    for entry in top(found, document_ST, index):
+        at = int(found.sequence_E[entry]), int(found.position_E[entry])
+        passages.append(passage(lm.tokenizer, tokens_ST, val_ST, document_ST, at))
+    n_fired, largest = of.stop - of.start, float(found.val_E[of.start])
     return Latent(index, n_fired, n_fired / found.n_tokens, largest, passages, logits)
-
-
-def _run(inside_T: np.ndarray, t: int) -> tuple[int, int]:
-    """The stretch of True around t."""
-    before = sum(1 for _ in itertools.takewhile(bool, inside_T[t::-1]))
-    after = sum(1 for _ in itertools.takewhile(bool, inside_T[t:]))
-    return t - before + 1, t + after

@@ -1,7 +1,7 @@
 """Passages of text around a peak, in cells that can be read.
 
-A cell is a token, or several that only together spell their characters: byte-level tokens may end within
-one. The cell's activation is the largest of its tokens'.
+A cell is a token, or several that only together spell their characters: byte-level tokens may end
+inside one. The cell's activation is the largest of its tokens'.
 """
 
 from collections.abc import Sequence
@@ -25,31 +25,53 @@ class Cell(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """Cells in order; `cells[peak]` holds the peak, whose activation is `val`. The text was cut off
-    before the first cell (`opens` False) or after the last (`ends` False)."""
+    """Cells in order; `cells[peak]` holds the peak, whose activation is `val`. cut_before,
+    cut_after: whether the document has text before the first cell, after the last."""
 
     cells: list[Cell]
     peak: int
     val: float
-    opens: bool
-    ends: bool
+    cut_before: bool
+    cut_after: bool
 
 
-def passage(tokenizer: Tokenizer, tokens_T: np.ndarray, val_T: np.ndarray, peak: int) -> Passage:
-    """The cells around token number `peak` of one document's tokens."""
-    groups = group(tokenizer, tokens_T.tolist())
-    cells, at = [], 0
-    for text, members in groups:
-        if members.start <= peak < members.stop:
-            at = len(cells)
-        cells.append(Cell(text, float(val_T[members].max())))
-    first, last = max(0, at - BEFORE), min(len(cells), at + AFTER + 1)
-    shown = cells[first:last]
-    return Passage(shown, at - first, float(val_T[peak]), first == 0, last == len(cells))
+def passage(
+    tokenizer: Tokenizer,
+    tokens_ST: np.ndarray,
+    val_ST: np.ndarray,
+    document_ST: np.ndarray,
+    at: tuple[int, int],
+) -> Passage:
+    """The cells around the peak `at` (sequence, position), within its sequence and its document.
+
+    document_ST: see `documents`. Axis U is S and T in one."""
+    whole_U = np.flatnonzero(document_ST == document_ST[at])
+    here_U = whole_U[whole_U // document_ST.shape[1] == at[0]]
+    val_U = val_ST.ravel()[here_U]
+    groups = group(tokenizer, tokens_ST.ravel()[here_U].tolist())
+    t = at[1] - int(here_U[0] % document_ST.shape[1])
+    peak = next(i for i, (_, members) in enumerate(groups) if t < members.stop)
+    shown = groups[max(0, peak - BEFORE) : peak + AFTER + 1]
+    first, last = here_U[shown[0][1].start], here_U[shown[-1][1].stop - 1]
+    return Passage(
+        [Cell(text, float(val_U[members].max())) for text, members in shown],
+        min(peak, BEFORE),
+        float(val_ST[at]),
+        bool(first > whole_U[0]),
+        bool(last < whole_U[-1]),
+    )
+
+
+def documents(tokens_ST: np.ndarray, separator: int) -> np.ndarray:
+    """The number of the document that each token belongs to, -1 for separators, int [S, T].
+
+    Sequences are consecutive cuts of documents that each end in the separator."""
+    ends = tokens_ST.ravel() == separator
+    return np.where(ends, -1, np.cumsum(ends)).reshape(tokens_ST.shape)
 
 
 def group(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, slice]]:
-    """(text, tokens) of each cell, in order. Bytes that are no text become U+FFFD, as decoders do."""
+    """(text, tokens) of each cell, in order. Bytes that are no text become U+FFFD."""
     found, start = [], 0
     for stop in range(1, len(tokens) + 1):
         text = _decode(tokenizer, tokens[start:stop])
@@ -61,9 +83,9 @@ def group(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, slice]
 
 
 def readable(tokenizer: Tokenizer, token: int) -> str:
-    """A token on its own: its text, or the vocabulary's number for a piece of a character."""
-    text = _decode(tokenizer, [int(token)])
-    return f"[piece of a character, token {token}]" if _TORN in text else text
+    """A token on its own: its text, or its number where it is a piece of a character."""
+    text = _decode(tokenizer, [token])
+    return f"[byte {token}]" if _TORN in text else text
 
 
 def _decode(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:

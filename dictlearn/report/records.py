@@ -17,8 +17,8 @@ class Record(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run as its files tell it. logged: the lines of metrics.jsonl. scaling: scaling.json, None where
-    there is none. figure: the bytes of scaling.png, None likewise."""
+    """A run as its files tell it. logged: the lines of metrics.jsonl. scaling: scaling.json, None
+    where there is none. figure: the bytes of scaling.png, None likewise."""
 
     workdir: Path
     config: dict
@@ -64,7 +64,7 @@ def varying(records: Sequence[Record]) -> list[str]:
 
 
 def settings(records: Sequence[Record]) -> dict[tuple[tuple[str, Any], ...], list[Record]]:
-    """Dictionaries that differ in nothing but the seed, by the hyperparameters that vary, in order."""
+    """Dictionaries that differ in nothing but the seed, by the hyperparameters that vary."""
     names = [name for name in varying(records) if name != "seed"]
     found: dict[tuple, list[Record]] = {}
     for record in records:
