@@ -36,6 +36,7 @@ SEAL = "checksums.sha256"
 TEMPORARY = ".orbax-checkpoint-tmp"
 HASHING_THREADS = 4
 BLOCK_BYTES = 1 << 20
+SKIPPING = "skipping checkpoint %s: %s."
 
 log = logging.getLogger("dictlearn")
 
@@ -73,21 +74,16 @@ class Checkpoints:
             arrays. Weak types come back strong.
           meta: what JSON can hold; tuples come back as lists.
 
-        Raises:
-          ValueError: a step below the newest, or a directory with checkpoints and no `restore`.
-          TypeError: a leaf that is no array, or a `meta` that is no JSON.
+        Raises ValueError for a step below the newest, or if checkpoints are there and `restore` was
+        not called; TypeError for a leaf that is no array, or a `meta` that is no JSON.
         """
         self.wait()
         if self._steps is None:
-            raise ValueError(
-                f"{self._directory} holds checkpoints of an earlier run: "
-                "call restore first, or give an empty directory."
-            )
+            raise ValueError(f"{self._directory} holds checkpoints: restore first, or empty it.")
         newest = max(self._steps, default=0)
         if step < newest:
             raise ValueError(
-                f"{step=} lies before {newest}, the newest step of {self._directory}: "
-                "save steps in ascending order, or give another directory."
+                f"{step=} lies before {newest}, the newest of {self._directory}: save in order."
             )
         if step in self._steps:
             return
@@ -110,13 +106,12 @@ class Checkpoints:
             `jax.ShapeDtypeStruct`s. A leaf's sharding says where it goes, whatever it was saved
             from; a leaf without one goes to the first local device. What it raises is raised.
 
-        Raises:
-          ValueError: the checkpoint's leaves are not those of the target.
-          RuntimeError: there are checkpoints, and not one can be used.
+        Raises ValueError if the checkpoint's leaves are not those of the target, RuntimeError if
+        there are checkpoints and not one can be used.
         """
         self.wait()
         for path in _intact(self._directory):
-            record = _record(path)
+            record = json.loads((path / RECORD).read_text())
             wanted = target(record["meta"])
             _check_fits(path, record["leaves"], _leaves(wanted))
             try:
@@ -124,7 +119,7 @@ class Checkpoints:
             except Exception as error:
                 state, problem = None, f"Orbax cannot load it: {_reason(error)}"
             if multihost_utils.process_allgather(np.bool_(problem)).any():
-                _warn(path, problem or "another process cannot load it")
+                log.warning(SKIPPING, path, problem or "another process cannot load it")
                 continue
             step = int(path.name)
             self._steps = [known for known in _steps(self._directory) if known <= step]
@@ -133,11 +128,7 @@ class Checkpoints:
         return None
 
     def wait(self) -> None:
-        """Returns once everything saved is on disk and sealed.
-
-        Raises:
-          RuntimeError: the newest save failed; it names the path and the reason.
-        """
+        """Returns once everything saved is on disk and sealed; RuntimeError if it could not be."""
         if self._pending is None:
             return
         (step, future), self._pending = self._pending, None
@@ -148,8 +139,7 @@ class Checkpoints:
                 f"checkpoint {self._directory / str(step)} was not completed: {_reason(error)}. "
                 "Make room there or make it writable; the steps before it are untouched."
             ) from error
-        assert self._steps is not None
-        self._steps = [*self._steps, step][-self._keep :]
+        self._steps = [*(self._steps or ()), step][-self._keep :]
 
     def close(self) -> None:
         """Waits as `wait` does, then lets the thread go. A second call does nothing."""
@@ -224,11 +214,11 @@ def _intact(directory: epath.Path) -> Iterator[epath.Path]:
 def _verified(directory: epath.Path) -> Iterator[int]:
     """Yields the undamaged steps, newest first; warns of each other step when it comes to it."""
     for leftover in _leftovers(directory):
-        _warn(leftover, "its writing was interrupted")
+        log.warning(SKIPPING, leftover, "its writing was interrupted")
     for step in reversed(_steps(directory)):
         path = directory / str(step)
         if problem := _damage(path):
-            _warn(path, problem)
+            log.warning(SKIPPING, path, problem)
         else:
             yield step
 
@@ -280,10 +270,6 @@ def _by_name(checksums: bytes) -> dict[str, str]:
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
-def _record(path: epath.Path) -> dict[str, Any]:
-    return json.loads((path / RECORD).read_text())
-
-
 def _leaves(tree: Any) -> dict[str, str]:
     """The type of every leaf by its path, as "params/W_enc_DF": "float32[768, 12288]"."""
     leaves = {}
@@ -296,9 +282,8 @@ def _leaves(tree: Any) -> dict[str, str]:
 
 
 def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
-    sharding = getattr(leaf, "sharding", None)
-    if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    sharding = getattr(leaf, "sharding", None) or first
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
@@ -333,7 +318,3 @@ def _reason(error: Exception) -> str:
     """The message in one line; of TensorStore's, without the specification that follows it."""
     message = " ".join(str(error.__cause__ or error).split())
     return message.partition(" [tensorstore_spec")[0].rstrip(".")
-
-
-def _warn(path: epath.Path, problem: str) -> None:
-    log.warning("skipping checkpoint %s: %s.", path, problem)

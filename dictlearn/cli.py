@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _harvest(config: Mapping, workdir: Path, arguments) -> None:
     for name in ("model", "harvest", "stream"):
         if name not in config:
-            raise ValueError(f"config.{name} is missing; a harvest needs model, harvest and stream.")
+            raise ValueError(
+                f"config.{name} is missing; a harvest needs model, harvest and stream."
+            )
     with Progress("harvest", "tokens") as progress:
         lm = language.load(**config["model"])
         settings = {"seed": config["seed"], **config["harvest"]}
@@ -69,7 +71,9 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
     with Progress("train", "tokens") as progress:
         train(config, workdir, progress)
     seconds = time.perf_counter() - started
-    write_json(workdir / "timing.json", {"train_seconds": seconds, "tokens_per_second": progress.rate})
+    write_json(
+        workdir / "timing.json", {"train_seconds": seconds, "tokens_per_second": progress.rate}
+    )
     _evaluate(config, workdir, arguments)
 
 
@@ -89,7 +93,9 @@ def _fit(config: Mapping, workdir: Path, arguments) -> None:
     print(found["law"])
     for name, value in found["parameters"].items():
         print(f"{name:8} {value['value']: .4f}  [{value['low']: .4f}, {value['high']: .4f}]")
-    print(f"held-out cells: worst {found['held_out_worst']:.2%}, median {found['held_out_median']:.2%}")
+    print(
+        f"held-out cells: worst {found['held_out_worst']:.2%}, median {found['held_out_median']:.2%}"
+    )
     print(f"law: {workdir / 'scaling.json'}, {workdir / 'scaling.png'}")
 
 
@@ -178,20 +184,20 @@ def _read(file: Path, arg: str, rest: Sequence[str]) -> dict:
     for name in set(experiment.SUBTREES) - set(config):
         config[name] = ConfigDict()
     values, words = flags.FlagValues(), ["dictlearn", *rest]
-    config_flags.DEFINE_config_dict(
-        "config",
-        config,
-        flag_values=values,
-        sys_argv=words,
-        lock_config=False,
-        accept_new_attributes=True,
-    )
     try:
+        config_flags.DEFINE_config_dict(
+            "config",
+            config,
+            flag_values=values,
+            sys_argv=words,
+            lock_config=False,
+            accept_new_attributes=True,
+        )
         unread = values(words)[1:]
     except flags.Error as error:
         raise ValueError(str(error)) from error
     except KeyError as error:
-        raise ValueError(f"config has no subtree {error.args[0]}.") from error
+        raise ValueError(f"config has no subtree {error.args[0]}") from error
     if unread:
         _misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
     found = config.to_dict()

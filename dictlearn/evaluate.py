@@ -61,7 +61,9 @@ def measure(
 
 def _through_stream(run: Run, n_tokens: int, progress) -> dict[str, dict]:
     size = run.config["batch_size"]
-    stream = streams.make(**({"batch_size": size, "seed": run.config["seed"]} | run.config["stream"]))
+    stream = streams.make(
+        **({"batch_size": size, "seed": run.config["seed"]} | run.config["stream"])
+    )
     if not stream.held_out:
         raise ValueError(
             f"the stream {run.config['stream']['name']!r} holds nothing out to evaluate on; "
@@ -86,7 +88,9 @@ def _through_model(run: Run, lm, n_tokens: int, n_sequences: int, progress) -> d
     n_read = min(len(tokens_ST), max(n_sequences, n_tokens // length or len(tokens_ST)))
     n_read = n_read // SEQUENCES * SEQUENCES
     if n_read == 0:
-        raise ValueError(f"the store holds {len(tokens_ST)} held-out sequences; {SEQUENCES} needed.")
+        raise ValueError(
+            f"the store holds {len(tokens_ST)} held-out sequences; {SEQUENCES} needed."
+        )
     tap, target = _taps(run)
     splice = Splice(lm, target)
     read = jax.jit(lambda params, tokens: _at(lm.forward(params, tokens)[1], (tap, target)))
@@ -187,7 +191,9 @@ class _Totals:
     def results(self) -> dict[str, dict]:
         meters = {m.name: self._meters[p.key] for p in self._run.programs for m in p.members}
         return {
-            name: {k: v for key, t in totals.items() for k, v in meters[name][key].result(t).items()}
+            name: {
+                k: v for key, t in totals.items() for k, v in meters[name][key].result(t).items()
+            }
             for name, totals in self._totals.items()
         }
 

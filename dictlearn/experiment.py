@@ -172,7 +172,9 @@ def _owner(config, name: str) -> str:
     owners = [place for place in ("dictionary", "rule", "learner") if name in known[place]]
     if len(owners) != 1 or name == "name":
         sweepable = sorted({k for place in known for k in known[place]} - {"name"})
-        raise ValueError(f"sweep.{name} names no single argument; there are {', '.join(sweepable)}.")
+        raise ValueError(
+            f"sweep.{name} names no single argument; there are {', '.join(sweepable)}."
+        )
     return owners[0]
 
 

@@ -1,8 +1,8 @@
 """Trained dictionaries, read back from a workdir.
 
-    for dictionary in dictlearn.restore("runs/quickstart"):
-        codes = dictionary.encode(x_BD)
-        print(dictionary.name, dictionary.metrics["explained_variance"])
+for dictionary in dictlearn.restore("runs/quickstart"):
+    codes = dictionary.encode(x_BD)
+    print(dictionary.name, dictionary.metrics["explained_variance"])
 """
 
 import functools

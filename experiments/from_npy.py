@@ -28,7 +28,10 @@ def get_config(arg: str = "activations.npy") -> ConfigDict:
     config.objective = {"name": "fvu"}
     config.rule = {"name": "adam", "lr": 1e-3, "warmup_steps": 10 if smoke else 1000}
     config.learner = {"dead_after": 10_000 if smoke else 1_000_000}
-    config.sweep = {"n_latents": (128,) if smoke else (4096,), "k": (8, 16) if smoke else (16, 32, 64)}
+    config.sweep = {
+        "n_latents": (128,) if smoke else (4096,),
+        "k": (8, 16) if smoke else (16, 32, 64),
+    }
 
     config.meters = {"n_tokens": 4096 if smoke else 65_536}
     return config

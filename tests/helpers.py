@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType
 
-from dictlearn import dictionaries, experiment, streams
+from dictlearn import dictionaries, experiment, sharding, streams
 from dictlearn.train import open_stream, place, target_width
 
 AXES = ("sweep", "data", "model")
@@ -40,9 +40,10 @@ def planted_config(name: str = "topk", **changes) -> dict:
     return config
 
 
-def run(config: dict, n_steps: int, mesh=None, dtype=np.float32):
+def run(config: dict, n_steps: int, mesh=None, dtype=np.float32, start=None):
     """(programs, final states, infos of every step) after `n_steps` on `mesh` (default: one device).
-    dtype: float64, under `jax.enable_x64`, makes the state and the batches doubles."""
+    dtype: float64, under `jax.enable_x64`, makes the state and the batches doubles.
+    start: states to go on from, by program, instead of `init`'s."""
     mesh = mesh or mesh_of(1, 1, 1)
     cast = lambda a: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a
     with jax.set_mesh(mesh):
@@ -51,7 +52,9 @@ def run(config: dict, n_steps: int, mesh=None, dtype=np.float32):
         sample = place(stream.batches[0], mesh)
         states, infos, updates = {}, [], {}
         for p in programs:
-            states[p.key] = jax.tree.map(cast, experiment.init(p, sample, mesh))
+            first = start[p.key] if start else experiment.init(p, sample, mesh)
+            first = jax.tree.map(cast, first)
+            states[p.key] = jax.device_put(first, sharding.shardings(first, mesh, lead="N"))
             updates[p.key] = experiment.update(p, states[p.key], mesh)
         for t in range(n_steps):
             batch = place(jax.tree.map(cast, stream.batches[t]), mesh)

@@ -380,10 +380,10 @@ def test_saving_the_newest_step_again_leaves_it_alone(tmp_path):
 
 def test_a_save_that_would_shadow_or_overwrite_checkpoints_is_refused(copy):
     with Checkpoints(copy) as checkpoints:
-        with pytest.raises(ValueError, match="call restore first, or give an empty directory"):
+        with pytest.raises(ValueError, match="holds checkpoints: restore first, or empty it"):
             checkpoints.save(1, state_at(1), {})
         assert checkpoints.restore(like(state_at(0))) is not None
-        with pytest.raises(ValueError, match="step=1 lies before 2, the newest step of"):
+        with pytest.raises(ValueError, match="step=1 lies before 2, the newest of"):
             checkpoints.save(1, state_at(1), {})
     with Checkpoints(copy / "new") as checkpoints, pytest.raises(ValueError, match="step=-1"):
         checkpoints.save(-1, state_at(1), {})

@@ -95,7 +95,10 @@ def test_a_batch_topk_export_carries_its_threshold(array, tmp_path):
     ("change", "message"),
     [
         ("--config.stepz=3", "config has no 'stepz'; there are seed, steps, batch_size"),
-        ("--config.dictionary.latents=3", "config.dictionary has no 'latents'; there are name, n_lat"),
+        (
+            "--config.dictionary.latents=3",
+            "config.dictionary has no 'latents'; there are name, n_lat",
+        ),
         ("--config.dictionary.name=topp", "unknown dictionary 'topp'; there are batch_topk, relu"),
         ("--config.objective.name=mse", "unknown objective 'mse'; there are squared_error"),
         ("--config.rule.name=sgd", "unknown rule 'sgd'; there are adam"),

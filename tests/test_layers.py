@@ -30,7 +30,7 @@ MAY = {
     },
     "interop": {"normalise", "trained"},
     "export": {"interop", "trained", "workdir"},
-    "report": {"trained", "streams", "lm", "scaling", "workdir", "ops", "report"},
+    "report": {"trained", "streams", "lm", "checkpoint", "workdir", "report"},
 }
 """Room -> rooms it may import. `cli` and `__init__` may import all."""
 

@@ -182,5 +182,3 @@ def test_restored_dictionaries_encode_decode_and_know_their_hyperparameters(tmp_
 def test_there_is_nothing_to_restore_where_nothing_was_trained(tmp_path):
     with pytest.raises(FileNotFoundError, match="`dictlearn train` writes it"):
         restore(tmp_path)
-
-

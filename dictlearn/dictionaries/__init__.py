@@ -36,7 +36,9 @@ def variant(name: str) -> type[nn.Module]:
         and value.__module__ == module.__name__
     ]
     if len(classes) != 1:
-        raise ValueError(f"dictionaries/{name}.py defines {len(classes)} modules; it must define 1.")
+        raise ValueError(
+            f"dictionaries/{name}.py defines {len(classes)} modules; it must define 1."
+        )
     return classes[0]
 
 

@@ -18,9 +18,7 @@ def declare(module, enc_scale: float = 1.0) -> None:
     if n < 1:
         raise ValueError(f"n_latents={n} must be at least 1.")
     module.W_dec_FD = module.param("W_dec_FD", unit_rows, (n, d_out))
-    tied = lambda key: enc_scale * (
-        module.W_dec_FD if d_in == d_out else unit_rows(key, (n, d_in))
-    )
+    tied = lambda key: enc_scale * (module.W_dec_FD if d_in == d_out else unit_rows(key, (n, d_in)))
     module.W_enc_FD = module.param("W_enc_FD", tied)
     module.b_enc_F = module.param("b_enc_F", nn.initializers.zeros, (n,))
     module.b_dec_D = module.param("b_dec_D", nn.initializers.zeros, (d_out,))

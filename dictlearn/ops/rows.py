@@ -26,7 +26,9 @@ def rows_sum(
     def local(val, idx, W):
         val, idx = _owned(val, idx, len(W))
         zero = jnp.zeros((val.shape[0], W.shape[1]), jnp.result_type(val, W))
-        out, _ = lax.scan(lambda sum_, e: (sum_ + e[0][:, None] * W[e[1]], None), zero, (val.T, idx.T))
+        out, _ = lax.scan(
+            lambda sum_, e: (sum_ + e[0][:, None] * W[e[1]], None), zero, (val.T, idx.T)
+        )
         return _sum_over("model", out)
 
     return _split(local, (_TOKENS, _TOKENS, _ROWS), _TOKENS)(val_BK, idx_BK, W_FD)
@@ -46,7 +48,10 @@ def rows_dot(
 
 
 def rows_add(
-    val_BK: Float[Array, "B K"], idx_BK: Int[Array, "B K"], g_BD: Float[Array, "B D"], n_latents: int
+    val_BK: Float[Array, "B K"],
+    idx_BK: Int[Array, "B K"],
+    g_BD: Float[Array, "B D"],
+    n_latents: int,
 ) -> Float[Array, "F D"]:
     """`out_f = sum over entries with idx_bk = f of val_bk g_b`: the gradient with respect to `W_FD`."""
 
@@ -60,9 +65,7 @@ def rows_add(
     return _split(local, (_TOKENS, _TOKENS, _TOKENS), _ROWS)(val_BK, idx_BK, g_BD)
 
 
-def bins(
-    val_BK: Num[Array, "B K"], idx_BK: Int[Array, "B K"], n_latents: int
-) -> Num[Array, " F"]:
+def bins(val_BK: Num[Array, "B K"], idx_BK: Int[Array, "B K"], n_latents: int) -> Num[Array, " F"]:
     """`out_f = sum over entries with idx_bk = f of val_bk`."""
 
     def local(val, idx):

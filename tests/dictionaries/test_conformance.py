@@ -50,7 +50,7 @@ def test_training_lowers_the_loss_and_moves_every_parameter(name):
     _, start, _ = run(config, 0)
     key = programs[0].key
     first, last = (infos[t][key]["reconstruction"][0] for t in (0, -1))
-    assert last < 0.8 * first
+    assert last < 0.9 * first
     moved = jax.tree.map(
         lambda a, b: np.abs(a - b).max(), states[key].variables, start[key].variables
     )
@@ -60,12 +60,13 @@ def test_training_lowers_the_loss_and_moves_every_parameter(name):
 
 @every
 def test_sharded_over_eight_devices_equals_one(name):
-    config = planted_config(name, sweep={"seed": (0, 1)}, rule={"name": "adam", "warmup_steps": 100})
-    programs, whole, infos = run(config, 2)
+    config = planted_config(
+        name, sweep={"seed": (0, 1)}, rule={"name": "adam", "warmup_steps": 100}
+    )
+    _, whole, infos = run(config, 2)
     _, split, split_infos = run(config, 2, mesh_of(2, 2, 2))
-    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-    jax.tree.map(close, split, whole)
-    jax.tree.map(close, split_infos, infos)
+    close(split, whole, 1e-5)
+    close(split_infos, infos, 1e-5)
 
 
 @every
@@ -73,21 +74,24 @@ def test_a_sweep_equals_separate_runs(name):
     seeds, rates = (0, 1), (1e-3, 3e-3)
     with jax.enable_x64(True):
         config = planted_config(name, sweep={"seed": seeds, "lr": rates})
-        programs, states, _ = run(config, 3, dtype=np.float64)
-        assert len(programs) == 1
+        (sweep,), first, _ = run(config, 0, dtype=np.float64)
+        _, states, _ = run(config, 3, dtype=np.float64)
         for n, (seed, lr) in enumerate((s, r) for s in seeds for r in rates):
             alone = planted_config(name, seed=seed, rule={"lr": lr}, stream={"seed": 0})
-            (program,), state, _ = run(alone, 3, dtype=np.float64)
-            wanted = one(state, program.key)
-            close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
-            jax.tree.map(close, one(states, programs[0].key, n), wanted)
+            (program,), state, _ = run(alone, 0, dtype=np.float64)
+            mine = jax.tree.map(lambda leaf, n=n: jnp.asarray(leaf[n : n + 1]), first[sweep.key])
+            close(one(state, program.key), one({program.key: mine}, program.key), 1e-6)
+            _, state, _ = run(alone, 3, dtype=np.float64, start={program.key: mine})
+            close(one(state, program.key), one(states, sweep.key, n), 2e-9)
 
 
-@every
-def test_a_dead_latent_comes_alive_where_the_variant_revives(name):
-    if "aux_k" not in dictionaries.fields(name):
-        assert dictionaries.make(name, d_in=4, n_latents=8, **only(name)).d_in == 4
-        return
+def close(found, wanted, tolerance):
+    each = lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+    jax.tree.map(each, found, wanted)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if "aux_k" in dictionaries.fields(n)])
+def test_a_dead_latent_comes_alive_under_auxk(name):
     on = survivors(name, aux_k=8)
     off = survivors(name, aux_k=0)
     assert on >= 16 > off, f"of 32 latents killed, {on} came alive with AuxK, {off} without"
@@ -139,12 +143,12 @@ def test_an_unknown_variant_is_answered_with_those_there_are():
         dictionaries.make("top_k")
 
 
-def test_a_transcoder_reads_one_width_and_writes_another():
-    for name in NAMES:
-        module = dictionaries.make(name, d_in=6, d_out=10, n_latents=16, **only(name))
-        x = jnp.ones((4, 6))
-        variables = module.init(jax.random.key(0), x, jnp.zeros(16, bool))
-        assert module.apply(variables, x, jnp.zeros(16, bool)).y_BD.shape == (4, 10)
-        shifted = {**variables, "params": {**variables["params"], "b_dec_D": jnp.ones(10)}}
-        encode = lambda v: dense(module.apply(v, x, method="encode"), 16)
-        np.testing.assert_array_equal(encode(shifted), encode(variables))
+@every
+def test_a_transcoder_reads_one_width_and_writes_another(name):
+    module = dictionaries.make(name, d_in=6, d_out=10, n_latents=16, **only(name))
+    x, alive = jnp.ones((4, 6)), jnp.zeros(16, bool)
+    variables = module.init(jax.random.key(0), x, alive)
+    assert module.apply(variables, x, alive, mutable=["stats"])[0].y_BD.shape == (4, 10)
+    shifted = {**variables, "params": {**variables["params"], "b_dec_D": jnp.ones(10)}}
+    encode = lambda v: dense(module.apply(v, x, method="encode"), 16)
+    np.testing.assert_array_equal(encode(shifted), encode(variables))

@@ -48,7 +48,7 @@ class AbsTopK(nn.Module):
         return Codes(val_BK, idx_BK), pre_BF
 '''
 
-DROP_IN = '''
+DROP_IN = """
 import sys
 import pytest
 
@@ -62,7 +62,7 @@ class DropIn:
 
 options = ["-q", "-k", sys.argv[2], "-p", "no:cacheprovider", sys.argv[3]]
 sys.exit(pytest.main(options, plugins=[DropIn()]))
-'''
+"""
 
 
 def conformance(tmp_path, text):

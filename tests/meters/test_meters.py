@@ -1,5 +1,7 @@
 """Meters give the published values, in any partition of the tokens into batches."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ def measured(y, yhat, cuts=(), mask=None, codes=None):
     codes = np.zeros((len(y), 2), np.float32) if codes is None else codes
     totals = reconstruction.meter.init()
     edges = [0, *cuts, len(y)]
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in itertools.pairwise(edges):
         arrays = (jnp.asarray(v[a:b]) for v in (y, yhat, codes, mask))
         y_BD, yhat_BD, codes_BF, mask_B = arrays
         sums = reconstruction.measure(Reading(y_BD, yhat_BD, Codes(codes_BF), mask_B))

@@ -13,7 +13,7 @@ B, D, F, K = 16, 8, 32, 4
 
 def setting():
     keys = jax.random.split(jax.random.key(0), 4)
-    x, W_enc, W_dec = (jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (F, D), (F, D)]))
+    x, W_enc, W_dec = (jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (F, D), (F, D)], strict=False))
     return x, W_enc, jnp.zeros(F), W_dec, jax.random.normal(keys[3], (B, D))
 
 
@@ -36,7 +36,7 @@ def dense_loss(W_enc, b_enc, W_dec, dead, x, residual):
 
 def test_its_gradient_is_the_dense_forms_and_reaches_dead_latents_only():
     x, W_enc, b_enc, W_dec, residual = setting()
-    dead = (jnp.arange(F) % 3 == 1)
+    dead = jnp.arange(F) % 3 == 1
     arguments = W_enc, b_enc, W_dec, dead, x, residual
     found = jax.value_and_grad(aux_loss, argnums=(0, 1, 2))(*arguments)
     wanted = jax.value_and_grad(dense_loss, argnums=(0, 1, 2))(*arguments)

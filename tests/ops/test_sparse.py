@@ -16,7 +16,7 @@ B, D, F, K = 16, 12, 96, 5
 
 def parameters():
     keys = jax.random.split(jax.random.key(0), 4)
-    x, W_enc, W_dec = (jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (F, D), (F, D)]))
+    x, W_enc, W_dec = (jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (F, D), (F, D)], strict=False))
     return x, W_enc, 0.1 * jax.random.normal(keys[3], (F,)), W_dec
 
 
@@ -62,6 +62,8 @@ def test_it_vmaps_over_dictionaries_that_share_a_batch():
     many = jax.vmap(jax.grad(sparse_loss, argnums=(1, 2, 3)), in_axes=(None, 0, 0, 0))
     found = many(x, stack(W_enc), stack(b_enc), stack(W_dec))
     for n, scale in enumerate((1, 2, -1)):
-        one = jax.grad(sparse_loss, argnums=(1, 2, 3))(x, scale * W_enc, scale * b_enc, scale * W_dec)
+        one = jax.grad(sparse_loss, argnums=(1, 2, 3))(
+            x, scale * W_enc, scale * b_enc, scale * W_dec
+        )
         for a, b in zip(found, one, strict=True):
             np.testing.assert_allclose(a[n], b, rtol=1e-5, atol=1e-5)

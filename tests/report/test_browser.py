@@ -9,15 +9,18 @@ import pytest
 from dictlearn import report
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-component-update
---disable-background-networking --disable-sync --hide-scrollbars --enable-logging=stderr""".split()
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-component-update", "--disable-background-networking", "--disable-sync"),
+    *("--hide-scrollbars", "--enable-logging=stderr"),
+)
 SORTED = """<script>
 const heads = [...document.querySelectorAll("table.sortable thead th")];
 const head = heads.find((each) => each.textContent === "EV");
 const column = heads.indexOf(head);
 head.querySelector("button").click();
-const cells = [...document.querySelectorAll("table.sortable tbody tr")].map((row) => row.cells[column]);
-document.title = cells.map((cell) => cell.dataset.value).join(" ");
+const rows = [...document.querySelectorAll("table.sortable tbody tr")];
+document.title = rows.map((row) => row.cells[column].dataset.value).join(" ");
 </script>"""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no `chromium` on the PATH")

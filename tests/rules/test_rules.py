@@ -26,7 +26,9 @@ def test_the_projected_gradient_is_orthogonal_to_its_atom_and_keeps_the_rest():
     along = jnp.sum(updates["W_dec_FD"] * params()["W_dec_FD"], -1)
     np.testing.assert_allclose(along, 0, atol=1e-6)
     removed = gradients()["W_dec_FD"] - updates["W_dec_FD"]
-    cosine = jnp.abs(jnp.sum(removed * params()["W_dec_FD"], -1)) / jnp.linalg.norm(removed, axis=-1)
+    cosine = jnp.abs(jnp.sum(removed * params()["W_dec_FD"], -1)) / jnp.linalg.norm(
+        removed, axis=-1
+    )
     np.testing.assert_allclose(cosine, 1, atol=1e-5)
     np.testing.assert_array_equal(updates["b_enc_F"], gradients()["b_enc_F"])
 
@@ -59,7 +61,9 @@ def test_without_projection_clipping_and_schedule_it_is_plain_adam():
 def test_the_learning_rate_warms_up_stays_and_decays_to_zero():
     rule = adam(1.0, steps=20, warmup_steps=4, decay_fraction=0.5, clip_norm=None, unit_norm=False)
     _, seen = steps(rule, 21)
-    size = [float(jnp.abs(update["b_enc_F"]).mean()) for update in seen]  # Adam's steps are of size lr
+    size = [
+        float(jnp.abs(update["b_enc_F"]).mean()) for update in seen
+    ]  # Adam's steps are of size lr
     np.testing.assert_allclose(size[:4], [0.25, 0.5, 0.75, 1.0], rtol=1e-4)
     np.testing.assert_allclose(size[4:11], 1.0, rtol=1e-4)
     np.testing.assert_allclose(size[11:], np.arange(9, -1, -1) / 10, rtol=1e-4, atol=1e-6)
