@@ -6,7 +6,7 @@
     dictlearn report  --config=experiments/quickstart.py
 
 SmolLM2-135M-Instruct (4-bit weights, so no number here compares with published ones), residual stream after
-block 9, 160,000 tokens of Wikipedia leads in sequences of 128, position 0 and special tokens masked. Four
+block 9, 105,000 tokens of Wikipedia leads in sequences of 128, position 0 and special tokens masked. Four
 widths x three values of k x two seeds: 24 dictionaries, each width one program, all on the same batches.
 
 Claim: normalised error falls with n at every k and with k at every n (Gao et al. 2024, figure 1), and the
@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     smoke = arg == "smoke"
     config = ConfigDict()
     config.seed = 0
-    config.steps = 40 if smoke else 300
+    config.steps = 40 if smoke else 200
     config.batch_size = 256 if smoke else 512
     config.log_every = 10
     config.checkpoint_every = 20 if smoke else 100
@@ -34,7 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.harvest = {
         "taps": ("resid.9",),
         "text": "wiki",
-        "n_tokens": 8_000 if smoke else 160_000,
+        "n_tokens": 8_000 if smoke else 105_000,
         "shard_rows": 4096 if smoke else 32_768,
     }
     config.stream = {
@@ -46,13 +46,13 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dictionary = {"name": "topk", "aux_k": 32}
     config.objective = {"name": "fvu"}
     config.rule = {"name": "adam", "lr": 4e-3, "warmup_steps": 10, "decay_fraction": 0.3}
-    config.learner = {"dead_after": 80_000}
+    config.learner = {"dead_after": 60_000}
     widths, ks, seeds = (384, 768, 1536, 3072), (8, 16, 32), (0, 1)
     if smoke:
         widths, ks, seeds = (96, 192, 384), (4, 8, 16), (0,)
     config.sweep = {"n_latents": widths, "k": ks, "seed": seeds}
 
-    config.meters = {"n_tokens": 16_384, "n_sequences": 8}
+    config.meters = {"n_tokens": 8192, "n_sequences": 8}
     if smoke:
         config.meters = {"n_tokens": 1024, "n_sequences": 8}
     return config

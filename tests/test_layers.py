@@ -29,6 +29,7 @@ MAY = {
         *("experiment", "sharding", "normalise", "streams", "lm", "meters", "trained", "workdir"),
     },
     "interop": {"normalise", "trained"},
+    "fit": {"scaling", "workdir"},
     "export": {"interop", "trained", "workdir"},
     "report": {"trained", "streams", "lm", "checkpoint", "workdir", "report"},
 }

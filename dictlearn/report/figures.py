@@ -114,7 +114,7 @@ def _shares(members: Sequence[Record]) -> tuple[list[tuple[float, float]], float
 
 def _histogram(bins: list[tuple[float, float]], dead: float, low: int, high: float) -> Panel:
     """A panel; the bar of the dead stands left of the lowest density, 10^low."""
-    panel, middle = Panel((low - 1.1, 0), (0, high)), low - 0.78
+    panel, middle = Panel((low - 1.35, 0), (0, high)), low - 1.0
     decades = [(float(x), f"{100 * 10.0**x:g}%") for x in range(0, low - 1, -2)]
     panel.grid(decades, [(y, shown(y, ".0%")) for y in _ticks((0, high), 4)])
     width = bins[1][0] - bins[0][0]
