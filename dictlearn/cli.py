@@ -78,7 +78,7 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
 
 
 def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
-    with Progress("eval", "passes") as progress:
+    with Progress("eval", "tokens") as progress:
         found = evaluate(config, workdir, progress)
     for name, metrics in found.items():
         shown = ("explained_variance", "l0", "dead_fraction", "ce_score")
@@ -100,7 +100,9 @@ def _fit(config: Mapping, workdir: Path, arguments) -> None:
 
 
 def _report(config: Mapping, workdir: Path, arguments) -> None:
-    print(f"report: {report.write(config, workdir)}")
+    with Progress("report", "tokens") as progress:
+        path = report.write(config, workdir, progress)
+    print(f"report: {path}")
 
 
 def _export(config: Mapping, workdir: Path, arguments) -> None:

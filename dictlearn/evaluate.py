@@ -8,7 +8,7 @@ stream's own held-out batches are read. Everything is measured in the space of t
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from dictlearn.experiment import Program
 from dictlearn.meters import Reading, firing, loss_recovered, reconstruction
 from dictlearn.streams import store
 from dictlearn.trained import Run, reconstruct, restore_run
+from dictlearn.types import Batch
 from dictlearn.workdir import plain, write_json
 
 SEQUENCES = 8
@@ -32,7 +33,7 @@ def evaluate(
     """Evaluates every dictionary of the run in `path` as `config["meters"]` says (see `measure`), writes
     `metrics.json` and returns it: {name: {"hparams", metric: value, ...}}.
 
-    progress: called with (parts done, parts in all)."""
+    progress: called with (tokens done, tokens in all)."""
     mesh = sharding.mesh(**config.get("mesh", {}))
     with jax.set_mesh(mesh):
         run = restore_run(path, mesh)._replace(config=plain(config))
@@ -72,12 +73,12 @@ def _through_stream(run: Run, n_tokens: int, progress) -> dict[str, dict]:
     n = max(1, min(len(stream.held_out), n_tokens // size if n_tokens else sys.maxsize))
     totals = _Totals(run)
     for t in range(n):
-        batch = stream.held_out[t]
+        batch = cast(Batch, stream.held_out[t])
         short = size - len(batch.x_BD)
         x_BD, y_BD = (np.pad(a, ((0, short), (0, 0))) for a in batch)
         totals.add(x_BD, y_BD, np.arange(size) < len(batch.x_BD))
         if progress:
-            progress(t + 1, n)
+            progress((t + 1) * size, n * size)
     return totals.results()
 
 
@@ -100,14 +101,15 @@ def _through_model(run: Run, lm, n_tokens: int, n_sequences: int, progress) -> d
         tokens = jnp.asarray(tokens_ST[start : start + SEQUENCES])
         mask = jnp.asarray(mask_ST[start : start + SEQUENCES])
         x, y = read(lm.params, tokens)
-        yhats = totals.add(*(a.reshape(-1, a.shape[-1]) for a in (x, y)), mask.reshape(-1))
+        x_BD, y_BD = (a.reshape(-1, a.shape[-1]) for a in (x, y))
+        yhats = totals.add(x_BD, y_BD, mask.reshape(-1))
         if start < n_sequences:
             splice.begin(tokens, mask, y)
             for name, yhat in yhats:
                 sums = splice(yhat.reshape(y.shape))
                 losses[name] = loss_recovered.meter.update(losses[name], sums)
         if progress:
-            progress(start + SEQUENCES, n_read)
+            progress((start + SEQUENCES) * length, n_read * length)
     records = totals.results()
     if n_sequences:
         for name, total in losses.items():

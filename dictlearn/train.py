@@ -46,7 +46,7 @@ def open_stream(config: Mapping) -> Stream:
 
 def target_width(stream: Stream) -> int | None:
     """d_out of a transcoder; None for an autoencoder, whose targets are its inputs."""
-    first = stream.batches[0]
+    first = stream.batch(0)
     return None if first.y_BD is first.x_BD else stream.d_out
 
 
@@ -117,9 +117,9 @@ def place(batch: Batch, mesh) -> Batch:
 def _sample(stream: Stream, mesh) -> Batch:
     """The stream's first batches, INIT_TOKENS of them or one epoch."""
     rows = INIT_TOKENS if stream.n_rows is None else min(INIT_TOKENS, stream.n_rows)
-    first = stream.batches[0]
+    first = stream.batch(0)
     n = max(1, rows // len(first.x_BD) // jax.process_count())
-    batches = [first, *(stream.batches[t] for t in range(1, n))]
+    batches = [first, *(stream.batch(t) for t in range(1, n))]
     x_BD = np.concatenate([batch.x_BD for batch in batches])
     if first.y_BD is first.x_BD:
         return place(Batch(x_BD, x_BD), mesh)

@@ -26,7 +26,8 @@ MAY = {
     "train": {"types", "sharding", "streams", "experiment", "checkpoint", "workdir"},
     "trained": {"types", "normalise", "experiment", "checkpoint", "workdir"},
     "evaluate": {
-        *("experiment", "sharding", "normalise", "streams", "lm", "meters", "trained", "workdir"),
+        *("types", "experiment", "sharding", "normalise", "streams", "lm", "meters"),
+        *("trained", "workdir"),
     },
     "interop": {"normalise", "trained"},
     "fit": {"scaling", "workdir"},

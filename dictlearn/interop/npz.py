@@ -20,9 +20,10 @@ def arrays(dictionary: Trained) -> dict[str, np.ndarray]:
     threshold = None
     if hasattr(dictionary.module, "threshold"):
         threshold = dictionary.module.apply(dictionary.variables, method="threshold")
-    weights = [np.asarray(params[name]) for name in ("W_enc_FD", "b_enc_F", "W_dec_FD", "b_dec_D")]
-    weights[0] = weights[0].T
-    folded = normalise.fold(dictionary.norm, *weights, threshold)
+    W_enc_FD, b_enc_F, W_dec_FD, b_dec_D = (
+        np.asarray(params[name]) for name in ("W_enc_FD", "b_enc_F", "W_dec_FD", "b_dec_D")
+    )
+    folded = normalise.fold(dictionary.norm, W_enc_FD.T, b_enc_F, W_dec_FD, b_dec_D, threshold)
     names = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
     found = zip(names, folded, strict=True)
     return {name: np.asarray(value, np.float32) for name, value in found if value is not None}
@@ -32,5 +33,5 @@ def save(dictionary: Trained, path: Path) -> None:
     """Writes the archive whole or not at all."""
     half = path.with_name(path.name + ".tmp")
     with half.open("wb") as file:
-        np.savez(file, **arrays(dictionary))
+        np.savez(file, allow_pickle=False, **arrays(dictionary))
     half.replace(path)

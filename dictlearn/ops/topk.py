@@ -56,14 +56,15 @@ def _local(pre, k, mask_F):
     if turns == 1:
         return _two_stage(pre, k, mask_F)
     blocks = pre.reshape(turns, -1, pre.shape[-1])
-    found = lax.map(lambda block: _two_stage(block, k, mask_F), blocks)
-    return tuple(each.reshape(len(pre), k) for each in found)
+    val, idx = lax.map(lambda block: _two_stage(block, k, mask_F), blocks)
+    return val.reshape(len(pre), k), idx.reshape(len(pre), k)
 
 
 def _two_stage(pre, k, mask_F):
     chunk = _chunk(pre.shape[-1], k)
     if chunk == 1:
-        return tuple(lax.top_k(pre if mask_F is None else jnp.where(mask_F, pre, -jnp.inf), k))
+        val, idx = lax.top_k(pre if mask_F is None else jnp.where(mask_F, pre, -jnp.inf), k)
+        return val, idx
     pad = -pre.shape[-1] % chunk
     if pad:
         pre = jnp.pad(pre, ((0, 0), (0, pad)), constant_values=-jnp.inf)

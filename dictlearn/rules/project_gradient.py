@@ -11,7 +11,8 @@ import optax
 def project_gradient(leaf: str = "W_dec_FD") -> optax.GradientTransformation:
     """Acts on the leaf named `leaf`, `[F, D]`, alone."""
 
-    def update(updates, state, params):
+    def update(updates, state, params=None):
+        assert params is not None, "this rule reads atoms, and must see them"
         atoms, gradient = params[leaf], updates[leaf]
         along = jnp.sum(gradient * atoms, -1, keepdims=True)
         square = jnp.sum(atoms**2, -1, keepdims=True)

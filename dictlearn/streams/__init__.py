@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import grain
 import jax
@@ -37,6 +37,10 @@ class Stream(NamedTuple):
     n_rows: int | None = None
     held_out: grain.MapDataset | None = None
     truth: np.ndarray | None = None
+
+    def batch(self, step: int) -> Batch:
+        """Batch `step` of this process."""
+        return cast(Batch, self.batches[step])
 
 
 def names() -> list[str]:

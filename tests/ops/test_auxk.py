@@ -13,7 +13,9 @@ B, D, F, K = 16, 8, 32, 4
 
 def setting():
     keys = jax.random.split(jax.random.key(0), 4)
-    x, W_enc, W_dec = (jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (F, D), (F, D)], strict=False))
+    x, W_enc, W_dec = (
+        jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (F, D), (F, D)], strict=False)
+    )
     return x, W_enc, jnp.zeros(F), W_dec, jax.random.normal(keys[3], (B, D))
 
 

@@ -16,7 +16,9 @@ B, D, F, K = 16, 12, 96, 5
 
 def parameters():
     keys = jax.random.split(jax.random.key(0), 4)
-    x, W_enc, W_dec = (jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (F, D), (F, D)], strict=False))
+    x, W_enc, W_dec = (
+        jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (F, D), (F, D)], strict=False)
+    )
     return x, W_enc, 0.1 * jax.random.normal(keys[3], (F,)), W_dec
 
 
