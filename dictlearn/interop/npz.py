@@ -19,7 +19,7 @@ def arrays(dictionary: Trained) -> dict[str, np.ndarray]:
     params = dictionary.variables["params"]
     threshold = None
     if hasattr(dictionary.module, "threshold"):
-        threshold = dictionary.module.apply(dictionary.variables, method="threshold")
+        threshold = np.asarray(dictionary.module.apply(dictionary.variables, method="threshold"))
     W_enc_FD, b_enc_F, W_dec_FD, b_dec_D = (
         np.asarray(params[name]) for name in ("W_enc_FD", "b_enc_F", "W_dec_FD", "b_dec_D")
     )
