@@ -22,9 +22,9 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dictlearn import experiment, export, report
+from dictlearn import experiment, export, report, sharding
 from dictlearn import lm as language
-from dictlearn.evaluate import evaluate
+from dictlearn.evaluate import evaluate, measure
 from dictlearn.fit import fit
 from dictlearn.progress import Progress
 from dictlearn.streams.harvest import harvest
@@ -147,6 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+READS = {"meters": measure, "model": language.load, "mesh": sharding.mesh}
+"""The callables whose arguments are these subtrees; those of `harvest` are checked by calling it."""
+
 _FROM_WORKDIR = ("eval", "fit", "report", "export")
 _CONFIG_HELP = (
     "a Python file with get_config(ARG)",
@@ -169,7 +172,7 @@ def _config(arguments, rest: Sequence[str]) -> tuple[dict, Path]:
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; --config names an experiment's file.")
     config = _read(file, arg, rest)
-    experiment.check(config)
+    experiment.check(config, READS)
     return config, Path(arguments.workdir or Path("runs") / file.stem)
 
 

@@ -54,8 +54,10 @@ class Program(NamedTuple):
         return self.members[0].name
 
 
-def check(config: Mapping) -> None:
-    """Raises ValueError for a key that nothing reads, listing those there are."""
+def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> None:
+    """Raises ValueError for a key that nothing reads, listing those there are.
+
+    callables: what reads the subtrees that this file does not, by subtree; checked if given."""
     _known("config", config, NUMBERS + SUBTREES)
     for name in ("seed", "steps", "batch_size"):
         if name not in config:
@@ -69,8 +71,15 @@ def check(config: Mapping) -> None:
     for name in ("dictionary", "rule"):
         if "name" not in config.get(name, {}):
             raise ValueError(f"config.{name}.name is missing; there are {_names(name)}.")
-    for name, known in _arguments(config).items():
-        _known(f"config.{name}", config.get(name, {}), known)
+    known = _arguments(config)
+    for name, function in (callables or {}).items():
+        known[name] = [
+            k
+            for k, v in _parameters(function).items()
+            if v.default is not v.empty and k != "progress"
+        ]
+    for name, arguments in known.items():
+        _known(f"config.{name}", config.get(name, {}), arguments)
 
 
 def programs(config: Mapping, d_in: int, d_out: int | None) -> list[Program]:

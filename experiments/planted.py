@@ -6,7 +6,12 @@ P1 small: 64 unit atoms in 32 dimensions, each on with probability 3/64, coeffic
 batches of 512, 2500 steps, Adam at 2e-3. `dictlearn.restore(workdir)` gives the dictionaries and
 `streams.make("synthetic", ...).truth` the atoms to match them with (tests/test_planted.py does).
 
-Expected (share of atoms with a decoder row at cosine >= 0.95, seed 0): {EXPECTED}
+Expected (share of atoms with a decoder row at cosine >= 0.9; seeds 0 and 1):
+
+    variant      n 64          n 128
+    topk         0.95  0.91    1.00  0.98
+    batch_topk   0.73  0.70    0.88  0.88
+    relu         0.95  0.97    1.00  1.00
 """
 
 from ml_collections import ConfigDict

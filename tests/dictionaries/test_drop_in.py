@@ -60,7 +60,7 @@ class DropIn:
         dictlearn.dictionaries.__path__.append(sys.argv[1])
 
 
-options = ["-q", "-k", sys.argv[2], "-p", "no:cacheprovider", sys.argv[3]]
+options = ["-k", sys.argv[2], "-p", "no:cacheprovider", sys.argv[3]]
 sys.exit(pytest.main(options, plugins=[DropIn()]))
 """
 

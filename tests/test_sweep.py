@@ -1,0 +1,53 @@
+"""A sweep is its members, run side by side."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dictlearn.sweep import cells, groups
+from tests.helpers import planted_config, run
+
+
+def test_a_sweep_of_twelve_equals_twelve_separate_runs_with_one_compilation():
+    ks, rates, seeds = (2, 3, 5), (1e-3, 3e-3), (0, 1)
+    with jax.enable_x64(True):
+        config = planted_config(sweep={"k": ks, "lr": rates, "seed": seeds})
+        (sweep,), first, _ = run(config, 0, dtype=np.float64)
+        _, last, infos = run(config, 2, dtype=np.float64)  # run() asserts one compilation
+        for n, (k, lr, seed) in enumerate(itertools.product(ks, rates, seeds)):
+            own = {"dictionary": {"k": k, "k_max": 5}, "rule": {"lr": lr}, "stream": {"seed": 0}}
+            alone = planted_config(seed=seed, **own)
+            member = jax.tree.map(lambda leaf, n=n: jnp.asarray(leaf[n : n + 1]), first[sweep.key])
+            (program,), start, _ = run(alone, 0, dtype=np.float64)
+            close(start[program.key].variables, member.variables, 1e-6)
+            _, found, info = run(alone, 2, dtype=np.float64, start={program.key: member})
+            wanted = jax.tree.map(lambda leaf, n=n: leaf[n : n + 1], last[sweep.key])
+            close(found[program.key].variables, wanted.variables, 2e-9)
+            loss = infos[-1][sweep.key]["loss"][n]
+            assert info[-1][program.key]["loss"][0] == pytest.approx(loss, rel=1e-9)
+
+
+def close(found, wanted, tolerance):
+    each = lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+    jax.tree.map(each, found, wanted)
+
+
+def test_cells_are_crossed_with_the_last_name_fastest():
+    found = cells({"n": (1, 2), "k": (3, 4)})
+    assert found == [{"n": 1, "k": 3}, {"n": 1, "k": 4}, {"n": 2, "k": 3}, {"n": 2, "k": 4}]
+
+
+def test_groups_share_what_is_static_and_stack_what_is_traced():
+    found = groups(cells({"n_latents": (8, 16), "k": (1, 2)}), traceable={"k"})
+    assert [group.static for group in found] == [{"n_latents": 8}, {"n_latents": 16}]
+    assert [group.traced for group in found] == [[{"k": 1}, {"k": 2}]] * 2
+    assert [group.cells for group in found] == [[0, 1], [2, 3]]
+
+
+def test_an_empty_list_or_a_bare_value_is_refused():
+    for values in ((), 3):
+        with pytest.raises(ValueError, match=r"sweep.k=.* must be a list of at least one value"):
+            cells({"k": values})
