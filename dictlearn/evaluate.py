@@ -83,7 +83,14 @@ def _through_stream(run: Run, n_tokens: int, progress) -> dict[str, dict]:
 
 
 def _through_model(run: Run, lm, n_tokens: int, n_sequences: int, progress) -> dict[str, dict]:
-    tokens_ST, mask_ST = store.tokens(run.config["stream"]["path"], "held_out")
+    path = run.config["stream"]["path"]
+    harvested = store.open_manifest(path)["recipe"]["model"]
+    if harvested != {"name": lm.name, **lm.source}:
+        raise ValueError(
+            f"the store at {path} was harvested from {harvested['name']} ({harvested['file']}), whose "
+            f"weights are not those of config.model, {lm.name} ({lm.source['file']})."
+        )
+    tokens_ST, mask_ST = store.tokens(path, "held_out")
     length = tokens_ST.shape[1]
     n_sequences = min(n_sequences, len(tokens_ST)) // SEQUENCES * SEQUENCES
     n_read = min(len(tokens_ST), max(n_sequences, n_tokens // length or len(tokens_ST)))

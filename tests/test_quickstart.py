@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dictlearn import cli
+from tests.lm.toy import toy, write_gguf
 
 ROOT = Path(__file__).parents[1]
 CONFIG = f"--config={ROOT / 'experiments' / 'quickstart.py'}:smoke"
@@ -89,3 +90,13 @@ def test_a_damaged_shard_is_named_and_nothing_is_written(inside, capsys, damage)
 def test_a_store_that_is_not_there_says_which_command_makes_it(inside, capsys):
     assert cli.main(["train", CONFIG, "--workdir=other", "--config.stream.path=nowhere"]) == 1
     assert "dictlearn harvest" in capsys.readouterr().err
+
+
+def test_evaluating_with_another_model_than_the_harvests_is_refused(inside, tmp_path, capsys):
+    before = Path("run/metrics.json").read_bytes()
+    spec, params = toy()
+    write_gguf(tmp_path / "toy.gguf", spec, params)
+    other = [f"--config.model.path={tmp_path / 'toy.gguf'}", "--config.model.name=toy"]
+    assert cli.main(["eval", CONFIG, "--workdir=run", *other]) == 1
+    assert "whose weights are not those of config.model, toy" in capsys.readouterr().err
+    assert Path("run/metrics.json").read_bytes() == before
