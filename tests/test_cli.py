@@ -91,6 +91,23 @@ def test_a_batch_topk_export_carries_its_threshold(array, tmp_path):
     np.testing.assert_allclose(y, dictionary.reconstruct(x), rtol=1e-4, atol=1e-4)
 
 
+def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
+    x = np.load(array)
+    np.save(tmp_path / "y.npy", x[:, :10] ** 2)
+    workdir, out = tmp_path / "run", tmp_path / "out"
+    target = f"--config.stream.target_path={tmp_path / 'y.npy'}"
+    assert cli.main(["train", config(array), f"--workdir={workdir}", target]) == 0
+    assert cli.main(["export", f"--workdir={workdir}", f"--out={out}"]) == 0
+    assert json.loads((out / "index.json").read_text())["topk_n128_0.npz"]["encoder_input"] == "x"
+    for dictionary in restore(workdir):
+        files = np.load(out / f"{dictionary.name}.npz", allow_pickle=False)
+        assert files["W_dec"].shape == (128, 10)
+        pre = x[:50] @ files["W_enc"] + files["b_enc"]
+        kth = np.sort(pre, 1)[:, -dictionary.hparams["k"], None]
+        y = np.maximum(pre, 0) * (pre >= kth) @ files["W_dec"] + files["b_dec"]
+        np.testing.assert_allclose(y, dictionary.reconstruct(x[:50]), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
