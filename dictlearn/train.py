@@ -73,12 +73,17 @@ def _loop(config, path, checkpoints, stream, programs, mesh, start, states, meta
     log, size, steps = Log(path / "metrics.jsonl", start), config["batch_size"], config["steps"]
     updates = {p.key: experiment.update(p, states[p.key], mesh) for p in programs}
     batches = streams.read(stream, start)
+    # Host devices share one thread pool: programs whose collectives are in flight together can starve
+    # each other of it until the runtime gives up. Real devices, and one device, never wait here.
+    one_at_a_time = mesh.size > 1 and jax.default_backend() == "cpu"
     with _asked_to_stop() as asked:
         for done in range(start + 1, steps + 1):
             batch, infos = place(next(batches), mesh), []
             for p in programs:
                 states[p.key], info = updates[p.key](states[p.key], p.hparams, batch)
                 infos.append(([member.name for member in p.members], info))
+                if one_at_a_time:
+                    jax.block_until_ready(info)
             stop, last = asked.is_set(), done == steps
             if last or done % config.get("log_every", 50) == 0:
                 log.take(done, done * size, infos)
