@@ -35,32 +35,33 @@ def evaluate(
 
     progress: called with (tokens done, tokens in all)."""
     mesh = sharding.mesh(**config.get("mesh", {}))
-    with jax.set_mesh(mesh):
-        run = restore_run(path, mesh)._replace(config=plain(config))
-        found = measure(run, progress=progress, **dict(config.get("meters", {})))
+    run = restore_run(path, mesh)._replace(config=plain(config))
+    found = measure(run, mesh, progress=progress, **dict(config.get("meters", {})))
     write_json(path / "metrics.json", found)
     return found
 
 
 def measure(
     run: Run,
+    mesh,
     *,
     n_tokens: int = 32_768,
     n_sequences: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict]:
-    """n_tokens: held-out tokens for reconstruction and firing, at most (0 for as many as there are).
+    """mesh: where the run's variables lie; the language model runs on one device.
+    n_tokens: held-out tokens for reconstruction and firing, at most (0 for as many as there are).
     n_sequences: held-out sequences on which the spliced model's loss is measured."""
     model = run.config.get("model")
     if model and run.config["stream"]["name"] == "store":
-        records = _through_model(run, language.load(**model), n_tokens, n_sequences, progress)
+        records = _through_model(run, mesh, language.load(**model), n_tokens, n_sequences, progress)
     else:
-        records = _through_stream(run, n_tokens, progress)
+        records = _through_stream(run, mesh, n_tokens, progress)
     members = {m.name: m.hparams for program in run.programs for m in program.members}
     return {name: {"hparams": members[name], **record} for name, record in records.items()}
 
 
-def _through_stream(run: Run, n_tokens: int, progress) -> dict[str, dict]:
+def _through_stream(run: Run, mesh, n_tokens: int, progress) -> dict[str, dict]:
     size = run.config["batch_size"]
     stream = streams.make(
         **({"batch_size": size, "seed": run.config["seed"]} | run.config["stream"])
@@ -71,7 +72,7 @@ def _through_stream(run: Run, n_tokens: int, progress) -> dict[str, dict]:
             "set config.stream.held_out, or config.model for a store."
         )
     n = max(1, min(len(stream.held_out), n_tokens // size if n_tokens else sys.maxsize))
-    totals = _Totals(run)
+    totals = _Totals(run, mesh)
     for t in range(n):
         batch = cast(Batch, stream.held_out[t])
         short = size - len(batch.x_BD)
@@ -82,7 +83,9 @@ def _through_stream(run: Run, n_tokens: int, progress) -> dict[str, dict]:
     return totals.results()
 
 
-def _through_model(run: Run, lm, n_tokens: int, n_sequences: int, progress) -> dict[str, dict]:
+def _through_model(
+    run: Run, mesh, lm, n_tokens: int, n_sequences: int, progress
+) -> dict[str, dict]:
     path = run.config["stream"]["path"]
     harvested = store.open_manifest(path)["recipe"]["model"]
     if harvested != {"name": lm.name, **lm.source}:
@@ -102,7 +105,7 @@ def _through_model(run: Run, lm, n_tokens: int, n_sequences: int, progress) -> d
     tap, target = _taps(run)
     splice = Splice(lm, target)
     read = jax.jit(lambda params, tokens: _at(lm.forward(params, tokens)[1], (tap, target)))
-    totals = _Totals(run)
+    totals = _Totals(run, mesh)
     losses = {m.name: loss_recovered.meter.init() for p in run.programs for m in p.members}
     for start in range(0, n_read, SEQUENCES):
         tokens = jnp.asarray(tokens_ST[start : start + SEQUENCES])
@@ -113,7 +116,7 @@ def _through_model(run: Run, lm, n_tokens: int, n_sequences: int, progress) -> d
         if start < n_sequences:
             splice.begin(tokens, mask, y)
             for name, yhat in yhats:
-                sums = splice(yhat.reshape(y.shape))
+                sums = splice(np.asarray(yhat).reshape(y.shape))
                 losses[name] = loss_recovered.meter.update(losses[name], sums)
         if progress:
             progress((start + SEQUENCES) * length, n_read * length)
@@ -168,8 +171,8 @@ class Splice:
 class _Totals:
     """Reconstruction and firing of every dictionary of a run, each program in one vmapped pass."""
 
-    def __init__(self, run: Run):
-        self._run = run
+    def __init__(self, run: Run, mesh):
+        self._run, self._mesh = run, mesh
         self._meters = {
             p.key: {"reconstruction": reconstruction.meter, "firing": firing.meter(p.n_latents)}
             for p in run.programs
@@ -188,7 +191,8 @@ class _Totals:
     def _added(self, x_BD, y_BD, mask_B) -> Iterator[tuple[str, Any]]:
         for p in self._run.programs:
             variables = self._run.variables[p.key]
-            yhat_NBD, sums = self._passes[p.key](variables, p.hparams, x_BD, y_BD, mask_B)
+            with jax.set_mesh(self._mesh):
+                yhat_NBD, sums = self._passes[p.key](variables, p.hparams, x_BD, y_BD, mask_B)
             sums = jax.device_get(sums)
             for n, member in enumerate(p.members):
                 totals = self._totals[member.name]

@@ -4,8 +4,6 @@ import jax
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 8)
-# Eight host devices on few cores: programs with collectives must not be in flight together (train.py).
-jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 CHECKED = ("lm", "meters", "normalise", "objectives", "ops", "streams")
 install_import_hook([f"dictlearn.{name}" for name in CHECKED], "beartype.beartype")

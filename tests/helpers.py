@@ -61,7 +61,7 @@ def run(config: dict, n_steps: int, mesh=None, dtype=np.float32, start=None):
             info = {}
             for p in programs:
                 states[p.key], info[p.key] = updates[p.key](states[p.key], p.hparams, batch)
-            infos.append(info)
+            infos.append(jax.block_until_ready(info) if mesh.size > 1 else info)
         for update in updates.values():
             assert update._cache_size() <= 1, "a second step compiled again"
         return programs, jax.device_get(states), jax.device_get(infos)
