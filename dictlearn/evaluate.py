@@ -6,7 +6,7 @@ stream's own held-out batches are read. Everything is measured in the space of t
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -186,9 +186,7 @@ class _Totals:
 
     def add(self, x_BD, y_BD, mask_B) -> list[tuple[str, Any]]:
         """Measures a batch of raw activations; gives (name, reconstruction) for each dictionary."""
-        return list(self._added(x_BD, y_BD, mask_B))
-
-    def _added(self, x_BD, y_BD, mask_B) -> Iterator[tuple[str, Any]]:
+        yhats = []
         for p in self._run.programs:
             variables = self._run.variables[p.key]
             with jax.set_mesh(self._mesh):
@@ -199,7 +197,8 @@ class _Totals:
                 for name, meter in self._meters[p.key].items():
                     mine = jax.tree.map(lambda leaf, n=n: leaf[n], sums[name])
                     totals[name] = meter.update(totals[name], mine)
-                yield member.name, yhat_NBD[n]
+                yhats.append((member.name, yhat_NBD[n]))
+        return yhats
 
     def results(self) -> dict[str, dict]:
         meters = {m.name: self._meters[p.key] for p in self._run.programs for m in p.members}

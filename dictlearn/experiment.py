@@ -2,7 +2,7 @@
 
     dictionary -> dictionaries.make      objective -> objectives.make      rule -> rules.make
     learner    -> learners.gradient      stream    -> streams.make         model -> lm.load
-    harvest    -> streams.harvest        meters    -> evaluate.evaluate    mesh  -> sharding.mesh
+    harvest    -> streams.harvest        meters    -> evaluate.measure     mesh  -> sharding.mesh
     sweep      -> lists of values for any of the arguments of dictionary, rule and learner, or `seed`
 
 d_in, d_out, steps, batch_size and seed are filled in from the stream and the top level.
