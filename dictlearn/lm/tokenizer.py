@@ -1,42 +1,117 @@
-"""Tokenizers rebuilt from the vocabulary that a GGUF file carries, without a network.
+"""Tokenizers: from a `tokenizer.json`, or rebuilt from the vocabulary that a GGUF file carries.
 
-Byte-pair encoding over bytes: digits are split off one at a time, the rest is split by GPT-2's
-pattern, and each piece's bytes are merged in the order of the file's merge list.
+Byte-pair encoding over bytes: a pattern splits the text, and each piece's bytes are merged in the
+order of the file's merge list. SmolLM's digits stand alone and the rest is split by GPT-2's pattern.
 
-Source: the `tokenizer.ggml.*` keys of the GGUF specification; the pre-tokenizer named "smollm" of
-llama.cpp. Token ids equal llama.cpp's on 661 of 661 texts tried.
+Source: the `tokenizer.ggml.*` keys of the GGUF specification; the pre-tokenizers of these names in
+llama.cpp's llama-vocab.cpp. With "smollm" token ids equal llama.cpp's on 661 of 661 texts tried.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-_MODEL, _PRE = "gpt2", "smollm"
+from dictlearn.lm.weights import read_json
+
+_MODEL = "gpt2"
 _CONTROL = 3
+_END_OF_TEXT = "<|endoftext|>"
+_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def _split(numbers: str) -> pre_tokenizers.PreTokenizer:
+    pattern = Regex(f"{_LETTERS}|{numbers}|{_REST}")
+    return pre_tokenizers.Split(pattern, behavior="isolated")
+
+
+_SPLITS = {
+    "smollm": pre_tokenizers.Digits(individual_digits=True),
+    "llama-bpe": _split(r"\p{N}{1,3}"),
+    "qwen2": _split(r"\p{N}"),
+}
+"""Name of a pre-tokenizer -> what splits the text before its bytes are looked at."""
+_BY_GPT2 = ("smollm",)
+_COMPOSED = ("qwen2",)
+
+
+def from_file(path: Path) -> Tokenizer:
+    """The tokenizer of a `tokenizer.json`. Raises FileNotFoundError or ValueError, naming it."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path.parent} holds no {path.name}; write one with"
+            " AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers."
+        )
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise ValueError(f"{path}: {error}.") from error
 
 
 def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer described by a GGUF file's metadata; its control tokens are special tokens.
 
     Raises ValueError for a missing key, and for a tokenizer other than byte-level BPE ("gpt2") with
-    the "smollm" pre-tokenizer: a wrong pre-tokenizer would give wrong ids without a sign of it."""
+    a known pre-tokenizer: a wrong pre-tokenizer would give wrong ids without a sign of it."""
     keys = [f"tokenizer.ggml.{key}" for key in ("model", "pre", "tokens", "merges", "token_type")]
     if missing := [key for key in keys if key not in metadata]:
         raise ValueError(f"GGUF metadata lacks {', '.join(missing)}.")
     model, pre, tokens, pairs, types = (metadata[key] for key in keys)
-    if (model, pre) != (_MODEL, _PRE):
-        raise ValueError(f"Tokenizer {model!r} with {pre!r}; known: {_MODEL!r} with {_PRE!r}.")
+    if model != _MODEL or pre not in _SPLITS:
+        known = ", ".join(map(repr, _SPLITS))
+        raise ValueError(
+            f"Tokenizer {model!r} with {pre!r}; known: {_MODEL!r} with {known}. Put the model's"
+            " tokenizer.json beside the GGUF file to use that."
+        )
     vocabulary = {token: index for index, token in enumerate(tokens)}
     merges = [tuple(pair.split(" ", 1)) for pair in pairs]
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
-    )
+    # Llama 3 takes a piece that is a token whole, whatever the merges make of it.
+    whole = pre == "llama-bpe"
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole))
+    if pre in _COMPOSED:
+        tokenizer.normalizer = normalizers.NFC()
+    by_byte = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre in _BY_GPT2)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_SPLITS[pre], by_byte])
     tokenizer.decoder = decoders.ByteLevel()
     control = [token for token, kind in zip(tokens, types, strict=True) if kind == _CONTROL]
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in control])
     return tokenizer
+
+
+def separator_of_gguf(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> int:
+    """The token put between documents: `<|endoftext|>`, or else the end-of-sequence token.
+
+    Raises ValueError where there is neither."""
+    token = tokenizer.token_to_id(_END_OF_TEXT)
+    token = metadata.get("tokenizer.ggml.eos_token_id") if token is None else token
+    if token is None:
+        raise ValueError(f"No token parts documents: neither {_END_OF_TEXT!r} nor eos_token_id.")
+    return token
+
+
+def separator_of_folder(tokenizer: Tokenizer, folder: Path, config: Mapping[str, Any]) -> int:
+    """The token put between documents: `eos_token_id` of config.json, the first of several, or else
+    `bos_token_id`, or else the same two of special_tokens_map.json.
+
+    Raises ValueError where there is none, or one outside the vocabulary."""
+    for key in ("eos_token_id", "bos_token_id"):
+        token = config.get(key)
+        token = token[0] if isinstance(token, list) and token else token
+        if token is None:
+            continue
+        if not isinstance(token, int) or not 0 <= token < config["vocab_size"]:
+            raise ValueError(f"config.json: {key} is {token!r}, no token of the vocabulary.")
+        return token
+    beside = folder / "special_tokens_map.json"
+    special = read_json(beside) if beside.is_file() else {}
+    for key in ("eos_token", "bos_token"):
+        text = special.get(key)
+        text = text.get("content") if isinstance(text, dict) else text
+        if isinstance(text, str) and (token := tokenizer.token_to_id(text)) is not None:
+            return token
+    raise ValueError(
+        f"{folder}: no token parts documents; config.json has no eos_token_id or bos_token_id, and"
+        " special_tokens_map.json no eos_token or bos_token of the vocabulary."
+    )

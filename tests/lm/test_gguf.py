@@ -1,6 +1,7 @@
 """GGUF files come back as written, and damaged ones are refused by name."""
 
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -138,8 +139,8 @@ def test_damage_is_named(small, damage, message):
 
 
 def test_an_unknown_tensor_type_lists_the_known(tmp_path):
-    path = gguf_files.write(tmp_path / "k.gguf", {}, {"w": (14, (256,), bytes(210))})
-    known = r"unknown type 14; known: F32 \(0\), F16 \(1\), Q4_1 \(3\), Q8_0 \(8\)"
+    path = gguf_files.write(tmp_path / "k.gguf", {}, {"w": (99, (256,), bytes(210))})
+    known = r"unknown type 99; known: F32 \(0\), F16 \(1\), Q4_0 \(2\), .* `pip install gguf`"
     with pytest.raises(ValueError, match=known):
         gguf.read(path)
 
@@ -147,4 +148,25 @@ def test_an_unknown_tensor_type_lists_the_known(tmp_path):
 def test_a_row_that_does_not_divide_into_blocks_is_refused(tmp_path):
     path = gguf_files.write(tmp_path / "b.gguf", {}, {"w": (Q8_0, (2, 48), bytes(102))})
     with pytest.raises(ValueError, match=r"shape \(2, 48\) does not divide into Q8_0 blocks of 32"):
+        gguf.read(path)
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "Q5_0", "Q8_0", "BF16"])
+def test_what_the_gguf_package_quantises_comes_back_as_it_dequantises_it(tmp_path, name):
+    package = pytest.importorskip("gguf")
+    kind = package.GGMLQuantizationType[name]
+    encoded = package.quants.quantize(VALUES, kind)
+    _, tensors = gguf.read(
+        gguf_files.write(tmp_path / "w.gguf", {}, {"w": (int(kind), (3, 64), encoded.tobytes())})
+    )
+    expected = package.quants.dequantize(encoded, kind)
+    np.testing.assert_allclose(gguf.dequantise(tensors["w"]), expected, rtol=1e-6)
+    rows = np.array([2, 0])
+    np.testing.assert_allclose(gguf.dequantise(tensors["w"], rows), expected[rows], rtol=1e-6)
+
+
+def test_a_type_of_the_gguf_package_says_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    path = gguf_files.write(tmp_path / "k.gguf", {}, {"w": (14, (256,), bytes(210))})
+    with pytest.raises(ValueError, match=r"unknown type 14; known: F32 .*`pip install gguf`"):
         gguf.read(path)

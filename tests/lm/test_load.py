@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn.lm import documents, gguf, llama, llama_gguf, load, pack
+from dictlearn.lm import decoder, documents, gguf, gguf_models, load, pack, weights
+from dictlearn.lm.spec import Spec
 
 from . import gguf_files, toy
 
@@ -88,13 +89,13 @@ def test_the_spec_and_the_source_are_the_files(smollm2):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_model_written_to_a_file_loads_as_itself(tmp_path, tied):
-    spec, params = toy.toy(spec=llama.Spec(2, 12, 4, 2, 6, 20, 259, norm_eps=2.0**-17, tied=tied))
+    spec, params = toy.toy(spec=Spec(2, 12, 4, 2, 6, 20, 259, norm_eps=2.0**-17, tied=tied))
     lm = load("toy", toy.write_gguf(tmp_path / "toy.gguf", spec, params))
     assert (lm.name, lm.spec, lm.separator) == ("toy", spec, 257)
     assert lm.source["file"] == "toy.gguf"
     jax.tree.map(np.testing.assert_array_equal, dict(lm.params), params)
     tokens_BT = np.array([lm.tokenizer.encode("the end").ids])
-    expected, _ = llama.forward(spec, params, tokens_BT)
+    expected, _ = decoder.forward(spec, params, tokens_BT)
     np.testing.assert_array_equal(lm.forward(lm.params, tokens_BT)[0], expected)
 
 
@@ -103,20 +104,27 @@ def test_tensors_that_are_missing_misshapen_or_unused_are_named(tmp_path):
     _, tensors = gguf.read(toy.write_gguf(tmp_path / "toy.gguf", spec, params))
     norm = tensors["output_norm.weight"]
     without = {name: tensor for name, tensor in tensors.items() if name != "blk.1.ffn_up.weight"}
+
+    def read(tensors):
+        held = gguf_models.GGUFTensors(tensors)
+        source = gguf_models.sources("llama", spec)
+        weights.load_params(spec, source, held, np.float32, None, lambda name: False)
+
     with pytest.raises(ValueError, match=r"lack 'blk\.1\.ffn_up\.weight'"):
-        llama_gguf.params_from_gguf(spec, without)
+        read(without)
     with pytest.raises(ValueError, match=r"'blk\.0\.attn_q\.weight' is \(12,\); .* \(24, 12\)"):
-        llama_gguf.params_from_gguf(spec, {**tensors, "blk.0.attn_q.weight": norm})
-    with pytest.raises(ValueError, match=r"no use for: rope_freqs\.weight"):
-        llama_gguf.params_from_gguf(spec, {**tensors, "rope_freqs.weight": norm})
+        read({**tensors, "blk.0.attn_q.weight": norm})
+    with pytest.raises(ValueError, match=r"no use for: blk\.0\.attn_q\.scale"):
+        read({**tensors, "blk.0.attn_q.scale": norm})
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("general.architecture", "gemma3", "'gemma3'; known: 'llama'"),
-        ("llama.rope.scaling.type", "yarn", "scaling='yarn'"),
-        ("llama.rope.dimension_count", np.uint32(3), "rope_dim=3"),
+        ("general.architecture", "mamba", "'mamba'; known: 'llama'"),
+        ("llama.rope.scaling.type", "yarn", "rope.scaling.type is 'yarn'; known: 'none', 'linear'"),
+        ("llama.rope.dimension_count", np.uint32(3), "self.rope_width=3"),
+        ("llama.expert_count", np.uint32(8), "expert_count is 8"),
         ("llama.block_count", "three", r"llama\.block_count is 'three', not a positive int"),
     ],
 )
@@ -129,7 +137,7 @@ def test_a_file_that_is_not_such_a_llama_is_refused(tmp_path, key, value, messag
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match="Unknown model 'gpt5'; known: 'smollm2'"):
+    with pytest.raises(ValueError, match="Unknown model 'gpt5'; known: 'minilm', 'smollm2'"):
         load("gpt5")
 
 

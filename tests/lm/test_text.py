@@ -49,6 +49,34 @@ def test_the_mask_drops_position_zero_and_special_tokens_and_nothing_else():
         assert mask_ST[row, column] == (column > 0 and token not in special)
 
 
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_what_is_masked_is_chosen_by_the_caller(special, first):
+    pad = TOKENIZER.encode("a").ids[0]
+    options = {"special": special, "first": first, "pad": pad}
+    tokens_ST, mask_ST = text.pack(TEXTS, TOKENIZER, 5, SEPARATOR, **options)
+    control = [SEPARATOR, TOKENIZER.token_to_id("<|im_end|>")] if special else []
+    assert pad in tokens_ST
+    for (row, column), token in np.ndenumerate(tokens_ST):
+        assert mask_ST[row, column] == (column >= first and token not in [*control, pad])
+
+
+def test_a_tokenizer_that_cuts_and_pads_does_neither_here_and_is_left_as_it_is():
+    cutting = from_gguf(toy.tokenizer_metadata())
+    cutting.enable_truncation(3)
+    cutting.enable_padding(length=4)
+    mine, _ = text.pack(TEXTS, cutting, 5, SEPARATOR)
+    np.testing.assert_array_equal(mine, text.pack(TEXTS, TOKENIZER, 5, SEPARATOR)[0])
+    assert len(cutting.encode(TEXTS[0]).ids) == 4
+
+
+def test_many_texts_are_packed_as_one_batch_is(monkeypatch):
+    whole = text.pack(TEXTS, TOKENIZER, 5, SEPARATOR)
+    monkeypatch.setattr(text, "_AT_ONCE", 2)
+    for mine, wanted in zip(text.pack(TEXTS, TOKENIZER, 5, SEPARATOR), whole, strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+
+
 def test_packing_too_little_text_or_too_short_a_sequence_is_refused():
     with pytest.raises(ValueError, match="1 texts give 3 tokens, fewer than length=8"):
         text.pack(["ab"], TOKENIZER, 8, SEPARATOR)
@@ -95,12 +123,18 @@ def test_documents_of_a_text_file_are_parted_by_blank_lines(tmp_path):
 
 
 def test_an_unknown_source_or_fraction_or_line_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"'corpus\.csv'; known: 'wiki', a \.txt or \.jsonl file"):
+    with pytest.raises(ValueError, match=r"'corpus\.csv'; known: 'wiki', .*\.txt, \.jsonl, "):
         text.documents("corpus.csv")
     with pytest.raises(ValueError, match=r"held_out=1\.5 is not a fraction"):
         text.documents("wiki", held_out=1.5)
     path = tmp_path / "bad.jsonl"
-    for line, problem in (("{", "not JSON"), ('{"body": "x"}', "no 'text' field")):
+    for line, problem in (
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"body": "x"}', "no 'text' field"),
+        ('{"text": 3}', "'text' is a int, not a string"),
+        ('{"text": "\\ud83d"}', "'text' holds half a surrogate pair"),
+    ):
         path.write_text('{"text": "fine"}\n' + line)
         with pytest.raises(ValueError, match=rf"bad\.jsonl, line 2: {problem}"):
             text.documents(path)

@@ -1,8 +1,10 @@
 """Tokenizers built from GGUF metadata: exact round trips, and no silent stand-ins."""
 
+import json
+
 import pytest
 
-from dictlearn.lm.tokenizer import from_gguf
+from dictlearn.lm.tokenizer import from_file, from_gguf, separator_of_folder
 
 from . import toy
 
@@ -46,8 +48,9 @@ def test_control_tokens_are_special_and_keep_their_ids(smollm2):
 
 
 def test_an_unknown_pre_tokenizer_is_refused():
-    metadata = toy.tokenizer_metadata() | {"tokenizer.ggml.pre": "llama-bpe"}
-    with pytest.raises(ValueError, match="'gpt2' with 'llama-bpe'; known: 'gpt2' with 'smollm'"):
+    metadata = toy.tokenizer_metadata() | {"tokenizer.ggml.pre": "tekken"}
+    known = "'gpt2' with 'tekken'; known: 'gpt2' with 'smollm', 'llama-bpe', 'qwen2'"
+    with pytest.raises(ValueError, match=known):
         from_gguf(metadata)
 
 
@@ -56,3 +59,40 @@ def test_a_missing_key_is_named():
     del metadata["tokenizer.ggml.merges"]
     with pytest.raises(ValueError, match=r"lacks tokenizer\.ggml\.merges\."):
         from_gguf(metadata)
+
+
+@pytest.mark.parametrize(
+    ("pre", "pieces"),
+    [
+        ("smollm", ["I", "'m", "Ġ", "1", "2", "3", "4", "5", "Ġok", "Ċ"]),
+        ("llama-bpe", ["I", "'m", "Ġ", "123", "45", "Ġok", "Ċ"]),
+        ("qwen2", ["I", "'m", "Ġ", "1", "2", "3", "4", "5", "Ġok", "Ċ"]),
+    ],
+)
+def test_each_pre_tokenizer_splits_as_its_model_does(pre, pieces):
+    tokenizer = from_gguf(toy.tokenizer_metadata() | {"tokenizer.ggml.pre": pre})
+    found = tokenizer.pre_tokenizer.pre_tokenize_str("I'm 12345 ok\n")
+    assert [piece for piece, _ in found] == pieces
+
+
+def test_the_separator_of_a_folder_is_the_end_of_sequence_or_the_beginning(tmp_path):
+    tokenizer = from_gguf(toy.tokenizer_metadata())
+    found = lambda **config: separator_of_folder(tokenizer, tmp_path, {"vocab_size": 259, **config})
+    assert found(eos_token_id=5, bos_token_id=6) == 5
+    assert found(eos_token_id=[7, 8]) == 7
+    assert found(bos_token_id=6, eos_token_id=None) == 6
+    with pytest.raises(ValueError, match="eos_token_id is 259, no token of the vocabulary"):
+        found(eos_token_id=259)
+    with pytest.raises(ValueError, match="no token parts documents"):
+        found()
+    special = {"bos_token": "nowhere", "eos_token": {"content": "<|im_end|>"}}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(special))
+    assert found() == 258
+
+
+def test_a_damaged_tokenizer_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no tokenizer\.json"):
+        from_file(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer\.json: "):
+        from_file(tmp_path / "tokenizer.json")

@@ -8,17 +8,17 @@ import jax
 import numpy as np
 from tokenizers import pre_tokenizers
 
-from dictlearn.lm import llama
+from dictlearn.lm.spec import Spec, random_params
 
 from . import gguf_files
 
-SPEC = llama.Spec(n_layers=3, d_model=12, n_heads=4, n_kv_heads=2, head_dim=6, d_mlp=20, vocab=259)
+SPEC = Spec(n_layers=3, d_model=12, n_heads=4, n_kv_heads=2, head_dim=6, d_mlp=20, vocab=259)
 
 
 @functools.cache
-def toy(seed: int = 0, spec: llama.Spec = SPEC) -> tuple[llama.Spec, dict[str, Any]]:
+def toy(seed: int = 0, spec: Spec = SPEC) -> tuple[Spec, dict[str, Any]]:
     """A spec and its random parameters, made once: not to be written to."""
-    return spec, llama.random_params(spec, jax.random.key(seed))
+    return spec, random_params(spec, jax.random.key(seed))
 
 
 def tokenizer_metadata() -> dict[str, Any]:
@@ -33,7 +33,7 @@ def tokenizer_metadata() -> dict[str, Any]:
     }
 
 
-def metadata(spec: llama.Spec) -> dict[str, Any]:
+def metadata(spec: Spec) -> dict[str, Any]:
     """What a GGUF file says of a llama."""
     sizes = {
         "block_count": spec.n_layers,
@@ -58,7 +58,7 @@ def interleave(weight: np.ndarray, head_dim: int) -> np.ndarray:
     return pairs.swapaxes(2, 3).reshape(weight.shape)
 
 
-def write_gguf(path: Path, spec: llama.Spec, params: dict[str, Any]) -> Path:
+def write_gguf(path: Path, spec: Spec, params: dict[str, Any]) -> Path:
     """The model as llama.cpp's converter would store it, in float32."""
     names = {
         **{"attn_norm_D": "attn_norm", "W_q_DH": "attn_q", "W_k_DG": "attn_k"},

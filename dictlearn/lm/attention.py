@@ -1,0 +1,80 @@
+"""Causal attention with grouped queries, rotary positions, sliding windows and capped scores.
+
+Source: grouped queries of Ainslie et al. 2023 (arXiv:2305.13245); rotary embedding of Su et al.
+2021 (arXiv:2104.09864), eq. 34, in the form that pairs dimension i with i + w/2 (as Hugging Face
+does), not 2i with 2i + 1 (as some GGUF files do); sliding windows of Mistral (arXiv:2310.06825);
+capped scores of Gemma 2 (arXiv:2408.00118).
+Differs: no key/value cache, no mask but the causal one and its window; dense in T.
+
+Heads are split here, and more letters serve: h a head, w its width, g a key/value head, r a query
+head of its group, x query heads and positions of a group in one axis.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dictlearn.lm.spec import Spec
+
+
+def wide(x: jax.Array) -> jax.Array:
+    """In float32 at least: what norms, rotary positions, softmax and logits are computed in."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _rotate(spec: Spec, layer: int, x_BThw: jax.Array) -> jax.Array:
+    """The pair (i, i + width/2) of a head turns by position * frequency_i."""
+    width = spec.rope_width or spec.head_dim
+    base, divisors = spec.rope_base, np.array(spec.rope_divisors or 1.0)
+    if spec.local_rope_base is not None and layer in spec.sliding_layers:
+        base, divisors = spec.local_rope_base, np.array(1.0)
+    turn_w = base ** (-np.arange(width // 2) / (width // 2)) / divisors
+    # Angles grow with the position: float64, so that late positions keep their accuracy.
+    angle_Tw = np.outer(np.arange(x_BThw.shape[1]), turn_w)
+    wide_BThw = wide(x_BThw)
+    cos_T1w = jnp.asarray(np.cos(angle_Tw), wide_BThw.dtype)[:, None]
+    sin_T1w = jnp.asarray(np.sin(angle_Tw), wide_BThw.dtype)[:, None]
+    a_BThw, b_BThw, rest_BThw = jnp.split(wide_BThw, (width // 2, width), axis=-1)
+    turned = (a_BThw * cos_T1w - b_BThw * sin_T1w, b_BThw * cos_T1w + a_BThw * sin_T1w)
+    return jnp.concatenate((*turned, rest_BThw), axis=-1).astype(x_BThw.dtype)
+
+
+def _visible(spec: Spec, layer: int, length: int) -> np.ndarray:
+    """Which positions (columns) a position (rows) sees."""
+    visible_TT = np.tri(length, dtype=bool)
+    if spec.window is not None and layer in spec.sliding_layers:
+        visible_TT &= ~np.tri(length, k=-spec.window, dtype=bool)
+    return visible_TT
+
+
+def cap(x: jax.Array, bound: float | None) -> jax.Array:
+    """bound * tanh(x / bound): x, kept within the bound; x itself for None."""
+    return x if bound is None else bound * jnp.tanh(x / bound)
+
+
+def attend(
+    spec: Spec, layer: int, q_BThw: jax.Array, k_BTgw: jax.Array, v_BTgw: jax.Array, frozen: bool
+) -> jax.Array:
+    """The heads' outputs side by side, z_BTH; its scores and softmax in float32. `frozen`: no
+    gradient reaches the attention pattern.
+
+    The query heads of a group become more rows of one matrix product with their shared keys: on a
+    CPU three times as fast at T = 256 as one product a query head."""
+    n_groups, width = spec.n_kv_heads, spec.head_dim
+    (n_sequences, length), n_rows = q_BThw.shape[:2], spec.n_heads // spec.n_kv_heads
+    if not spec.positions:
+        q_BThw, k_BTgw = _rotate(spec, layer, q_BThw), _rotate(spec, layer, k_BTgw)
+    q_BTgrw = q_BThw.reshape(n_sequences, length, n_groups, n_rows, width)
+    rows = (n_sequences, n_groups, n_rows * length)
+    q_Bgxw = q_BTgrw.transpose(0, 2, 3, 1, 4).reshape(*rows, width)
+    exact = jnp.promote_types(q_BThw.dtype, jnp.float32)
+    scores_BgxT = jnp.einsum("bgxw,btgw->bgxt", q_Bgxw, k_BTgw, preferred_element_type=exact)
+    scale = width**-0.5 if spec.query_scale is None else spec.query_scale
+    visible_xT = jnp.tile(jnp.asarray(_visible(spec, layer, length)), (n_rows, 1))
+    scores_BgxT = jnp.where(visible_xT, cap(scores_BgxT * scale, spec.attn_cap), -jnp.inf)
+    weights_BgxT = jax.nn.softmax(scores_BgxT, axis=-1).astype(v_BTgw.dtype)
+    if frozen:
+        weights_BgxT = jax.lax.stop_gradient(weights_BgxT)
+    z_Bgxw = jnp.einsum("bgxt,btgw->bgxw", weights_BgxT, v_BTgw)
+    z_Bgrtw = z_Bgxw.reshape(n_sequences, n_groups, n_rows, length, width)
+    return z_Bgrtw.transpose(0, 3, 1, 2, 4).reshape(n_sequences, length, n_groups * n_rows * width)

@@ -1,0 +1,160 @@
+"""One decoder for the common families, as a pure function of a dict of parameters, with taps.
+
+    x = E[token];  each block:  x += Attention(norm(x));  x += MLP(norm(x));  logits = norm(x) U
+    norm(x) = g x / sqrt(mean(x^2) + eps),   MLP(x) = (act(x W_gate) * (x W_up)) W_down
+
+is Llama; `spec.Spec` says what the others do differently, and `families` which model is which.
+
+Source: Llama, Touvron et al. 2023 (arXiv:2302.13971); GPT-2, Radford et al. 2019; GPT-NeoX, Black
+et al. 2022 (arXiv:2204.06745); Mistral, Jiang et al. 2023 (arXiv:2310.06825); Qwen 2 and 3
+(arXiv:2407.10671, 2505.09388); Gemma 2 and 3 (arXiv:2408.00118, 2503.19786).
+Differs: no key/value cache, no dropout, no attention mask but the causal one.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dictlearn.lm.attention import attend, cap, wide
+from dictlearn.lm.edits import Edit
+from dictlearn.lm.spec import Params, Spec
+from dictlearn.lm.taps import check_taps, tapper
+
+_FREEZABLE = ("norms", "attention")
+_ACT = {
+    "silu": jax.nn.silu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+}
+
+
+def _norm(
+    kind: str, eps: float, leaves: Params, name: str, letter: str, x: jax.Array, frozen: bool
+) -> jax.Array:
+    """The norm `name` over the last axis, in float32, whatever the dtype of x, which the result has
+    again. `frozen`: no gradient reaches the size that x is divided by."""
+    centred = wide(x)
+    if kind == "layer":
+        centred = centred - centred.mean(axis=-1, keepdims=True)
+    size = jnp.sqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + eps)
+    if frozen:
+        size = jax.lax.stop_gradient(size)
+    scaled = wide(leaves[f"{name}_{letter}"]) * (centred / size)
+    if kind == "layer":
+        scaled = scaled + wide(leaves[f"{name}_bias_{letter}"])
+    return scaled.astype(x.dtype)
+
+
+class _Block:
+    """One block: its parameters and what it needs to know, so that its parts read as equations."""
+
+    def __init__(self, spec: Spec, block: Params, layer: int, tap: Callable, freeze):
+        self.spec, self.block, self.layer = spec, block, layer
+        self.freeze = freeze
+        self.tap = lambda name, activation: tap(f"{name}.{layer}", activation)
+
+    def linear(self, x: jax.Array, name: str, letters: str) -> jax.Array:
+        y = x @ self.block[f"W_{name}_{letters}"]
+        bias = self.block.get(f"b_{name}_{letters[1]}")
+        return y if bias is None else y + bias
+
+    def norm(self, x_BTD: jax.Array, name: str) -> jax.Array:
+        spec = self.spec
+        return _norm(spec.norm, spec.norm_eps, self.block, name, "D", x_BTD, "norms" in self.freeze)
+
+    def heads(self, x_BTD: jax.Array, name: str, letters: str) -> jax.Array:
+        """Projections split into heads, [B, T, heads, width], normed where the spec norms them."""
+        spec = self.spec
+        x_BThw = self.linear(x_BTD, name, letters)
+        x_BThw = x_BThw.reshape(*x_BTD.shape[:2], -1, spec.head_dim)
+        if not spec.qk_norm or name == "v":
+            return x_BThw
+        frozen = "norms" in self.freeze
+        return _norm("rms", spec.norm_eps, self.block, f"{name}_norm", "W", x_BThw, frozen)
+
+    def attention(self, x_BTD: jax.Array) -> jax.Array:
+        in_BTD = self.tap("attn_in", self.norm(x_BTD, "attn_norm"))
+        heads = [self.heads(in_BTD, *one) for one in (("q", "DH"), ("k", "DG"), ("v", "DG"))]
+        z_BTH = attend(self.spec, self.layer, *heads, frozen="attention" in self.freeze)
+        out_BTD = self.linear(self.tap("attn_z", z_BTH), "o", "HD")
+        if self.spec.post_norms:
+            out_BTD = self.norm(out_BTD, "attn_post_norm")
+        return self.tap("attn_out", out_BTD)
+
+    def mlp(self, x_BTD: jax.Array) -> jax.Array:
+        act = _ACT[self.spec.activation]
+        in_BTD = self.tap("mlp_in", self.norm(x_BTD, "mlp_norm"))
+        up_BTM = self.linear(in_BTD, "up", "DM")
+        gated = self.spec.gated
+        act_BTM = act(self.linear(in_BTD, "gate", "DM")) * up_BTM if gated else act(up_BTM)
+        out_BTD = self.linear(self.tap("mlp_act", act_BTM), "down", "MD")
+        if self.spec.post_norms:
+            out_BTD = self.norm(out_BTD, "mlp_post_norm")
+        return self.tap("mlp_out", out_BTD)
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        mid_BTD = self.tap("resid_mid", x_BTD + self.attention(x_BTD))
+        return self.tap("resid", mid_BTD + self.mlp(x_BTD if self.spec.parallel else mid_BTD))
+
+
+def _embed(spec: Spec, params: Params, tokens_BT) -> jax.Array:
+    x_BTD = params["embed_VD"][tokens_BT]
+    if spec.embed_scale != 1:
+        x_BTD = x_BTD * jnp.asarray(spec.embed_scale, x_BTD.dtype)
+    if not spec.positions:
+        return x_BTD
+    if (length := tokens_BT.shape[1]) > spec.positions:
+        raise ValueError(
+            f"{length} tokens in a sequence; the model has {spec.positions} positions."
+        )
+    return x_BTD + params["position_TD"][:length]
+
+
+def forward(
+    spec: Spec,
+    params: Params,
+    tokens_BT: Int[Array | np.ndarray, "B T"],
+    edits: Mapping[str, Edit] | None = None,
+    mask_BT: Bool[Array | np.ndarray, "B T"] | None = None,
+    freeze: Collection[str] = (),
+) -> tuple[Float[Array, "B T V"], dict[str, Array]]:
+    """The logits, float32, and every tap's activation, in the dtype of the parameters.
+
+    Taps, all [B, T, D] but where a width is given: `embed` (scaled, positions added); for each
+    layer L `attn_in.L` (after its norm), `attn_z.L` [B, T, H] (the heads' outputs, side by side),
+    `attn_out.L`, `resid_mid.L`, `mlp_in.L` (after its norm), `mlp_act.L` [B, T, M], `mlp_out.L`,
+    `resid.L` (the residual stream after the block); and `final` (after the last norm). `attn_out`
+    and `mlp_out` are what is added to the residual stream: after the second norm, in Gemma. Where
+    attention and MLP are parallel, `resid_mid.L` is the block's input plus `attn_out.L`: no MLP
+    reads it, but `resid.L` is still `resid_mid.L + mlp_out.L`, so that an edit of it counts.
+
+    `edits` maps taps to functions `(activation, mask_BT) -> activation`; what follows, and the tap
+    as returned, is the edited activation. `mask_BT` (default all True) is only handed to the edits:
+    it says which tokens are data. Gradients flow through edits.
+
+    `freeze` stops gradients and changes no value: "norms" takes what each norm divides by for a
+    constant, "attention" the attention patterns. With both, a block is linear but for its MLP.
+
+    The loop over layers is unrolled: a jitted caller that uses only a tap pays for nothing after
+    it. Without jit all of it is computed, and every tap kept. Raises ValueError for an unknown tap,
+    for an edit that changes the shape, for an unknown entry of `freeze`, and for more tokens than
+    learned positions."""
+    edits = edits or {}
+    check_taps(spec, edits)
+    if unknown := sorted(set(freeze) - set(_FREEZABLE)):
+        raise ValueError(f"Unknown in freeze: {unknown}; known: {_FREEZABLE}.")
+    mask_BT = jnp.ones(tokens_BT.shape, bool) if mask_BT is None else jnp.asarray(mask_BT)
+    taps = {}
+    tap = tapper(edits, mask_BT, taps)
+    x_BTD = tap("embed", _embed(spec, params, tokens_BT))
+    for layer in range(spec.n_layers):
+        x_BTD = _Block(spec, params[f"block_{layer}"], layer, tap, freeze)(x_BTD)
+    final_BTD = _norm(spec.norm, spec.norm_eps, params, "norm", "D", x_BTD, "norms" in freeze)
+    final_BTD = tap("final", final_BTD)
+    unembed_DV = params["embed_VD"].T if spec.tied else params["unembed_DV"]
+    exact = jnp.promote_types(final_BTD.dtype, jnp.float32)
+    logits_BTV = jnp.matmul(final_BTD, unembed_DV, preferred_element_type=exact)
+    return cap(logits_BTV, spec.logit_cap), taps

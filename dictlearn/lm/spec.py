@@ -1,0 +1,157 @@
+"""What a decoder is: its hyperparameters, and the parameters that follow from them.
+
+Parameters are a nested dict, `block_0`, `block_1`, ... inside, whose leaf names end in their axis
+letters (`dictlearn.types`). Matrices are stored [in, out]; a norm's leaf is the gain itself.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+Params: TypeAlias = Mapping[str, Any]
+
+NORMS = ("rms", "layer")
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The hyperparameters of a decoder, all static; the defaults are Llama's.
+
+    tied: the unembedding is `embed_VD` too. norm: "rms", or "layer" with means and biases.
+    activation, gated: act(x W_up), times x W_gate's if gated: act(x W_gate) * (x W_up).
+    bias_qkv, bias_o, bias_mlp: which matrices have biases. parallel: the MLP reads the block's
+    input, not what attention made of it. post_norms: a norm after attention and after the MLP, on
+    what they add to the residual stream. qk_norm: an RMS norm on each query's and key's head.
+
+    positions: rows of a learned table added to the embedding, and no rotary positions; 0: rotary.
+    rope_base; rope_width: how many of a head's dimensions turn (None: all); rope_divisors: what the
+    frequency of each pair is divided by (empty: by one). sliding_layers see the last `window`
+    positions only, themselves included, and turn with local_rope_base, undivided, where given.
+
+    embed_scale multiplies the embedding; query_scale the attention scores (None: head_dim^-0.5).
+    attn_cap, logit_cap: scores or logits s become cap * tanh(s / cap).
+
+    Raises ValueError for heads that do not divide into groups, for an odd rotary width, and for an
+    unknown norm or activation, or a layer or window that is none."""
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    d_mlp: int
+    vocab: int
+    rope_base: float = 10000.0
+    norm_eps: float = 1e-5
+    tied: bool = True
+    norm: str = "rms"
+    activation: str = "silu"
+    gated: bool = True
+    bias_qkv: bool = False
+    bias_o: bool = False
+    bias_mlp: bool = False
+    parallel: bool = False
+    post_norms: bool = False
+    qk_norm: bool = False
+    positions: int = 0
+    rope_width: int | None = None
+    rope_divisors: tuple[float, ...] = ()
+    local_rope_base: float | None = None
+    window: int | None = None
+    sliding_layers: tuple[int, ...] = ()
+    embed_scale: float = 1.0
+    query_scale: float | None = None
+    attn_cap: float | None = None
+    logit_cap: float | None = None
+
+    def __post_init__(self):
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(f"{self.n_heads=} is not a multiple of {self.n_kv_heads=}.")
+        width = self.head_dim if self.rope_width is None else self.rope_width
+        if not self.positions and (width % 2 or not 0 < width <= self.head_dim):
+            raise ValueError(
+                f"{self.head_dim=} is odd, or {self.rope_width=} is, or is larger: rotary positions"
+                " pair a head's dimensions."
+            )
+        if len(self.rope_divisors) not in (0, width // 2):
+            raise ValueError(f"{len(self.rope_divisors)=} for {width // 2} rotary pairs.")
+        for name, known in (("norm", NORMS), ("activation", ACTIVATIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"Unknown {name} {getattr(self, name)!r}; known: {known}.")
+        if not set(self.sliding_layers) <= set(range(self.n_layers)):
+            raise ValueError(f"{self.sliding_layers=} names layers outside 0..{self.n_layers - 1}.")
+        if self.sliding_layers and not (self.window and self.window > 0):
+            raise ValueError(f"{self.window=}, but layers {self.sliding_layers} slide: at least 1.")
+
+
+def _with_bias(spec: Spec, name: str) -> tuple[str, ...]:
+    """The leaves of a norm over the residual stream."""
+    return (f"{name}_D", f"{name}_bias_D") if spec.norm == "layer" else (f"{name}_D",)
+
+
+def block_names(spec: Spec) -> tuple[str, ...]:
+    """The leaves of one block's parameters."""
+    optional = (
+        (spec.bias_qkv, ("b_q_H", "b_k_G", "b_v_G")),
+        (spec.bias_o, ("b_o_D",)),
+        (spec.qk_norm, ("q_norm_W", "k_norm_W")),
+        (spec.gated and spec.bias_mlp, ("b_gate_M",)),
+        (spec.bias_mlp, ("b_up_M", "b_down_D")),
+        (spec.post_norms, _with_bias(spec, "attn_post_norm") + _with_bias(spec, "mlp_post_norm")),
+    )
+    attention = (*_with_bias(spec, "attn_norm"), "W_q_DH", "W_k_DG", "W_v_DG", "W_o_HD")
+    gate = ("W_gate_DM",) if spec.gated else ()
+    mlp = (*_with_bias(spec, "mlp_norm"), *gate, "W_up_DM", "W_down_MD")
+    return (*attention, *mlp, *(name for has, names in optional if has for name in names))
+
+
+def outer_names(spec: Spec) -> tuple[str, ...]:
+    """The leaves of the parameters outside the blocks."""
+    positions = ("position_TD",) if spec.positions else ()
+    unembed = () if spec.tied else ("unembed_DV",)
+    return ("embed_VD", *positions, *_with_bias(spec, "norm"), *unembed)
+
+
+def shape_of(spec: Spec, leaf: str) -> tuple[int, ...]:
+    """The shape of a parameter, read off the axis letters that its name ends in."""
+    sizes = {
+        "D": spec.d_model,
+        "H": spec.n_heads * spec.head_dim,
+        "G": spec.n_kv_heads * spec.head_dim,
+        "W": spec.head_dim,
+        "M": spec.d_mlp,
+        "V": spec.vocab,
+        "T": spec.positions,
+    }
+    return tuple(sizes[letter] for letter in leaf.rsplit("_", 1)[1])
+
+
+def build(spec: Spec, leaf: Callable[[str, int | None], Any]) -> dict[str, Any]:
+    """A tree of parameters: `leaf(name, layer)` for each, layer None outside the blocks."""
+    params: dict[str, Any] = {name: leaf(name, None) for name in outer_names(spec)}
+    for layer in range(spec.n_layers):
+        params[f"block_{layer}"] = {name: leaf(name, layer) for name in block_names(spec)}
+    return params
+
+
+def random_params(spec: Spec, key: jax.Array) -> dict[str, Any]:
+    """Fresh float32 parameters: norms one, biases zero, matrices normal with standard deviation
+    d_model^-1/2, those that write to the residual stream divided by sqrt(2 n_layers) more (GPT-2's
+    rule)."""
+    n_leaves = len(outer_names(spec)) + spec.n_layers * len(block_names(spec))
+    keys = iter(jax.random.split(key, n_leaves))
+
+    def leaf(name: str, layer: int | None) -> jax.Array:
+        fresh, shape = next(keys), shape_of(spec, name)
+        if len(shape) == 1:
+            return jnp.full(shape, float("norm" in name and "bias" not in name))
+        writes = name in ("W_o_HD", "W_down_MD")
+        scale = spec.d_model**-0.5 / (math.sqrt(2 * spec.n_layers) if writes else 1)
+        return scale * jax.random.normal(fresh, shape)
+
+    return build(spec, leaf)

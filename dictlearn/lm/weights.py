@@ -1,0 +1,183 @@
+"""Weights: parameters read from a file, tensor by tensor, only those slices that are wanted.
+
+Source: the safetensors format, and Hugging Face's `model.safetensors.index.json` for shards.
+"""
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from safetensors import SafetensorError, safe_open
+
+from dictlearn import sharding
+from dictlearn.lm.names import Source
+from dictlearn.lm.spec import Spec, build, shape_of
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+@runtime_checkable
+class Tensors(Protocol):
+    """The tensors of a file or of several."""
+
+    def names(self) -> Collection[str]: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def read(self, name: str, where: Sequence[np.ndarray]) -> np.ndarray:
+        """The values at the given positions of every axis, in a dtype of the file's choosing."""
+        ...
+
+
+def runs(at: np.ndarray) -> list[slice]:
+    """Positions as slices of neighbours, in order."""
+    pieces = np.split(at, np.flatnonzero(np.diff(at) != 1) + 1)
+    return [slice(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises ValueError, naming the file, for another."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path.parent} holds no {path.name}.") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON.") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: a JSON {type(values).__name__}, not an object.")
+    return values
+
+
+class Safetensors:
+    """The tensors of a folder's `model.safetensors`, or of the shards that its index names; `main`
+    is the one of the two that was found.
+
+    Raises ValueError for an index that names files outside the folder or files without the tensors
+    it promises, and for a file that is not safetensors; FileNotFoundError where neither is there."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.open = folder, {}
+        self.main = WEIGHTS if (folder / WEIGHTS).is_file() else INDEX
+        if self.main == WEIGHTS:
+            self.files: dict[str, str] = dict.fromkeys(self._handle(WEIGHTS).keys(), WEIGHTS)
+            return
+        if not (folder / INDEX).is_file():
+            raise FileNotFoundError(
+                f"{folder} holds neither {WEIGHTS} nor {INDEX}; other formats are not read:"
+                " convert them with save_pretrained(..., safe_serialization=True)."
+            )
+        listed = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(listed, dict) or not listed:
+            raise ValueError(f"{folder / INDEX}: no weight_map.")
+        for name, file in listed.items():
+            plain = isinstance(file, str) and Path(file).name == file and file not in ("", "..")
+            if not plain or "\\" in file:
+                raise ValueError(f"{folder / INDEX}: {name} lies in {file!r}, no plain file name.")
+        self.files = listed
+
+    def _handle(self, file: str) -> Any:
+        if file not in self.open:
+            try:
+                self.open[file] = safe_open(self.folder / file, framework="numpy")
+            except (SafetensorError, OSError) as error:
+                raise ValueError(f"{self.folder / file}: {error}.") from error
+        return self.open[file]
+
+    def _slice(self, name: str) -> Any:
+        try:
+            return self._handle(self.files[name]).get_slice(name)
+        except SafetensorError as error:
+            raise ValueError(f"{self.folder / self.files[name]}: {error}.") from error
+
+    def names(self) -> Collection[str]:
+        return self.files.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._slice(name).get_shape())
+
+    def read(self, name: str, where: Sequence[np.ndarray]) -> np.ndarray:
+        tensor = self._slice(name)
+        if len(where) == 1:
+            return np.concatenate([tensor[run] for run in runs(where[0])])
+        rows, columns = (runs(at) for at in where)
+        parts = [np.concatenate([tensor[row, one] for one in columns], axis=1) for row in rows]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _reader(
+    spec: Spec, leaf: str, source: Source, tensors: Tensors, dtype: Any
+) -> Callable[[tuple[slice, ...]], np.ndarray]:
+    """(slices of the leaf) -> its values there. Checks that the tensor is there and fits."""
+    if source.name not in tensors.names():
+        raise ValueError(f"The tensors lack {source.name!r}.")
+    shape = shape_of(spec, leaf)
+    stored = (*shape[:-1], source.n_last or shape[-1])
+    stored = stored[::-1] if source.flip else stored
+    if (found := tensors.shape(source.name)) != stored:
+        raise ValueError(f"Tensor {source.name!r} is {found}; the spec says {stored}.")
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        where = [np.arange(size)[one] for size, one in zip(shape, index, strict=True)]
+        if source.pick is not None:
+            where[-1] = source.pick(where[-1])
+        values = tensors.read(source.name, where[::-1] if source.flip else where)
+        values = values.T if source.flip else values
+        values = values if source.plus == 0 else values.astype(np.float32) + source.plus
+        return np.ascontiguousarray(values.astype(dtype, copy=False))
+
+    return read
+
+
+def dtype_of(leaf: str, dtype: Any) -> Any:
+    """Norms are float32 whatever the other parameters are."""
+    return np.float32 if "norm" in leaf else dtype
+
+
+def load_params(
+    spec: Spec,
+    source: Callable[[str], Source],
+    tensors: Tensors,
+    dtype: Any,
+    mesh: Mesh | None,
+    unused: Callable[[str], bool],
+) -> dict[str, Any]:
+    """The parameters of a decoder, in `dtype` but for the norms, one tensor at a time.
+
+    On a mesh they are placed by the letters of their names, and each process reads the slices of
+    its own devices, each once. Raises ValueError for a missing tensor, for one of another shape than
+    the spec gives it, and for any that the forward pass would not use, unless `unused` says so of
+    it: a bias or a rope table left out gives wrong logits."""
+    used = set()
+
+    def struct(leaf: str, layer: int | None) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape_of(spec, leaf), dtype_of(leaf, dtype))
+
+    placed = None if mesh is None else sharding.shardings(build(spec, struct), mesh)
+
+    def leaf(name: str, layer: int | None) -> jax.Array:
+        where = source(name)
+        where = where._replace(name=where.name.format(layer))
+        used.add(where.name)
+        read = _reader(spec, name, where, tensors, dtype_of(name, dtype))
+        shape = shape_of(spec, name)
+        if placed is None:
+            return jnp.asarray(read((slice(None),) * len(shape)))
+        seen: dict[str, np.ndarray] = {}
+
+        def part(index: Any) -> np.ndarray:
+            if (key := str(index)) not in seen:
+                seen[key] = read(index)
+            return seen[key]
+
+        tree = placed if layer is None else placed[f"block_{layer}"]
+        return jax.make_array_from_callback(shape, tree[name], part)
+
+    params = build(spec, leaf)
+    if left := sorted(name for name in set(tensors.names()) - used if not unused(name)):
+        raise ValueError(f"Tensors that the model has no use for: {', '.join(left[:5])}.")
+    return params

@@ -1,0 +1,153 @@
+"""Configurations are read as they stand, old spellings and new, and what is not known is named."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from dictlearn.lm import hub, load
+from dictlearn.lm.families import spec_from_config
+from dictlearn.lm.spec import Spec
+
+LLAMA = {
+    **{"model_type": "llama", "hidden_size": 24, "intermediate_size": 28, "vocab_size": 61},
+    **{"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2},
+}
+GEMMA3 = LLAMA | {"model_type": "gemma3_text", "num_hidden_layers": 7}
+SCALING = {
+    **{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "original_max_position_embeddings": 64,
+}
+NEW = {"rope_theta": 500.0, "rope_type": "default"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"rope_theta": 500.0}, {"rope_parameters": NEW}),
+        (
+            {"rope_theta": 500.0, "rope_scaling": SCALING},
+            {"rope_parameters": SCALING | {"rope_theta": 500.0}},
+        ),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 4.0}},
+            {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4}},
+        ),
+    ],
+)
+def test_rotary_settings_mean_the_same_in_either_spelling(old, new):
+    assert spec_from_config(LLAMA | old) == spec_from_config(LLAMA | new)
+    assert spec_from_config(LLAMA | old) != spec_from_config(LLAMA)
+
+
+def test_gemma_3_means_the_same_in_either_spelling():
+    old = {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window_pattern": 6}
+    scaled = old | {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    kinds = ["full_attention" if layer == 5 else "sliding_attention" for layer in range(7)]
+    new = {
+        "layer_types": kinds,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    }
+    found = spec_from_config(GEMMA3 | scaled)
+    assert found == spec_from_config(GEMMA3 | new)
+    assert found.sliding_layers == (0, 1, 2, 3, 4, 6)
+    assert (found.local_rope_base, found.rope_base, found.window) == (1e4, 1e6, 4096)
+    assert spec_from_config(GEMMA3 | old) == spec_from_config(GEMMA3)
+
+
+def test_the_published_sizes_of_known_models_are_read():
+    pythia = {
+        **{"model_type": "gpt_neox", "hidden_size": 512, "intermediate_size": 2048},
+        **{"num_attention_heads": 8, "num_hidden_layers": 6, "vocab_size": 50304},
+        **{"rotary_emb_base": 10000, "rotary_pct": 0.25, "use_parallel_residual": True},
+        **{"layer_norm_eps": 1e-05, "hidden_act": "gelu", "tie_word_embeddings": False},
+    }
+    biases = {"bias_qkv": True, "bias_o": True, "bias_mlp": True}
+    plain = {"norm": "layer", "gated": False, **biases}
+    assert spec_from_config(pythia) == Spec(
+        *(6, 512, 8, 8, 64, 2048, 50304),
+        **{"tied": False, "activation": "gelu", "parallel": True, "rope_width": 16, **plain},
+    )
+    gpt2 = {
+        **{"model_type": "gpt2", "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024},
+        **{"vocab_size": 50257, "layer_norm_epsilon": 1e-05, "activation_function": "gelu_new"},
+    }
+    assert spec_from_config(gpt2) == Spec(
+        *(12, 768, 12, 12, 64, 3072, 50257), positions=1024, activation="gelu_tanh", **plain
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model_type": "mixtral"}, "model_type 'mixtral'; known: gpt2, gpt_neox, llama, mistral"),
+        ({"num_local_experts": 8}, "num_local_experts is 8, which is not supported"),
+        ({"alibi": True}, "alibi is True, which is not supported"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"rope_scaling": {"type": "yarn"}}, "rope type 'yarn'; known: 'default', 'linear'"),
+        ({"rope_scaling": {"type": "linear"}}, "factor is None, not a positive float"),
+        ({"hidden_act": "relu2"}, "hidden_act is 'relu2'; known: silu"),
+        ({"hidden_size": None}, "hidden_size is None, not a positive int"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers is -1, not a positive int"),
+        ({"num_hidden_layers": True}, "num_hidden_layers is True, not a positive int"),
+        ({"rms_norm_eps": float("inf")}, "rms_norm_eps is inf, not a positive float"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no', not true or false"),
+        ({"num_key_value_heads": 3}, "is not a multiple of"),
+        (
+            {"model_type": "gemma2", "layer_types": ["chunked_attention"] * 3},
+            r"holding \['chunked_attention'\]; known: 'full_attention'",
+        ),
+    ],
+)
+def test_what_is_not_known_or_out_of_range_is_named(changed, message):
+    with pytest.raises(ValueError, match=message):
+        spec_from_config(LLAMA | changed)
+
+
+def test_a_folder_without_its_files_names_the_one_that_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+        load("x", tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"config\.json: a JSON list, not an object"):
+        load("x", tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(FileNotFoundError, match=r"holds neither model\.safetensors nor .*index"):
+        load("x", tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(bytes(40))
+    with pytest.raises(ValueError, match=r"model\.safetensors: "):
+        load("x", tmp_path)
+
+
+def test_names_on_the_hub_are_fetched_and_a_missing_package_says_so(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(hub, "fetch", lambda name: asked.append(name) or tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+        load("EleutherAI/pythia-70m")
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+        load("pythia", "EleutherAI/pythia-70m")
+    assert asked == ["EleutherAI/pythia-70m"] * 2
+    with pytest.raises(FileNotFoundError, match="neither a file nor a folder"):
+        load("x", tmp_path / "nowhere.gguf")
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match="pip install huggingface_hub"):
+        hub.fetch("EleutherAI/pythia-70m")
+
+
+def test_an_unknown_dtype_lists_the_known():
+    with pytest.raises(ValueError, match="dtype='int8'; known: float32, bfloat16, float16"):
+        load("smollm2", dtype="int8")
+
+
+def test_llama_3_divides_slow_frequencies_and_keeps_fast_ones():
+    spec = spec_from_config(LLAMA | {"head_dim": 64, "rope_theta": 5e5, "rope_scaling": SCALING})
+    divisors = np.array(spec.rope_divisors)
+    assert divisors.shape == (32,)
+    assert np.all(np.diff(divisors) >= 0)
+    assert (divisors[0], divisors[-1]) == (1.0, 8.0)
+    assert np.any((divisors > 1) & (divisors < 8))
