@@ -11,6 +11,22 @@ def unit_rows(key, shape, dtype=jnp.float32) -> Array:
     return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
 
 
+def kaiming_uniform(key, shape, dtype=jnp.float32) -> Array:
+    """Rows `[F, D]` drawn from U(-1/sqrt(D), 1/sqrt(D)), torch's default for a linear layer."""
+    bound = shape[-1] ** -0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def data_rows(key, x_BD: Float[Array, "B D"], n: int) -> Float[Array, "n D"]:
+    """`n` rows of a batch about its mean, as unit rows: without replacement while there are enough.
+    Each gets noise of a hundredth of its length, so that no two are the same."""
+    k_row, k_noise = jax.random.split(key)
+    order = jax.random.permutation(k_row, x_BD.shape[0])
+    rows = (x_BD - x_BD.mean(0))[order[jnp.arange(n) % x_BD.shape[0]]]
+    rows = rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return rows + 0.01 * unit_rows(k_noise, rows.shape, rows.dtype)
+
+
 def geometric_median(
     x_BD: Float[Array, "B D"], max_steps: int = 100, tolerance: float = 1e-5
 ) -> Float[Array, " D"]:

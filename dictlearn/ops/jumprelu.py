@@ -1,0 +1,85 @@
+"""The jump and the step at a threshold, with straight-through gradients for it.
+
+    jump = z [z > theta]      d/dz = [z > theta]      d/dtheta = -(theta / eps) K((z - theta) / eps)
+    step = [z > theta]        d/dz = 0                d/dtheta = -(1 / eps)     K((z - theta) / eps)
+
+Summed over tokens this is a kernel estimate of the density of z at theta, so that the mean is the gradient
+of the expected loss. Kernels K, each of integral 1: "rectangle" [|u| < 1/2], "triangle" max(0, 1 - |u|),
+"gaussian". eps is a width on the scale of z: scale the input, and it must be scaled alike.
+
+Source: Rajamanoharan et al. 2024 (arXiv:2407.14435), sections 3 and 4. The window looks at z
+itself; the authors' code looks at ReLU(z), whose mass at 0 falls into the window where theta < eps / 2.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dictlearn.types import Scalar
+
+KERNELS = {
+    "rectangle": lambda u: (jnp.abs(u) < 0.5).astype(u.dtype),
+    "triangle": lambda u: jnp.maximum(0.0, 1 - jnp.abs(u)),
+    "gaussian": lambda u: jnp.exp(-(u**2) / 2) / math.sqrt(2 * math.pi),
+}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def jump(
+    z_BF: Float[Array, "B F"],
+    threshold_F: Float[Array, " F"],
+    bandwidth: Scalar,
+    kernel: str = "rectangle",
+    window: bool = False,
+) -> Float[Array, "B F"]:
+    """`z [z > threshold]`. window: z too gets the smoothed jump, `+(theta / eps) K`, on either side of
+    the threshold."""
+    return jnp.where(z_BF > threshold_F, z_BF, 0)
+
+
+def _jump_fwd(z_BF, threshold_F, bandwidth, kernel, window):
+    return jump(z_BF, threshold_F, bandwidth, kernel, window), (z_BF, threshold_F, bandwidth)
+
+
+def _jump_bwd(kernel, window, saved, g_BF):
+    z_BF, threshold_F, bandwidth = saved
+    through_BF = g_BF * (threshold_F * _density(z_BF, threshold_F, bandwidth, kernel))
+    z_bar_BF = jnp.where(z_BF > threshold_F, g_BF, 0) + (through_BF if window else 0)
+    return z_bar_BF.astype(z_BF.dtype), -through_BF.sum(0).astype(threshold_F.dtype), None
+
+
+jump.defvjp(_jump_fwd, _jump_bwd)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def step(
+    z_BF: Float[Array, "B F"],
+    threshold_F: Float[Array, " F"],
+    bandwidth: Scalar,
+    kernel: str = "rectangle",
+) -> Float[Array, "B F"]:
+    """`[z > threshold]` as 0 and 1; its sum over F is a token's L0."""
+    return (z_BF > threshold_F).astype(z_BF.dtype)
+
+
+def _step_fwd(z_BF, threshold_F, bandwidth, kernel):
+    return step(z_BF, threshold_F, bandwidth, kernel), (z_BF, threshold_F, bandwidth)
+
+
+def _step_bwd(kernel, saved, g_BF):
+    z_BF, threshold_F, bandwidth = saved
+    through_BF = g_BF * _density(z_BF, threshold_F, bandwidth, kernel)
+    return jnp.zeros_like(z_BF), -through_BF.sum(0).astype(threshold_F.dtype), None
+
+
+step.defvjp(_step_fwd, _step_bwd)
+
+
+def _density(z_BF, threshold_F, bandwidth, kernel):
+    """`K((z - theta) / eps) / eps`, in float32 or wider."""
+    wide = jnp.promote_types(z_BF.dtype, jnp.float32)
+    away_BF = z_BF.astype(wide) - threshold_F.astype(wide)
+    return KERNELS[kernel](away_BF / bandwidth) / bandwidth
