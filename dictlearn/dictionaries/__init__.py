@@ -7,7 +7,13 @@ A variant is a frozen dataclass of hyperparameters with
     __call__(x_BD, dead_F) -> Out    training: may look at the whole batch, and at which latents are dead
 
 Fields annotated `Scalar` decide no shape and may be traced, so a sweep over them is one program; all
-others are static. A field `NAME_max` bounds a traced field `NAME`.
+others are static. A field `NAME_max` bounds a traced field `NAME`. It may also have, both pure and unbound,
+
+    start(key, variables, batch) -> variables    a start that depends on a sample of the data
+    project(params) -> params                    after every update, e.g. onto a simplex
+
+and say of itself, as class attributes, what it is not: `transcodes = False` (its target is its input),
+`foldable = False` (another function at another scale of the input; see fold.py).
 """
 
 import importlib

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dictlearn.ops import sparse
+from dictlearn.ops import auxk, sparse
 from dictlearn.ops.initialise import unit_rows
 from dictlearn.types import Codes
 
@@ -25,12 +25,34 @@ def declare(module, enc_scale: float = 1.0) -> None:
 
 
 def centre(module, x_BD):
-    """The encoder's input: `x - b_dec` in an autoencoder, `x` in a transcoder."""
-    return x_BD - module.b_dec_D if module.d_out is None else x_BD
+    """The encoder's input: `x - b_dec` in an autoencoder, unless it has `subtract_b_dec` and says no;
+    `x` in a transcoder."""
+    subtracts = module.d_out is None and getattr(module, "subtract_b_dec", True)
+    return x_BD - module.b_dec_D if subtracts else x_BD
+
+
+def pre(module, x_BD):
+    """Pre-activations `[B, F]` of a centred input, with gradient; ops/encode.py has those without."""
+    return x_BD @ module.W_enc_FD.T + module.b_enc_F
+
+
+def from_atoms(codes: Codes, atoms_FD):
+    """`codes atoms`, from sparse or dense codes."""
+    if codes.idx_BK is None:
+        return jnp.asarray(codes.val) @ atoms_FD
+    return sparse.decode(codes.val, codes.idx_BK, atoms_FD)
 
 
 def decode(module, codes: Codes):
-    """`codes W_dec + b_dec`, from sparse or dense codes."""
-    if codes.idx_BK is None:
-        return jnp.asarray(codes.val) @ module.W_dec_FD + module.b_dec_D
-    return sparse.decode(codes.val, codes.idx_BK, module.W_dec_FD) + module.b_dec_D
+    """`codes W_dec + b_dec`."""
+    return from_atoms(codes, module.W_dec_FD) + module.b_dec_D
+
+
+def residual(module, x_BD, pre_BF, codes: Codes, dead_F, atoms_FD=None):
+    """AuxK's `ehat` by `aux_k` dead latents, None where that is 0. x_BD: centred. atoms_FD: W_dec_FD
+    unless given."""
+    if not module.aux_k:
+        return None
+    atoms_FD = module.W_dec_FD if atoms_FD is None else atoms_FD
+    weights = module.W_enc_FD, module.b_enc_F, atoms_FD
+    return auxk.reconstruct_residual(x_BD, pre_BF, codes, dead_F, *weights, module.aux_k)

@@ -3,17 +3,20 @@
     z = (x - b_dec) W_enc + b_enc      f = ReLU(TopK_k(z))      yhat = f W_dec + b_dec
 
 Source: Makhzani & Frey 2013 (arXiv:1312.5663); Gao et al. 2024 (arXiv:2406.04093), equations 4-5, AuxK
-from section A.2. A token with fewer than k positive pre-activations has fewer than k active latents.
-The gradient reaches only the entries kept, and is as sparse as they are.
+from section A.2, Multi-TopK from section 5.2. A token with fewer than k positive pre-activations has fewer
+than k active latents. The gradient reaches only the entries kept, and is as sparse as they are.
+`norm_weighted` ranks by z |d_i|, and annealing lets k fall: Llama Scope (He et al. 2024, arXiv:2410.20526),
+section 3; there without AuxK, which here ranks dead latents by z.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dictlearn.dictionaries import _linear
-from dictlearn.ops import auxk, sparse
+from dictlearn.dictionaries import _allocation, _linear, _stats
+from dictlearn.ops import sparse
 from dictlearn.ops.encode import pre_activations
+from dictlearn.ops.pick import top_by
 from dictlearn.ops.topk import top_k
 from dictlearn.types import Codes, Out, Scalar
 
@@ -21,6 +24,10 @@ from dictlearn.types import Codes, Out, Scalar
 class TopK(nn.Module):
     """d_in: width of the input. n_latents: F. k: active latents a token; may be traced if `k_max`, its
     bound, is given. aux_k: dead latents that AuxK uses a token, 0 for none (the paper: about d_in / 2).
+    multi: weight of the loss of the reconstruction from `multi_factor` k latents, 0 for none (the paper:
+    1/8), which keeps reconstructions good at other k. norm_weighted: rank latents by what they add, for
+    atoms not held at unit norm. anneal_steps: steps over which k falls from `k_start` (None: d_in) as
+    `anneal`, "linear" or "exponential", says; every step then keeps k_start entries in memory.
     d_out: width of the target of a transcoder; None makes an autoencoder, which subtracts b_dec."""
 
     d_in: int
@@ -28,41 +35,60 @@ class TopK(nn.Module):
     k: Scalar
     k_max: int | None = None
     aux_k: int = 0
+    multi: float = 0.0
+    multi_factor: int = 4
+    norm_weighted: bool = False
+    anneal_steps: int = 0
+    k_start: int | None = None
+    anneal: str = "linear"
     d_out: int | None = None
 
     def setup(self):
-        if self.k_max is None and not isinstance(self.k, int):
-            raise ValueError(f"k={self.k} is not an int; give k_max, the most entries kept.")
-        if isinstance(self.k, int) and not 1 <= self.k <= self._k_max:
-            raise ValueError(f"k={self.k} must lie between 1 and k_max={self._k_max}.")
-        if max(self._k_max, self.aux_k) > self.n_latents:
-            raise ValueError(f"k_max={self._k_max}, {self.aux_k=} exceed {self.n_latents=}.")
+        self._most = _allocation.most(self)
+        if self.aux_k > self.n_latents:
+            raise ValueError(f"{self.aux_k=} exceeds {self.n_latents=}.")
+        if self.multi_factor < 2:
+            raise ValueError(f"{self.multi_factor=} must be at least 2, a multiple of k.")
+        _allocation.check_annealing(self)
         _linear.declare(self)
-
-    @property
-    def _k_max(self) -> int:
-        return int(self.k) if self.k_max is None else self.k_max
+        if self.anneal_steps:
+            _stats.declare_step(self)
 
     def encode(self, x_BD) -> Codes:
-        return self._codes(_linear.centre(self, x_BD))[0]
+        x_BD = _linear.centre(self, x_BD)
+        wide, _ = self._ranked(x_BD, self._most)
+        return _first(wide, self._most, self.k)
 
     def decode(self, codes: Codes):
         return _linear.decode(self, codes)
 
     def __call__(self, x_BD, dead_F) -> Out:
         x_BD = _linear.centre(self, x_BD)
-        codes, pre_BF = self._codes(x_BD)
-        residual_BD = None
-        if self.aux_k:
-            weights = self.W_enc_FD, self.b_enc_F, self.W_dec_FD
-            residual_BD = auxk.reconstruct_residual(
-                x_BD, pre_BF, codes, dead_F, *weights, self.aux_k
-            )
-        return Out(self.decode(codes), codes, pre_BF, residual_BD=residual_BD)
+        k, width = _allocation.annealed(self), self._most
+        if self.anneal_steps:
+            width = max(width, _allocation.k_start(self))
+            _stats.advance(self)
+        widest = min(self.n_latents, width * (self.multi_factor if self.multi else 1))
+        wide, pre_BF = self._ranked(x_BD, widest)
+        codes, others = _first(wide, width, k), ()
+        if self.multi:
+            others = ((self.multi, self.decode(_first(wide, widest, self.multi_factor * k))),)
+        residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F)
+        return Out(self.decode(codes), codes, pre_BF, residual_BD=residual_BD, others=others)
 
-    def _codes(self, x_BD):
+    def _ranked(self, x_BD, n: int):
+        """The `n` latents of each token that rank first, rectified, and all pre-activations."""
         pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
-        val_BK, idx_BK = top_k(pre_BF, self._k_max)
+        if self.norm_weighted:
+            score_BF = jax.nn.relu(pre_BF) * _allocation.atom_norms(self)
+            val_BK, idx_BK = top_by(score_BF, pre_BF, n)
+        else:
+            val_BK, idx_BK = top_k(pre_BF, n)
         val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
-        kept = jnp.arange(self._k_max) < self.k
-        return Codes(jax.nn.relu(val_BK) * kept, idx_BK), pre_BF
+        return Codes(jax.nn.relu(val_BK), idx_BK), pre_BF
+
+
+def _first(codes: Codes, width: int, k) -> Codes:
+    """Of codes in order of rank the first `width`, those from rank `k` on zero; a fraction counts whole."""
+    assert codes.idx_BK is not None, "codes in order of rank are sparse"
+    return Codes(codes.val[:, :width] * (jnp.arange(width) < k), codes.idx_BK[:, :width])

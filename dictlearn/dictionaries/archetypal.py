@@ -1,0 +1,119 @@
+"""Archetypal SAE: every atom lies within `delta` of the convex hull of fixed candidate points.
+
+    D = W C + Lambda      W >= 0, rows sum to 1      |Lambda_i| <= delta      C: k-means centres of the data
+    z = (x - b_dec) W_enc + b_enc      f = ReLU(TopK_k(z))      yhat = f D + b_dec
+
+Source: Fel et al. 2025 (arXiv:2502.12892), A-SAE (delta = 0) and RA-SAE. After every update W
+is rectified and its rows divided by their sums, and rows of Lambda longer than delta are shortened to it,
+as in the code; the text bounds the squared length. `delta` is on the scale of the inputs (there
+standardised; delta = 1). C, about b_dec, is found by `start` in the sample of the stream; every atom starts
+at a random point of it, different ones while there are enough, and its encoder row at the atom over its
+squared length.
+Differs: there atom i starts at point i, and is zero where points are too few; no common multiplier exp(m)
+of the atoms; a row of W that would be all zero becomes uniform; AuxK is ours.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dictlearn.dictionaries import _allocation, _linear
+from dictlearn.ops import sparse
+from dictlearn.ops.encode import pre_activations
+from dictlearn.ops.initialise import unit_rows
+from dictlearn.ops.kmeans import kmeans
+from dictlearn.ops.topk import top_k
+from dictlearn.types import Codes, Out, Scalar
+
+
+class Archetypal(nn.Module):
+    """d_in: width of the input. n_latents: F. k: active latents a token; may be traced if `k_max`, its
+    bound, is given. delta: bound on an atom's distance from the hull, may be traced. n_points: candidates;
+    None for 2 F, at most 32,000 (the paper's number). seed: of the k-means, None for the learner's:
+    dictionaries that share it, and their stream, share their points. aux_k: dead latents that AuxK uses a
+    token. d_out: width of the target of a transcoder, whose atoms lie among its targets; None makes an
+    autoencoder."""
+
+    d_in: int
+    n_latents: int
+    k: Scalar
+    k_max: int | None = None
+    delta: Scalar = 1.0
+    n_points: int | None = None
+    seed: int | None = 0
+    aux_k: int = 0
+    d_out: int | None = None
+
+    def setup(self):
+        self._most = _allocation.most(self)
+        if self.aux_k > self.n_latents:
+            raise ValueError(f"aux_k={self.aux_k} exceeds n_latents={self.n_latents}.")
+        if isinstance(self.delta, int | float) and self.delta < 0:
+            raise ValueError(f"delta={self.delta} is a distance and must not be negative.")
+        if self._n_points < 1:
+            raise ValueError(f"n_points={self.n_points} must be at least 1.")
+        n, d_out = self.n_latents, self.d_out or self.d_in
+        self.W_enc_FD = self.param("W_enc_FD", unit_rows, (n, self.d_in))
+        self.b_enc_F = self.param("b_enc_F", nn.initializers.zeros, (n,))
+        self.b_dec_D = self.param("b_dec_D", nn.initializers.zeros, (d_out,))
+        self.mix_FC = self.param("mix_FC", self._one_hot, n)
+        self.drift_FD = self.param("drift_FD", nn.initializers.zeros, (n, d_out))
+        first = lambda: unit_rows(jax.random.key(0), (self._n_points, d_out))
+        self.points_CD = self.variable("stats", "points_CD", first)
+
+    def start(self, key, variables, batch) -> dict:
+        """The candidates found in `batch`, and the atoms and encoder put on them."""
+        k_mix, k_mean = jax.random.split(key)
+        k_mean = k_mean if self.seed is None else jax.random.key(self.seed)
+        params, stats = variables["params"], variables["stats"]
+        points_CD = kmeans(k_mean, batch.y_BD - params["b_dec_D"], self._n_points)
+        mix_FC = self._one_hot(k_mix, self.n_latents)
+        params = {**params, "mix_FC": mix_FC.astype(params["mix_FC"].dtype)}
+        if self.d_out is None:
+            atoms_FD = mix_FC @ points_CD
+            square_F1 = jnp.sum(atoms_FD**2, 1, keepdims=True)
+            params["W_enc_FD"] = atoms_FD / jnp.where(square_F1 > 0, square_F1, 1)
+        return {**variables, "params": params, "stats": {**stats, "points_CD": points_CD}}
+
+    def project(self, params: dict) -> dict:
+        """`params` with W in the simplex and Lambda within its bound."""
+        mix_FC = jax.nn.relu(params["mix_FC"])
+        sum_F1 = mix_FC.sum(1, keepdims=True)
+        mix_FC = jnp.where(
+            sum_F1 > 0, mix_FC / jnp.where(sum_F1 > 0, sum_F1, 1), 1 / self._n_points
+        )
+        length_F1 = jnp.linalg.norm(params["drift_FD"], axis=1, keepdims=True)
+        shrink_F1 = jnp.minimum(1, self.delta / jnp.maximum(length_F1, 1e-12))
+        return {**params, "mix_FC": mix_FC, "drift_FD": params["drift_FD"] * shrink_F1}
+
+    def atoms(self):
+        """D `[F, D]`."""
+        return self.mix_FC @ self.points_CD.value.astype(self.mix_FC.dtype) + self.drift_FD
+
+    def encode(self, x_BD) -> Codes:
+        return self._codes(_linear.centre(self, x_BD))[0]
+
+    def decode(self, codes: Codes):
+        return _linear.from_atoms(codes, self.atoms()) + self.b_dec_D
+
+    def __call__(self, x_BD, dead_F) -> Out:
+        x_BD = _linear.centre(self, x_BD)
+        codes, pre_BF = self._codes(x_BD)
+        residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F, self.atoms())
+        return Out(self.decode(codes), codes, pre_BF, residual_BD=residual_BD)
+
+    @property
+    def _n_points(self) -> int:
+        return min(2 * self.n_latents, 32_000) if self.n_points is None else self.n_points
+
+    def _one_hot(self, key, n: int):
+        """Every row one random point, different ones while there are enough."""
+        order_C = jax.random.permutation(key, self._n_points)
+        return jax.nn.one_hot(order_C[jnp.arange(n) % self._n_points], self._n_points)
+
+    def _codes(self, x_BD):
+        pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
+        val_BK, idx_BK = top_k(pre_BF, self._most)
+        val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
+        kept = jnp.arange(self._most) < self.k
+        return Codes(jax.nn.relu(val_BK) * kept, idx_BK), pre_BF

@@ -1,0 +1,70 @@
+"""Gated: which latents are active is decided apart from how large they are.
+
+    u = (x - b_dec) W_enc      pi = u + b_enc      v = u exp(r_mag) + b_mag
+    f = [pi > 0] ReLU(v)       yhat = f W_dec + b_dec
+    penalty = l1 * sum_i ReLU(pi_i)      auxiliary reconstruction = ReLU(pi) sg(W_dec) + sg(b_dec)
+
+Source: Rajamanoharan et al. 2024 (arXiv:2404.16014), section 3.2; the authors' W_gate is W_enc_FD, their
+b_gate is b_enc_F. The gate learns from the auxiliary reconstruction and the penalty, and shares W_enc with
+the magnitudes; nothing passes through [pi > 0]. Unit atoms are held by the rule. At inference it is a
+JumpReLU with thresholds b_mag - exp(r_mag) b_gate (appendix; `as_jumprelu`). `l1` is on the scale of a squared
+error summed over D, and larger than a ReLU's for the same L0: the auxiliary loss pulls pi up.
+The paper's rule is Adam with b1 0 and lr 3e-4, UNSURE, being from memory: both are the rule's.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from dictlearn.dictionaries import _linear
+from dictlearn.ops import penalties
+from dictlearn.types import Codes, Out, Scalar
+
+
+class Gated(nn.Module):
+    """d_in: width of the input. n_latents: F. l1: the coefficient of the gate's L1, may be traced.
+    d_out: width of the target of a transcoder; None makes an autoencoder, which subtracts b_dec."""
+
+    d_in: int
+    n_latents: int
+    l1: Scalar
+    d_out: int | None = None
+
+    def setup(self):
+        _linear.declare(self)
+        self.r_mag_F = self.param("r_mag_F", nn.initializers.zeros, (self.n_latents,))
+        self.b_mag_F = self.param("b_mag_F", nn.initializers.zeros, (self.n_latents,))
+
+    def encode(self, x_BD) -> Codes:
+        return self._codes(x_BD)[0]
+
+    def decode(self, codes: Codes):
+        return _linear.decode(self, codes)
+
+    def __call__(self, x_BD, dead_F) -> Out:
+        codes, gate_BF = self._codes(x_BD)
+        open_BF = jax.nn.relu(gate_BF)
+        frozen = lax.stop_gradient((self.W_dec_FD, self.b_dec_D))
+        other_BD = open_BF @ frozen[0] + frozen[1]
+        penalty_B = self.l1 * penalties.l1(open_BF)
+        pre_BF = lax.stop_gradient(gate_BF)
+        return Out(self.decode(codes), codes, pre_BF, penalty_B, others=((1.0, other_BD),))
+
+    def as_jumprelu(self) -> dict:
+        """The params of the `jumprelu` with the same codes and reconstructions."""
+        scale_F = jnp.exp(self.r_mag_F)
+        threshold_F = jnp.maximum(self.b_mag_F - scale_F * self.b_enc_F, 0)
+        return {
+            "W_enc_FD": scale_F[:, None] * self.W_enc_FD,
+            "b_enc_F": self.b_mag_F,
+            "log_threshold_F": jnp.log(threshold_F),
+            "W_dec_FD": self.W_dec_FD,
+            "b_dec_D": self.b_dec_D,
+        }
+
+    def _codes(self, x_BD):
+        u_BF = _linear.centre(self, x_BD) @ self.W_enc_FD.T
+        gate_BF = u_BF + self.b_enc_F
+        size_BF = jax.nn.relu(u_BF * jnp.exp(self.r_mag_F) + self.b_mag_F)
+        return Codes(jnp.where(gate_BF > 0, size_BF, 0)), gate_BF

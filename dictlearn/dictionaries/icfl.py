@@ -1,0 +1,52 @@
+"""ICFL: codes by block pursuit in the atoms, without gradient; only the atoms and the bias are trained.
+
+    r = x - b_dec      J times:  S = the L atoms of largest <r, d>    v = argmin |r - v D_S|^2    r <- r - v D_S
+    f = sum of all v         yhat = sg(f) D + b_dec
+
+Source: Donhauser et al. 2024 (iterative codebook feature learning, arXiv:2412.16247), algorithm "batched OMP".
+k is J L and `width` L; the paper takes k = 100, width = 5, on inputs that are PCA-whitened with control data,
+then of unit length (stream normalisation `whiten`), and redraws near-duplicates (`revive`: rule `redraw`).
+Values may be negative. With L = 1 the codes are those of signed matching pursuit.
+"""
+
+from typing import ClassVar
+
+from flax import linen as nn
+
+from dictlearn.dictionaries import _allocation, _atoms, _linear
+from dictlearn.ops import pursuit
+from dictlearn.types import Codes, Out, Scalar
+
+
+class ICFL(nn.Module):
+    """d_in: width of the input. n_latents: F. k: the most active latents a token, may be traced if `k_max`,
+    its bound, is given. width: atoms a round, which must divide k_max. d_out: must be None."""
+
+    transcodes: ClassVar[bool] = False
+
+    d_in: int
+    n_latents: int
+    k: Scalar
+    k_max: int | None = None
+    width: int = 1
+    d_out: int | None = None
+
+    def setup(self):
+        _atoms.declare(self)
+
+    def encode(self, x_BD) -> Codes:
+        return self._codes(x_BD)[0]
+
+    def decode(self, codes: Codes):
+        return _linear.decode(self, codes)
+
+    def __call__(self, x_BD, dead_F) -> Out:
+        codes, pre_BF = self._codes(x_BD)
+        return Out(self.decode(codes), codes, pre_BF)
+
+    def _codes(self, x_BD):
+        x_BD, most = _linear.centre(self, x_BD), _allocation.most(self)
+        search = {"width": self.width, "kept": self.k}
+        val_BK, idx_BK, pre_BF = pursuit.pursue(x_BD, self.W_dec_FD, most, **search)
+        val_BK = pursuit.merge(val_BK, idx_BK).astype(x_BD.dtype)
+        return Codes(val_BK, idx_BK), pre_BF.astype(x_BD.dtype)

@@ -1,0 +1,73 @@
+"""The masked objective: codes are found from some coordinates, and the others are what is reconstructed.
+
+    M: observed coordinates, round(observed D) of them, drawn anew every step
+    training   f = OMP_k(x_M in D_M)     yhat_M = x_M     yhat_rest = (sg(f) D + b_dec)_rest
+    inference  f = OMP_k(x in D)         yhat = f D + b_dec
+
+Source: Chidambaram et al. 2023 (arXiv:2302.12715). yhat shows the input itself where it was
+observed, so that any objective counts the hidden coordinates alone and no gradient reaches the others; the
+logged explained variance is then that of the hidden against all. With `observed` = 1 every coordinate is
+used to find the code and is reconstructed: the standard objective, which fits the noise when F exceeds what
+is planted.
+Differs: b_dec, which they do not have; a step of OMP takes the atom that leaves least over, also where the
+observed parts of atoms differ in length.
+"""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from dictlearn.dictionaries import _atoms, _linear, _stats
+from dictlearn.ops import pursuit
+from dictlearn.types import Codes, Out, Scalar
+
+
+class Masked(nn.Module):
+    """d_in: width of the input. n_latents: F. k: active latents a token. observed: share of the coordinates
+    that codes are found from in training, in (0, 1], may be traced. seed: of the masks. d_out: must be
+    None."""
+
+    transcodes: ClassVar[bool] = False
+    patience: ClassVar[int] = 3
+    """Times as many steps as others need: an atom's coordinate has a gradient where it is hidden."""
+
+    d_in: int
+    n_latents: int
+    k: int
+    observed: Scalar = 0.9
+    seed: int = 0
+    d_out: int | None = None
+
+    def setup(self):
+        if not 1 <= self.k <= min(self.n_latents, self.d_in):
+            raise ValueError(
+                f"k={self.k} must lie between 1 and the least of n_latents={self.n_latents} and "
+                f"d_in={self.d_in}."
+            )
+        if isinstance(self.observed, int | float) and not 0 < self.observed <= 1:
+            raise ValueError(f"observed={self.observed} is a share in (0, 1].")
+        _atoms.declare(self)
+        _stats.declare_step(self)
+
+    def encode(self, x_BD) -> Codes:
+        return self._codes(x_BD, 1)[0]
+
+    def decode(self, codes: Codes):
+        return _linear.decode(self, codes)
+
+    def __call__(self, x_BD, dead_F) -> Out:
+        rank_D = jax.random.permutation(_stats.next_key(self), self.d_in)
+        n_observed = jnp.round(self.observed * self.d_in)
+        seen_D = rank_D < n_observed
+        codes, pre_BF = self._codes(x_BD, seen_D)
+        shown_D = seen_D & (n_observed < self.d_in)
+        y_BD = jnp.where(shown_D, lax.stop_gradient(x_BD), self.decode(codes))
+        return Out(y_BD, codes, pre_BF)
+
+    def _codes(self, x_BD, seen_D):
+        x_BD, atoms_FD = _linear.centre(self, x_BD) * seen_D, self.W_dec_FD * seen_D
+        val_BK, idx_BK, pre_BF = pursuit.orthogonal(x_BD, atoms_FD, self.k)
+        return Codes(val_BK.astype(x_BD.dtype), idx_BK), pre_BF.astype(x_BD.dtype)

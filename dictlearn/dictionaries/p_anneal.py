@@ -1,0 +1,97 @@
+"""P-annealing: a ReLU whose penalty goes from L1 towards L0 while it trains.
+
+    f = ReLU((x - b_dec) W_enc + b_enc)      penalty = l1 * scale_s * sum_i f_i^p_s
+
+p_s = 1 - (1 - p_end) s / n_updates, where s counts the updates done: evenly spaced, the last at step
+`anneal_end`. At each update the loss is kept continuous over the last `queue` steps:
+
+    scale_{s+1} = scale_s * mean[sum f^p_s] / mean[sum f^p_{s+1}]
+
+Source: Karvonen et al. 2024 (arXiv:2408.00113), on p-annealing, and its code. Unit atoms are held by the rule.
+p_end is UNSURE: the text is remembered to say 0.2; the code goes to 0 on the very last step, and so never
+trains below 0.11. At p = 0 the penalty has no slope, so that p_end must be positive; it is 0.1. We sum powers,
+Lp^p, where the code may also take the root, and take the squared error, where it takes the norm. f^p has its
+slope bounded at zero (ops/penalties.py). A step is a forward pass: each part of an accumulated batch is one.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from dictlearn.dictionaries import _linear, _stats
+from dictlearn.ops import penalties
+from dictlearn.types import Codes, Out, Scalar
+
+
+class PAnneal(nn.Module):
+    """d_in: width of the input. n_latents: F. l1: the coefficient while p is 1. p_end: the last p.
+    anneal_start, anneal_end: steps between which p falls, in n_updates. queue: steps whose mean keeps
+    the loss continuous. d_out: width of the target of a transcoder; None makes an autoencoder."""
+
+    d_in: int
+    n_latents: int
+    l1: Scalar
+    p_end: Scalar = 0.1
+    anneal_start: Scalar = 15_000
+    anneal_end: Scalar = 30_000
+    n_updates: Scalar = 10
+    queue: int = 10
+    d_out: int | None = None
+
+    def setup(self):
+        known = lambda *values: all(isinstance(value, int | float) for value in values)
+        if known(self.p_end) and not 0 < self.p_end <= 1:
+            raise ValueError(
+                f"p_end={self.p_end} must lie above 0, to have a slope, and at most 1."
+            )
+        span = self.anneal_end - self.anneal_start
+        if known(self.n_updates, span) and not 1 <= self.n_updates <= span:
+            raise ValueError(
+                f"n_updates={self.n_updates} must be at least 1 and at most "
+                f"anneal_end - anneal_start = {span}, one a step."
+            )
+        if self.queue < 1:
+            raise ValueError(f"queue={self.queue} must be at least 1 step.")
+        _linear.declare(self)
+        zero = lambda name, *like: self.variable("stats", name, jnp.zeros, *like)
+        _stats.declare_step(self)
+        self.updates = zero("updates", (), jnp.int32)
+        self.scale = self.variable("stats", "scale", jnp.ones, ())
+        self.now_T, self.next_T = zero("now_T", (self.queue,)), zero("next_T", (self.queue,))
+
+    def encode(self, x_BD) -> Codes:
+        return Codes(jax.nn.relu(_linear.pre(self, _linear.centre(self, x_BD))))
+
+    def decode(self, codes: Codes):
+        return _linear.decode(self, codes)
+
+    def __call__(self, x_BD, dead_F) -> Out:
+        pre_BF = _linear.pre(self, _linear.centre(self, x_BD))
+        codes = Codes(jax.nn.relu(pre_BF))
+        updates, scale = self._schedule()
+        now_B = penalties.power(codes.val, self._p(updates))
+        next_B = penalties.power(lax.stop_gradient(codes.val), self._p(updates + 1))
+        self._remember(updates, scale, lax.stop_gradient(now_B).mean(), next_B.mean())
+        return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF), self.l1 * scale * now_B)
+
+    def _p(self, updates):
+        return 1 - (1 - self.p_end) * jnp.minimum(updates, self.n_updates) / self.n_updates
+
+    def _schedule(self):
+        """(updates done, scale) of this step, of which at most one update is new."""
+        done, span = self.updates.value, self.anneal_end - self.anneal_start
+        share = (self.step.value - self.anneal_start) / span
+        due = done < jnp.floor(jnp.clip(share, 0, 1) * self.n_updates)
+        now, following = self.now_T.value.sum(), self.next_T.value.sum()
+        ratio = jnp.where(following > 0, now / jnp.where(following > 0, following, 1), 1)
+        return done + due, self.scale.value * jnp.where(due, ratio, 1)
+
+    def _remember(self, updates, scale, now, following):
+        if not _stats.learns(self):
+            return
+        place = self.step.value % self.queue
+        self.now_T.value = self.now_T.value.at[place].set(now)
+        self.next_T.value = self.next_T.value.at[place].set(following)
+        _stats.advance(self)
+        self.updates.value, self.scale.value = updates, scale
