@@ -2,7 +2,8 @@
 
     loss = mean over tokens of (objective + w(t) penalty + aux_coefficient auxk)
 
-w(t) rises linearly to 1 over `penalty_warmup_steps`. A latent is dead once `dead_after` tokens have passed
+where the objective is that of the reconstruction plus, weighted, those of the variant's `others`. w(t)
+rises linearly to 1 over `penalty_warmup_steps`. A latent is dead once `dead_after` tokens have passed
 since it last fired; the counter is advanced before AuxK looks at it. Logging reads `info` and nothing else.
 """
 
@@ -12,29 +13,35 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
+from dictlearn.learners import _start
 from dictlearn.ops import auxk
 from dictlearn.ops.firing import count, l0
-from dictlearn.ops.initialise import geometric_median
 from dictlearn.types import Batch, Firing, Learner
 
 _SATURATED = 2**30
 
-BIAS_STARTS = {
-    "zeros": lambda y_BD: jnp.zeros(y_BD.shape[1], y_BD.dtype),
-    "mean": lambda y_BD: y_BD.mean(0),
-    "geometric_median": geometric_median,
-}
-
 
 class State(NamedTuple):
     """variables: the module's params and stats. rule: the rule's state. silent_F: tokens since each
-    latent last fired, saturating at 2^30. step: updates done."""
+    latent last fired, saturating at 2^30. step: updates done. ema: the params' running mean before its
+    correction for the start at zero; None without one."""
 
     variables: dict
     rule: Any
     silent_F: jax.Array
     step: jax.Array
+    ema: Any = None
+
+
+class _Seen(NamedTuple):
+    """What a forward pass leaves for rules and readings."""
+
+    count_F: jax.Array
+    max_F: jax.Array
+    error_B: jax.Array
+    l0_B: jax.Array
 
 
 def gradient(
@@ -45,64 +52,148 @@ def gradient(
     dead_after: int = 10_000_000,
     aux_coefficient: float = 1 / 32,
     penalty_warmup_steps: int = 0,
+    atoms_start: str = "tied",
+    atom_norm: float = 1.0,
     b_dec_start: str = "geometric_median",
+    ema_decay: float | None = None,
+    accumulate: int = 1,
+    compute_dtype: str = "float32",
 ) -> Learner:
     """A learner from three factories, each called with `hparams` under the trace:
     `dictionary(hparams) -> module`, `objective(hparams) -> (out, batch) -> [B]`, `rule(hparams) -> rule`.
 
-    dead_after: tokens without firing after which a latent is dead. b_dec_start: "zeros", "mean" or
-    "geometric_median" of the batch handed to `init`. Raises ValueError for another."""
-    if b_dec_start not in BIAS_STARTS:
-        raise ValueError(f"{b_dec_start=} must be one of {', '.join(BIAS_STARTS)}.")
+    dead_after: tokens without firing after which a latent is dead. atoms_start: "tied" (the encoder a
+    copy of random atoms), "kaiming_uniform" (both drawn) or "data_rows" (tokens of the batch handed to
+    `init`). atom_norm: norm of the atoms at the start. b_dec_start: "zeros", "mean" or
+    "geometric_median" of that batch. ema_decay: `variables` gives the params' exponential mean, corrected
+    for its start (Gao et al. 2024: 0.999); None for none. accumulate: parts of the batch that are passed
+    through one after another; dictionary and objective see a part as their batch. compute_dtype:
+    "float32" or "bfloat16", in which a copy of the parameters and the inputs is computed with; state,
+    gradients and losses are float32 always. Raises ValueError for any other."""
+    _start.check(atoms_start, b_dec_start)
+    if compute_dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"{compute_dtype=} must be float32 or bfloat16.")
+    if ema_decay is not None and not 0 < ema_decay < 1:
+        raise ValueError(f"{ema_decay=} must lie between 0 and 1; None for no mean.")
+    if accumulate < 1:
+        raise ValueError(f"{accumulate=} must be at least 1.")
 
     def init(key, hparams, batch: Batch) -> State:
         module = dictionary(hparams)
-        alive_F = jnp.zeros(module.n_latents, bool)
-        variables = module.init(key, batch.x_BD, alive_F)
-        params = dict(variables["params"])
-        if "b_dec_D" in params:
-            params["b_dec_D"] = BIAS_STARTS[b_dec_start](batch.y_BD)
-        silent_F = jnp.zeros(module.n_latents, jnp.int32)
-        state = rule(hparams).init(params)
-        return State({**variables, "params": params}, state, silent_F, jnp.zeros((), jnp.int32))
+        k_module, k_start = jax.random.split(key)
+        variables = module.init(k_module, batch.x_BD, jnp.zeros(module.n_latents, bool))
+        params = _start.atoms(atoms_start, atom_norm, k_start, dict(variables["params"]), batch)
+        params = _start.bias(b_dec_start, params, batch)
+        variables = {**variables, "params": params}
+        if hasattr(module, "start"):
+            variables = module.start(k_start, variables, batch)
+        state = rule(hparams).init(variables["params"])
+        silent_F, step = jnp.zeros(module.n_latents, jnp.int32), jnp.zeros((), jnp.int32)
+        ema = None if ema_decay is None else jax.tree.map(jnp.zeros_like, variables["params"])
+        return State(variables, state, silent_F, step, ema)
 
-    def losses(params, state: State, hparams, batch: Batch):
-        n_tokens = batch.x_BD.shape[0]
-        rest = {name: value for name, value in state.variables.items() if name != "params"}
-        dead_F = state.silent_F + n_tokens > dead_after
+    def losses(params, rest, state: State, hparams, batch: Batch, dead_F):
+        if compute_dtype != "float32":
+            low = lambda leaf: leaf.astype(compute_dtype)
+            params, x_BD = jax.tree.map(low, params), low(batch.x_BD)
+        else:
+            x_BD = batch.x_BD
         out, changed = dictionary(hparams).apply(
-            {"params": params, **rest}, batch.x_BD, dead_F, mutable=list(rest)
+            {"params": params, **rest}, x_BD, dead_F, mutable=list(rest)
         )
-        parts = {"reconstruction": objective(hparams)(out, batch).mean()}
+        wide = lambda y_BD: y_BD.astype(batch.y_BD.dtype)
+        error = lambda y_BD: objective(hparams)(out._replace(y_BD=wide(y_BD)), batch).mean()
+        parts = {"reconstruction": error(out.y_BD)}
+        if out.others:
+            parts["others"] = sum(weight * error(y_BD) for weight, y_BD in out.others)
         if out.penalty_B is not None:
             warm = jnp.minimum(1.0, (state.step + 1) / max(1, penalty_warmup_steps))
-            parts["penalty"] = warm * out.penalty_B.mean()
+            parts["penalty"] = warm * wide(out.penalty_B).mean()
+        residual_BD = batch.y_BD - wide(out.y_BD)
         if out.residual_BD is not None:
-            aux_B = auxk.loss(batch.y_BD - out.y_BD, out.residual_BD)
+            aux_B = auxk.loss(residual_BD, wide(out.residual_BD))
             parts["auxk"] = aux_coefficient * aux_B.mean()
-        return sum(parts.values()), (parts, out, changed)
+        n, error_B = len(dead_F), jnp.sum(residual_BD**2, -1)
+        seen = _Seen(count(out.codes, n), wide(out.pre_BF.max(0)), error_B, l0(out.codes))
+        return sum(parts.values()), (parts, changed, lax.stop_gradient(seen))
+
+    def differentiate(params, rest, state, hparams, batch, dead_F):
+        into = jax.value_and_grad(losses, has_aux=True)
+        (_, (parts, changed, seen)), grads = into(params, rest, state, hparams, batch, dead_F)
+        return (grads, parts), changed, seen
+
+    def differentiate_parts(params, rest, state, hparams, batch, dead_F):
+        """The same over `accumulate` parts of the batch: means of gradients and losses."""
+
+        def one(carry, part):
+            total, rest = carry
+            found, rest, seen = differentiate(params, rest, state, hparams, part, dead_F)
+            return (jax.tree.map(jnp.add, total, found), rest), seen
+
+        parts = _parts(batch, accumulate)
+        first = jax.tree.map(lambda leaf: leaf[0], parts)
+        shapes = jax.eval_shape(differentiate, params, rest, state, hparams, first, dead_F)[0]
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        (total, rest), seen = lax.scan(one, (zeros, rest), parts)
+        whole = lambda leaf_AB: leaf_AB.swapaxes(0, 1).reshape(-1)
+        seen = _Seen(seen[0].sum(0), seen[1].max(0), whole(seen[2]), whole(seen[3]))
+        return jax.tree.map(lambda leaf: leaf / accumulate, total), rest, seen
 
     def update(state: State, hparams, batch: Batch):
         params = state.variables["params"]
-        differentiate = jax.value_and_grad(losses, has_aux=True)
-        (loss, (parts, out, changed)), grads = differentiate(params, state, hparams, batch)
-        firing = Firing(count(out.codes, len(state.silent_F)), out.pre_BF.max(0))
-        updates, rule_state = rule(hparams).update(grads, state.rule, params, firing=firing)
-        variables = {**changed, "params": optax.apply_updates(params, updates)}
-        silent_F = jnp.minimum(state.silent_F + batch.x_BD.shape[0], _SATURATED)
+        rest = {name: value for name, value in state.variables.items() if name != "params"}
+        n_tokens = batch.x_BD.shape[0]
+        dead_F = state.silent_F + n_tokens > dead_after
+        find = differentiate if accumulate == 1 else differentiate_parts
+        (grads, parts), changed, seen = find(params, rest, state, hparams, batch, dead_F)
+        firing = Firing(seen.count_F, seen.max_F, dead_F)
+        updates, rule_state = rule(hparams).update(
+            grads, state.rule, params, firing=firing, batch=batch, error_B=seen.error_B
+        )
+        params = optax.apply_updates(params, updates)
+        module = dictionary(hparams)
+        params = module.project(params) if hasattr(module, "project") else params
+        silent_F = jnp.minimum(state.silent_F + n_tokens, _SATURATED)
         silent_F = jnp.where(firing.count_F > 0, 0, silent_F)
-        info = {"loss": loss, **parts, **_reading(out, batch, silent_F >= dead_after)}
-        return State(variables, rule_state, silent_F, state.step + 1), info
+        ema = state.ema
+        if ema_decay is not None:
+            ema = optax.incremental_update(params, ema, 1 - ema_decay)
+        info = {
+            "loss": sum(parts.values()),
+            **parts,
+            **_reading(seen, batch, silent_F >= dead_after),
+        }
+        variables = {**changed, "params": params}
+        return State(variables, rule_state, silent_F, state.step + 1, ema), info
 
-    return Learner(init, update, lambda state: state.variables)
+    def variables(state: State) -> dict:
+        if ema_decay is None:
+            return state.variables
+        weight = 1 - ema_decay ** state.step.astype(jnp.float32)
+        share = lambda mean: weight.reshape(weight.shape + (1,) * (mean.ndim - weight.ndim))
+        mean = lambda mean, new: jnp.where(share(mean) > 0, mean / share(mean), new)
+        return {
+            **state.variables,
+            "params": jax.tree.map(mean, state.ema, state.variables["params"]),
+        }
+
+    return Learner(init, update, variables)
 
 
-def _reading(out, batch: Batch, dead_F) -> dict:
+def _parts(batch: Batch, n: int) -> Batch:
+    """`[n, B / n, D]`: part a holds every n-th token from a on, so that each has a share of every device."""
+    size = batch.x_BD.shape[0]
+    if size % n:
+        raise ValueError(f"accumulate={n} does not divide batch_size={size}.")
+    cut = lambda x_BD: x_BD.reshape(size // n, n, -1).swapaxes(0, 1)
+    return Batch(cut(batch.x_BD), cut(batch.y_BD))
+
+
+def _reading(seen: _Seen, batch: Batch, dead_F) -> dict:
     """What one logs of a batch; the variance is about the batch's own mean."""
-    error = jnp.sum((batch.y_BD - out.y_BD) ** 2)
     variance = jnp.sum((batch.y_BD - batch.y_BD.mean(0)) ** 2)
     return {
-        "explained_variance": 1 - error / variance,
-        "l0": l0(out.codes).mean(dtype=jnp.float32),
+        "explained_variance": 1 - jnp.sum(seen.error_B) / variance,
+        "l0": seen.l0_B.mean(dtype=jnp.float32),
         "dead_fraction": dead_F.mean(dtype=jnp.float32),
     }

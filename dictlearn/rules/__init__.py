@@ -1,7 +1,8 @@
 """Rules: whatever moves a parameter. Each is an `optax.GradientTransformationExtraArgs`, one file each.
 
-`update(updates, state, params, firing=Firing)` may read how often latents fired; rules compose with
-`optax.chain`. `make` finds the file by the rule's name.
+`update(updates, state, params, firing=Firing, batch=Batch, error_B=...)` may read how often latents fired, the
+batch and each token's squared error; rules compose with `optax.chain`, and those whose first argument is
+`inner` wrap another rule. `make` finds the file by the rule's name.
 """
 
 import importlib
@@ -14,7 +15,8 @@ import optax
 
 def names() -> list[str]:
     """The rules there are: the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if not name.startswith("_"))
 
 
 def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:

@@ -8,10 +8,13 @@ import optax
 
 
 def normalise_atoms(leaf: str = "W_dec_FD") -> optax.GradientTransformation:
-    """Acts on the leaf named `leaf`, `[F, D]`, alone; a row that would be zero is left as updated."""
+    """Acts on the leaf named `leaf`, `[F, D]`, alone, and not at all where there is none; a row that
+    would be zero is left as updated."""
 
     def update(updates, state, params=None):
         assert params is not None, "this rule moves atoms, and must see them"
+        if leaf not in params:
+            return updates, state
         moved = params[leaf] + updates[leaf]
         norm = jnp.linalg.norm(moved, axis=-1, keepdims=True)
         return {**updates, leaf: moved / jnp.where(norm > 0, norm, 1) - params[leaf]}, state

@@ -9,10 +9,12 @@ import optax
 
 
 def project_gradient(leaf: str = "W_dec_FD") -> optax.GradientTransformation:
-    """Acts on the leaf named `leaf`, `[F, D]`, alone."""
+    """Acts on the leaf named `leaf`, `[F, D]`, alone, and not at all where there is none."""
 
     def update(updates, state, params=None):
         assert params is not None, "this rule reads atoms, and must see them"
+        if leaf not in params:
+            return updates, state
         atoms, gradient = params[leaf], updates[leaf]
         along = jnp.sum(gradient * atoms, -1, keepdims=True)
         square = jnp.sum(atoms**2, -1, keepdims=True)

@@ -1,0 +1,51 @@
+"""Where a dictionary's atoms and decoder bias start, before the first update."""
+
+import jax
+import jax.numpy as jnp
+
+from dictlearn.ops.initialise import data_rows, geometric_median, kaiming_uniform
+from dictlearn.types import Batch
+
+BIASES = {
+    "zeros": lambda y_BD: jnp.zeros(y_BD.shape[1], y_BD.dtype),
+    "mean": lambda y_BD: y_BD.mean(0),
+    "geometric_median": geometric_median,
+}
+ATOMS = ("tied", "kaiming_uniform", "data_rows")
+
+
+def check(atoms_start: str, b_dec_start: str) -> None:
+    """Raises ValueError for a start that there is not."""
+    for name, value, known in (
+        ("atoms_start", atoms_start, ATOMS),
+        ("b_dec_start", b_dec_start, BIASES),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}.")
+
+
+def bias(name: str, params: dict, batch: Batch) -> dict:
+    """`params` with b_dec_D, where there is one, started from the targets."""
+    if "b_dec_D" not in params:
+        return params
+    return {**params, "b_dec_D": BIASES[name](batch.y_BD).astype(params["b_dec_D"].dtype)}
+
+
+def atoms(name: str, norm, key, params: dict, batch: Batch) -> dict:
+    """`params` with W_enc_FD and W_dec_FD, those there are, started as `name` says, atoms `norm` long.
+
+    "tied" leaves what the variant declared. "data_rows" are tokens about the batch's mean; the same
+    tokens give a latent's encoder row (from x) and atom (from y)."""
+    kept = {leaf: params[leaf] for leaf in ("W_enc_FD", "W_dec_FD") if leaf in params}
+    if name == "kaiming_uniform":
+        keys = dict(zip(kept, jax.random.split(key, max(1, len(kept))), strict=False))
+        kept = {leaf: kaiming_uniform(keys[leaf], W.shape, W.dtype) for leaf, W in kept.items()}
+    if name == "data_rows":
+        source = {"W_enc_FD": batch.x_BD, "W_dec_FD": batch.y_BD}
+        kept = {
+            leaf: data_rows(key, source[leaf], len(W)).astype(W.dtype) for leaf, W in kept.items()
+        }
+    if name != "tied" and "W_dec_FD" in kept:
+        W = kept["W_dec_FD"]
+        kept["W_dec_FD"] = W / jnp.maximum(jnp.linalg.norm(W, axis=1, keepdims=True), 1e-12)
+    return {**params, **{leaf: norm * W for leaf, W in kept.items()}}

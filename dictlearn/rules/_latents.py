@@ -1,0 +1,35 @@
+"""What the rules that start latents anew share: replacing rows, and clearing their moments."""
+
+import jax
+import jax.numpy as jnp
+
+
+def require(rule: str, params: dict, leaves: tuple[str, ...]) -> None:
+    """Raises ValueError where the variant has not all of `leaves`."""
+    lacking = [leaf for leaf in leaves if leaf not in params]
+    if lacking:
+        raise ValueError(
+            f"rule {rule} starts latents anew in {', '.join(leaves)}, and this dictionary has no "
+            f"{', '.join(lacking)}; leave config.revive out."
+        )
+
+
+def unit(rows_FD):
+    """Rows scaled to unit norm; a zero row stays zero."""
+    return rows_FD / jnp.maximum(jnp.linalg.norm(rows_FD, axis=-1, keepdims=True), 1e-12)
+
+
+def replace(chosen_F, fresh: dict, updates: dict, params: dict, inner_state):
+    """(updates, inner_state) after which the chosen latents hold `fresh` and have no moments.
+
+    A moment is a leaf of the wrapped rule's state named as one of the parameters replaced."""
+    rows = lambda leaf: chosen_F.reshape(chosen_F.shape + (1,) * (leaf.ndim - 1))
+    updates = dict(updates)
+    for leaf, new in fresh.items():
+        updates[leaf] = jnp.where(rows(new), new - params[leaf], updates[leaf])
+
+    def cleared(path, leaf):
+        name = getattr(path[-1], "key", None) if path else None
+        return jnp.where(rows(leaf), 0, leaf) if name in fresh else leaf
+
+    return updates, jax.tree_util.tree_map_with_path(cleared, inner_state)
