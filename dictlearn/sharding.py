@@ -40,6 +40,15 @@ def mesh(sweep: int = 1, data: int | None = None, model: int = 1) -> Mesh:
     return jax.make_mesh((sweep, data, model), ("sweep", "data", "model"), (AxisType.Auto,) * 3)
 
 
+def local_mesh(n: int, model: int = 1) -> Mesh:
+    """A mesh of the first `n` devices of this process, split `model` ways and the rest along data:
+    for work that no other process takes part in."""
+    if n % model:
+        raise ValueError(f"{n} devices of this process cannot be split {model=} ways.")
+    axes, devices = ("sweep", "data", "model"), jax.local_devices()[:n]
+    return jax.make_mesh((1, n // model, model), axes, (AxisType.Auto,) * 3, devices=devices)
+
+
 def letters(path) -> str:
     """The axis letters at the end of a leaf's last name ("" for a scalar or an unnamed leaf)."""
     if not path:

@@ -11,11 +11,20 @@ from pathlib import Path
 import grain
 import numpy as np
 
-from dictlearn.normalise import Norm, apply, check_kind, norm_sums, scale
+from dictlearn.normalise import (
+    SCALAR_KINDS,
+    Norm,
+    apply,
+    check_kind,
+    estimate,
+    norm_sums,
+    scale,
+)
 from dictlearn.streams import Process, Stream, blocks
 from dictlearn.types import Batch
 
 _CHUNK_VALUES = 1 << 24
+_ESTIMATE_ROWS = 4096
 
 
 def npy(
@@ -55,7 +64,6 @@ def npy(
     starts = blocks(n_train, block_rows, batch_size, seed, process)
     scale_in = _scan(path, x_ND, normalise)
     scale_out = scale_in if target_path is None else _scan(target_path, y_ND, normalise)
-    norm = Norm(normalise, scale_in, scale_out)
 
     def rows(row_B: np.ndarray | slice) -> Batch:
         x_BD = x_ND[row_B].astype(np.float32)
@@ -64,6 +72,14 @@ def npy(
     def batch(block_K: np.ndarray) -> Batch:
         row_B = (block_K[:, None] * block_rows + np.arange(block_rows)).ravel()
         return apply(norm, rows(row_B))
+
+    if normalise in SCALAR_KINDS:
+        norm = Norm(normalise, scale_in, scale_out)
+    else:
+        firsts = range(0, n_train, _ESTIMATE_ROWS)
+        norm = estimate(
+            normalise, (rows(slice(i, min(i + _ESTIMATE_ROWS, n_train))) for i in firsts)
+        )
 
     rest = grain.MapDataset.range(n_train, len(x_ND), batch_size)
     return Stream(

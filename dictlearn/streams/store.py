@@ -15,12 +15,12 @@ rows a second in blocks of 1, 1000 of 16, 1700 of 64 and 1700 of 256. Reading wr
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
 
-from dictlearn.normalise import Norm, apply, check_kind, scale
+from dictlearn.normalise import SCALAR_KINDS, Norm, apply, check_kind, estimate, scale
 from dictlearn.streams import Process, Stream, blocks
 from dictlearn.types import Batch
 
@@ -64,7 +64,6 @@ def store(
     ends = np.cumsum([len(shard[tap]) for shard in shards])
     starts = blocks(int(ends[-1]), block_rows, batch_size, seed, process)
 
-    norm = Norm(normalise, *(_scale(manifest, normalise, name) for name in (tap, out)))
     widths = manifest["recipe"]["taps"]
 
     def gather(block_K: np.ndarray, name: str) -> np.ndarray:
@@ -75,12 +74,27 @@ def store(
             _copy(tensors, ends, block * block_rows, into_RD)
         return rows_BD
 
-    def batch(block_K: np.ndarray) -> Batch:
+    def raw(block_K: np.ndarray) -> Batch:
         x_BD = gather(block_K, tap)
-        return apply(norm, Batch(x_BD, x_BD if target is None else gather(block_K, target)))
+        return Batch(x_BD, x_BD if target is None else gather(block_K, target))
+
+    if normalise in SCALAR_KINDS:
+        scale_in, scale_out = (_scale(manifest, normalise, name) for name in (tap, out))
+        norm = Norm(normalise, scale_in, scale_out)
+    else:
+        whole = blocks(int(ends[-1]), block_rows, batch_size, seed, process=(0, 1)).map(raw)
+        norm = estimate(
+            normalise, (cast(Batch, whole[t]) for t in range(int(ends[-1]) // batch_size))
+        )
 
     n_rows = int(ends[-1]) // block_rows * block_rows
-    return Stream(widths[tap], widths[out], starts.map(batch), norm, n_rows)
+    return Stream(
+        widths[tap],
+        widths[out],
+        starts.map(lambda block_K: apply(norm, raw(block_K))),
+        norm,
+        n_rows,
+    )
 
 
 def tokens(path: str | Path, split: str) -> tuple[np.ndarray, np.ndarray]:

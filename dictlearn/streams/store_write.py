@@ -2,7 +2,9 @@
 
 Every file is written under another name, flushed to the disk and renamed. `partial.json` is the
 manifest so far, rewritten after each file; the last step renames it to `manifest.json`. A rerun
-keeps the files that it lists, if they are intact, and writes the rest.
+keeps the files that it lists, if they are intact, and writes the rest. Of several processes,
+process i > 0 keeps a `partial_i.json` of its own; process 0 merges them at the end, or when the
+next harvest begins, be it of another number of processes.
 
     format      1
     recipe      everything that decides the bytes: model, text, taps and widths, dtype, seed, ...
@@ -14,42 +16,94 @@ keeps the files that it lists, if they are intact, and writes the rest.
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from safetensors.numpy import save
 
 from dictlearn.normalise import norm_sums
 from dictlearn.streams.store import FORMAT, MANIFEST, PARTIAL, check_file, open_manifest
+from dictlearn.streams.together import together
 
 _TEMPORARY = ".tmp"
 _SUM_ROWS = 4096
 
 
 def begin(path: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest so far, listing only intact files; None if this very store is complete.
+    """The manifest so far; what it lists of this process's share is intact. None if this very store
+    is complete. All processes call it.
 
-    Errors: ValueError for a folder that holds a store of another recipe, or other files."""
+    Errors: ValueError for a folder that holds a store of another recipe, or other files, and for
+    one that only process 0 sees."""
     recipe = json.loads(json.dumps(recipe))
+    with together(f"Beginning the store at {path}"):
+        if jax.process_index() == 0:
+            _prepare(path, recipe)
+    with together(f"Going on with the store at {path}"):
+        manifest = _share(path, recipe)
+    return manifest
+
+
+def _prepare(path: Path, recipe: dict[str, Any]) -> None:
+    """What process 0 does alone: leave one partial manifest and no leftovers."""
     path.mkdir(parents=True, exist_ok=True)
     if (path / MANIFEST).exists():
-        _same_recipe(path, open_manifest(path), recipe)
-        return None
+        return
     for leftover in path.glob(f"*{_TEMPORARY}"):
         leftover.unlink()
     if (path / PARTIAL).exists():
         manifest = open_manifest(path, PARTIAL)
         _same_recipe(path, manifest, recipe)
-        for kind in ("tokens", "shards"):
-            manifest[kind] = {n: e for n, e in manifest[kind].items() if _intact(path, n, e)}
-        return manifest
-    if any(path.iterdir()):
+        _merge(path, manifest)
+    elif any(path.iterdir()):
         raise ValueError(f"{path} holds files that are no store; give an empty or a new folder.")
-    manifest = {"format": FORMAT, "recipe": recipe, "tokens": {}, "shards": {}}
-    _write(path / PARTIAL, _json(manifest))
+    else:
+        _write(
+            path / PARTIAL, _json({"format": FORMAT, "recipe": recipe, "tokens": {}, "shards": {}})
+        )
+
+
+def _share(path: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
+    if (path / MANIFEST).exists():
+        _same_recipe(path, open_manifest(path), recipe)
+        return None
+    index, count = jax.process_index(), jax.process_count()
+    if not (path / PARTIAL).exists():
+        raise ValueError(f"Process {index} does not see {path}; give a folder that all can see.")
+    manifest = open_manifest(path, PARTIAL)
+    _same_recipe(path, manifest, recipe)
+
+    def kept(name: str, entry: dict[str, Any]) -> bool:
+        mine = _number(name) % count == index
+        return _intact(path, name, entry) if mine else index == 0
+
+    for kind in ("tokens", "shards"):
+        manifest[kind] = {n: e for n, e in manifest[kind].items() if kept(n, e)}
+    if index:
+        _write(path / _partial(), _json(manifest))
     return manifest
+
+
+def _partial() -> str:
+    """The partial manifest of this process."""
+    index = jax.process_index()
+    return PARTIAL.replace(".", f"_{index}.") if index else PARTIAL
+
+
+def _merge(path: Path, manifest: dict[str, Any]) -> None:
+    """Take what the other processes wrote into the manifest, and their partial manifests away."""
+    found = list(path.glob(PARTIAL.replace(".", "_*.")))
+    for file in found:
+        partial = open_manifest(path, file.name)
+        _same_recipe(path, partial, manifest["recipe"])
+        manifest["shards"] |= partial["shards"]
+    _write(path / PARTIAL, _json(manifest))
+    for file in found:
+        file.unlink()
 
 
 def add_tokens(
@@ -60,11 +114,17 @@ def add_tokens(
     if name not in manifest["tokens"]:
         entry = _write(path / name, save({"tokens_ST": tokens_ST, "mask_ST": mask_ST}))
         manifest["tokens"][name] = entry
-        _write(path / PARTIAL, _json(manifest))
+        _write(path / _partial(), _json(manifest))
 
 
 def shard_name(shard: int) -> str:
     return f"shard_{shard:05d}.safetensors"
+
+
+def _number(name: str) -> int:
+    """Which process looks after a file: shards by their number, all else the first."""
+    found = re.fullmatch(r"shard_(\d+)\.safetensors", name)
+    return int(found[1]) if found else 0
 
 
 def add_shard(
@@ -75,11 +135,19 @@ def add_shard(
     entry["rows"] = len(tensors["sequence_R"])
     entry["sums"] = {tap: _sums(tensors[tap]) for tap in manifest["recipe"]["taps"]}
     manifest["shards"][shard_name(shard)] = entry
-    _write(path / PARTIAL, _json(manifest))
+    _write(path / _partial(), _json(manifest))
 
 
 def complete(path: Path, manifest: dict[str, Any]) -> None:
-    """Total the statistics and turn the partial manifest into the manifest."""
+    """Total the statistics and turn the partial manifests into the manifest. All processes call it,
+    after the last shard of all."""
+    with together(f"Completing the store at {path}"):
+        if jax.process_index() == 0:
+            _merge(path, manifest)
+            _complete(path, manifest)
+
+
+def _complete(path: Path, manifest: dict[str, Any]) -> None:
     for kind in ("tokens", "shards"):
         manifest[kind] = dict(sorted(manifest[kind].items()))
     shards = manifest["shards"].values()

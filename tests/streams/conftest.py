@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from language import load, write_lm, write_text
 from numbered import numbered, write_store
 
 from dictlearn import streams
@@ -10,6 +11,21 @@ from dictlearn import streams
 @pytest.fixture(scope="session")
 def store_path(tmp_path_factory):
     return write_store(tmp_path_factory.mktemp("streams") / "store")
+
+
+@pytest.fixture(scope="session")
+def lm_path(tmp_path_factory):
+    return write_lm(tmp_path_factory.mktemp("lm"))
+
+
+@pytest.fixture(scope="session")
+def lm(lm_path):
+    return load(lm_path)
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory):
+    return write_text(tmp_path_factory.mktemp("text") / "text.txt")
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +44,8 @@ def make_any(request, store_path, npy_path):
         "synthetic": {"kind": "p1"},
     }[request.param]
 
-    def make(seed=0, process=None):
-        return streams.make(request.param, batch_size=32, seed=seed, process=process, **arguments)
+    def make(seed=0, process=None, **more):
+        given = {"seed": seed, "process": process, **arguments, **more}
+        return streams.make(request.param, batch_size=32, **given)
 
     return make

@@ -35,6 +35,13 @@ def test_reading_ahead_changes_nothing(make_any):
     assert all(same(batch, stream.batches[step]) for step, batch in enumerate(read))
 
 
+def test_whitened_batches_are_centred_and_uncorrelated(make_any):
+    stream = make_any(normalise="whiten")
+    x_BD = np.concatenate([stream.batch(t).x_BD for t in range(30)])
+    assert np.abs(x_BD.mean(0)).max() < 0.2
+    assert np.abs(np.cov(x_BD.T) - np.eye(stream.d_in)).max() < 0.35
+
+
 def test_two_streams_of_one_seed_are_the_same(make_any):
     assert all(same(a, b) for a, b in zip(take(make_any(), 5), take(make_any(), 5), strict=True))
 
@@ -120,12 +127,12 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 
 def test_the_streams_there_are():
-    assert streams.names() == ["npy", "store", "synthetic"]
+    assert streams.names() == ["from_lm", "npy", "store", "synthetic"]
 
 
 @pytest.mark.parametrize("name", ["stroe", "harvest", "store_write", "not a name", "../npy"])
 def test_an_unknown_stream_lists_the_streams(name):
-    with pytest.raises(ValueError, match="there are npy, store, synthetic"):
+    with pytest.raises(ValueError, match="there are from_lm, npy, store, synthetic"):
         streams.make(name, batch_size=1, seed=0)
 
 

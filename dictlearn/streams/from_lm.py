@@ -1,0 +1,213 @@
+"""Activations straight from a language model, with no store: made again whenever they are needed.
+
+The train sequences of a harvest's recipe are shuffled over the whole epoch, every epoch anew, and
+cut into pools of about `pool_rows` rows; the rows of a pool, its unmasked tokens, are shuffled
+among each other. A pool is a pure function of (seed, epoch, number), so batch t is one of (seed, t),
+and a run resumes to the bit. While the learner reads one pool the next is computed by a thread.
+
+A store of the same recipe has the same rows; this costs a forward pass an epoch instead of a disk.
+Several processes: the sequences are dealt to `lanes`, a batch takes the same number of rows from
+each, and a process computes its own lanes only, so that the rows of batch t do not depend on how
+many processes there are.
+"""
+
+import bisect
+import functools
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import numpy as np
+
+from dictlearn import lm as language
+from dictlearn.lm.text import Packed
+from dictlearn.normalise import apply, check_kind, estimate
+from dictlearn.streams import Process, Stream
+from dictlearn.streams.ahead import Ahead
+from dictlearn.streams.source import Forward, Recipe, Source, cut, random, shuffled
+from dictlearn.types import Batch
+
+_KEPT = 3
+"""Pools of a lane in memory: that of the last batches, that of the next, and the one after."""
+
+
+def from_lm(
+    lm: language.LM,
+    recipe: Mapping[str, Any],
+    tap: str | None = None,
+    target: str | None = None,
+    *,
+    batch_size: int,
+    seed: int,
+    normalise: str = "none",
+    pool_rows: int = 32_768,
+    lanes: int = 1,
+    process: Process | None = None,
+) -> Stream:
+    """A stream of what `lm` computes at `tap` (default: the recipe's only one), with the rows of
+    `target`, if it is given, as targets: rounded to the recipe's dtype, as a store would have them.
+
+    recipe: the fields of `source.Recipe`. pool_rows: rows computed at once, at least a batch's;
+    memory holds three pools. lanes: a multiple of the number of processes. The normalisation is
+    estimated from the first pool, and `held_out` are the rows of the held-out documents.
+
+    Errors: ValueError for what `harvest` refuses, an unknown tap, lanes that the processes cannot
+    share, or a batch that the lanes cannot, or that is larger than the text."""
+    check_kind(normalise, transcoder=target is not None)
+    source = Source(lm, Recipe.of(**recipe))
+    taps = _tap(source, tap), _tap(source, target or tap)
+    index, count = process or (jax.process_index(), jax.process_count())
+    if lanes < 1 or lanes % count or batch_size < 1 or batch_size % lanes:
+        raise ValueError(
+            f"{batch_size=} must be a positive multiple of {lanes=}, and lanes one of the {count} "
+            "process(es); set stream.lanes."
+        )
+    share, rows_S = batch_size // lanes, source.train.mask_ST.sum(axis=1)
+    if min(rows_S[lane::lanes].sum() for lane in range(lanes)) < share:
+        raise ValueError(
+            f"{batch_size=} exceeds the {rows_S.sum()} rows of the text, dealt to {lanes=}; "
+            "choose a smaller batch_size or give more text."
+        )
+    forward, ahead = Forward(source, set(taps)), Ahead()
+    size = max(share, pool_rows // lanes, int(rows_S.max()))
+    make = lambda n: _Lane(source, forward, ahead, rows_S, (n, lanes), size, seed)
+    mine = {n: make(n) for n in range(index, lanes, count)}
+
+    def batch_of(rows: list[dict[str, np.ndarray]]) -> Batch:
+        columns = [np.concatenate([piece[name] for piece in rows]) for name in dict.fromkeys(taps)]
+        columns = [column.astype(np.float32) for column in columns]
+        return Batch(columns[0], columns[-1])
+
+    norm = estimate(normalise, (batch_of([(mine.get(n) or make(n)).pool(0, 0)]) for n in (0,)))
+
+    def batch(step: int) -> Batch:
+        rows = [piece for lane in mine.values() for piece in lane.rows(step * share, share)]
+        return apply(norm, batch_of(rows))
+
+    rest = _HeldOut(source, forward, ahead)
+    return Stream(
+        d_in=source.widths[taps[0]],
+        d_out=source.widths[taps[1]],
+        batches=grain.MapDataset.range(sys.maxsize).map(batch),
+        norm=norm,
+        n_rows=int(rows_S.sum()),
+        held_out=grain.MapDataset.range(0, rest.n_rows, batch_size).map(
+            lambda start: batch_of([rest.rows(start, batch_size)])
+        ),
+    )
+
+
+class _Plan(NamedTuple):
+    """An epoch of a lane. sequence_S: its sequences in their order. start_P: the row with which each
+    pool begins, and the number of rows last. first_P: the sequence with which it begins, and S."""
+
+    sequence_S: np.ndarray
+    start_P: list[int]
+    first_P: list[int]
+
+
+class _Lane:
+    """The rows of every n-th sequence, as one endless row of rows."""
+
+    def __init__(self, source, forward, ahead, rows_S, lane: tuple[int, int], size: int, seed: int):
+        number, lanes = lane
+        self._source, self._forward, self._ahead, self._rows_S = source, forward, ahead, rows_S
+        self._sequence_S = np.arange(number, len(rows_S), lanes)
+        self._n_rows = int(rows_S[self._sequence_S].sum())
+        self._n_pools = max(1, self._n_rows // size)
+        self._seed, self._key = seed, (number, lanes)
+        self._pools: OrderedDict[tuple[int, int], Future] = OrderedDict()
+        self._lock = threading.Lock()
+        self._plan = functools.lru_cache(maxsize=_KEPT)(self._planned)
+
+    def rows(self, start: int, n: int) -> list[dict[str, np.ndarray]]:
+        """The `n` rows from number `start` on, in pieces."""
+        pieces = []
+        while n:
+            epoch, row = divmod(start, self._n_rows)
+            starts = self._plan(epoch).start_P
+            number = bisect.bisect_right(starts, row) - 1
+            first, last = row - starts[number], min(row + n, starts[number + 1]) - starts[number]
+            pool = self.pool(epoch, number)
+            pieces.append({name: rows[first:last] for name, rows in pool.items()})
+            start, n = start + last - first, n - (last - first)
+        return pieces
+
+    def pool(self, epoch: int, number: int) -> dict[str, np.ndarray]:
+        """A pool; the next one is then being computed, if it was not already."""
+        with self._lock:
+            found = self._future(epoch, number)
+            self._future(*divmod(epoch * self._n_pools + number + 1, self._n_pools))
+            while len(self._pools) > _KEPT:
+                self._pools.popitem(last=False)
+        return found.result()
+
+    def _future(self, epoch: int, number: int) -> Future:
+        key = epoch, number
+        if key not in self._pools:
+            plan, size = self._plan(epoch), self._source.recipe.lm_batch
+            chosen_S = plan.sequence_S[plan.first_P[number] : plan.first_P[number + 1]]
+            jobs = cut(chosen_S, size)
+            self._pools[key] = self._ahead.submit(
+                _compute, self._forward, self._source.train, jobs, self._seed, (*self._key, *key)
+            )
+        self._pools.move_to_end(key)
+        return self._pools[key]
+
+    def _planned(self, epoch: int) -> _Plan:
+        order_S = random(self._seed, (*self._key, epoch)).permutation(self._sequence_S)
+        end_S = np.cumsum(self._rows_S[order_S])
+        pool_S = (end_S - self._rows_S[order_S]) * self._n_pools // self._n_rows
+        first_P = np.searchsorted(pool_S, np.arange(self._n_pools + 1))
+        start_P = np.append(0, end_S)[first_P]
+        return _Plan(order_S, start_P.tolist(), first_P.tolist())
+
+
+class _HeldOut:
+    """The rows of the held-out sequences, in the order of the text."""
+
+    def __init__(self, source: Source, forward: Forward, ahead: Ahead):
+        self._source, self._forward, self._ahead = source, forward, ahead
+        self._end_S = np.cumsum(source.held_out.mask_ST.sum(axis=1))
+        self.n_rows = int(self._end_S[-1]) if len(self._end_S) else 0
+
+    def rows(self, start: int, n: int) -> dict[str, np.ndarray]:
+        """The `n` rows from number `start` on, or as many as there are."""
+        stop = min(start + n, self.n_rows)
+        first = int(np.searchsorted(self._end_S, start, side="right"))
+        last = int(np.searchsorted(self._end_S, stop)) + 1
+        jobs = cut(np.arange(first, last), self._source.recipe.lm_batch)
+        found = self._ahead.submit(_compute, self._forward, self._source.held_out, jobs).result()
+        skipped = start - (int(self._end_S[first - 1]) if first else 0)
+        return {name: rows[skipped : skipped + stop - start] for name, rows in found.items()}
+
+
+def _compute(
+    forward: Forward,
+    packed: Packed,
+    jobs,
+    seed: int | None = None,
+    key: tuple[int, ...] = (),
+) -> Generator[None, None, dict[str, np.ndarray]]:
+    """The rows of some sequences, in their order or, given a seed, in one drawn from (seed, key)."""
+    pieces = []
+    for piece in forward.rows(packed, jobs):
+        pieces.append(piece)
+        yield
+    if seed is not None:
+        return shuffled(pieces, seed, key)
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def _tap(source: Source, tap: str | None) -> str:
+    taps = list(source.widths)
+    if tap is None and len(taps) > 1:
+        raise ValueError(f"The recipe has several taps; choose stream.tap from {taps}.")
+    if tap is not None and tap not in taps:
+        raise ValueError(f"The recipe has no tap {tap!r}; it has {taps}.")
+    return taps[0] if tap is None else tap

@@ -1,0 +1,25 @@
+"""A harvest in a process of its own: harvester.py MODEL TEXT STORE INDEX COUNT PORT SECONDS LIMIT.
+
+It rests SECONDS after every forward pass. Once a shard is written, no file may exceed LIMIT bytes
+(0: no bound), which is the nearest thing to a full disk that needs no privileges."""
+
+import resource
+import sys
+import time
+
+import jax
+from language import SIZES, TAPS, load
+
+from dictlearn.streams.harvest import harvest
+
+if __name__ == "__main__":
+    model, text, path, index, count, port, seconds, limit = sys.argv[1:]
+    if int(count) > 1:
+        jax.distributed.initialize(f"127.0.0.1:{port}", int(count), int(index))
+
+    def progress(done, total):
+        time.sleep(float(seconds))
+        if int(limit) and done > 2 * SIZES["shard_rows"]:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+
+    harvest(load(model), path, TAPS, text=text, dtype="float32", progress=progress, **SIZES)
