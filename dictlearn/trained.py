@@ -7,7 +7,7 @@ for dictionary in dictlearn.restore("runs/quickstart"):
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from dictlearn import experiment, normalise
+from dictlearn import experiment, fold, normalise
 from dictlearn.checkpoint import Checkpoints
 from dictlearn.experiment import Program
 from dictlearn.types import Codes
@@ -48,6 +48,12 @@ class Trained:
         """Raw activations in, raw reconstructions out."""
         return _reconstruct(self.module, self.norm, self.variables, x_BD)
 
+    def folded(self) -> "Trained":
+        """The same dictionary with the normalisation in its weights: `module.apply(variables, x_BD)`
+        reads and writes raw activations. Raises ValueError where that cannot be (fold.py)."""
+        variables = fold.raw(self.norm, self.module, self.variables)
+        return replace(self, variables=variables, norm=normalise.Norm())
+
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _encode(module, norm, variables, x_BD):
@@ -56,7 +62,10 @@ def _encode(module, norm, variables, x_BD):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _decode(module, norm, variables, codes):
-    return module.apply(variables, codes, method="decode") / norm.scale_out
+    y_BD = module.apply(variables, codes, method="decode")
+    if norm.kind in normalise.TOKEN_KINDS:
+        return y_BD
+    return normalise.forward(norm, y_BD)[1](y_BD)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

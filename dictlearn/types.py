@@ -5,7 +5,8 @@ Every array's name ends in its axis letters, one letter an axis, slowest first:
     N dictionaries of a sweep     B tokens of a batch          D width of an activation
     F latents                     K entries kept for a token   S sequences
     T positions in a sequence     V vocabulary                 H attention heads x head width
-    G key/value heads x width     M hidden units of an MLP
+    G key/value heads x width     M hidden units of an MLP     W width of an attention head
+    C candidate points of an archetypal dictionary
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
-AXES = "NBDFKSTVHGM"
+AXES = "NBDFKSTVHGMWC"
 
 Scalar: TypeAlias = float | int | jax.Array
 """A hyperparameter that decides no shape: a Python number, or a tracer when it is swept."""
@@ -40,20 +41,24 @@ class Out(NamedTuple):
     y_BD: the reconstruction of the target. codes: the latents it was decoded from.
     pre_BF: pre-activations, without gradient. penalty_B: the variant's own sparsity penalty per
     token, its coefficient included (None where it has none). residual_BD: the dead latents'
-    reconstruction of the residual, for AuxK (None where the variant has none)."""
+    reconstruction of the residual, for AuxK (None where the variant has none). others: more
+    reconstructions of the target, (weight, [B, D]) each, whose objectives join the loss."""
 
     y_BD: jax.Array
     codes: Codes
     pre_BF: jax.Array
     penalty_B: jax.Array | None = None
     residual_BD: jax.Array | None = None
+    others: tuple[tuple[Scalar, jax.Array], ...] = ()
 
 
 class Firing(NamedTuple):
-    """What rules see of a batch: tokens on which each latent fired, and its largest pre-activation."""
+    """What rules see of a batch: tokens on which each latent fired, its largest pre-activation,
+    and whether it was dead before it."""
 
     count_F: jax.Array
     max_F: jax.Array
+    dead_F: jax.Array
 
 
 class Learner(NamedTuple):

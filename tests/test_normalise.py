@@ -12,7 +12,7 @@ from dictlearn import normalise
 from dictlearn.normalise import Norm
 from dictlearn.types import Batch
 
-D, D_OUT, F, B = 12, 7, 20, 64
+D, D_OUT, B = 12, 7, 64
 
 
 def draws(*shape, scale=1.0, seed=0):
@@ -21,22 +21,6 @@ def draws(*shape, scale=1.0, seed=0):
 
 def raw_batch():
     return Batch(3 + draws(B, D, scale=4.0), draws(B, D_OUT, scale=0.2, seed=1))
-
-
-def weights(d_out):
-    keys = range(10, 15)
-    shapes = ((D, F), (F,), (F, d_out), (d_out,), (F,))
-    W_enc, b_enc, W_dec, b_dec, threshold = (
-        draws(*s, seed=k) for s, k in zip(shapes, keys, strict=True)
-    )
-    return W_enc, b_enc, W_dec, b_dec, np.abs(threshold)
-
-
-def run(x, parameters, subtract, thresholded):
-    W_enc, b_enc, W_dec, b_dec, threshold = parameters
-    pre = (x - b_dec if subtract else x) @ W_enc + b_enc
-    on = pre > (threshold if thresholded else 0)
-    return np.where(on, pre, 0) @ W_dec + b_dec
 
 
 def test_mean_norm_sqrt_d_gives_mean_norm_sqrt_d():
@@ -117,50 +101,6 @@ def test_estimate_stops_once_it_has_seen_enough_tokens():
     assert len(read) == 10
 
 
-@pytest.mark.parametrize("kind", normalise.SCALAR_KINDS)
-@pytest.mark.parametrize("thresholded", [False, True])
-def test_folding_keeps_the_function_of_an_autoencoder(kind, thresholded):
-    x, parameters = raw_batch().x_BD, weights(D)
-    norm = normalise.estimate(kind, [Batch(x, x)])
-    x_n, undo = normalise.forward(norm, x)
-    expected = undo(run(x_n, parameters, subtract=True, thresholded=thresholded))
-    folded = normalise.fold(norm, *parameters)
-    found = run(x, folded, subtract=True, thresholded=thresholded)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
-    np.testing.assert_array_equal(folded[2], parameters[2])
-
-
-@pytest.mark.parametrize("kind", normalise.SCALAR_KINDS)
-@pytest.mark.parametrize("thresholded", [False, True])
-def test_folding_keeps_the_function_of_a_transcoder(kind, thresholded):
-    norm, parameters = normalise.estimate(kind, [raw_batch()]), weights(D_OUT)
-    x_n, undo = normalise.forward(norm, raw_batch().x_BD)
-    expected = undo(run(x_n, parameters, subtract=False, thresholded=thresholded))
-    folded = normalise.fold(norm, *parameters)
-    found = run(raw_batch().x_BD, folded, subtract=False, thresholded=thresholded)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
-
-
-def test_a_fold_that_forgets_the_threshold_is_noticed():
-    x, parameters = raw_batch().x_BD, weights(D)
-    norm = normalise.estimate("unit_mean_sq", [Batch(x, x)])
-    x_n, undo = normalise.forward(norm, x)
-    expected = undo(run(x_n, parameters, subtract=True, thresholded=True))
-    forgotten = (*normalise.fold(norm, *parameters)[:4], parameters[4])
-    found = run(x, forgotten, subtract=True, thresholded=True)
-    assert np.abs(found - expected).max() > 0.1
-
-
-def test_without_a_threshold_none_comes_back():
-    assert normalise.fold(Norm("unit_mean_sq", 0.5, 0.5), *weights(D)[:4])[4] is None
-
-
-@pytest.mark.parametrize("kind", normalise.TOKEN_KINDS)
-def test_per_token_kinds_do_not_fold(kind):
-    with pytest.raises(ValueError, match=f"{kind}.*cannot be folded"):
-        normalise.fold(Norm(kind), *weights(D))
-
-
 @pytest.mark.parametrize("kind", normalise.TOKEN_KINDS)
 def test_per_token_kinds_refuse_a_transcoder(kind):
     with pytest.raises(ValueError, match="cannot be undone on a transcoder"):
@@ -191,3 +131,24 @@ def test_nothing_and_zeros_cannot_be_estimated_from():
         normalise.estimate("unit_mean_sq", [])
     with pytest.raises(ValueError, match="not all zero"):
         normalise.estimate("unit_mean_sq", [Batch(zeros, zeros)])
+
+
+def test_whitened_activations_have_unit_covariance_and_come_back():
+    x = raw_batch().x_BD @ draws(D, D, seed=3)
+    norm = normalise.estimate("whiten", [Batch(part, part) for part in (x[:40], x[40:])])
+    x_n, undo = normalise.forward(norm, x)
+    np.testing.assert_allclose(np.cov(x_n.T, bias=True), np.eye(D), atol=1e-4)
+    np.testing.assert_allclose(x_n.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(undo(x_n), x, atol=1e-3)
+    assert Norm(**json.loads(json.dumps(dataclasses.asdict(norm)))) == norm
+
+
+def test_whitening_a_flat_direction_stays_finite():
+    x = raw_batch().x_BD
+    x[:, 3] = 1.0
+    x_n, undo = normalise.forward(normalise.estimate("whiten", [Batch(x, x)]), x)
+    assert np.isfinite(x_n).all()
+    np.testing.assert_allclose(undo(x_n), x, atol=1e-2)
+    same = x[:1].repeat(4, 0)
+    with pytest.raises(ValueError, match="covariance is zero"):
+        normalise.estimate("whiten", [Batch(same, same)])

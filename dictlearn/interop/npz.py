@@ -8,25 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
-from dictlearn import normalise
 from dictlearn.trained import Trained
 
 SUFFIX = ".npz"
 
 
 def arrays(dictionary: Trained) -> dict[str, np.ndarray]:
-    """The folded arrays. Raises ValueError for a normalisation that cannot be folded."""
-    params = dictionary.variables["params"]
-    threshold = None
-    if hasattr(dictionary.module, "threshold"):
-        threshold = np.asarray(dictionary.module.apply(dictionary.variables, method="threshold"))
-    W_enc_FD, b_enc_F, W_dec_FD, b_dec_D = (
-        np.asarray(params[name]) for name in ("W_enc_FD", "b_enc_F", "W_dec_FD", "b_dec_D")
-    )
-    folded = normalise.fold(dictionary.norm, W_enc_FD.T, b_enc_F, W_dec_FD, b_dec_D, threshold)
-    names = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
-    found = zip(names, folded, strict=True)
-    return {name: np.asarray(value, np.float32) for name, value in found if value is not None}
+    """The folded arrays. Raises ValueError for a normalisation that cannot be folded, and for a
+    variant that has not exactly these parameters."""
+    folded = dictionary.folded()
+    params = folded.variables["params"]
+    names = {"W_enc": "W_enc_FD", "b_enc": "b_enc_F", "W_dec": "W_dec_FD", "b_dec": "b_dec_D"}
+    if not set(names.values()) <= set(params):
+        raise ValueError(
+            f"{dictionary.name} has the parameters {', '.join(params)}; an archive holds "
+            f"{', '.join(names.values())}. `dictlearn.restore` reads every variant."
+        )
+    found = {name: params[leaf] for name, leaf in names.items()}
+    found["W_enc"] = found["W_enc"].T
+    if hasattr(folded.module, "threshold"):
+        threshold = folded.module.apply(folded.variables, method="threshold")
+        found |= {} if threshold is None else {"threshold": threshold}
+    return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
 
 def save(dictionary: Trained, path: Path) -> None:

@@ -90,22 +90,28 @@ def test_a_passage_holds_the_text_around_its_peak(found, truth, lm):
 
 
 def test_every_cell_of_a_passage_has_its_own_activation(found, truth, lm):
+    """Where several contexts are the same and tie for the largest, the passage is one of them."""
     tokens_ST, val_UF, documents = truth
     for latent in found.latents:
-        top = int(val_UF[:, latent.index].argmax())
-        document = next(d for d in documents if top in d)
-        here = [
-            place for place in document if place // tokens_ST.shape[1] == top // tokens_ST.shape[1]
-        ]
-        cells = group(lm.tokenizer, tokens_ST.flat[here].tolist())
-        expected = [val_UF[here, latent.index][members].max() for _, members in cells]
+        val_U = val_UF[:, latent.index]
         first = latent.passages[0]
-        at = next(i for i, (_, members) in enumerate(cells) if here.index(top) < members.stop)
         shown = [cell.val for cell in first.cells]
-        start = at - first.peak
-        np.testing.assert_allclose(
-            shown, expected[start : start + len(shown)], rtol=1e-3, atol=1e-6
-        )
+        matches = []
+        for top in np.flatnonzero(val_U >= (1 - 1e-3) * val_U.max()).tolist():
+            document = next(d for d in documents if top in d)
+            width = tokens_ST.shape[1]
+            here = [place for place in document if place // width == top // width]
+            cells = group(lm.tokenizer, tokens_ST.flat[here].tolist())
+            expected = [val_U[here][members].max() for _, members in cells]
+            at = next(i for i, (_, members) in enumerate(cells) if here.index(top) < members.stop)
+            start = at - first.peak
+            part = expected[max(start, 0) : max(start, 0) + len(shown)]
+            matches.append(
+                start >= 0
+                and len(part) == len(shown)
+                and np.allclose(shown, part, rtol=1e-3, atol=1e-6)
+            )
+        assert any(matches)
 
 
 def test_a_passage_says_whether_its_document_goes_on(found, truth, lm):
@@ -120,8 +126,9 @@ def test_a_passage_says_whether_its_document_goes_on(found, truth, lm):
         assert {getattr(passage, side) for passage in passages} == {True, False}
 
 
-def test_a_latent_beside_one_with_the_same_peak_token_is_passed_over(found):
-    peaks = [latent.passages[0].cells[latent.passages[0].peak].text for latent in found.latents]
+def test_a_latent_beside_one_with_the_same_peak_token_is_passed_over(found, truth):
+    tokens_ST, val_UF, _ = truth
+    peaks = [int(tokens_ST.flat[val_UF[:, latent.index].argmax()]) for latent in found.latents]
     assert len(set(peaks)) == len(peaks)
 
 

@@ -1,0 +1,95 @@
+"""Folding keeps the function: of every dictionary under every normalisation that weights can absorb."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dictlearn import dictionaries, fold, normalise
+from dictlearn.normalise import Norm
+from dictlearn.types import Batch
+from tests.dictionaries.test_conformance import NAMES, built, call
+
+
+def raw_inputs(width=32):
+    mix = jax.random.normal(jax.random.key(3), (width, width)) + 2 * jnp.eye(width)
+    return np.asarray(4 + jax.random.normal(jax.random.key(2), (64, width)) @ mix)
+
+
+def foldable(name):
+    return getattr(dictionaries.variant(name), "foldable", True)
+
+
+def reconstruct(module, variables, x):
+    codes = call(module, variables, x, "encode")
+    return np.asarray(call(module, variables, codes, "decode"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if foldable(name)])
+@pytest.mark.parametrize("kind", ["mean_norm_sqrt_d", "unit_mean_sq"])
+def test_folding_a_scale_keeps_the_function(name, kind):
+    module, variables, _ = built(name)
+    x = raw_inputs()
+    norm = normalise.estimate(kind, [Batch(x, x)])
+    x_n, undo = normalise.forward(norm, x)
+    wanted = undo(reconstruct(module, variables, x_n))
+    found = reconstruct(module, fold.raw(norm, module, variables), x)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=2e-5 * np.abs(wanted).max())
+    assert np.abs(wanted - reconstruct(module, variables, x)).max() > 1e-3 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not foldable(name)])
+def test_a_variant_that_cannot_be_folded_says_so(name):
+    module, variables, _ = built(name)
+    with pytest.raises(ValueError, match="cannot be folded"):
+        fold.raw(Norm("unit_mean_sq", 0.5, 0.5), module, variables)
+
+
+@pytest.mark.parametrize("name", ["topk", "batch_topk", "relu"])
+def test_folding_whitening_keeps_the_function(name):
+    module, variables, _ = built(name)
+    x = raw_inputs()
+    norm = normalise.estimate("whiten", [Batch(x, x)])
+    x_n, undo = normalise.forward(norm, x)
+    wanted = undo(reconstruct(module, variables, x_n))
+    found = reconstruct(module, fold.raw(norm, module, variables), x)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_a_transcoder_folds_both_scales():
+    module = dictionaries.make("relu", d_in=32, d_out=7, n_latents=64, l1=0.1)
+    x = raw_inputs()
+    variables = module.init(jax.random.key(0), x, jnp.zeros(64, bool))
+    norm = Norm("unit_mean_sq", 0.02, 3.0)
+    x_n, undo = normalise.forward(norm, x)
+    wanted = undo(reconstruct(module, variables, x_n))
+    found = reconstruct(module, fold.raw(norm, module, variables), x)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_a_fold_that_forgets_the_threshold_is_noticed():
+    module, variables, x = built("batch_topk", 20)
+    norm = Norm("unit_mean_sq", 0.1, 0.1)
+    folded = fold.raw(norm, module, variables)
+    forgotten = {**folded, "stats": variables["stats"]}
+    right, wrong = (reconstruct(module, each, 10 * x) for each in (folded, forgotten))
+    assert np.abs(right - wrong).max() > 0.1
+
+
+def test_atoms_of_unit_norm_are_the_same_relu():
+    module, variables, x = built("relu")
+    scale = jnp.linspace(0.2, 3, 64)[:, None]
+    params = {**variables["params"], "W_dec_FD": scale * variables["params"]["W_dec_FD"]}
+    variables = {**variables, "params": params}
+    folded = fold.unit_atoms(variables)
+    rows = np.linalg.norm(folded["params"]["W_dec_FD"], axis=1)
+    np.testing.assert_allclose(rows, 1, atol=1e-5)
+    found, wanted = (reconstruct(module, each, x) for each in (folded, variables))
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", normalise.TOKEN_KINDS)
+def test_per_token_kinds_do_not_fold(kind):
+    module, variables, _ = built("topk")
+    with pytest.raises(ValueError, match=f"{kind}.*cannot be folded"):
+        fold.raw(Norm(kind), module, variables)
