@@ -1,10 +1,18 @@
-"""Eight host devices for every test, and shape annotations checked as the code runs."""
+"""Eight host devices for every test, shape annotations checked as the code runs, and one store of compiled
+programs a session: many tests compile what another has compiled."""
+
+import os
+import tempfile
 
 import jax
 from jaxtyping import install_import_hook
 
+_programs = tempfile.TemporaryDirectory(prefix="dictlearn-programs-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name  # of processes that tests start, too
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_compilation_cache_dir", _programs.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 CHECKED = ("lm", "meters", "normalise", "objectives", "ops", "streams")
 install_import_hook([f"dictlearn.{name}" for name in CHECKED], "beartype.beartype")

@@ -3,7 +3,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,7 +19,7 @@ def test_a_sweep_of_twelve_equals_twelve_separate_runs_with_one_compilation():
         for n, (k, lr, seed) in enumerate(itertools.product(ks, rates, seeds)):
             own = {"dictionary": {"k": k, "k_max": 5}, "rule": {"lr": lr}, "stream": {"seed": 0}}
             alone = planted_config(seed=seed, **own)
-            member = jax.tree.map(lambda leaf, n=n: jnp.asarray(leaf[n : n + 1]), first[sweep.key])
+            member = jax.tree.map(lambda leaf, n=n: np.array(leaf[n : n + 1]), first[sweep.key])
             (program,), found, info = run(alone, 2, dtype=np.float64, start={sweep.key: member})
             if n < len(seeds):
                 _, start, _ = run(alone, 0, dtype=np.float64)

@@ -22,15 +22,21 @@ def one(states, key, n=0):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[n]), states[key].variables)
 
 
+def training(name):
+    steps = 100 * getattr(dictionaries.variant(name), "patience", 1)
+    return planted_config(name, steps=steps, rule={"lr": 3e-3})
+
+
 @functools.cache
-def after(name, n_steps=2):
-    """(programs, states) after a few steps."""
-    return run(planted_config(name), n_steps)[:2]
+def after(name):
+    """(programs, states, infos) of a whole run."""
+    config = training(name)
+    return run(config, config["steps"])
 
 
-def built(name, n_steps=2):
-    """(module, variables) after a few steps, and raw activations to try it on."""
-    programs, states = after(name, n_steps)
+def built(name):
+    """(module, variables) of that run, and raw activations to try it on."""
+    programs, states, _ = after(name)
     x = jax.random.normal(jax.random.key(9), (32, 32))
     return programs[0].module({}), one(states, programs[0].key), x
 
@@ -59,10 +65,8 @@ def test_decoding_reads_either_form_of_codes(name):
 
 @every
 def test_training_lowers_the_loss_and_moves_every_parameter(name):
-    steps = 100 * getattr(dictionaries.variant(name), "patience", 1)
-    config = planted_config(name, steps=steps, rule={"lr": 3e-3})
-    programs, states, infos = run(config, steps)
-    _, start, _ = run(config, 0)
+    programs, states, infos = after(name)
+    _, start, _ = run(training(name), 0)
     key = programs[0].key
     losses = [info[key]["reconstruction"][0] for info in infos]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[1:11])
@@ -144,7 +148,7 @@ def survivors(name, aux_k):
 
 @every
 def test_a_checkpoint_brings_it_back_to_the_bit(name, tmp_path):
-    programs, states = after(name)
+    programs, states, _ = after(name)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(2, states, {"step": 2})
         checkpoints.wait()
