@@ -39,6 +39,14 @@ def most(module) -> int:
     return k_max
 
 
+def crowd(module) -> int:
+    """Active latents of one token up to which it is computed sparsely where the batch shares out k: 3 k, or
+    all latents where k is traced or falls from a start."""
+    if not isinstance(module.k, int | float) or getattr(module, "anneal_steps", 0):
+        return module.n_latents
+    return min(module.n_latents, max(8, round(3 * module.k)))
+
+
 def check_annealing(module) -> None:
     """Raises ValueError for an unknown schedule, or a start outside the latents. From `setup`."""
     if module.anneal not in ("linear", "exponential"):

@@ -36,6 +36,11 @@ def pre(module, x_BD):
     return x_BD @ module.W_enc_FD.T + module.b_enc_F
 
 
+def crowd(module) -> int:
+    """Active latents of one token up to which codes without a k are computed sparsely."""
+    return min(module.n_latents, max(96, module.n_latents // 128))
+
+
 def from_atoms(codes: Codes, atoms_FD):
     """`codes atoms`, from sparse or dense codes."""
     if codes.idx_BK is None:

@@ -12,10 +12,11 @@ threshold is found by counting (ops/batch_topk.py). theta is the running mean of
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
+from dictlearn.ops import support
 from dictlearn.ops.batch_topk import batch_top
+from dictlearn.ops.encode import pre_activations
 from dictlearn.types import Codes, Out, Scalar
 
 
@@ -63,17 +64,21 @@ class BatchTopK(nn.Module):
 
     def __call__(self, x_BD, dead_F) -> Out:
         x_BD = _linear.centre(self, x_BD)
-        pre_BF = _linear.pre(self, x_BD)
+        weights = self.W_enc_FD, self.b_enc_F
+        pre_BF = pre_activations(x_BD, *weights)
         f_BF = jax.nn.relu(pre_BF)
         n = jnp.round(_allocation.annealed(self) * x_BD.shape[0]).astype(jnp.int32)
-        f_BF = f_BF * batch_top(f_BF * self._weight(), n)
+        most = _allocation.crowd(self)
+        f_BF = f_BF * batch_top(f_BF * self._weight(), n, most)
         ended = self.step.value == self.anneal_steps if self.anneal_steps else False
         _allocation.remember(self, f_BF * self._weight(), ended)
         if self.anneal_steps:
             _stats.advance(self)
+        body = lambda entries, W: entries.decode(jnp.where(entries.on, entries.z, 0), W)
+        y_BD = support.over(body, f_BF, pre_BF, most, x_BD, *weights, self.W_dec_FD) + self.b_dec_D
         codes = Codes(f_BF)
         residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F)
-        return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF), residual_BD=residual_BD)
+        return Out(y_BD, codes, pre_BF, residual_BD=residual_BD)
 
     def _weight(self):
         return _allocation.atom_norms(self) if self.norm_weighted else 1.0

@@ -18,7 +18,8 @@ from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _linear
-from dictlearn.ops import penalties
+from dictlearn.ops import penalties, support
+from dictlearn.ops.encode import pre_activations
 from dictlearn.types import Codes, Out, Scalar
 
 
@@ -37,19 +38,22 @@ class Gated(nn.Module):
         self.b_mag_F = self.param("b_mag_F", nn.initializers.zeros, (self.n_latents,))
 
     def encode(self, x_BD) -> Codes:
-        return self._codes(x_BD)[0]
+        gate_BF = _linear.pre(self, _linear.centre(self, x_BD))
+        gate = support.Entries(gate_BF, gate_BF > 0)
+        return Codes(_sizes(gate, self.b_enc_F, self.r_mag_F, self.b_mag_F))
 
     def decode(self, codes: Codes):
         return _linear.decode(self, codes)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        codes, gate_BF = self._codes(x_BD)
-        open_BF = jax.nn.relu(gate_BF)
-        frozen = lax.stop_gradient((self.W_dec_FD, self.b_dec_D))
-        other_BD = open_BF @ frozen[0] + frozen[1]
-        penalty_B = self.l1 * penalties.l1(open_BF)
-        pre_BF = lax.stop_gradient(gate_BF)
-        return Out(self.decode(codes), codes, pre_BF, penalty_B, others=((1.0, other_BD),))
+        x_BD, weights = _linear.centre(self, x_BD), (self.W_enc_FD, self.b_enc_F)
+        gate_BF = pre_activations(x_BD, *weights)
+        more = self.b_enc_F, self.r_mag_F, self.b_mag_F, self.W_dec_FD
+        codes = Codes(_sizes(support.Entries(gate_BF, gate_BF > 0), *lax.stop_gradient(more[:3])))
+        found = support.over(_body, gate_BF, gate_BF, _linear.crowd(self), x_BD, *weights, *more)
+        y_BD, other_BD, open_B = found
+        others = ((1.0, other_BD + lax.stop_gradient(self.b_dec_D)),)
+        return Out(y_BD + self.b_dec_D, codes, gate_BF, self.l1 * open_B, others=others)
 
     def as_jumprelu(self) -> dict:
         """The params of the `jumprelu` with the same codes and reconstructions."""
@@ -63,8 +67,15 @@ class Gated(nn.Module):
             "b_dec_D": self.b_dec_D,
         }
 
-    def _codes(self, x_BD):
-        u_BF = _linear.centre(self, x_BD) @ self.W_enc_FD.T
-        gate_BF = u_BF + self.b_enc_F
-        size_BF = jax.nn.relu(u_BF * jnp.exp(self.r_mag_F) + self.b_mag_F)
-        return Codes(jnp.where(gate_BF > 0, size_BF, 0)), gate_BF
+
+def _sizes(gate: support.Entries, b_enc_F, r_mag_F, b_mag_F):
+    """f, from the gate's pre-activations."""
+    u = gate.z - gate.of(b_enc_F)
+    return jnp.where(gate.on, jax.nn.relu(u * jnp.exp(gate.of(r_mag_F)) + gate.of(b_mag_F)), 0)
+
+
+def _body(gate: support.Entries, b_enc_F, r_mag_F, b_mag_F, W_FD):
+    """The two reconstructions without their bias, and the sum of the open gates."""
+    open_ = jnp.where(gate.on, gate.z, 0)
+    y_BD = gate.decode(_sizes(gate, b_enc_F, r_mag_F, b_mag_F), W_FD)
+    return y_BD, gate.decode(open_, lax.stop_gradient(W_FD)), penalties.l1(open_)

@@ -26,7 +26,8 @@ from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _linear
-from dictlearn.ops import jumprelu, penalties
+from dictlearn.ops import jumprelu, penalties, support
+from dictlearn.ops.encode import pre_activations
 from dictlearn.types import Batch, Codes, Out, Scalar
 
 PENALTIES = ("l0", "tanh", "target_l0")
@@ -100,10 +101,25 @@ class JumpReLU(nn.Module):
         return jnp.exp(self.log_threshold_F)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        pre_BF, threshold_F = _linear.pre(self, _linear.centre(self, x_BD)), self.threshold()
-        codes = Codes(self._jump(pre_BF, threshold_F))
-        penalty_B = self._penalty(pre_BF, threshold_F, codes.val)
-        return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF), penalty_B)
+        x_BD, threshold_F = _linear.centre(self, x_BD), self.threshold()
+        reach = jumprelu.reach(self.bandwidth, self.kernel)
+        if self.penalty == "tanh" or reach is None:
+            pre_BF = _linear.pre(self, x_BD)
+            codes = Codes(self._jump(pre_BF, threshold_F))
+            penalty_B = self._penalty(pre_BF, threshold_F, codes.val)
+            return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF), penalty_B)
+        weights = self.W_enc_FD, self.b_enc_F
+        pre_BF = pre_activations(x_BD, *weights)
+        above_BF = pre_BF - lax.stop_gradient(threshold_F)
+        codes = Codes(jnp.where(above_BF > 0, pre_BF, 0))
+        most, near_BF = _linear.crowd(self), above_BF + reach
+        more = threshold_F, self.bandwidth, self.W_dec_FD
+        y_BD = support.over(self._into, near_BF, pre_BF, most, x_BD, *weights, *more) + self.b_dec_D
+        return Out(y_BD, codes, pre_BF, self._penalty(pre_BF, threshold_F, codes.val))
+
+    def _into(self, entries, threshold_F, bandwidth, W_FD):
+        theta, kernel, window = entries.of(threshold_F), self.kernel, self.window_gradient
+        return entries.decode(jumprelu.jump(entries.z, theta, bandwidth, kernel, window), W_FD)
 
     def _jump(self, pre_BF, threshold_F):
         return jumprelu.jump(pre_BF, threshold_F, self.bandwidth, self.kernel, self.window_gradient)

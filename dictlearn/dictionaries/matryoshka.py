@@ -4,7 +4,7 @@
 
 Latents are selected once, over all F, as `selection` says: "batch_topk" (over the batch, a threshold at
 inference), "topk" (of each token) or "relu" (all positive ones, with `l1`). Group sums, accumulated, give all
-yhat_j at the cost of one decode; "topk" decodes its k entries once a prefix instead.
+yhat_j at the cost of one decode.
 
 Source: Bussmann, Nabeshima et al. 2025 (arXiv:2503.17547), section 3, with the groups of SAEBench (1/32, 1/16,
 1/8, 1/4 and the rest); ReLU and random prefixes as in Nabeshima's Matryoshka SAEs (2024), there with prefixes
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
-from dictlearn.ops import sparse
+from dictlearn.ops import sparse, support
 from dictlearn.ops.batch_topk import batch_top
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.topk import top_k
@@ -92,44 +92,45 @@ class Matryoshka(nn.Module):
 
     def __call__(self, x_BD, dead_F) -> Out:
         x_BD = _linear.centre(self, x_BD)
-        codes, pre_BF = self._selected(x_BD)
-        *nested, y_BD = self._nested(codes)
+        if self.selection == "topk":
+            codes, pre_BF = self._top(x_BD)
+            entries = support.Entries(codes.val, codes.val > 0, codes.idx_BK)
+            nested, l1_B = self._body(entries, self.W_dec_FD)
+        else:
+            codes, pre_BF, most = self._kept(x_BD)
+            given = codes.val, pre_BF, most, x_BD, self.W_enc_FD, self.b_enc_F, self.W_dec_FD
+            nested, l1_B = support.over(self._body, *given)
+        *nested, y_BD = (part_BD + self.b_dec_D for part_BD in nested)
         others = tuple(zip(self._weights(), nested, strict=True))
         plain = isinstance(self.l1, int | float) and self.l1 == 0
-        penalty_B = None if plain else self.l1 * codes.val.sum(-1)
+        penalty_B = None if plain else self.l1 * l1_B
         residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F)
         return Out(
             y_BD, codes, jax.lax.stop_gradient(pre_BF), penalty_B, residual_BD, others=others
         )
 
-    def _selected(self, x_BD):
-        if self.selection == "topk":
-            return self._top(x_BD)
-        pre_BF = _linear.pre(self, x_BD)
+    def _body(self, entries: support.Entries, W_FD):
+        """The reconstruction from every prefix without its bias, and the sum of the latents."""
+        val = jnp.where(entries.on, entries.z, 0)
+        return entries.decode_nested(val, W_FD, tuple(self._widths())), val.sum(-1)
+
+    def _kept(self, x_BD):
+        """Codes and pre-activations without gradient, and the latents of a token that are called few."""
+        pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
         f_BF = jax.nn.relu(pre_BF)
-        if self.selection == "batch_topk":
-            n = jnp.round(self.k * x_BD.shape[0]).astype(jnp.int32)
-            f_BF = f_BF * batch_top(f_BF, n)
-            _allocation.remember(self, f_BF)
-        return Codes(f_BF), pre_BF
+        if self.selection == "relu":
+            return Codes(f_BF), pre_BF, _linear.crowd(self)
+        most = _allocation.crowd(self)
+        n = jnp.round(self.k * x_BD.shape[0]).astype(jnp.int32)
+        f_BF = f_BF * batch_top(f_BF, n, most)
+        _allocation.remember(self, f_BF)
+        return Codes(f_BF), pre_BF, most
 
     def _top(self, x_BD):
         pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
         val_BK, idx_BK = top_k(pre_BF, self._most)
         val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
         return Codes(jax.nn.relu(val_BK) * (jnp.arange(self._most) < self.k), idx_BK), pre_BF
-
-    def _nested(self, codes: Codes) -> list:
-        """The reconstruction from every prefix, `[B, D]` each."""
-        found, total = [], 0.0
-        for low, high in itertools.pairwise((0, *self._widths())):
-            if codes.idx_BK is None:
-                total = total + codes.val[:, low:high] @ self.W_dec_FD[low:high]
-            else:
-                part = _between(codes, low, high)
-                total = total + sparse.decode(part.val, part.idx_BK, self.W_dec_FD)
-            found.append(total + self.b_dec_D)
-        return found
 
     def _weights(self):
         """w_j of every prefix but the last, zero for those not drawn."""

@@ -8,22 +8,40 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from dictlearn.ops.crowded import fullest, splits
+from dictlearn.ops.topk import top_k
 from dictlearn.ops.uniform import any_member
 
 
-def nth_largest(x: Float[Array, "B F"], n) -> Float[Array, ""]:
+def nth_largest(x: Float[Array, "B F"], n, most: int | None = None) -> Float[Array, ""]:
     """The `n`-th largest value of a non-negative array (0 when fewer than `n` are positive). `n` may
-    be traced."""
-    bits = lax.bitcast_convert_type(lax.stop_gradient(x).astype(jnp.float32), jnp.int32)
-    fewer = lambda value: jnp.sum(bits > value, dtype=jnp.int32) < n
-    found = _smallest(fewer, 0x7F800000)  # the bits of infinity
-    return lax.bitcast_convert_type(found, jnp.float32).astype(x.dtype)
+    be traced.
 
-
-def batch_top(x: Float[Array, "B F"], n) -> Bool[Array, "B F"]:
-    """True for the `n` largest positive entries of the whole array, ties to the lowest flat index."""
+    most: look among the `most` largest of each row, and among all of the few rows that may have more;
+    only where these rows are too many, among all."""
     x = lax.stop_gradient(x)
-    threshold = nth_largest(x, n)
+    if most is None or most >= x.shape[1] or not splits(len(x)):
+        return _counted(n, x)
+    near, _ = top_k(x, most)
+    take, put, fit = fullest(near[:, -1])
+    others = near * put(jnp.ones(len(x)), -jnp.ones(len(take(x))))[:, None]
+    found = _counted(n, others, take(x))
+    more = (near[:, -1] >= found) & (near[:, -1] > 0)
+    return lax.cond(any_member(~fit(more)), lambda: _counted(n, x), lambda: found)
+
+
+def _counted(n, *parts):
+    bits = [lax.bitcast_convert_type(part.astype(jnp.float32), jnp.int32) for part in parts]
+    fewer = lambda value: sum(jnp.sum(part > value, dtype=jnp.int32) for part in bits) < n
+    found = _smallest(fewer, 0x7F800000)  # the bits of infinity
+    return lax.bitcast_convert_type(found, jnp.float32).astype(parts[0].dtype)
+
+
+def batch_top(x: Float[Array, "B F"], n, most: int | None = None) -> Bool[Array, "B F"]:
+    """True for the `n` largest positive entries of the whole array, ties to the lowest flat index.
+    most: as in `nth_largest`."""
+    x = lax.stop_gradient(x)
+    threshold = nth_largest(x, n, most)
     above, level = x > threshold, (x == threshold) & (x > 0)
     room = n - jnp.sum(above, dtype=jnp.int32)
     crowded = any_member(jnp.sum(level, dtype=jnp.int32) > room)

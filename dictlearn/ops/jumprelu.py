@@ -30,13 +30,13 @@ KERNELS = {
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def jump(
     z_BF: Float[Array, "B F"],
-    threshold_F: Float[Array, " F"],
+    threshold_F: Float[Array, "... F"],
     bandwidth: Scalar,
     kernel: str = "rectangle",
     window: bool = False,
 ) -> Float[Array, "B F"]:
-    """`z [z > threshold]`. window: z too gets the smoothed jump, `+(theta / eps) K`, on either side of
-    the threshold."""
+    """`z [z > threshold]`. threshold_F: one a latent, or one an entry, `[B, F]`. window: z too
+    gets the smoothed jump, `+(theta / eps) K`, on either side of the threshold."""
     return jnp.where(z_BF > threshold_F, z_BF, 0)
 
 
@@ -48,7 +48,8 @@ def _jump_bwd(kernel, window, saved, g_BF):
     z_BF, threshold_F, bandwidth = saved
     through_BF = g_BF * (threshold_F * _density(z_BF, threshold_F, bandwidth, kernel))
     z_bar_BF = jnp.where(z_BF > threshold_F, g_BF, 0) + (through_BF if window else 0)
-    return z_bar_BF.astype(z_BF.dtype), -through_BF.sum(0).astype(threshold_F.dtype), None
+    through = through_BF if threshold_F.ndim > 1 else through_BF.sum(0)
+    return z_bar_BF.astype(z_BF.dtype), -through.astype(threshold_F.dtype), None
 
 
 jump.defvjp(_jump_fwd, _jump_bwd)
@@ -76,6 +77,12 @@ def _step_bwd(kernel, saved, g_BF):
 
 
 step.defvjp(_step_fwd, _step_bwd)
+
+
+def reach(bandwidth: Scalar, kernel: str):
+    """How far below a threshold the kernel ends, or None: entries further down change nothing."""
+    share = {"rectangle": 0.5, "triangle": 1.0}.get(kernel)
+    return None if share is None else share * bandwidth
 
 
 def _density(z_BF, threshold_F, bandwidth, kernel):

@@ -5,6 +5,7 @@ With the latent axis sharded, a shard serves the entries whose latents it owns; 
 latents is then summed over shards, what is summed over tokens over the data axis.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -15,36 +16,43 @@ from jaxtyping import Array, Float, Int, Num
 
 from dictlearn.sharding import axis_size, is_split
 
-_TOKENS, _ROWS = P("data", None), P("model", None)
+TOKENS, ROWS = P("data", None), P("model", None)
 
 
 def rows_sum(
-    val_BK: Float[Array, "B K"], idx_BK: Int[Array, "B K"], W_FD: Float[Array, "F D"]
+    val_BK: Float[Array, "B K"], idx_BK: Int[Array, "B K"], W_FD: Float[Array, "F D"], length=None
 ) -> Float[Array, "B D"]:
-    """`out_b = sum_k val_bk W[idx_bk]`: the sparse decoder."""
+    """`out_b = sum_k val_bk W[idx_bk]`: the sparse decoder.
 
-    def local(val, idx, W):
-        val, idx = _owned(val, idx, len(W))
+    length: how many of the K entries any token uses, the rest of `val_BK` being zero; may be traced."""
+
+    def local(val, idx, W, *length):
+        val, idx = owned(val, idx, len(W))
         zero = jnp.zeros((val.shape[0], W.shape[1]), jnp.result_type(val, W))
-        out, _ = lax.scan(
-            lambda sum_, e: (sum_ + e[0][:, None] * W[e[1]], None), zero, (val.T, idx.T)
-        )
-        return _sum_over("model", out)
+        add = lambda out, v, i: out + v[:, None] * W[i]
+        return sum_over("model", loop(add, zero, (val.T, idx.T), *length))
 
-    return _split(local, (_TOKENS, _TOKENS, _ROWS), _TOKENS)(val_BK, idx_BK, W_FD)
+    return split(local, (TOKENS, TOKENS, ROWS), TOKENS, length)(val_BK, idx_BK, W_FD)
 
 
 def rows_dot(
-    g_BD: Float[Array, "B D"], idx_BK: Int[Array, "B K"], W_FD: Float[Array, "F D"]
+    g_BD: Float[Array, "B D"], idx_BK: Int[Array, "B K"], W_FD: Float[Array, "F D"], length=None
 ) -> Float[Array, "B K"]:
-    """`out_bk = <g_b, W[idx_bk]>`: the gradient of `rows_sum` with respect to `val_BK`."""
+    """`out_bk = <g_b, W[idx_bk]>`: the gradient of `rows_sum` with respect to `val_BK`; zero from entry
+    `length` on."""
 
-    def local(g, idx, W):
-        owned, idx = _owned(jnp.ones(idx.shape, g.dtype), idx, len(W))
-        _, out = lax.scan(lambda _, i: (None, jnp.sum(g * W[i], axis=-1)), None, idx.T)
-        return _sum_over("model", out.T * owned)
+    def local(g, idx, W, *length):
+        mine, idx = owned(jnp.ones(idx.shape, g.dtype), idx, len(W))
+        dot = lambda i: jnp.sum(g * W[i], axis=-1)
+        if not length:
+            _, out = lax.scan(lambda _, i: (None, dot(i)), None, idx.T)
+        else:
+            zero = jnp.zeros(idx.T.shape, jnp.result_type(g, W))
+            put = lambda out, t, i: lax.dynamic_update_index_in_dim(out, dot(i), t, 0)
+            out = loop(put, zero, (jnp.arange(len(zero)), idx.T), *length)
+        return sum_over("model", out.T * mine)
 
-    return _split(local, (_TOKENS, _TOKENS, _ROWS), _TOKENS)(g_BD, idx_BK, W_FD)
+    return split(local, (TOKENS, TOKENS, ROWS), TOKENS, length)(g_BD, idx_BK, W_FD)
 
 
 def rows_add(
@@ -52,17 +60,18 @@ def rows_add(
     idx_BK: Int[Array, "B K"],
     g_BD: Float[Array, "B D"],
     n_latents: int,
+    length=None,
 ) -> Float[Array, "F D"]:
     """`out_f = sum over entries with idx_bk = f of val_bk g_b`: the gradient with respect to `W_FD`."""
 
-    def local(val, idx, g):
+    def local(val, idx, g, *length):
         n_local = n_latents // axis_size("model")
-        val, idx = _owned(val, idx, n_local)
+        val, idx = owned(val, idx, n_local)
         zero = jnp.zeros((n_local, g.shape[1]), jnp.result_type(val, g))
-        add = lambda sum_, e: (sum_.at[e[1]].add(e[0][:, None] * g), None)
-        return _sum_over("data", lax.scan(add, zero, (val.T, idx.T))[0])
+        add = lambda out, v, i: out.at[i].add(v[:, None] * g)
+        return sum_over("data", loop(add, zero, (val.T, idx.T), *length))
 
-    return _split(local, (_TOKENS, _TOKENS, _TOKENS), _ROWS)(val_BK, idx_BK, g_BD)
+    return split(local, (TOKENS, TOKENS, TOKENS), ROWS, length)(val_BK, idx_BK, g_BD)
 
 
 def bins(val_BK: Num[Array, "B K"], idx_BK: Int[Array, "B K"], n_latents: int) -> Num[Array, " F"]:
@@ -70,13 +79,21 @@ def bins(val_BK: Num[Array, "B K"], idx_BK: Int[Array, "B K"], n_latents: int) -
 
     def local(val, idx):
         n_local = n_latents // axis_size("model")
-        val, idx = _owned(val, idx, n_local)
-        return _sum_over("data", jnp.zeros(n_local, val.dtype).at[idx].add(val))
+        val, idx = owned(val, idx, n_local)
+        return sum_over("data", jnp.zeros(n_local, val.dtype).at[idx].add(val))
 
-    return _split(local, (_TOKENS, _TOKENS), P("model"))(val_BK, idx_BK)
+    return split(local, (TOKENS, TOKENS), P("model"))(val_BK, idx_BK)
 
 
-def _owned(val, idx, n_local):
+def loop(step, start, xs, length=None):
+    """`step(carry, *x)` for every x, or the first `length`."""
+    if length is None:
+        return lax.scan(lambda carry, x: (step(carry, *x), None), start, xs)[0]
+    at = lambda t: [lax.dynamic_index_in_dim(x, t, keepdims=False) for x in xs]
+    return lax.fori_loop(0, length, lambda t, carry: step(carry, *at(t)), start)
+
+
+def owned(val, idx, n_local):
     """Indices within this shard's rows; entries of other shards' latents become zeros at row 0."""
     if axis_size("model") == 1:
         return val, idx
@@ -85,11 +102,16 @@ def _owned(val, idx, n_local):
     return jnp.where(mine, val, 0), jnp.where(mine, idx, 0)
 
 
-def _sum_over(axis, x):
+def sum_over(axis, x):
+    """The sum over the shards of a mesh axis."""
     return lax.psum(x, axis) if axis_size(axis) > 1 else x
 
 
-def _split(local, in_specs, out_specs):
+def split(local, in_specs, out_specs, length=None) -> Callable:
+    """`local` as it is, or on every shard; with `length` as its last argument, if there is one."""
     if not is_split():
-        return local
-    return partial(jax.shard_map, in_specs=in_specs, out_specs=out_specs, check_vma=False)(local)
+        return local if length is None else lambda *arrays: local(*arrays, length)
+    over = partial(jax.shard_map, out_specs=out_specs, check_vma=False)
+    if length is None:
+        return over(local, in_specs=in_specs)
+    return lambda *arrays: over(local, in_specs=(*in_specs, P()))(*arrays, length)

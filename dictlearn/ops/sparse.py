@@ -14,22 +14,28 @@ from dictlearn.ops.rows import bins, rows_add, rows_dot, rows_sum
 
 @jax.custom_vjp
 def decode(
-    val_BK: Float[Array, "B K"], idx_BK: Int[Array, "B K"], W_dec_FD: Float[Array, "F D"]
+    val_BK: Float[Array, "B K"],
+    idx_BK: Int[Array, "B K"],
+    W_dec_FD: Float[Array, "F D"],
+    length=None,
 ) -> Float[Array, "B D"]:
-    """`sum_k val_bk W_dec[idx_bk]`, without bias."""
-    return rows_sum(val_BK, idx_BK, W_dec_FD)
+    """`sum_k val_bk W_dec[idx_bk]`, without bias. length: entries that any token uses, the rest being zero;
+    None for all."""
+    return rows_sum(val_BK, idx_BK, W_dec_FD, length)
 
 
-def _decode_fwd(val_BK, idx_BK, W_dec_FD):
-    return rows_sum(val_BK, idx_BK, W_dec_FD), (val_BK, idx_BK, W_dec_FD)
+def _decode_fwd(val_BK, idx_BK, W_dec_FD, length=None):
+    out = rows_sum(val_BK, idx_BK, W_dec_FD, length)
+    return out, (val_BK, idx_BK, W_dec_FD, length)
 
 
 def _decode_bwd(saved, g_BD):
-    val_BK, idx_BK, W_dec_FD = saved
+    val_BK, idx_BK, W_dec_FD, length = saved
     return (
-        rows_dot(g_BD, idx_BK, W_dec_FD),
+        rows_dot(g_BD, idx_BK, W_dec_FD, length),
         None,
-        rows_add(val_BK, idx_BK, g_BD, W_dec_FD.shape[0]),
+        rows_add(val_BK, idx_BK, g_BD, W_dec_FD.shape[0], length),
+        None,
     )
 
 
@@ -43,25 +49,27 @@ def select(
     x_BD: Float[Array, "B D"],
     W_enc_FD: Float[Array, "F D"],
     b_enc_F: Float[Array, " F"],
+    length=None,
 ) -> Float[Array, "B K"]:
     """`val_BK` itself, which must be the pre-activations `x W_enc^T + b_enc` at `idx_BK`; gradients
-    go to x, W_enc and b_enc, none to the `val_BK` that came in."""
+    go to x, W_enc and b_enc, none to the `val_BK` that came in. length: entries that may have one."""
     return val_BK
 
 
-def _select_fwd(val_BK, idx_BK, x_BD, W_enc_FD, b_enc_F):
-    return val_BK, (idx_BK, x_BD, W_enc_FD)
+def _select_fwd(val_BK, idx_BK, x_BD, W_enc_FD, b_enc_F, length=None):
+    return val_BK, (idx_BK, x_BD, W_enc_FD, length)
 
 
 def _select_bwd(saved, g_BK):
-    idx_BK, x_BD, W_enc_FD = saved
+    idx_BK, x_BD, W_enc_FD, length = saved
     n_latents = W_enc_FD.shape[0]
     return (
         None,
         None,
-        rows_sum(g_BK, idx_BK, W_enc_FD),
-        rows_add(g_BK, idx_BK, x_BD, n_latents),
+        rows_sum(g_BK, idx_BK, W_enc_FD, length),
+        rows_add(g_BK, idx_BK, x_BD, n_latents, length),
         bins(g_BK, idx_BK, n_latents),
+        None,
     )
 
 

@@ -1,4 +1,4 @@
-"""A predicate that is the same for every member of an enclosing `vmap`."""
+"""A predicate and a bound that are the same for every member of an enclosing `vmap`."""
 
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
@@ -17,3 +17,16 @@ def any_member(predicate):
 def _any_member_batched(axis_size, in_batched, predicate):
     del axis_size
     return (jnp.any(predicate, axis=0) if in_batched[0] else predicate), False
+
+
+@custom_vmap
+def most_of_members(length):
+    """The largest of the scalar `length` over the members of the enclosing vmaps: a loop that runs so far
+    for all stays a loop, where one of its own length would select at every step."""
+    return length
+
+
+@most_of_members.def_vmap
+def _most_of_members_batched(axis_size, in_batched, length):
+    del axis_size
+    return (jnp.max(length, axis=0) if in_batched[0] else length), False

@@ -28,6 +28,17 @@ def test_exactly_n_are_kept_with_ties_to_the_lowest_flat_index(sizes, levels):
     np.testing.assert_array_equal(kept.ravel(), wanted)
 
 
+@pytest.mark.parametrize("most", [1, 3, 8, 40])
+def test_looking_at_the_largest_of_each_row_first_changes_nothing(most):
+    x = jax.random.randint(jax.random.key(0), (16, 64), -9, 30).astype(jnp.float32)
+    x = jax.nn.relu(x) * (
+        jnp.arange(16)[:, None] % 3
+    )  # rows of zeros, ties, rows with more than their share
+    for n in (1, 40, 100, 2000):
+        near = jax.jit(lambda x, n=n: batch_top(x, n, most))(x)
+        np.testing.assert_array_equal(near, batch_top(x, n))
+
+
 def test_zeros_are_never_kept():
     x = jnp.zeros((4, 8)).at[1, 2].set(3.0)
     assert int(batch_top(x, 10).sum()) == 1

@@ -1,0 +1,224 @@
+"""Training steps of ours beside the PyTorch peers', in encoder matmuls.
+
+    pip install torch==2.13.0 sae-lens==6.54.12 dictionary-learning==0.1.0
+    pip install --no-deps eai-sparsify==1.3.3
+    python benchmarks/train.py [--cases=topk,aux] [--rounds=7] [--only=dictlearn,sparsify] [--json=FILE]
+
+Every contender is a process of its own that holds the same batch; rounds go round them, one window of a few
+steps each, beside the bound: one encoder matmul `[B, d] x [d, n]` of those sizes in XLA. A GEMM-equivalent is
+a step's median over the matmul's. Ours has everything on: counters of dead latents, AuxK armed, projection,
+clipping, Adam, unit norm. Memory is the process's peak over that of its imports. Peers that are not installed
+are left out. The data are sparse sums of 4 d unit directions; thresholds start so that k latents are active.
+Where the number of active latents is free, WARM steps go first: at a random start a few tokens have most.
+"""
+
+import argparse
+import importlib.util
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+SIZES = {"d": 768, "n": 12288, "k": 32, "batch": 2048}
+CASES = {
+    "topk": {"kind": "topk", **SIZES},
+    "small": {"kind": "topk", "d": 512, "n": 4096, "k": 32, "batch": 4096},
+    "wide": {"kind": "topk", "d": 768, "n": 49152, "k": 32, "batch": 1024},
+    "aux": {"kind": "topk", "dead": 0.1, **SIZES},
+    "batch_topk": {"kind": "batch_topk", **SIZES},
+    "matryoshka": {"kind": "matryoshka", **SIZES},
+    "jumprelu": {"kind": "jumprelu", **SIZES},
+    "gated": {"kind": "gated", **SIZES},
+}
+WARM = 30
+MODULES = {
+    "sparsify": "sparsify",
+    "dictionary_learning": "dictionary_learning",
+    "SAELens": "sae_lens",
+}
+
+
+def data(case: dict) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    atoms_ND = rng.standard_normal((4 * case["d"], case["d"]), dtype=np.float32)
+    atoms_ND /= np.linalg.norm(atoms_ND, axis=1, keepdims=True)
+    codes_BN = rng.exponential(size=(case["batch"], len(atoms_ND))).astype(np.float32)
+    codes_BN *= rng.random(codes_BN.shape) < case["k"] / len(atoms_ND)
+    x_BD = codes_BN @ atoms_ND + 0.05 * rng.standard_normal((case["batch"], case["d"]))
+    return (x_BD / np.sqrt((x_BD**2).sum(1).mean())).astype(np.float32)
+
+
+def matmul(case: dict, x_BD):
+    import jax
+
+    W_FD = jax.random.normal(jax.random.key(1), (case["n"], case["d"]))
+    multiply, x_BD = jax.jit(lambda x, W: x @ W.T), jax.numpy.asarray(x_BD)
+    return lambda: jax.block_until_ready(multiply(x_BD, W_FD))
+
+
+def dictlearn(case: dict, x_BD):
+    import jax
+    import jax.numpy as jnp
+
+    from dictlearn import dictionaries, objectives, rules
+    from dictlearn.learners.gradient import gradient
+    from dictlearn.types import Batch
+
+    d, n, k, kind = case["d"], case["n"], case["k"], case["kind"]
+    aux = {"aux_k": d // 2}
+    fields = {
+        "topk": {"k": k, **aux},
+        "batch_topk": {"k": float(k), **aux},
+        "matryoshka": {"k": float(k), **aux},
+        "jumprelu": {"start_density": k / n, "sparsity": 1e-3},
+        "gated": {"l1": 1e-3},
+    }[kind]
+    module = lambda hparams: dictionaries.make(kind, d_in=d, n_latents=n, **fields)
+    learner = gradient(
+        module,
+        lambda hparams: objectives.make("fvu"),
+        lambda hparams: rules.make("adam", lr=1e-4, steps=10**6),
+    )
+    batch = Batch(jnp.asarray(x_BD), jnp.asarray(x_BD))
+    state = jax.jit(learner.init)(jax.random.key(0), {}, batch)
+    params, silent_F = state.variables["params"], state.silent_F
+    off = round(case.get("dead", 0) * n)
+    if kind == "gated":  # the gate has no start of its own
+        gate_BF = (x_BD - params["b_dec_D"]) @ params["W_enc_FD"].T
+        params = {**params, "b_enc_F": -jnp.quantile(gate_BF, 1 - k / n, axis=0)}
+    if off:
+        params = {**params, "b_enc_F": params["b_enc_F"].at[:off].set(-1e3)}
+        silent_F = silent_F.at[:off].set(2**30)
+    state = state._replace(variables={**state.variables, "params": params}, silent_F=silent_F)
+    update, held = jax.jit(learner.update, donate_argnums=0), [state]
+
+    def step():
+        held[0], info = update(held[0], {}, batch)
+        return {name: float(value) for name, value in jax.block_until_ready(info).items()}
+
+    return step
+
+
+def serve(name: str, case: dict) -> None:
+    """Answers every line on stdin with the seconds of a window of steps, `case["steps"]` long."""
+    if name in ("matmul", "dictlearn"):
+        import jax
+
+        jax.config.update("jax_platforms", jax.default_backend())
+        make = {"matmul": matmul, "dictlearn": dictlearn}[name]
+    else:
+        from peers import PEERS
+
+        make = PEERS[name]
+    x_BD = data(case)
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = make(case, x_BD)
+    for _ in range(2 if case["kind"] == "topk" else WARM):
+        info = step()
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        times, used = [], []
+        for _ in range(json.loads(line)):
+            wall, cpu = time.perf_counter(), time.process_time()
+            info = step()
+            times.append(time.perf_counter() - wall)
+            used.append(time.process_time() - cpu)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        info = info if isinstance(info, dict) else {}
+        found = {"wall": times, "cpu": used, "mib": (peak - base) / 1024, "info": info}
+        print(json.dumps(found), flush=True)
+
+
+def start(name: str, case: dict) -> subprocess.Popen:
+    command = [sys.executable, __file__, "--serve", name, json.dumps(case)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, text=True, **pipes)
+
+
+def hear(name: str, process: subprocess.Popen) -> dict:
+    """Its next line of JSON; peers print other lines too."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("{"):
+            return json.loads(line)
+    raise SystemExit(f"{name} ended with {process.wait()} before it had answered.")
+
+
+def measure(case: dict, names: list[str], rounds: int, steps: int) -> dict:
+    processes = {name: start(name, case) for name in names}
+    for name, process in processes.items():
+        hear(name, process)
+    wall, cpu = ({name: [] for name in names} for _ in range(2))
+    last = {}
+    for _ in range(rounds):
+        for name, process in processes.items():
+            assert process.stdin is not None
+            process.stdin.write(f"{steps}\n")
+            process.stdin.flush()
+            last[name] = hear(name, process)
+            wall[name] += last[name]["wall"]
+            cpu[name] += last[name]["cpu"]
+    for process in processes.values():
+        process.communicate()
+    bound, spent = statistics.median(wall["matmul"]), statistics.median(cpu["matmul"])
+    return {
+        name: {
+            "seconds": (middle := statistics.median(wall[name])),
+            "tokens_per_second": case["batch"] / middle,
+            "gemm_equivalents": middle / bound,
+            "gemm_equivalents_cpu": statistics.median(cpu[name]) / spent,
+            "peak_mib": last[name]["mib"],
+            "l0": last[name]["info"].get("l0"),
+        }
+        for name in names
+    }
+
+
+def tell(title: str, case: dict, rows: dict) -> None:
+    sizes = ", ".join(f"{name} {value}" for name, value in case.items())
+    print(f"\n{title}: {sizes}\n| | seconds | tokens/s | GEMM-eq | of CPU time | peak MiB |")
+    print("|---|---|---|---|---|---|")
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["seconds"]):
+        counts = f"{row['seconds']:.3f} | {row['tokens_per_second']:.0f}"
+        ratios = f"{row['gemm_equivalents']:.2f} | {row['gemm_equivalents_cpu']:.2f}"
+        print(f"| {name} | {counts} | {ratios} | {row['peak_mib']:.0f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--serve", nargs=2, metavar=("NAME", "CASE"), help=argparse.SUPPRESS)
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--only", default="dictlearn,sparsify,dictionary_learning,SAELens")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=2, help="of a window")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        return serve(arguments.serve[0], json.loads(arguments.serve[1]))
+    wanted, found = arguments.only.split(","), {}
+    there = [
+        name for name in wanted if name not in MODULES or importlib.util.find_spec(MODULES[name])
+    ]
+    for name in set(wanted) - set(there):
+        print(f"{name} is not installed and is left out.")
+    for title in arguments.cases.split(","):
+        case = CASES[title]
+        names = [name for name in there if name != "sparsify" or case["kind"] == "topk"]
+        found[title] = measure(case, ["matmul", *names], arguments.rounds, arguments.steps)
+        tell(title, case, found[title])
+    if arguments.json:
+        machine = {"platform": platform.platform(), "python": platform.python_version()}
+        when = time.strftime("%Y-%m-%d")
+        record = {"date": when, "machine": machine, "cases": found}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+    return None
+
+
+if __name__ == "__main__":
+    main()
