@@ -5,6 +5,7 @@
     eval      measure every dictionary on held-out data              -> metrics.json
     fit       fit the scaling law to the sweep                       -> scaling.json, scaling.png
     compare   kinds of dictionaries side by side, at one L0          -> compare.json, compare.png
+              A B: two runs, exports, or folders of a run a layer    -> similarity.json, similarity.png
     report    one page with everything                               -> report.html
     export    the dictionaries as files for others                   -> --out
 
@@ -30,9 +31,11 @@ from rich.console import Console
 from dictlearn import experiment, export, report, sharding
 from dictlearn import lm as language
 from dictlearn.compare import compare, show
-from dictlearn.evaluate import evaluate, measure
+from dictlearn.evaluate import PURSUITS, evaluate, measure
 from dictlearn.fit import fit
 from dictlearn.progress import Progress
+from dictlearn.report import heat
+from dictlearn.similarity import similarity
 from dictlearn.streams.harvest import harvest
 from dictlearn.streams.source import Recipe
 from dictlearn.train import Stopped, train
@@ -108,9 +111,27 @@ def _fit(config: Mapping, workdir: Path, arguments) -> None:
 
 
 def _compare(config: Mapping, workdir: Path, arguments) -> None:
+    if arguments.sides:
+        a, b = map(Path, arguments.sides)
+        _similarity(a, b, workdir)
+        return
     metrics = read_json(workdir / "metrics.json", f"dictlearn eval --workdir={workdir}")
+    if (workdir / PURSUITS).exists():
+        metrics |= read_json(workdir / PURSUITS, f"dictlearn eval --workdir={workdir}")
     show(compare(metrics, workdir, arguments.l0), Console())
     print(f"comparison: {workdir / 'compare.json'}, {workdir / 'compare.png'}")
+
+
+def _similarity(a: Path, b: Path, out: Path) -> None:
+    found = similarity(a, b)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "similarity.json", found)
+    heat.draw(found, out / "similarity.png")
+    for name, score in found.get("scores", {}).items():
+        print(f"{name:12} layers matched {score:.3f}")
+    for name, rows in found["measures"].items() if found["kind"] == "dictionaries" else ():
+        print(f"{name:20} {'  '.join(str(value) for row in rows for value in row)}")
+    print(f"similarity: {out / 'similarity.json'}, {out / 'similarity.png'}")
 
 
 def _report(config: Mapping, workdir: Path, arguments) -> None:
@@ -157,6 +178,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--workdir", metavar="DIR", help="the run's folder; default runs/NAME")
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         if verb == "compare":
+            sub.add_argument("sides", nargs="*", metavar="A B", help="what to compare, or nothing")
+            sub.add_argument("--out", metavar="DIR", help="folder of the files; default runs/A-B")
             sub.add_argument(
                 "--l0", type=float, help="where the table compares; default the middle"
             )
@@ -178,6 +201,11 @@ _CONFIG_HELP = (
 
 def _config(arguments, rest: Sequence[str]) -> tuple[dict, Path]:
     """The config as nested dicts, and the workdir."""
+    if getattr(arguments, "sides", None):
+        if len(arguments.sides) != 2 or arguments.config or arguments.workdir or rest:
+            _misuse("compare takes two sides, A B, and --out; or --config or --workdir of one run.")
+        names = "-".join(Path(side).stem for side in arguments.sides)
+        return {}, Path(arguments.out or Path("runs") / names)
     if arguments.config is None:
         if arguments.verb not in _FROM_WORKDIR or arguments.workdir is None:
             more = " or --workdir=DIR" if arguments.verb in _FROM_WORKDIR else ""

@@ -2,11 +2,12 @@
 
 With a language model, held-out documents pass through it, the tap is read, and for the first `n_sequences`
 of them the model runs again with each dictionary's reconstruction in the tap's place. Without one, the
-stream's own held-out batches are read. Everything is measured in the space of the raw activations.
+stream's own held-out batches are read, and planted atoms are looked for among the dictionary's. Everything is
+measured in the space of the raw activations.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,8 @@ from dictlearn import normalise, sharding, streams
 from dictlearn.experiment import Program
 from dictlearn.lm.text import Packed
 from dictlearn.meters import Reading, firing, loss_recovered, reconstruction
+from dictlearn.meters.recovery import recovery
+from dictlearn.pursued import beside
 from dictlearn.streams import store
 from dictlearn.streams.source import Recipe, Source
 from dictlearn.trained import Run, reconstruct, restore_run
@@ -28,12 +31,19 @@ from dictlearn.workdir import plain, write_json
 SEQUENCES = 8
 """Sequences to one pass of the language model."""
 
+PURSUITS = "pursuits.json"
+"""The records of dictionaries under another encoder, beside `metrics.json`."""
+
+RECOVERED_AT = (0.8, 0.9, 0.95)
+"""Cosines at which a planted atom counts as found."""
+
 
 def evaluate(
     config: Mapping, path: Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, dict]:
     """Evaluates every dictionary of the run in `path` as `config["meters"]` says (see `measure`), writes
-    `metrics.json` and returns it: {name: {"hparams", metric: value, ...}}.
+    `metrics.json` and returns it: {name: {"hparams", metric: value, ...}}. What pursuits make of the same
+    atoms stands in `pursuits.json` and is returned with it.
 
     progress: called with (tokens done, tokens in all)."""
     mesh = sharding.mesh(**config.get("mesh", {}))
@@ -46,7 +56,11 @@ def evaluate(
             )
     run = run._replace(config=now)
     found = measure(run, mesh, progress=progress, **dict(config.get("meters", {})))
-    write_json(path / "metrics.json", found)
+    own = {name: record for name, record in found.items() if "encoder" not in record["hparams"]}
+    write_json(path / "metrics.json", own)
+    (path / PURSUITS).unlink(missing_ok=True)
+    if len(found) > len(own):
+        write_json(path / PURSUITS, {name: found[name] for name in found if name not in own})
     return found
 
 
@@ -56,12 +70,17 @@ def measure(
     *,
     n_tokens: int = 32_768,
     n_sequences: int = 32,
+    pursuits: Sequence[str] = (),
+    pursuit_k: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict]:
     """mesh: where the run's variables lie; the language model runs on one device.
     n_tokens: held-out tokens for reconstruction and firing, at most (0 for as many as there are).
     n_sequences: held-out sequences on which the spliced model's loss is measured, rounded up to whole
-    passes of SEQUENCES; 0 for none."""
+    passes of SEQUENCES; 0 for none.
+    pursuits: names of pursuits (pursued.METHODS), each of which every dictionary is measured under once more,
+    a token at as many latents as its own encoder has active, pursuit_k at most."""
+    run = beside(run, pursuits, pursuit_k)
     model = run.config.get("model")
     if model and run.config["stream"]["name"] in ("store", "from_lm"):
         records = _through_model(run, mesh, language.load(**model), n_tokens, n_sequences, progress)
@@ -86,11 +105,28 @@ def _through_stream(run: Run, mesh, n_tokens: int, progress) -> dict[str, dict]:
     for t in range(n):
         batch = cast(Batch, stream.held_out[t])
         short = size - len(batch.x_BD)
-        x_BD, y_BD = (np.pad(a, ((0, short), (0, 0))) for a in batch)
+        x_BD, y_BD = (np.pad(a, ((0, short), (0, 0))) for a in (batch.x_BD, batch.y_BD))
         totals.add(x_BD, y_BD, np.arange(size) < len(batch.x_BD))
         if progress:
             progress((t + 1) * size, n * size)
-    return totals.results()
+    records = totals.results()
+    if stream.truth is not None and stream.norm.kind != "whiten":
+        for name, atoms_FD in _atoms(run):
+            found = {
+                f"recovery_{tau}": recovery(stream.truth, atoms_FD, tau) for tau in RECOVERED_AT
+            }
+            records[name] |= found
+    return records
+
+
+def _atoms(run: Run) -> list[tuple[str, Any]]:
+    """(name, W_dec_FD) of the dictionaries that have it."""
+    found = []
+    for p in run.programs:
+        atoms_NFD = run.variables[p.key]["params"].get("W_dec_FD")
+        if atoms_NFD is not None:
+            found += [(m.name, atoms_NFD[n]) for n, m in enumerate(p.members)]
+    return found
 
 
 def _through_model(

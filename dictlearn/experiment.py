@@ -1,13 +1,16 @@
 """What a config means: each subtree is the keyword arguments of one callable, checked before anything runs.
 
     dictionary -> dictionaries.make      objective -> objectives.make      rule -> rules.make
-    learner    -> learners.gradient      stream    -> streams.make         model -> lm.load
+    learner    -> learners.factory       stream    -> streams.make         model -> lm.load
     harvest    -> streams.harvest        meters    -> evaluate.measure     mesh  -> sharding.mesh
-    revive     -> rules.make, a rule that wraps the one of `rule`: resample, reanimate, redraw
-    sweep      -> lists of values for any of the arguments of dictionary, rule and learner, or `seed`
+    revive     -> rules.make, a rule that wraps the one of `rule`: adapt_bias, resample, reanimate, redraw;
+                  left out, the one that the variant is `wrapped_by`, if any
+    sweep      -> lists of values for any of the arguments of dictionary, rule, revive and learner, or `seed`
     members    -> NAME: subtrees that replace or join the ones above; each is trained on the same batches
 
-d_in, d_out, steps, batch_size and seed are filled in from the stream and the top level.
+The learner, "gradient" unless `learner.name` says otherwise, decides which of objective, rule and revive are
+read. A member whose learner has a name has nothing of the shared learner's, and nothing shared that its
+learner does not read. d_in, d_out, steps, batch_size and seed are filled in from the stream and the top level.
 """
 
 import functools
@@ -20,8 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dictlearn import dictionaries, objectives, rules, sharding
-from dictlearn.learners.gradient import gradient
+from dictlearn import dictionaries, learners, objectives, rules, sharding
 from dictlearn.sweep import Group, cells, groups, sweep
 from dictlearn.types import Batch, Learner, Scalar
 
@@ -32,8 +34,10 @@ SUBTREES = (
 )
 OWN = ("dictionary", "objective", "rule", "revive", "learner", "sweep")
 """The subtrees that a member may have of its own."""
+OPTIONAL = ("objective", "rule", "revive")
+"""Those that a learner may not read."""
 FILLED = {"steps", "n_latents"}
-"""Arguments of a rule that are filled in from the top level and the dictionary."""
+"""Arguments of a rule or a learner that are filled in from the top level and the dictionary."""
 
 
 class Member(NamedTuple):
@@ -82,13 +86,23 @@ def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> N
         if not isinstance(own, Mapping):
             raise ValueError(f"config.members.{label}={own!r} must hold subtrees of arguments.")
         _known(f"config.members.{label}", own, OWN)
-    for label, block in _blocks(config):
+    blocks = {label: (block, _reads(block)) for label, block in _blocks(config)}
+    for label, (block, reads) in blocks.items():
         where = f"config.members.{label}" if label else "config"
         for name in ("dictionary", "rule", "revive"):
-            if "name" not in block.get(name, {}) and (name != "revive" or block.get(name)):
+            named = "name" in block.get(name, {})
+            if not named and (block.get(name) or (name in reads and name != "revive")):
                 raise ValueError(f"{where}.{name}.name is missing; there are {_names(name)}.")
+        _refuse_unread(where, block, reads)
+        kind, found = block["dictionary"]["name"], _learner(block)
+        wanted = getattr(dictionaries.variant(kind), "learner", "gradient")
+        if wanted != found:
+            raise ValueError(
+                f"{where}: {kind!r} is made by the learner {wanted!r}, not {found!r}; set learner.name."
+            )
         for name, arguments in _arguments(block).items():
             _known(f"{where}.{name}", block.get(name, {}), arguments)
+    _refuse_unread("config", config, set().union(*(reads for _, reads in blocks.values())))
 
 
 def programs(config: Mapping, d_in: int, d_out: int | None) -> list[Program]:
@@ -113,14 +127,42 @@ def _blocks(config: Mapping) -> list[tuple[str, Mapping]]:
     """(label, config of its own) of each member; of the whole, without a label, where there are none."""
     found = []
     for label, own in config.get("members", {}).items():
-        merged = {name: {**config.get(name, {}), **own.get(name, {})} for name in OWN}
+        renamed = "name" in own.get("learner", {})
+        unread = set(OPTIONAL) - _reads(own if renamed else config)
+        unread |= {"learner"} if renamed else set()
+        shared = {name: value for name, value in config.items() if name not in unread}
+        merged = {name: {**shared.get(name, {}), **own.get(name, {})} for name in OWN}
         merged = {name: subtree for name, subtree in merged.items() if subtree}
-        found.append((label, {**config, **merged}))
+        found.append((label, {**shared, **merged}))
     return found or [("", config)]
+
+
+def reads_keys(config: Mapping) -> bool:
+    """Whether a learner of the experiment reads where its tokens came from."""
+    return any(learners.reads_keys(_learner(block)) for _, block in _blocks(config))
+
+
+def _learner(block: Mapping) -> str:
+    return block.get("learner", {}).get("name", "gradient")
+
+
+def _reads(block: Mapping) -> set[str]:
+    """Those of OPTIONAL that the learner of a block reads."""
+    arguments = _parameters(learners.factory(_learner(block))).values()
+    taken = {v.name for v in arguments if v.kind is not v.KEYWORD_ONLY}
+    return (taken | {"revive"} if "rule" in taken else taken) & set(OPTIONAL)
+
+
+def _refuse_unread(where: str, block: Mapping, reads: set[str]) -> None:
+    for name in OPTIONAL:
+        if block.get(name) and name not in reads:
+            raise ValueError(f"{where}.{name} is set, but no learner there reads it.")
 
 
 def _program(config, group: Group, names, d_in: int, d_out: int | None) -> Program:
     owned = {place: dict(config.get(place, {})) for place in ("dictionary", "rule", "learner")}
+    make = learners.factory(owned["learner"].pop("name", "gradient"))
+    owned["revive"] = dict(_revive(config))
     for name, value in group.static.items():
         if name != "seed":
             owned[_owner(config, name)][name] = value
@@ -130,8 +172,10 @@ def _program(config, group: Group, names, d_in: int, d_out: int | None) -> Progr
             owned["dictionary"][f"{name}_max"] = max(traced[name] for traced in group.traced)
     fixed = owned["dictionary"] | {"d_in": d_in, "d_out": d_out}
     filled = {"steps": config["steps"], "n_latents": fixed.get("n_latents")}
-    for name in FILLED & set(_parameters(rules.factory(owned["rule"]["name"]))):
-        owned["rule"].setdefault(name, filled[name])
+    rule_of = rules.factory(owned["rule"]["name"]) if owned["rule"] else None
+    for place, function in (("rule", rule_of), ("learner", make)):
+        for name in FILLED & set(_parameters(function) if function else ()):
+            owned[place].setdefault(name, filled[name])
 
     def made(place: str, make: Callable, arguments: dict, hparams: dict):
         mine = {k: v for k, v in hparams.items() if _owner(config, k) == place}
@@ -139,26 +183,44 @@ def _program(config, group: Group, names, d_in: int, d_out: int | None) -> Progr
 
     module = functools.partial(made, "dictionary", dictionaries.make, fixed)
     rule = functools.partial(made, "rule", rules.make, owned["rule"])
-    if config.get("revive"):
-        rule = _reviving(rule, config["revive"])
+    if owned["revive"]:
+        inner = rule
+        around = lambda hparams: functools.partial(rules.make, inner=inner(hparams))
+        rule = lambda hparams: made("revive", around(hparams), owned["revive"], hparams)
     objective = objectives.make(**dict(config.get("objective", {"name": "fvu"})))
-    learner = gradient(module, lambda hparams: objective, rule, **owned["learner"])
+    parts = {"dictionary": module, "objective": lambda hparams: objective, "rule": rule}
+    parts = {name: part for name, part in parts.items() if name in _parameters(make)}
+    learner = functools.partial(made, "learner", make, owned["learner"] | parts)
     members, seeds = [], []
     for traced, place in zip(group.traced, group.cells, strict=True):
         cell = group.static | traced
         seeds.append(cell.get("seed", config["seed"]))
         hparams = {**fixed, **owned["rule"], **owned["learner"], **cell}
-        named = {"rule": owned["rule"]["name"], "name": owned["dictionary"]["name"]}
+        named = {"rule": owned["rule"]["name"]} if owned["rule"] else {}
+        named["name"] = owned["dictionary"]["name"]
         members.append(Member(names[place], {**hparams, **named, "seed": seeds[-1]}))
     stacked = {k: jnp.asarray([t[k] for t in group.traced]) for k in group.traced[0] if k != "seed"}
     if "n_latents" not in fixed:
         raise ValueError("neither config.dictionary.n_latents nor config.sweep.n_latents is set.")
     n_latents = fixed["n_latents"]
-    return Program(members, module, sweep(learner), stacked, seeds, n_latents)
+    return Program(members, module, sweep(_traced(learner, group)), stacked, seeds, n_latents)
 
 
-def _reviving(rule: Callable, revive: Mapping) -> Callable:
-    return lambda hparams: rules.make(inner=rule(hparams), **revive)
+def _traced(learner: Callable, group: Group) -> Learner:
+    """The learner made anew under each trace, so that its own arguments may be traced."""
+    first = {name: value for name, value in group.traced[0].items() if name != "seed"}
+    return Learner(
+        lambda key, hparams, batch: learner(hparams).init(key, hparams, batch),
+        lambda state, hparams, batch: learner(hparams).update(state, hparams, batch),
+        learner(first).variables,
+    )
+
+
+def _revive(config: Mapping) -> Mapping:
+    """config.revive, or the rule that the variant is nothing without."""
+    variant = dictionaries.variant(config["dictionary"]["name"])
+    own = getattr(variant, "wrapped_by", None)
+    return config.get("revive") or ({"name": own} if own else {})
 
 
 def init(program: Program, batch: Batch, mesh):
@@ -200,16 +262,23 @@ def _cells(config) -> list[dict]:
 
 
 def _traceable(config) -> set[str]:
-    """Names annotated `Scalar` in the dictionary's fields or the rule's signature, and `seed`."""
-    fields = typing.get_type_hints(dictionaries.variant(config["dictionary"]["name"]))
-    rule = typing.get_type_hints(rules.factory(config["rule"]["name"]))
-    return {k for hints in (fields, rule) for k, hint in hints.items() if hint == Scalar} | {"seed"}
+    """Names annotated `Scalar` (or None) in the dictionary's fields or the signatures of the rules or
+    the learner, and `seed`."""
+    readers = [
+        dictionaries.variant(config["dictionary"]["name"]),
+        learners.factory(_learner(config)),
+    ]
+    for place in (config.get("rule"), _revive(config)):
+        readers += [rules.factory(place["name"])] if place else []
+    hints = [item for reader in readers for item in typing.get_type_hints(reader).items()]
+    return {name for name, hint in hints if hint in (Scalar, Scalar | None)} | {"seed"}
 
 
 def _owner(config, name: str) -> str:
-    """The subtree whose argument a swept name is: dictionary, rule or learner."""
+    """The subtree whose argument a swept name is: dictionary, rule, revive or learner."""
     known = _arguments(config)
-    owners = [place for place in ("dictionary", "rule", "learner") if name in known[place]]
+    places = ("dictionary", "rule", "revive", "learner")
+    owners = [place for place in places if name in known[place]]
     if len(owners) != 1 or name == "name":
         sweepable = sorted({k for place in known for k in known[place]} - {"name"})
         raise ValueError(
@@ -221,14 +290,18 @@ def _owner(config, name: str) -> str:
 def _arguments(config) -> dict[str, list[str]]:
     """What each subtree that this file reads may hold."""
     dictionary = [k for k in dictionaries.fields(config["dictionary"]["name"]) if k[:2] != "d_"]
-    rule = [k for k in _parameters(rules.factory(config["rule"]["name"])) if k not in FILLED]
-    learner = [k for k, v in _parameters(gradient).items() if v.kind is v.KEYWORD_ONLY]
-    revive = _parameters(rules.factory(config["revive"]["name"])) if config.get("revive") else ()
+    rule = _parameters(rules.factory(config["rule"]["name"])) if config.get("rule") else ()
+    learner = _parameters(learners.factory(_learner(config))).items()
+    around = _revive(config)
+    revive = _parameters(rules.factory(around["name"])) if around else ()
     return {
         "dictionary": ["name", *dictionary],
-        "rule": ["name", *rule],
+        "rule": ["name", *(k for k in rule if k not in FILLED)],
         "revive": ["name", *revive],
-        "learner": learner,
+        "learner": [
+            "name",
+            *(k for k, v in learner if v.kind is v.KEYWORD_ONLY and k not in FILLED),
+        ],
         "objective": ["name"],
     }
 

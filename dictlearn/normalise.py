@@ -175,6 +175,6 @@ def apply(norm: Norm, batch: Batch) -> Batch:
     Errors: ValueError for a per-token kind on a batch whose targets are not its inputs."""
     x_BD, _ = forward(norm, batch.x_BD)
     if batch.y_BD is batch.x_BD:
-        return Batch(x_BD, x_BD)
+        return batch._replace(x_BD=x_BD, y_BD=x_BD)
     check_kind(norm.kind, transcoder=True)
-    return Batch(x_BD, batch.y_BD * norm.scale_out)
+    return batch._replace(x_BD=x_BD, y_BD=batch.y_BD * norm.scale_out)

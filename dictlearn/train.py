@@ -61,6 +61,8 @@ def open_stream(config: Mapping) -> Stream:
                 raise ValueError(f"config.{name} is missing; the stream from_lm needs it.")
         arguments["lm"] = language.load(**config["model"])
         arguments["recipe"] = {"seed": config["seed"], **config["harvest"]}
+    if experiment.reads_keys(config):
+        arguments["keys"] = True
     return streams.make(**arguments)
 
 
@@ -133,10 +135,11 @@ def _start(config, path: Path, checkpoints: Checkpoints, stream, programs, mesh)
 
 def place(batch: Batch, mesh) -> Batch:
     """A process's share of a batch as global arrays on `mesh`; y stays x where it is x."""
-    placed = sharding.shardings(Batch(*(np.broadcast_to(0, a.shape) for a in batch)), mesh)
-    put = jax.make_array_from_process_local_data
-    x_BD = put(placed.x_BD, batch.x_BD)
-    return Batch(x_BD, x_BD if batch.y_BD is batch.x_BD else put(placed.y_BD, batch.y_BD))
+    same = batch.y_BD is batch.x_BD
+    parts = batch._replace(y_BD=None) if same else batch
+    placed = sharding.shardings(jax.tree.map(lambda a: np.broadcast_to(0, a.shape), parts), mesh)
+    found = jax.tree.map(jax.make_array_from_process_local_data, placed, parts)
+    return found._replace(y_BD=found.x_BD) if same else found
 
 
 def _sample(stream: Stream, mesh) -> Batch:

@@ -21,10 +21,15 @@ Scalar: TypeAlias = float | int | jax.Array
 
 
 class Batch(NamedTuple):
-    """Tokens for one update: inputs `x_BD` and targets `y_BD` (the same array in an autoencoder)."""
+    """Tokens for one update: inputs `x_BD` and targets `y_BD` (the same array in an autoencoder).
+
+    sequence_B, position_B: each token's key, where it came from, int32; None unless the stream was
+    asked for `keys`."""
 
     x_BD: Any
     y_BD: Any
+    sequence_B: Any = None
+    position_B: Any = None
 
 
 class Codes(NamedTuple):
@@ -54,11 +59,13 @@ class Out(NamedTuple):
 
 class Firing(NamedTuple):
     """What rules see of a batch: tokens on which each latent fired, its largest pre-activation,
-    and whether it was dead before it."""
+    whether it was dead before it, and the share of the tokens on which it may fire (None where the
+    dictionary has no `targets`)."""
 
     count_F: jax.Array
     max_F: jax.Array
     dead_F: jax.Array
+    target_F: jax.Array | None = None
 
 
 class Learner(NamedTuple):

@@ -1,8 +1,11 @@
 """Eight host devices for every test, shape annotations checked as the code runs, and one store of compiled
-programs a session: many tests compile what another has compiled."""
+programs a session: many tests compile what another has compiled. NumPy multiplies on one thread: on a busy
+machine the threads of small products spin longer than they work."""
 
 import os
 import tempfile
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 from jaxtyping import install_import_hook

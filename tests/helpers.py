@@ -5,6 +5,7 @@ import numpy as np
 from jax.sharding import AxisType
 
 from dictlearn import dictionaries, experiment, sharding, streams
+from dictlearn.meters.recovery import recovery as recovery
 from dictlearn.train import open_stream, place, target_width
 
 AXES = ("sweep", "data", "model")
@@ -23,6 +24,7 @@ SIZES = {"k": 3, "aux_k": 8, "l1": 0.1}
 def planted_config(name: str = "topk", **changes) -> dict:
     """P1 small with one dictionary of 64 latents; keys of `changes` replace or join subtrees."""
     known = dictionaries.fields(name)
+    learner = getattr(dictionaries.variant(name), "learner", "gradient")
     config = {
         "seed": 0,
         "steps": 10,
@@ -34,6 +36,9 @@ def planted_config(name: str = "topk", **changes) -> dict:
         "learner": {"dead_after": 300, "b_dec_start": "mean"},
     }
     config["dictionary"]["n_latents"] = 64
+    if learner == "itda":
+        config = {key: config[key] for key in config if key not in ("objective", "rule")}
+        config["learner"] = {"name": "itda", "tolerance": 0.2}
     for key, value in changes.items():
         old = config.get(key)
         config[key] = {**old, **value} if isinstance(old, dict) else value
@@ -65,12 +70,6 @@ def run(config: dict, n_steps: int, mesh=None, dtype=np.float32, start=None):
         for update in updates.values():
             assert update._cache_size() <= 1, "a second step compiled again"
         return programs, jax.device_get(states), jax.device_get(infos)
-
-
-def recovery(atoms_ND: np.ndarray, W_dec_FD: np.ndarray, threshold: float) -> float:
-    """Share of planted atoms with a decoder row at cosine >= threshold."""
-    rows = W_dec_FD / np.linalg.norm(W_dec_FD, axis=1, keepdims=True)
-    return float(np.mean((atoms_ND @ rows.T).max(1) >= threshold))
 
 
 def truth(config: dict) -> np.ndarray:

@@ -28,8 +28,10 @@ MAY = {
     "trained": {"types", "fold", "normalise", "experiment", "checkpoint", "workdir"},
     "evaluate": {
         *("types", "experiment", "sharding", "normalise", "streams", "lm", "meters"),
-        *("trained", "workdir"),
+        *("trained", "pursued", "workdir"),
     },
+    "similarity": {"normalise", "ops", "streams", "train", "trained", "workdir"},
+    "pursued": {"types", "sharding", "ops", "experiment", "trained"},
     "convert": {"types", "normalise", "dictionaries", "ops", "trained"},
     "interop": {"trained"},
     "fit": {"scaling", "workdir"},

@@ -11,9 +11,11 @@ others are static. A field `NAME_max` bounds a traced field `NAME`. It may also 
 
     start(key, variables, batch) -> variables    a start that depends on a sample of the data
     project(params) -> params                    after every update, e.g. onto a simplex
+    targets() -> [F]                             the share of the tokens on which each latent may fire
 
 and say of itself, as class attributes, what it is not: `transcodes = False` (its target is its input),
-`foldable = False` (another function at another scale of the input; see fold.py).
+`foldable = False` (another function at another scale of the input; see fold.py); and what it is not without:
+`wrapped_by = NAME`, the rule that wraps its rule where the config has no `revive`.
 """
 
 import importlib

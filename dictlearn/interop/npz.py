@@ -1,4 +1,5 @@
-"""NumPy archives: W_enc [D, F], b_enc [F], W_dec [F, D], b_dec [D], and threshold where there is one.
+"""NumPy archives: W_enc [D, F], b_enc [F], W_dec [F, D], b_dec [D], and threshold where there is one; of an
+ITDA its atoms W_dec [n, D] and their keys, sequence [n] and position [n], alone.
 
 The normalisation is folded in, so the arrays read and write raw activations. An autoencoder's encoder reads
 `x - b_dec`, a transcoder's `x`; which it is stands in `index.json`.
@@ -17,7 +18,12 @@ def arrays(dictionary: Trained) -> dict[str, np.ndarray]:
     """The folded arrays. Raises ValueError for a normalisation that cannot be folded, and for a
     variant that has not exactly these parameters."""
     folded = dictionary.folded()
-    params = folded.variables["params"]
+    params, stats = folded.variables["params"], folded.variables.get("stats", {})
+    if "sequence_F" in stats:
+        n = int(stats["n_atoms"])
+        atoms = {"W_dec": np.asarray(params["W_dec_FD"], np.float32)[:n]}
+        where = {"sequence": stats["sequence_F"], "position": stats["position_F"]}
+        return atoms | {name: np.asarray(value)[:n] for name, value in where.items()}
     names = {"W_enc": "W_enc_FD", "b_enc": "b_enc_F", "W_dec": "W_dec_FD", "b_dec": "b_dec_D"}
     if not set(names.values()) <= set(params):
         raise ValueError(

@@ -146,12 +146,13 @@ def gradient(
         dead_F = state.silent_F + n_tokens > dead_after
         find = differentiate if accumulate == 1 else differentiate_parts
         (grads, parts), changed, seen = find(params, rest, state, hparams, batch, dead_F)
-        firing = Firing(seen.count_F, seen.max_F, dead_F)
+        module = dictionary(hparams)
+        target_F = module.targets() if hasattr(module, "targets") else None
+        firing = Firing(seen.count_F, seen.max_F, dead_F, target_F)
         updates, rule_state = rule(hparams).update(
             grads, state.rule, params, firing=firing, batch=batch, error_B=seen.error_B
         )
         params = optax.apply_updates(params, updates)
-        module = dictionary(hparams)
         params = module.project(params) if hasattr(module, "project") else params
         silent_F = jnp.minimum(state.silent_F + n_tokens, _SATURATED)
         silent_F = jnp.where(firing.count_F > 0, 0, silent_F)

@@ -47,14 +47,16 @@ def from_lm(
     normalise: str = "none",
     pool_rows: int = 32_768,
     lanes: int = 1,
+    keys: bool = False,
     process: Process | None = None,
 ) -> Stream:
     """A stream of what `lm` computes at `tap` (default: the recipe's only one), with the rows of
     `target`, if it is given, as targets: rounded to the recipe's dtype, as a store would have them.
 
     recipe: the fields of `source.Recipe`. pool_rows: rows computed at once, at least a batch's;
-    memory holds three pools. lanes: a multiple of the number of processes. The normalisation is
-    estimated from the first pool, and `held_out` are the rows of the held-out documents.
+    memory holds three pools. lanes: a multiple of the number of processes. keys: batches carry
+    their tokens' sequences and positions. The normalisation is estimated from the first pool, and
+    `held_out` are the rows of the held-out documents.
 
     Errors: ValueError for what `harvest` refuses, an unknown tap, lanes that the processes cannot
     share, or a batch that the lanes cannot, or that is larger than the text."""
@@ -81,7 +83,9 @@ def from_lm(
     def batch_of(rows: list[dict[str, np.ndarray]]) -> Batch:
         columns = [np.concatenate([piece[name] for piece in rows]) for name in dict.fromkeys(taps)]
         columns = [column.astype(np.float32) for column in columns]
-        return Batch(columns[0], columns[-1])
+        names = ("sequence_R", "position_R") if keys else ()
+        key = [np.concatenate([piece[name] for piece in rows]) for name in names]
+        return Batch(columns[0], columns[-1], *key)
 
     norm = estimate(normalise, (batch_of([(mine.get(n) or make(n)).pool(0, 0)]) for n in (0,)))
 

@@ -37,11 +37,13 @@ def npy(
     normalise: str = "none",
     block_rows: int = 1,
     held_out: float = 0.05,
+    keys: bool = False,
     process: Process | None = None,
 ) -> Stream:
     """A stream of the rows of `path`, with the same rows of `target_path`, if given, as targets.
     Any real numbers in the file, float32 in the batches. The last fraction `held_out` of the rows,
-    rounded to whole rows, is never trained on: it is what the run is evaluated on.
+    rounded to whole rows, is never trained on: it is what the run is evaluated on. A token's key
+    (`keys`) is its row: position i of sequence 0.
 
     Opening reads every row once, for NaN and infinity and for the norm statistics.
 
@@ -71,7 +73,11 @@ def npy(
 
     def batch(block_K: np.ndarray) -> Batch:
         row_B = (block_K[:, None] * block_rows + np.arange(block_rows)).ravel()
-        return apply(norm, rows(row_B))
+        found = rows(row_B)
+        if keys:
+            position_B = row_B.astype(np.int32)
+            found = found._replace(sequence_B=np.zeros_like(position_B), position_B=position_B)
+        return apply(norm, found)
 
     if normalise in SCALAR_KINDS:
         norm = Norm(normalise, scale_in, scale_out)

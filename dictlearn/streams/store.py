@@ -46,11 +46,13 @@ def store(
     normalise: str = "none",
     block_rows: int = 64,
     verify: bool = True,
+    keys: bool = False,
     process: Process | None = None,
 ) -> Stream:
     """A stream of the rows of `tap` (default: the only one), float32, with those of `target`, if it
     is given, as targets. Only the last partial block of an epoch is dropped, fewer than
-    `block_rows` rows. `verify` checks the sha256 of every shard first (about 1 GB a second).
+    `block_rows` rows. `verify` checks the sha256 of every shard first (about 1 GB a second). `keys`:
+    batches carry their tokens' sequences and positions.
 
     Errors, one line each: FileNotFoundError for a store that is not there or not finished;
     ValueError for a damaged shard, an unknown tap, or a batch that does not fit (see `blocks`)."""
@@ -66,17 +68,19 @@ def store(
 
     widths = manifest["recipe"]["taps"]
 
-    def gather(block_K: np.ndarray, name: str) -> np.ndarray:
-        rows_BD = np.empty((len(block_K) * block_rows, widths[name]), np.float32)
+    def gather(block_K: np.ndarray, name: str, dtype: type = np.float32) -> np.ndarray:
         tensors = [shard[name] for shard in shards]
+        rows = np.empty((len(block_K) * block_rows, *tensors[0].shape[1:]), dtype)
         for slot, block in enumerate(block_K.tolist()):
-            into_RD = rows_BD[slot * block_rows : (slot + 1) * block_rows]
-            _copy(tensors, ends, block * block_rows, into_RD)
-        return rows_BD
+            into = rows[slot * block_rows : (slot + 1) * block_rows]
+            _copy(tensors, ends, block * block_rows, into)
+        return rows
 
     def raw(block_K: np.ndarray) -> Batch:
         x_BD = gather(block_K, tap)
-        return Batch(x_BD, x_BD if target is None else gather(block_K, target))
+        names = ("sequence_R", "position_R") if keys else ()
+        key = [gather(block_K, name, np.int32) for name in names]
+        return Batch(x_BD, x_BD if target is None else gather(block_K, target), *key)
 
     if normalise in SCALAR_KINDS:
         scale_in, scale_out = (_scale(manifest, normalise, name) for name in (tap, out))
@@ -167,14 +171,14 @@ def map_tensors(path: str | Path, name: str) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _copy(tensors: list[np.ndarray], ends: np.ndarray, first: int, into_RD: np.ndarray) -> None:
-    """Fill `into_RD` with the rows from number `first` on, over as many shards as that takes."""
+def _copy(tensors: list[np.ndarray], ends: np.ndarray, first: int, into: np.ndarray) -> None:
+    """Fill `into` with the rows from number `first` on, over as many shards as that takes."""
     shard = int(np.searchsorted(ends, first, side="right"))
-    while len(into_RD):
+    while len(into):
         start = first - int(ends[shard]) + len(tensors[shard])
-        piece_RD = tensors[shard][start : start + len(into_RD)]
-        into_RD[: len(piece_RD)] = piece_RD
-        into_RD, first, shard = into_RD[len(piece_RD) :], first + len(piece_RD), shard + 1
+        piece = tensors[shard][start : start + len(into)]
+        into[: len(piece)] = piece
+        into, first, shard = into[len(piece) :], first + len(piece), shard + 1
 
 
 def _inside(path: str | Path, name: str) -> Path:

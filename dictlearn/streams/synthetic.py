@@ -5,13 +5,17 @@
     p3  tree             families of a parent and three children: a child is on only with its parent
                          (probability 1/4 each, never two together), coefficient 1, orthonormal V
     p4  over-realised    exactly s features on, gaussian coefficients scaled to unit norm
+    p5  balanced         exactly s features on, coefficients U[0.5, 1.5] / sqrt(s)
+    p6  imbalanced       p5 with 6 s / 23 features on in half of the tokens and 40 s / 23 in the others
 
-V holds N unit rows, gaussian directions except in p3. The sizes mean the same in all four:
+V holds N unit rows, gaussian directions except in p3. The sizes mean the same in all six:
 `sparsity` is the mean number s of features on, `noise` a standard deviation per coordinate.
 
-Source: p4 is the noisy over-realised setting of Chidambaram et al. 2023. Difference: p2 makes good
-what the cap of 0.9 takes away, so that its probabilities still sum to s. Batch t is drawn by Philox
-from (seed, t) alone; every process draws the global batch and keeps its own rows.
+Source: p4 is the noisy over-realised setting of Chidambaram et al. 2023; p5 and p6 are X = H V of Chen et al.
+2025 (arXiv:2506.14002), p6 with its 3 and 20 features on. UNSURE: the paper's law of the coefficients, and
+whether p6 is what it calls imbalanced (features are alike, tokens are not; p2 has unlike features). Difference:
+p2 makes good what the cap of 0.9 takes away, so that its probabilities still sum to s. Batch t is drawn by
+Philox from (seed, t) alone; every process draws the global batch and keeps its own rows.
 """
 
 import math
@@ -28,6 +32,7 @@ from dictlearn.streams import Process, Stream
 from dictlearn.types import Batch
 
 _CHILDREN, _P_CHILD = 3, 0.25
+_SHARES = (6 / 23, 40 / 23)
 _HELD_OUT_FROM = 2**48
 """Steps from here on are never trained on."""
 
@@ -46,6 +51,8 @@ _OWN_SIZES = {
     "p2": Sizes(32, 64, 3.0, 0.01),
     "p3": Sizes(20, 12, 1.575, 0.0),
     "p4": Sizes(100, 200, 5.0, None),
+    "p5": Sizes(32, 64, 3.0, 0.0),
+    "p6": Sizes(42, 128, 11.5, 0.0),
 }
 
 
@@ -69,10 +76,13 @@ def synthetic(
     sparsity: float | int | None = None,
     noise: float | int | None = None,
     normalise: str = "none",
+    keys: bool = False,
     process: Process | None = None,
 ) -> Stream:
     """A stream of fresh planted activations, with its atoms as `truth`. Sizes left out are the
-    kind's own: p1 and p2 32, 64, 3, 0.01; p3 20, 12, 1.575, 0; p4 100, 200, 5, 1/sqrt(d_in).
+    kind's own: p1 and p2 32, 64, 3, 0.01; p3 20, 12, 1.575, 0; p4 100, 200, 5, 1/sqrt(d_in);
+    p5 32, 64, 3, 0; p6 42, 128, 11.5, 0.
+    A token's key (`keys`) is its step, as sequence, and its row of the global batch.
 
     Errors: ValueError for an unknown kind, sizes that the kind cannot have, or a batch that the
     processes cannot share evenly."""
@@ -92,7 +102,9 @@ def synthetic(
 
     def batch(step: int) -> Batch:
         x_BD = whole(step).x_BD[index::count]
-        return apply(norm, Batch(x_BD, x_BD))
+        row_B = np.arange(index, batch_size, count, dtype=np.int32)
+        key = (np.full_like(row_B, step), row_B) if keys else ()
+        return apply(norm, Batch(x_BD, x_BD, *key))
 
     width = planted.atoms_ND.shape[1]
     steps = grain.MapDataset.range(_HELD_OUT_FROM)
@@ -130,6 +142,8 @@ def plant(
         atoms_ND = np.linalg.qr(atoms_ND.T)[0].T
     elif kind == "p4":
         draw_codes = _exactly(sizes)
+    elif kind in ("p5", "p6"):
+        draw_codes = _positive(sizes, shares=(1.0,) if kind == "p5" else _SHARES)
     else:
         draw_codes = _independent(_probabilities(sizes, zipf=kind == "p2"))
     atoms_ND /= np.linalg.norm(atoms_ND, axis=1, keepdims=True)
@@ -209,5 +223,28 @@ def _exactly(sizes: Sizes) -> Callable:
         unit_BK = val_BK / np.linalg.norm(val_BK, axis=1, keepdims=True)
         np.put_along_axis(codes_BN, idx_BK, unit_BK, axis=1)
         return codes_BN
+
+    return draw_codes
+
+
+def _positive(sizes: Sizes, shares: tuple[float, ...]) -> Callable:
+    """Every other token has the first share of `sparsity` features on, the rest the second."""
+    _, n_features, sparsity, _ = sizes
+    exact = [share * sparsity for share in shares]
+    number = [round(k) for k in exact]
+    if (
+        not np.allclose(exact, number, atol=1e-6)
+        or not 1 <= min(number) <= max(number) <= n_features
+    ):
+        raise ValueError(
+            f"{sparsity=} must give whole numbers of features on, at most {n_features=}; it gives "
+            f"{', '.join(f'{k:.4g}' for k in exact)}."
+        )
+
+    def draw_codes(random: np.random.Generator, tokens: int) -> np.ndarray:
+        k_B = np.resize(number, tokens)
+        rank_BN = np.argsort(np.argsort(random.random((tokens, n_features)), axis=1), axis=1)
+        size_BN = random.uniform(0.5, 1.5, (tokens, n_features)) / np.sqrt(k_B)[:, None]
+        return (rank_BN < k_B[:, None]) * size_BN
 
     return draw_codes

@@ -16,6 +16,9 @@ from tests.helpers import mesh_of, planted_config, run
 
 NAMES = dictionaries.names()
 every = pytest.mark.parametrize("name", NAMES)
+LEARNT = [n for n in NAMES if not hasattr(dictionaries.variant(n), "learner")]
+by_gradient = pytest.mark.parametrize("name", LEARNT)
+"""Those that other learners make prove this with the learner."""
 
 
 def one(states, key, n=0):
@@ -24,7 +27,8 @@ def one(states, key, n=0):
 
 def training(name):
     steps = 100 * getattr(dictionaries.variant(name), "patience", 1)
-    return planted_config(name, steps=steps, rule={"lr": 3e-3})
+    rule = {"rule": {"lr": 3e-3}} if name in LEARNT else {}
+    return planted_config(name, steps=steps, **rule)
 
 
 @functools.cache
@@ -63,7 +67,7 @@ def test_decoding_reads_either_form_of_codes(name):
     np.testing.assert_allclose(found, call(module, variables, full, "decode"), atol=1e-5)
 
 
-@every
+@by_gradient
 def test_training_lowers_the_loss_and_moves_every_parameter(name):
     programs, states, infos = after(name)
     _, start, _ = run(training(name), 0)
@@ -78,7 +82,7 @@ def test_training_lowers_the_loss_and_moves_every_parameter(name):
         assert change > 0, f"{jax.tree_util.keystr(path)} never moved"
 
 
-@every
+@by_gradient
 def test_sharded_over_eight_devices_equals_one(name):
     config = planted_config(
         name, sweep={"seed": (0, 1)}, rule={"name": "adam", "warmup_steps": 100}
@@ -89,7 +93,7 @@ def test_sharded_over_eight_devices_equals_one(name):
     close(split_infos, infos, 1e-5)
 
 
-@every
+@by_gradient
 def test_a_sweep_equals_a_run_of_its_own(name):
     """The last of four members; test_sweep.py has all of twelve."""
     with jax.enable_x64(True):
@@ -136,7 +140,8 @@ def survivors(name, aux_k):
         (program,) = experiment.programs(config, stream.d_in, None)
         state = experiment.init(program, place(stream.batches[0], mesh), mesh)
         params = state.variables["params"]
-        params["b_enc_F"] = params["b_enc_F"].at[:, ::2].set(-1.0)
+        reach_F = (stream.batches[0].x_BD @ params["W_enc_FD"][0].T).max(0)
+        params["b_enc_F"] = params["b_enc_F"].at[:, ::2].set(jnp.minimum(-1, -0.8 * reach_F)[::2])
         update = experiment.update(program, state, mesh)
         fired = np.zeros(64)
         for t in range(300):

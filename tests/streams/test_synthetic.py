@@ -6,7 +6,7 @@ import pytest
 from dictlearn import streams
 from dictlearn.streams.synthetic import draw, plant
 
-KINDS = ("p1", "p2", "p3", "p4")
+KINDS = ("p1", "p2", "p3", "p4", "p5", "p6")
 TOKENS = 20_000
 
 
@@ -28,6 +28,8 @@ def test_atoms_have_unit_norm(kind):
         ("p2", (64, 32), 3, 0.01),
         ("p3", (12, 20), 1.575, 0),
         ("p4", (200, 100), 5, 0.1),
+        ("p5", (64, 32), 3, 0),
+        ("p6", (128, 42), 11.5, 0),
     ],
 )
 def test_the_default_sizes_and_what_they_mean(kind, shape, sparsity, noise):
@@ -39,9 +41,10 @@ def test_the_default_sizes_and_what_they_mean(kind, shape, sparsity, noise):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_given_sizes_mean_the_same(kind):
-    planted, x, codes = sample(kind, d_in=30, n_features=24, sparsity=2, noise=0.3)
+    s = 11.5 if kind == "p6" else 2
+    planted, x, codes = sample(kind, d_in=30, n_features=24, sparsity=s, noise=0.3)
     assert planted.atoms_ND.shape == (24, 30)
-    assert (codes != 0).sum(1).mean() == pytest.approx(2, abs=0.05)
+    assert (codes != 0).sum(1).mean() == pytest.approx(s, abs=0.05)
     assert (x - codes @ planted.atoms_ND).std() == pytest.approx(0.3, rel=0.02)
 
 
@@ -87,6 +90,18 @@ def test_p4_has_exactly_k_features_and_unit_codes():
     assert (codes[codes != 0] > 0).mean() == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize(("kind", "numbers"), [("p5", [3]), ("p6", [3, 20])])
+def test_p5_and_p6_have_positive_codes_and_exact_numbers_of_features(kind, numbers):
+    _, _, codes = sample(kind)
+    on = (codes != 0).sum(1)
+    np.testing.assert_array_equal(on, np.resize(numbers, TOKENS))
+    assert codes.min() == 0
+    scaled = (codes * np.sqrt(on)[:, None])[codes != 0]
+    assert 0.5 <= scaled.min() < 0.51 < 1.49 < scaled.max() <= 1.5001
+    density = np.mean(numbers) / codes.shape[1]
+    np.testing.assert_allclose((codes != 0).mean(0), density, rtol=0.15)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_codes_belong_to_the_batches_of_the_stream(kind):
     stream = streams.make("synthetic", kind=kind, batch_size=64, seed=5)
@@ -113,7 +128,7 @@ def test_a_normalised_stream_is_scaled_alike_on_every_process():
 @pytest.mark.parametrize(
     ("sizes", "match"),
     [
-        ({"kind": "p5"}, "p5.*p1, p2, p3, p4"),
+        ({"kind": "p9"}, "p9.*p1, p2, p3, p4"),
         ({"kind": "p1", "sparsity": 65}, "exceeds 64"),
         ({"kind": "p2", "sparsity": 60}, "exceeds 57.6"),
         ({"kind": "p3", "n_features": 10}, "multiple of 4"),
@@ -121,6 +136,7 @@ def test_a_normalised_stream_is_scaled_alike_on_every_process():
         ({"kind": "p3", "sparsity": 6}, "exceeds 5.25"),
         ({"kind": "p4", "sparsity": 2.5}, "whole number"),
         ({"kind": "p4", "sparsity": 201}, "at most n_features=200"),
+        ({"kind": "p6", "sparsity": 12}, "whole numbers.*3.13, 20.87"),
         ({"kind": "p1", "d_in": 0}, "must be positive"),
     ],
 )

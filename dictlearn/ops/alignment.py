@@ -1,0 +1,85 @@
+"""How alike two representations of the same tokens are, whatever their axes: what ITDA's keys are held against.
+
+    cka        |X^T Y|_F^2 / (|X^T X|_F |Y^T Y|_F)                      X, Y centred
+    svcca      mean canonical correlation of the directions of X and of Y that hold `KEPT` of their variance
+    relative   share of tokens whose nearest anchor, by cosine, is the same in both
+    jaccard    |A n B| / |A u B| of two sets of keys
+
+Each of the first three is `compare(prepare(X), prepare(Y))`, so that a matrix over layers prepares each once.
+All are 1 for a rotation of the same activations. SVCCA needs many more tokens than dimensions.
+
+Source: Kornblith et al. 2019 (linear CKA, equation 5; the matching score); Raghu et al. 2017 (SVCCA);
+Moschella et al. 2022 (relative representations), in the form that Leask et al. 2025, section 5, give in words,
+"assigned to their nearest neighbor in a set of anchor points" (UNSURE how they score it; here the share of
+tokens that agree); Leask et al. 2025, equations 8 (Jaccard) and 9 (the score).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+KEPT = 0.99
+ANCHORS = 256
+
+
+class Measure(NamedTuple):
+    """prepare: activations [B, D] -> what `compare` takes two of."""
+
+    prepare: Callable[[np.ndarray], Any]
+    compare: Callable[[Any, Any], float]
+
+    def __call__(self, x_BD: Float[np.ndarray, "B D"], y_BE: Float[np.ndarray, "B E"]) -> float:
+        """The similarity of two representations, row i of both the same token."""
+        return self.compare(self.prepare(x_BD), self.prepare(y_BE))
+
+
+def _scaled(x_BD: np.ndarray) -> np.ndarray:
+    x_BD = _centred(x_BD)
+    return x_BD / np.sqrt(np.linalg.norm(x_BD.T @ x_BD))
+
+
+def _basis(x_BD: np.ndarray) -> np.ndarray:
+    """Orthonormal directions over tokens, [B, R]: the leading principal components, at unit length."""
+    x_BD = _centred(x_BD).astype(np.float64)
+    square_D, direction_DD = np.linalg.eigh(x_BD.T @ x_BD)
+    square_D, direction_DD = square_D[::-1], direction_DD[:, ::-1]
+    held_D = np.cumsum(square_D) / np.sum(square_D)
+    kept = slice(int(np.searchsorted(held_D, KEPT)) + 1)
+    return x_BD @ (direction_DD[:, kept] / np.sqrt(square_D[kept]))
+
+
+def _correlation(u_BR: np.ndarray, v_BR: np.ndarray) -> float:
+    return float(np.linalg.svd(u_BR.T @ v_BR, compute_uv=False).mean())
+
+
+def _nearest_anchor(x_BD: np.ndarray) -> np.ndarray:
+    """Every n-th token is an anchor, ANCHORS of them at most; the nearest one of each of the others."""
+    unit_BD = x_BD / np.maximum(np.linalg.norm(x_BD, axis=1, keepdims=True), 1e-12)
+    anchor_B = np.arange(len(x_BD)) % -(-len(x_BD) // ANCHORS) == 0
+    return (unit_BD[~anchor_B] @ unit_BD[anchor_B].T).argmax(1)
+
+
+def _centred(x_BD: np.ndarray) -> np.ndarray:
+    return x_BD - x_BD.mean(0)
+
+
+cka = Measure(_scaled, lambda x_BD, y_BD: float(np.sum((x_BD.T @ y_BD) ** 2)))
+svcca = Measure(_basis, _correlation)
+relative = Measure(_nearest_anchor, lambda x_B, y_B: float(np.mean(x_B == y_B)))
+
+MEASURES = {"cka": cka, "svcca": svcca, "relative": relative}
+
+
+def jaccard(a: set, b: set) -> float:
+    """0 where both are empty."""
+    return len(a & b) / max(1, len(a | b))
+
+
+def matching_score(similarity_IJ: Float[np.ndarray, "I J"]) -> float:
+    """Share of layers, of either side, whose most similar layer of the other has the same number; ties go to
+    the first. Differs: a model is not compared with itself, which always scores 1."""
+    forth_I, back_J = similarity_IJ.argmax(1), similarity_IJ.argmax(0)
+    right = [found == np.arange(len(found)) for found in (forth_I, back_J)]
+    return float(np.concatenate(right).mean())

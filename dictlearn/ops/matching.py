@@ -1,0 +1,82 @@
+"""Atoms of two dictionaries matched by their cosines: each with its nearest, one with one, one with many.
+
+    nearest       j(i) = argmax_j <a_i, b_j>                    MMCS(A -> B) = mean_i <a_i, b_j(i)>
+    one to one    the assignment pi that maximises sum_i <a_i, b_pi(i)>
+    one to many   a_i has every b_j whose nearest it is, at cosine >= tau
+
+Source: Sharkey et al. 2022 (mean max cosine similarity); Li et al. 2015, "Convergent learning" (one to one by
+the Hungarian method, one to many), there by correlations of activations. Cosines are signed. Differs: where
+the assignment would need more than EXACT rows a side, one to one keeps the pairs that are each other's
+nearest, and says so. MMCS is not symmetric, and grows with the other side's size: `by_chance` says what chance
+gives.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from scipy.special import betainc
+
+Array = jax.Array | np.ndarray
+
+EXACT = 8192
+_BLOCK = 4096
+
+
+class Pairs(NamedTuple):
+    """Rows of A and of B that belong together, their cosines, and whether the assignment is optimal."""
+
+    a_P: np.ndarray
+    b_P: np.ndarray
+    cosine_P: np.ndarray
+    exact: bool
+
+
+@jax.jit
+def nearest(
+    a_FD: Float[Array, "F D"], b_GD: Float[Array, "G D"]
+) -> tuple[Float[Array, " F"], Int[Array, " F"]]:
+    """The largest cosine of each row of `a` with any row of `b`, and with which (the first of equals); 0
+    for a row of zeros. Blocks of rows keep `[F, G]` from ever being held."""
+    b_GD = _unit(b_GD)
+
+    def one(row_D):
+        cosine_G = b_GD @ row_D
+        return cosine_G.max(), cosine_G.argmax()
+
+    return jax.lax.map(one, _unit(a_FD), batch_size=min(_BLOCK, len(a_FD)))
+
+
+def one_to_one(a_FD: Float[Array, "F D"], b_GD: Float[Array, "G D"]) -> Pairs:
+    """As many pairs as the smaller side has rows, in the order of `a`; fewer where not exact."""
+    if max(len(a_FD), len(b_GD)) <= EXACT:
+        cosine_FG = np.asarray(_unit(a_FD) @ _unit(b_GD).T)
+        a_P, b_P = linear_sum_assignment(cosine_FG, maximize=True)
+        return Pairs(a_P, b_P, cosine_FG[a_P, b_P], exact=True)
+    cosine_F, to_F = map(np.asarray, nearest(a_FD, b_GD))
+    back_F = np.asarray(nearest(b_GD, a_FD)[1])[to_F]
+    a_P = np.flatnonzero(back_F == np.arange(len(to_F)))
+    return Pairs(a_P, to_F[a_P], cosine_F[a_P], exact=False)
+
+
+def one_to_many(
+    a_FD: Float[Array, "F D"], b_GD: Float[Array, "G D"], threshold: float
+) -> Int[np.ndarray, " F"]:
+    """How many rows of `b` have each row of `a` as their nearest, at cosine >= threshold."""
+    cosine_G, to_G = map(np.asarray, nearest(b_GD, a_FD))
+    return np.bincount(to_G[cosine_G >= threshold], minlength=len(a_FD))
+
+
+def by_chance(n: int, width: int) -> float:
+    """The expected largest cosine of a row with `n` random rows of this width."""
+    cosine = np.linspace(-1, 1, 20_001)
+    tail = betainc(0.5, (width - 1) / 2, cosine**2) / 2
+    below = 0.5 + np.sign(cosine) * tail
+    return float(1 - np.trapezoid(below**n, cosine))
+
+
+def _unit(rows):
+    return rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

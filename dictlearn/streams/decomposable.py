@@ -1,0 +1,52 @@
+"""Whether data X = H V can be taken apart in one way alone: the conditions, measured on a sample.
+
+    H1  few features a token      row_sparsity  = max_b #{i: h_bi != 0}
+    H2  each of some weight       least_weight  = min_i mean over tokens with i of h_bi / |h_b|
+    H3  seldom together           cooccurrence  = max_{i != j} #(i, j both on) / #(i on)    << n^-1/2
+    V1  far from parallel         incoherence   = max_{i != j} |cos(v_i, v_j)|              small
+
+Source: the decomposable data of Chen et al. 2025 (arXiv:2506.14002), section 5, read at second hand. UNSURE:
+the wording of H2; the mean share is ours. Under all four, any other decomposition has the same features
+(theorem 5.3).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+
+class Conditions(NamedTuple):
+    """Measured. bound: n^-1/2, which `cooccurrence` is to stay well below."""
+
+    row_sparsity: int
+    least_weight: float
+    cooccurrence: float
+    incoherence: float
+    bound: float
+
+
+def conditions(
+    codes_BN: Float[np.ndarray, "B N"], atoms_ND: Float[np.ndarray, "N D"]
+) -> Conditions:
+    """The four conditions on a sample of codes. Raises ValueError if a feature is never on in it."""
+    on_BN = (codes_BN != 0).astype(np.float64)
+    count_N = on_BN.sum(0)
+    if not count_N.all():
+        raise ValueError(
+            f"{int((count_N == 0).sum())} features are never on; take a larger sample."
+        )
+    weight_BN = np.abs(codes_BN) / np.maximum(
+        np.linalg.norm(codes_BN, axis=1, keepdims=True), 1e-30
+    )
+    together_NN = on_BN.T @ on_BN / count_N[:, None]
+    unit_ND = atoms_ND / np.linalg.norm(atoms_ND, axis=1, keepdims=True)
+    alike_NN = np.abs(unit_ND @ unit_ND.T)
+    off_NN = ~np.eye(len(atoms_ND), dtype=bool)
+    return Conditions(
+        int(on_BN.sum(1).max()),
+        float((weight_BN.sum(0) / count_N).min()),
+        float(together_NN[off_NN].max()),
+        float(alike_NN[off_NN].max()),
+        len(atoms_ND) ** -0.5,
+    )
