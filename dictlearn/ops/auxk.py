@@ -7,6 +7,9 @@ Source: Gao et al. 2024 (arXiv:2406.04093), section A.2. Gradients reach W_enc, 
 latents only, through the same sparse rule as the main path. Fewer than `aux_k` dead: all of them compete.
 We differ from the released code in masking living latents by minus infinity, not by zero, and in leaving
 b_dec out of the target.
+
+Up to one latent in FEW dead, and on one device, the dead ones are cut out and multiplied densely: five products
+of their width cost less than aux_k rows a token.
 """
 
 import jax
@@ -14,11 +17,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from dictlearn.ops.branch import switch
 from dictlearn.ops.firing import count
-from dictlearn.ops.sparse import decode, select
+from dictlearn.ops.sparse import decode, given, select
 from dictlearn.ops.topk import top_k
 from dictlearn.ops.uniform import any_member
+from dictlearn.sharding import is_split
 from dictlearn.types import Codes
+
+FEW = 8
 
 
 def reconstruct_residual(
@@ -35,17 +42,32 @@ def reconstruct_residual(
     latents active in `codes` do not count as dead. Zero, and skipped, where no latent is dead."""
     dead_F = dead_F & (count(codes, dead_F.shape[0]) == 0)
 
-    def on(x_BD, W_enc_FD, b_enc_F, W_dec_FD):
+    n, few = dead_F.shape[0], dead_F.shape[0] // FEW
+
+    def none(pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FD):
+        dtype = jnp.result_type(x_BD, W_enc_FD, W_dec_FD)
+        return jnp.zeros((x_BD.shape[0], W_dec_FD.shape[1]), dtype)
+
+    def among_few(pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FD):
+        (dead_G,) = jnp.nonzero(dead_F, size=few, fill_value=n)
+        rows = lambda a: jnp.take(a, dead_G, axis=0, mode="fill", fill_value=0)
+        pre_BG = jnp.take(pre_BF, dead_G, axis=1, mode="fill", fill_value=-jnp.inf)
+        if aux_k < few:
+            val_BK, idx_BK = top_k(pre_BG, aux_k)
+            token_B1 = jnp.arange(len(pre_BG))[:, None]
+            pre_BG = jnp.full_like(pre_BG, -jnp.inf).at[token_B1, idx_BK].set(val_BK)
+        return jax.nn.relu(given(pre_BG, x_BD, rows(W_enc_FD), rows(b_enc_F))) @ rows(W_dec_FD)
+
+    def among_many(pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FD):
         val_BK, idx_BK = top_k(pre_BF, aux_k, dead_F)
         val_BK = select(val_BK, idx_BK, x_BD, W_enc_FD, b_enc_F)
         return decode(jax.nn.relu(val_BK), idx_BK, W_dec_FD)
 
-    def off(x_BD, W_enc_FD, b_enc_F, W_dec_FD):
-        dtype = jnp.result_type(x_BD, W_enc_FD, W_dec_FD)
-        return jnp.zeros((x_BD.shape[0], W_dec_FD.shape[1]), dtype)
-
-    predicate = any_member(dead_F.any())
-    return lax.cond(predicate, on, off, x_BD, W_enc_FD, b_enc_F, W_dec_FD)
+    many = 0 if is_split() else few
+    n_dead = dead_F.sum()
+    form = any_member(n_dead > 0).astype(jnp.int32) + any_member(n_dead > many)
+    fixed = lax.stop_gradient(pre_BF), dead_F
+    return switch(form, (none, among_few, among_many), fixed, x_BD, W_enc_FD, b_enc_F, W_dec_FD)
 
 
 def loss(residual_BD: Float[Array, "B D"], ehat_BD: Float[Array, "B D"]) -> Float[Array, " B"]:

@@ -74,3 +74,17 @@ def _select_bwd(saved, g_BK):
 
 
 select.defvjp(_select_fwd, _select_bwd)
+
+
+@jax.custom_vjp
+def given(pre_BF, x_BD, W_FD, b_F):
+    """`pre_BF` itself, which must be `x W^T + b`, with the gradient of that."""
+    return pre_BF
+
+
+def _given_bwd(saved, g_BF):
+    x_BD, W_FD = saved
+    return None, g_BF @ W_FD, g_BF.T @ x_BD, g_BF.sum(0)
+
+
+given.defvjp(lambda pre_BF, x_BD, W_FD, b_F: (pre_BF, (x_BD, W_FD)), _given_bwd)

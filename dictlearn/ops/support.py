@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from dictlearn.ops import nested, sparse
+from dictlearn.ops.branch import switch
 from dictlearn.ops.crowded import fullest, splits
 from dictlearn.ops.topk import top_k
 from dictlearn.ops.uniform import any_member, most_of_members
@@ -78,48 +79,16 @@ def over(
         few = body(Entries(z_BM, on_BM, idx_BM, length), *more)
         take, put, _ = fullest(n_B)
         on_CF = (take(score_BF) > 0) & take(full_B)[:, None]
-        z_CF = _given(take(pre_BF), take(x_BD), W_enc_FD, b_enc_F)
+        z_CF = sparse.given(take(pre_BF), take(x_BD), W_enc_FD, b_enc_F)
         return jax.tree.map(put, few, body(Entries(z_CF, on_CF), *more))
 
     def dense_form(score_BF, pre_BF, n_B, x_BD, W_enc_FD, b_enc_F, *more):
-        return body(Entries(_given(pre_BF, x_BD, W_enc_FD, b_enc_F), score_BF > 0), *more)
+        return body(Entries(sparse.given(pre_BF, x_BD, W_enc_FD, b_enc_F), score_BF > 0), *more)
 
     score_BF, pre_BF = lax.stop_gradient((score_BF, pre_BF))
     n_B = jnp.sum(score_BF > 0, axis=1)
     if most >= score_BF.shape[1] or not splits(len(n_B)):
         return dense_form(score_BF, pre_BF, n_B, x_BD, W_enc_FD, b_enc_F, *more)
-    dense = lambda n_B: any_member(~fullest(n_B)[2](n_B > most))
-
-    @jax.custom_vjp
-    def choose(score_BF, pre_BF, n_B, *rest):
-        operands = (score_BF, pre_BF, n_B, *rest)
-        return lax.cond(dense(n_B), dense_form, sparse_form, *operands)
-
-    def backward(saved, g):
-        score_BF, pre_BF, n_B, *rest = saved
-
-        def pull(form):
-            def back(g, *rest):
-                return jax.vjp(lambda *rest: form(score_BF, pre_BF, n_B, *rest), *rest)[1](g)
-
-            return back
-
-        found = lax.cond(dense(n_B), pull(dense_form), pull(sparse_form), g, *rest)
-        return None, None, None, *found
-
-    choose.defvjp(lambda *operands: (choose(*operands), operands), backward)
-    return choose(score_BF, pre_BF, n_B, x_BD, W_enc_FD, b_enc_F, *more)
-
-
-@jax.custom_vjp
-def _given(pre_BF, x_BD, W_FD, b_F):
-    """`pre_BF` itself, with the gradient of `x W^T + b`."""
-    return pre_BF
-
-
-def _given_bwd(saved, g_BF):
-    x_BD, W_FD = saved
-    return None, g_BF @ W_FD, g_BF.T @ x_BD, g_BF.sum(0)
-
-
-_given.defvjp(lambda pre_BF, x_BD, W_FD, b_F: (pre_BF, (x_BD, W_FD)), _given_bwd)
+    crowded = any_member(~fullest(n_B)[2](n_B > most)).astype(jnp.int32)
+    forms, fixed = (sparse_form, dense_form), (score_BF, pre_BF, n_B)
+    return switch(crowded, forms, fixed, x_BD, W_enc_FD, b_enc_F, *more)

@@ -22,26 +22,28 @@ def setting():
 CODES = Codes(jnp.ones((B, 1)), jnp.zeros((B, 1), jnp.int32))
 
 
-def aux_loss(W_enc, b_enc, W_dec, dead, x, residual):
+def aux_loss(W_enc, b_enc, W_dec, dead, x, residual, k=K):
     pre = x @ W_enc.T + b_enc
-    ehat = auxk.reconstruct_residual(x, pre, CODES, dead, W_enc, b_enc, W_dec, K)
+    ehat = auxk.reconstruct_residual(x, pre, CODES, dead, W_enc, b_enc, W_dec, k)
     return auxk.loss(residual, ehat).mean()
 
 
-def dense_loss(W_enc, b_enc, W_dec, dead, x, residual):
+def dense_loss(W_enc, b_enc, W_dec, dead, x, residual, k=K):
     pre = jnp.where(dead, x @ W_enc.T + b_enc, -jnp.inf)
-    kept = pre >= jnp.sort(pre, -1)[:, -K, None]
+    kept = pre >= jnp.sort(pre, -1)[:, -k, None]
     ehat = jnp.where(kept & (pre > 0), pre, 0) @ W_dec
     centred = residual - residual.mean(0)
     return jnp.sum((residual - ehat) ** 2) / jnp.sum(centred**2)
 
 
-def test_its_gradient_is_the_dense_forms_and_reaches_dead_latents_only():
+@pytest.mark.parametrize(("every", "k"), [(3, 4), (8, 4), (8, 2)])
+def test_its_gradient_is_the_dense_forms_and_reaches_dead_latents_only(every, k):
+    """Eleven dead latents; four, which are cut out; four of which half compete."""
     x, W_enc, b_enc, W_dec, residual = setting()
-    dead = jnp.arange(F) % 3 == 1
+    dead = jnp.arange(F) % every == 1
     arguments = W_enc, b_enc, W_dec, dead, x, residual
-    found = jax.value_and_grad(aux_loss, argnums=(0, 1, 2))(*arguments)
-    wanted = jax.value_and_grad(dense_loss, argnums=(0, 1, 2))(*arguments)
+    found = jax.value_and_grad(aux_loss, argnums=(0, 1, 2))(*arguments, k)
+    wanted = jax.value_and_grad(dense_loss, argnums=(0, 1, 2))(*arguments, k)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     for gradient in found[1]:
