@@ -21,7 +21,7 @@ from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _atoms, _linear, _stats
-from dictlearn.ops import pursuit
+from dictlearn.ops.orthogonal import orthogonal
 from dictlearn.types import Codes, Out, Scalar
 
 
@@ -69,5 +69,5 @@ class Masked(nn.Module):
 
     def _codes(self, x_BD, seen_D):
         x_BD, atoms_FD = _linear.centre(self, x_BD) * seen_D, self.W_dec_FD * seen_D
-        val_BK, idx_BK, pre_BF = pursuit.orthogonal(x_BD, atoms_FD, self.k)
+        val_BK, idx_BK, pre_BF = orthogonal(x_BD, atoms_FD, self.k)
         return Codes(val_BK.astype(x_BD.dtype), idx_BK), pre_BF.astype(x_BD.dtype)

@@ -11,7 +11,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from dictlearn.ops import rows
@@ -42,7 +41,7 @@ def _decode(n_groups, val_BK, idx_BK, group_BK, W_FD, length):
         return rows.sum_over("model", rows.loop(add, zero, (val.T, idx.T, group.T), length))
 
     specs = (rows.TOKENS, rows.TOKENS, rows.ROWS, rows.TOKENS)
-    split = rows.split(local, specs, P(None, "data", None), length)
+    split = rows.split(local, specs, rows.PARTS, length)
     return split(val_BK, idx_BK, W_FD, group_BK)
 
 
@@ -53,7 +52,7 @@ def _forward(n_groups, val_BK, idx_BK, group_BK, W_FD, length):
 
 def _backward(n_groups, saved, g_GBD):
     val_BK, idx_BK, group_BK, W_FD, length = saved
-    specs = P(None, "data", None), rows.TOKENS, rows.ROWS, rows.TOKENS
+    specs = rows.PARTS, rows.TOKENS, rows.ROWS, rows.TOKENS
 
     def dots(g, idx, W, group, length):
         mine, idx = rows.owned(jnp.ones(idx.shape, g.dtype), idx, len(W))

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from dictlearn.sharding import axis_size, is_split
 
-TOKENS, ROWS = P("data", None), P("model", None)
+TOKENS, ROWS, PARTS = P("data", None), P("model", None), P(None, "data", None)
 
 
 def rows_sum(
