@@ -12,10 +12,10 @@ minutes on two CPU cores, most of it compiling and the pursuit kinds.
 Expected (explained variance at L0 16 on 8,192 held-out tokens; jax 0.10.2; a short run, so kinds that start
 far from their L0 are behind):
 
-    mp 0.707              topk_multi 0.673      matryoshka 0.655      p_anneal 0.575
-    icfl 0.703            topk 0.670            group_max 0.653       lista 0.448
-    batch_topk 0.675      csr 0.670             archetypal 0.651      masked 0.431
-    mutual_choice 0.675   abs_topk 0.658        gated 0.619           codebook -0.28
+    mp 0.707              topk_multi 0.673      abs_topk 0.658        p_anneal 0.575
+    icfl 0.703            topk 0.670            matryoshka 0.655      lista 0.448
+    batch_topk 0.675      csr 0.670             group_max 0.653       masked 0.431
+    mutual_choice 0.675   archetypal 0.667      gated 0.619           codebook -0.28
     feature_choice 0.673                        relu_april 0.580
 
 At L0 24: mp 0.739 (CE score 0.926), batch_topk 0.703 (0.905), topk 0.694 (0.893), relu 0.586 (0.783), fista

@@ -40,11 +40,12 @@ def most(module) -> int:
 
 
 def crowd(module) -> int:
-    """Active latents of one token up to which it is computed sparsely where the batch shares out k: 3 k, or
-    all latents where k is traced or falls from a start."""
+    """Active latents of one token up to which it is computed sparsely where the batch shares out
+    k: 3 k, or all latents where that is much of them, or k is traced or falls from a start."""
     if not isinstance(module.k, int | float) or getattr(module, "anneal_steps", 0):
         return module.n_latents
-    return min(module.n_latents, max(8, round(3 * module.k)))
+    most = max(8, round(3 * module.k))
+    return most if 8 * most <= module.n_latents else module.n_latents
 
 
 def check_annealing(module) -> None:

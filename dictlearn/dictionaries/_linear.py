@@ -37,8 +37,11 @@ def pre(module, x_BD):
 
 
 def crowd(module) -> int:
-    """Active latents of one token up to which codes without a k are computed sparsely."""
-    return min(module.n_latents, max(96, module.n_latents // 128))
+    """Active latents of one token up to which it is computed sparsely: 96 or, in wide dictionaries, one
+    in 128; all latents where these are so few that dense codes are cheap."""
+    n = module.n_latents
+    most = max(96, n // 128)
+    return most if 8 * most <= n else n
 
 
 def from_atoms(codes: Codes, atoms_FD):

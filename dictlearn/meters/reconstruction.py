@@ -2,10 +2,11 @@
 
 With s = |y - yhat|^2 and v = |y - mean(y)|^2 about the mean over all tokens:
     fvu = sum s / sum v      explained_variance = 1 - fvu      mse = sum s / (T D)
-`fve_varratio` forgives a constant bias, `r2_per_dim` averages over dimensions, `nmse_token` weighs all
-tokens alike, `explained_variance_legacy` is a mean of per-token ratios about each batch's own mean and
-so depends on the batches; it is there to compare with older numbers. `relative_reconstruction_bias` is
-sum |yhat|^2 / sum <yhat, y>, below 1 for shrinkage (Rajamanoharan et al. 2024, equation 10).
+`fve_varratio` forgives a constant bias, `r2_per_dim` averages over the dimensions that vary (sentence
+encoders have some that do not), `nmse_token` weighs all tokens alike, `explained_variance_legacy` is a mean of
+per-token ratios about each batch's own mean and so depends on the batches; it is there to compare with older
+numbers. `relative_reconstruction_bias` is sum |yhat|^2 / sum <yhat, y>, below 1 for shrinkage
+(Rajamanoharan et al. 2024, equation 10).
 Means and squared deviations are merged over batches by Chan's formula.
 """
 
@@ -15,6 +16,9 @@ import numpy as np
 from dictlearn.meters import Reading, add
 from dictlearn.ops.firing import l0
 from dictlearn.types import Meter
+
+_CONSTANT = 1e-12
+"""A dimension with less than this share of the largest variance is rounding."""
 
 
 def measure(reading: Reading) -> dict:
@@ -75,8 +79,9 @@ def result(t: dict) -> dict:
     """Metric names are those of the evaluation literature; all floats."""
     if not t or t["n"] == 0:
         raise ValueError("no unmasked token was measured.")
-    n, v = t["n"], t["y_M2_D"].sum()
-    width = len(t["y_M2_D"])
+    n, y_M2_D = t["n"], t["y_M2_D"]
+    v, width = y_M2_D.sum(), len(y_M2_D)
+    varies_D = y_M2_D > _CONSTANT * y_M2_D.max()
     fvu = t["s"] / v
     values = {
         "n_tokens": n,
@@ -89,7 +94,8 @@ def result(t: dict) -> dict:
         "nmse_global": t["s"] / t["y2"],
         "explained_variance_legacy": t["legacy"] / n,
         "fve_varratio": 1 - t["e_M2_D"].sum() / v,
-        "r2_per_dim": np.mean(1 - (t["e_M2_D"] + n * t["e_mean_D"] ** 2) / t["y_M2_D"]),
+        "r2_per_dim": 1
+        - np.mean((t["e_M2_D"] + n * t["e_mean_D"] ** 2)[varies_D] / y_M2_D[varies_D]),
         "cossim": t["cossim"] / n,
         "l2_ratio": t["l2_ratio"] / n,
         "relative_reconstruction_bias": t["yhat2"] / t["dot"] if t["dot"] else float("nan"),

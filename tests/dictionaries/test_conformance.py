@@ -140,8 +140,7 @@ def survivors(name, aux_k):
         (program,) = experiment.programs(config, stream.d_in, None)
         state = experiment.init(program, place(stream.batches[0], mesh), mesh)
         params = state.variables["params"]
-        reach_F = (stream.batches[0].x_BD @ params["W_enc_FD"][0].T).max(0)
-        params["b_enc_F"] = params["b_enc_F"].at[:, ::2].set(jnp.minimum(-1, -0.8 * reach_F)[::2])
+        params["b_enc_F"] = params["b_enc_F"].at[:, ::2].set(-1.0)
         update = experiment.update(program, state, mesh)
         fired = np.zeros(64)
         for t in range(300):

@@ -223,6 +223,23 @@ def test_before_annealing_it_is_a_relu():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *rows)
 
 
+@pytest.mark.parametrize("name", ["batch_topk", "gated", "jumprelu", "matryoshka"])
+def test_where_codes_are_computed_sparsely_the_reconstruction_is_that_of_the_codes(name):
+    """1024 latents are enough for that, and a token of many active ones is treated apart."""
+    own = {"k": 8.0, "l1": 0.1}
+    fields = {key: own[key] for key in own if key in dictionaries.fields(name)}
+    module = dictionaries.make(name, d_in=D, n_latents=1024, **fields)
+    x, alive = jax.random.normal(jax.random.key(0), (64, D)), jnp.zeros(1024, bool)
+    x = D**0.5 * x / jnp.linalg.norm(x, axis=1, keepdims=True) * jnp.ones((64, 1)).at[5].set(1.6)
+    variables = module.init(jax.random.key(1), x, alive)
+    variables = {**variables, "params": {**variables["params"], "b_enc_F": jnp.full(1024, -1.6)}}
+    out = module.apply(variables, x, alive, mutable=["stats"])[0]
+    n_B = np.asarray((out.codes.val > 0).sum(1))
+    assert np.flatnonzero(n_B > (24 if "k" in fields else 96)).tolist() == [5]
+    found = module.apply(variables, out.codes, method="decode")
+    np.testing.assert_allclose(out.y_BD, found, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "fields"),
     [

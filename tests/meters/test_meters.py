@@ -48,6 +48,12 @@ def test_every_convention_has_its_exact_value():
         assert found[name] == pytest.approx(value, abs=1e-6), name
 
 
+def test_dimensions_that_never_vary_are_left_out_of_the_mean_over_dimensions():
+    still = np.stack([np.zeros(4), np.full(4, 2), [0, 0, 0, 1e-9]], 1).astype(np.float32)
+    found = measured(np.hstack([Y, still]), np.hstack([YHAT, still + 0.1]))
+    assert found["r2_per_dim"] == pytest.approx(WANTED["r2_per_dim"], abs=1e-6)
+
+
 def test_any_partition_into_ragged_batches_gives_the_same():
     random = np.random.default_rng(0)
     y = random.normal(3.0, 1.0, (101, 5)).astype(np.float32)

@@ -24,16 +24,16 @@ class Found(NamedTuple):
 
 
 @functools.cache
-def trained(name, swept, values, fields=(), steps=1500, april=False) -> list[Found]:
+def trained(name, swept, values, fields=(), steps=700, april=False) -> list[Found]:
     """What each member of one sweep found. fields: more of the dictionary's, as pairs."""
     config = planted_config(
         name,
         steps=steps,
-        batch_size=512,
+        batch_size=256,
         dictionary={"n_latents": 128, **dict(fields)},
-        rule={"lr": 2e-3, "warmup_steps": 100, "decay_fraction": 0.5, "unit_norm": not april},
+        rule={"lr": 4e-3, "warmup_steps": 30, "decay_fraction": 0.5, "unit_norm": not april},
         learner={
-            "dead_after": 20 * 512,
+            "dead_after": 20 * 256,
             "b_dec_start": "zeros",
             "atom_norm": 0.1 if april else 1.0,
         },
@@ -55,7 +55,7 @@ def trained(name, swept, values, fields=(), steps=1500, april=False) -> list[Fou
 
 
 def relu():
-    return trained("relu", "l1", (0.3, 0.05, 1.1, 1.7), steps=1000)
+    return trained("relu", "l1", (0.3, 0.05, 1.1, 1.7), steps=500)
 
 
 def gated():
@@ -63,7 +63,7 @@ def gated():
 
 
 def p_anneal():
-    fields = (("anneal_start", 500), ("anneal_end", 1200), ("p_end", 0.2))
+    fields = (("anneal_start", 230), ("anneal_end", 560), ("p_end", 0.2))
     return trained("p_anneal", "l1", (0.4, 0.05), fields)
 
 
@@ -76,7 +76,7 @@ def test_relu_with_unit_atoms_recovers_and_a_weak_penalty_fails():
 
 def test_the_april_form_recovers_without_unit_atoms_and_a_weak_penalty_fails():
     fields = (("weight_by_norm", True), ("subtract_b_dec", False))
-    right, weak = trained("relu", "l1", (0.3, 0.05), fields, steps=1000, april=True)
+    right, weak = trained("relu", "l1", (0.3, 0.05), fields, steps=500, april=True)
     assert right.at_90 >= 0.95
     assert weak.at_90 < 0.3
     assert weak.l0 > 30
@@ -102,7 +102,7 @@ def test_jumprelu_recovers_with_the_planted_l0_and_a_weak_penalty_fails(
     penalty, swept, values, fields
 ):
     fields = (("penalty", penalty), ("threshold_start", 0.1), *fields)
-    right, weak = trained("jumprelu", swept, values, fields)
+    right, weak = trained("jumprelu", swept, values, fields, steps=1500)
     assert right.at_95 >= 0.95
     np.testing.assert_allclose(right.l0, 3, rtol=0.2)
     np.testing.assert_allclose(right.gamma, 1, atol=0.02)

@@ -13,7 +13,7 @@ from dictlearn.types import Batch
 from tests.helpers import mesh_of, planted_config, recovery, run, truth
 
 
-def setting(name, steps, batch_size=256, lr=3e-3, **changes):
+def setting(name, steps, batch_size=128, lr=4e-3, **changes):
     """The config of a run that starts b_dec at zero and decays over its second half."""
     return planted_config(
         name,
@@ -65,7 +65,7 @@ def finite(config, x_SD, plant=None):
 
 def test_mp_recovers_every_atom_and_too_many_steps_do_not():
     fields = {"n_latents": 128, "k": 4}
-    config = setting("mp", 400, dictionary=fields, sweep={"k": (4, 12)})
+    config = setting("mp", 300, 256, dictionary=fields, sweep={"k": (4, 12)})
     program, variables, infos = trained(config)
     right, wrong = (recovery(truth(config), W, 0.95) for W in variables["params"]["W_dec_FD"])
     assert right >= 0.97
@@ -87,7 +87,7 @@ def test_mp_recovers_every_atom_and_too_many_steps_do_not():
 
 def test_icfl_recovers_every_atom_and_too_many_rounds_do_not():
     fields = {"n_latents": 128, "k": 4, "width": 2}
-    config = setting("icfl", 400, dictionary=fields, sweep={"k": (4, 12)})
+    config = setting("icfl", 300, 256, dictionary=fields, sweep={"k": (4, 12)})
     _, variables, infos = trained(config)
     right, wrong = (recovery(truth(config), W, 0.95) for W in variables["params"]["W_dec_FD"])
     assert right >= 0.95
@@ -99,9 +99,7 @@ def test_icfl_has_no_twins_after_a_redraw():
     twins = {}
     stream = {"kind": "p4", "d_in": 32, "n_features": 16, "sparsity": 1, "noise": 0.01}
     for revive in ({}, {"name": "redraw", "every": 20}):
-        config = setting(
-            "icfl", 40, 128, dictionary={"k": 4, "width": 2}, stream=stream, revive=revive
-        )
+        config = setting("icfl", 40, dictionary={"k": 4, "width": 2}, stream=stream, revive=revive)
         config["learner"]["atoms_start"] = "data_rows"
         (W,) = trained(config)[1]["params"]["W_dec_FD"]
         twins[bool(revive)] = int((np.triu(cosines(W, W), 1) > 0.9).sum())
@@ -111,7 +109,7 @@ def test_icfl_has_no_twins_after_a_redraw():
 
 def test_fista_recovers_every_atom_and_a_weak_penalty_does_not():
     fields = {"n_latents": 128, "l1": 0.3, "iterations": 15}
-    config = setting("fista", 300, dictionary=fields, sweep={"l1": (0.3, 0.02)})
+    config = setting("fista", 250, dictionary=fields, sweep={"l1": (0.3, 0.02)})
     _, variables, _ = trained(config)
     right, wrong = (recovery(truth(config), W, 0.95) for W in variables["params"]["W_dec_FD"])
     assert right >= 0.95
@@ -120,7 +118,7 @@ def test_fista_recovers_every_atom_and_a_weak_penalty_does_not():
 
 def test_lista_recovers_and_predicts_codes_better_than_ista_of_as_many_steps():
     fields = {"n_latents": 128, "l1": 0.3, "iterations": 15, "layers": 2}
-    config = setting("lista", 300, dictionary=fields, sweep={"l1": (0.3, 0.02)})
+    config = setting("lista", 250, dictionary=fields, sweep={"l1": (0.3, 0.02)})
     _, variables, infos = trained(config)
     right, wrong = (recovery(truth(config), W, 0.95) for W in variables["params"]["W_dec_FD"])
     assert right >= 0.95
@@ -133,7 +131,7 @@ def test_lista_recovers_and_predicts_codes_better_than_ista_of_as_many_steps():
 
 def test_psd_predicts_its_codes_and_recovers_and_a_weak_penalty_does_not():
     fields = {"n_latents": 128, "l1": 0.6, "iterations": 15}
-    config = setting("psd", 300, dictionary=fields, sweep={"l1": (0.6, 0.05)})
+    config = setting("psd", 250, dictionary=fields, sweep={"l1": (0.6, 0.05)})
     _, variables, infos = trained(config)
     best = [cosines(truth(config), W).max(1).mean() for W in variables["params"]["W_dec_FD"]]
     assert best[0] >= 0.95
@@ -142,32 +140,39 @@ def test_psd_predicts_its_codes_and_recovers_and_a_weak_penalty_does_not():
 
 
 def test_archetypal_dictionaries_of_two_seeds_agree_more_than_free_ones_and_explain_as_much():
-    sizes = {"aux_k": 16, "n_latents": 64}
-    config = setting("topk", 700, dictionary=sizes, sweep={"seed": (0, 1)})
-    _, variables, infos = trained(config)
-    free, free_explains = stability(*variables["params"]["W_dec_FD"]), infos[-1]
-    config = setting(
-        "archetypal",
-        700,
-        dictionary={**sizes, "delta": 0.3, "n_points": 512},
-        sweep={"delta": (0.3, 0.0), "seed": (0, 1)},
-    )
-    _, variables, infos = trained(config)
-    params, points = variables["params"], variables["stats"]["points_CD"]
-    atoms = np.einsum("nfc,ncd->nfd", params["mix_FC"], points) + params["drift_FD"]
-    found = [recovery(truth(config), each, 0.9) for each in atoms]
-    explains = infos[-1]["explained_variance"]
-    assert stability(*atoms[:2]) > free + 0.03
-    assert explains[:2].mean() > free_explains["explained_variance"].mean() - 0.03
-    assert min(found[:2]) >= 0.75
-    assert max(found[2:]) < 0.6, "the hull alone does not hold the planted atoms"
+    """After 1500 steps, four seeds: stability 0.896 free, 0.976 archetypal, 0.928 with atoms in the hull
+    itself; explained variance 0.824, 0.844, 0.814; atoms found 0.89, 0.98, 0.93."""
+    sizes, points = {"aux_k": 16, "n_latents": 64}, {"n_points": 512, "delta": 1.0}
+    seeds, runs = {"seed": (0, 1)}, {}
+    for kind, name, fields, sweep in (
+        ("free", "topk", {}, seeds),
+        ("archetypal", "archetypal", points, seeds),
+        ("hull", "archetypal", {**points, "unit_atoms": False}, {"delta": (1.0, 0.0)}),
+    ):
+        config = setting(name, 1000, 256, 3e-3, dictionary={**sizes, **fields}, sweep=sweep)
+        program, variables, infos = trained(config)
+        atoms = [
+            each["params"]["W_dec_FD"]
+            if name == "topk"
+            else np.asarray(program.module({}).apply(each, method="atoms"))
+            for each in (jax.tree.map(lambda leaf, n=n: leaf[n], variables) for n in (0, 1))
+        ]
+        explains = np.mean([info["explained_variance"] for info in infos[-50:]], 0)
+        found = [recovery(truth(config), each, 0.9) for each in atoms]
+        runs[kind] = stability(*atoms), explains, found
+    (free, free_explains, free_found), (agree, explains, found), (_, hull, bare) = runs.values()
+    assert agree > free + 0.02, runs
+    assert explains.mean() > free_explains.mean() - 0.002, runs
+    assert np.mean(found) >= np.mean(free_found) - 0.02, runs
+    assert hull[0] < free_explains.mean() - 0.005, runs
+    assert bare[1] < min(found) - 0.2, "the hull alone does not hold the planted atoms"
 
 
 def test_a_codebook_of_one_code_finds_both_ends_of_every_atom_and_the_mean_of_many_does_not():
     stream = {"kind": "p4", "d_in": 32, "n_features": 16, "sparsity": 1, "noise": 0.05}
     fields = {"n_latents": 128, "k": 1, "score": "euclid"}
     config = setting(
-        "codebook", 400, lr=5e-3, dictionary=fields, stream=stream, sweep={"k": (1, 8)}
+        "codebook", 300, lr=5e-3, dictionary=fields, stream=stream, sweep={"k": (1, 8)}
     )
     _, variables, infos = trained(config)
     planted = np.concatenate([truth(config), -truth(config)])
