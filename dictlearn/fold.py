@@ -25,8 +25,8 @@ from dictlearn.normalise import Norm
 def raw(norm: Norm, module, variables: Mapping[str, Any]) -> dict:
     """`variables` with which `module` reads raw inputs and writes raw targets; no leading axis N.
 
-    Raises ValueError for the per-token kinds, which no weights can absorb, and for a variant that is not
-    foldable."""
+    Raises ValueError for the per-token kinds, which no weights can absorb, for a variant that is not
+    foldable, and for whitening where there is no encoder to put it into."""
     if norm.kind in normalise.TOKEN_KINDS:
         raise ValueError(
             f"{norm.kind} divides every token by its own statistics and cannot be folded into "
@@ -39,7 +39,14 @@ def raw(norm: Norm, module, variables: Mapping[str, Any]) -> dict:
             f"{type(module).__name__} is not the same function at another scale of its input, so "
             f"{norm.kind} cannot be folded; call normalise.forward around it instead."
         )
-    return _renamed(variables, _whitened(norm, module) if norm.kind == "whiten" else _scaled(norm))
+    if norm.kind != "whiten":
+        return _renamed(variables, _scaled(norm))
+    if "W_enc_FD" not in variables["params"]:
+        raise ValueError(
+            f"{type(module).__name__} reads with the atoms that it writes with, and whitening makes two of "
+            "each: it cannot be folded; call normalise.forward around the dictionary instead."
+        )
+    return _renamed(variables, _whitened(norm, module))
 
 
 def unit_atoms(variables: Mapping[str, Any]) -> dict:

@@ -61,6 +61,14 @@ def test_folding_whitening_keeps_the_function(name):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("name", ["mp", "icfl", "gba", "itda"])
+def test_whitening_is_not_folded_into_atoms_that_read_and_write(name):
+    module, variables, x = built(name)
+    norm = normalise.estimate("whiten", [Batch(x, x)])
+    with pytest.raises(ValueError, match=r"reads with the atoms.*cannot be folded"):
+        fold.raw(norm, module, variables)
+
+
 def test_a_transcoder_folds_both_scales():
     module = dictionaries.make("relu", d_in=32, d_out=7, n_latents=64, l1=0.1)
     x = raw_inputs()
