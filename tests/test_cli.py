@@ -120,7 +120,7 @@ def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
         ("--config.objective.name=mse", "unknown objective 'mse'; there are squared_error"),
         ("--config.rule.name=sgd", "unknown rule 'sgd'; there are adam"),
         ("--config.rule.rate=1", "config.rule has no 'rate'; there are name, lr"),
-        ("--config.learner.dead=1", "config.learner has no 'dead'; there are dead_after"),
+        ("--config.learner.dead=1", "config.learner has no 'dead'; there are name, dead_after"),
         ("--config.sweep.kk=(1, 2)", "sweep.kk names no single argument; there are"),
         (
             "--config.stream.name=zarr",

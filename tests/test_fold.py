@@ -81,7 +81,7 @@ def test_a_transcoder_folds_both_scales():
 
 
 def test_a_fold_that_forgets_the_threshold_is_noticed():
-    module, variables, x = built("batch_topk", 20)
+    module, variables, x = built("batch_topk")
     norm = Norm("unit_mean_sq", 0.1, 0.1)
     folded = fold.raw(norm, module, variables)
     forgotten = {**folded, "stats": variables["stats"]}

@@ -28,15 +28,15 @@ def check(module) -> None:
 
 def most(module) -> int:
     """The bound on `k`: `k_max`, or k itself. Raises ValueError unless 1 <= k <= k_max <= n_latents."""
-    k, k_max = module.k, module.k_max
+    k, k_max, n_latents = module.k, module.k_max, module.n_latents
     if k_max is None and not isinstance(k, int):
         raise ValueError(f"k={k} is not an int; give k_max, the most entries kept.")
-    k_max = int(k) if k_max is None else k_max
-    if isinstance(k, int) and not 1 <= k <= k_max:
-        raise ValueError(f"{k=} must lie between 1 and {k_max=}.")
-    if k_max > module.n_latents:
-        raise ValueError(f"{k_max=} exceeds n_latents={module.n_latents}.")
-    return k_max
+    if k_max is not None and k_max > n_latents:
+        raise ValueError(f"{k_max=} exceeds {n_latents=}.")
+    if isinstance(k, int) and not 1 <= k <= (k_max or n_latents):
+        bound = f"{n_latents=}" if k_max is None else f"{k_max=}"
+        raise ValueError(f"{k=} must lie between 1 and {bound}.")
+    return int(k) if k_max is None else k_max
 
 
 def crowd(module) -> int:

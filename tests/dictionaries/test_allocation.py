@@ -274,7 +274,7 @@ def test_group_max_fires_the_largest_of_each_group(k):
         ("matryoshka", {"k": 3, "selection": "top"}, "must be one of batch_topk, topk, relu"),
         ("feature_choice", {"k": 3, "law": "pareto"}, "must be zipf or uniform"),
         ("group_max", {"k": 20}, "k=20 groups of ceil.F / k. do not fit n=32"),
-        ("abs_topk", {"k": 40}, "must lie between 1 and self.n_latents=32"),
+        ("abs_topk", {"k": 40}, "k=40 must lie between 1 and n_latents=32"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_bound(name, fields, message):
