@@ -1,11 +1,13 @@
 """Layers of two models matched by the keys of their ITDAs, beside CKA, SVCCA and relative representations.
 
-    python experiments/itda_layers.py [runs/itda_layers]           (smoke: itda_layers.py DIR smoke)
+    python experiments/itda_layers.py [runs/itda_layers [smollm2|minilm]]      (quickly: DIR MODEL smoke)
 
-SmolLM2-135M-Instruct against itself with its weights rounded, to bfloat16 and to whole steps of each row's
-largest weight (`steps7`: 15 values, `steps3`: 7 values a row). Ten taps, resid.2 to resid.29, 20,000 tokens
-of Wikipedia leads, an ITDA of 512 atoms, k 8, for each. `get_config("MODEL,TAP")` is the config of one of
-them; `dictlearn compare DIR/float32 DIR/steps3` draws a pair again.
+SmolLM2-135M-Instruct, and the sentence encoder all-MiniLM-L6-v2, each against itself with its weights rounded,
+to bfloat16 and to whole steps of each row's largest weight (`steps7`: 15 values, `steps3`: 7 values a row). Ten
+taps of SmolLM2, resid.2 to resid.29, and the six blocks of MiniLM, 20,000 tokens of Wikipedia leads, an ITDA of
+512 atoms, k 8, for each. `get_config("MODEL,WEIGHTS,TAP")` is the config of one of them; `dictlearn compare
+DIR/smollm2/float32 DIR/smollm2/steps3` draws a pair again. The two models cut text into other tokens, so their
+keys name different things, and `compare` refuses the pair.
 
 Claim (Leask et al. 2025, section 5.1): a layer is found again in the other model by the Jaccard index of keys
 as well as by relative representations, and better than by CKA or SVCCA. There the models are GPT-2s from
@@ -38,16 +40,25 @@ from dictlearn.streams.harvest import harvest
 from dictlearn.train import train
 from dictlearn.workdir import write_json
 
-MODELS = {"float32": None, "bfloat16": None, "steps7": 7, "steps3": 3}
+WEIGHTS = {"float32": None, "bfloat16": None, "steps7": 7, "steps3": 3}
 """Steps from 0 to a row's largest weight; None where a dtype says how weights are rounded."""
-TAPS = tuple(f"resid.{layer}" for layer in range(2, 30, 3))
+TAPS = {
+    "smollm2": tuple(f"resid.{layer}" for layer in range(2, 30, 3)),
+    "minilm": tuple(f"resid.{layer}" for layer in range(6)),
+}
 
 
-def get_config(arg: str = "float32,resid.8", folder: str = "runs/itda_layers") -> ConfigDict:
-    """`arg`: a model, a tap of it, and `smoke`, which takes three taps and 2,000 tokens."""
-    model, tap, *smoke = arg.split(",")
-    if model not in MODELS or tap not in TAPS or smoke not in ([], ["smoke"]):
-        raise ValueError(f"itda_layers takes MODEL,TAP[,smoke], not {arg!r}: {[*MODELS]}, {TAPS}.")
+def get_config(
+    arg: str = "smollm2,float32,resid.8", folder: str = "runs/itda_layers"
+) -> ConfigDict:
+    """`arg`: a model, what its weights are, a tap, and `smoke`, which takes three taps and 2,000 tokens."""
+    words, smoke = arg.split(",")[:3], arg.split(",")[3:]
+    model, weights, tap = words if len(words) == 3 else ("", "", "")
+    known = model in TAPS and weights in WEIGHTS and tap in TAPS[model]
+    if not known or smoke not in ([], ["smoke"]):
+        raise ValueError(
+            f"itda_layers takes MODEL,WEIGHTS,TAP[,smoke], not {arg!r}: {TAPS}, {[*WEIGHTS]}."
+        )
     config = ConfigDict()
     config.seed = 0
     config.steps = 7 if smoke else 78
@@ -55,15 +66,15 @@ def get_config(arg: str = "float32,resid.8", folder: str = "runs/itda_layers") -
     config.log_every = 10
     config.checkpoint_every = 100
 
-    dtype = model if MODELS[model] is None else "float32"
-    config.model = {"name": "smollm2", "dtype": dtype}
+    dtype = weights if WEIGHTS[weights] is None else "float32"
+    config.model = {"name": model, "dtype": dtype}
     config.harvest = {
-        "taps": TAPS[:3] if smoke else TAPS,
+        "taps": TAPS[model][:3] if smoke else TAPS[model],
         "text": "wiki",
         "n_tokens": 2_000 if smoke else 20_000,
         "shard_rows": 32_768,
     }
-    config.stream = {"name": "store", "path": f"{folder}/{model}/activations", "tap": tap}
+    config.stream = {"name": "store", "path": f"{folder}/{model}/{weights}/activations", "tap": tap}
     config.dictionary = {"name": "itda", "n_latents": 64 if smoke else 512, "k": 8}
     config.learner = {"name": "itda", "size": 64 if smoke else 512}
     return config
@@ -82,21 +93,28 @@ def rounded(lm: language.LM, steps: int) -> language.LM:
     return dataclasses.replace(lm, params=jax.tree.map(one, lm.params), source=source)
 
 
-def main(folder: str = "runs/itda_layers", *smoke: str) -> None:
-    for model, steps in MODELS.items():
-        configs = [get_config(",".join((model, tap, *smoke)), folder) for tap in TAPS]
+def main(folder: str = "runs/itda_layers", model: str = "", *smoke: str) -> None:
+    for each in [model] if model else TAPS:
+        pairs(Path(folder), each, *smoke)
+
+
+def pairs(folder: Path, model: str, *smoke: str) -> None:
+    """Every copy of a model with all its ITDAs, and each compared with the first."""
+    for weights, steps in WEIGHTS.items():
+        taps = TAPS[model]
+        configs = [get_config(",".join((model, weights, tap, *smoke)), str(folder)) for tap in taps]
         first = configs[0].to_dict()
         lm = language.load(**first["model"])
         lm = lm if steps is None else rounded(lm, steps)
         harvest(lm, first["stream"]["path"], seed=0, **first["harvest"])
         for tap, config in zip(first["harvest"]["taps"], configs, strict=False):
-            train(config.to_dict(), Path(folder, model, tap))
-    for model in [*MODELS][1:]:
-        found = similarity(Path(folder, "float32"), Path(folder, model))
-        write_json(Path(folder, f"{model}.json"), found)
-        heat.draw(found, Path(folder, f"{model}.png"))
+            train(config.to_dict(), folder / model / weights / tap)
+    for weights in [*WEIGHTS][1:]:
+        found = similarity(folder / model / "float32", folder / model / weights)
+        write_json(folder / model / f"{weights}.json", found)
+        heat.draw(found, folder / model / f"{weights}.png")
         scores = "  ".join(f"{name} {score:.3f}" for name, score in found["scores"].items())
-        print(f"{model:9} {scores}  union {found['union_jaccard']:.3f}")
+        print(f"{model} {weights:9} {scores}  union {found['union_jaccard']:.3f}", flush=True)
 
 
 if __name__ == "__main__":

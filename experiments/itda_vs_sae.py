@@ -3,6 +3,7 @@
     dictlearn harvest --config=experiments/quickstart.py           (once; the same activations)
     dictlearn train   --config=experiments/itda_vs_sae.py
     dictlearn compare --config=experiments/itda_vs_sae.py --l0=16
+    python experiments/itda_vs_sae.py                              (time.json, time.png: both against time)
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 9, one pass over 102,400 tokens, 1536 latents or
 atoms, k of 8, 16 and 32. `:topk`, `:itda` or `:itda_size` trains that kind alone, for its time.
@@ -36,8 +37,19 @@ rows, k 16, 51,200 tokens, explained variance of the last fifth: tolerance 0 (th
 instead of 512: tolerance 0.3 0.634.
 """
 
+import sys
+import time
+from pathlib import Path
+
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from dictlearn.evaluate import evaluate
+from dictlearn.train import train
+from dictlearn.workdir import write_json
+
+BUDGETS = {"topk": (10, 20, 50, 100, 200), "itda": (2, 5, 10, 20)}
+"""Steps of the runs whose time is taken; the rates of each fall to zero in its own."""
 K = {"sweep": {"k": (8, 16, 32)}}
 
 
@@ -82,3 +94,55 @@ def get_config(arg: str = "") -> ConfigDict:
     config.members = {name: every[name] for name in chosen}
     config.meters = {"n_tokens": 1024 if smoke else 8192, "n_sequences": 8}
     return config
+
+
+def timed(kind: str, steps: int, folder: Path, smoke: bool) -> dict:
+    """One dictionary with k 16 trained for `steps` and measured. seconds: of the steps but the first, which
+    compiles, scaled up to all of them; seconds_in_all: with opening the data and compiling."""
+    config = get_config(f"{'smoke,' * smoke}{kind}")
+    config.members[kind].sweep.k = (16,)
+    config.steps, ticks = steps, [time.monotonic()]
+    path = folder / f"{kind}_{steps}"
+    train(config.to_dict(), path, progress=lambda done, total: ticks.append(time.monotonic()))
+    whole = time.monotonic() - ticks[0]
+    ((_, record),) = evaluate(config.to_dict(), path).items()
+    return {
+        "kind": kind,
+        "tokens": steps * config.batch_size,
+        "seconds": (ticks[-1] - ticks[1]) * steps / (steps - 1),
+        "seconds_in_all": whole,
+        **{key: record[key] for key in ("l0", "explained_variance", "ce_score")},
+    }
+
+
+def draw(found: list[dict], path: Path) -> None:
+    """The CE score and the explained variance of both kinds, against tokens and against seconds."""
+    figure = Figure(figsize=(9, 7), dpi=160, layout="constrained")
+    rows = figure.subplots(2, 2, sharey="row", sharex="col")
+    for axes_row, y in zip(rows, ("ce_score", "explained_variance"), strict=True):
+        for axes, x in zip(axes_row, ("tokens", "seconds"), strict=True):
+            for kind, marker in zip(BUDGETS, "os", strict=True):
+                points = [one for one in found if one["kind"] == kind]
+                axes.plot([p[x] for p in points], [p[y] for p in points], marker=marker, label=kind)
+            axes.set_xscale("log")
+            axes.grid(color="#e4e4e4", linewidth=0.6)
+            axes.spines[["top", "right"]].set_visible(False)
+        axes_row[0].set_ylabel(y.replace("_", " "))
+    rows[1][0].set_xlabel("tokens seen")
+    rows[1][1].set_xlabel("seconds of training, without compiling")
+    rows[0][0].legend()
+    figure.savefig(path)
+
+
+def main(folder: str = "runs/itda_time", smoke: str = "") -> None:
+    found = []
+    for kind, budgets in BUDGETS.items():
+        for steps in budgets[:2] if smoke else budgets:
+            found.append(timed(kind, steps, Path(folder), bool(smoke)))
+            print(*(f"{k} {v if isinstance(v, str) else f'{v:.4g}'}" for k, v in found[-1].items()))
+    write_json(Path(folder, "time.json"), found)
+    draw(found, Path(folder, "time.png"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -45,6 +45,7 @@ def get_config(arg: str = "") -> ConfigDict:
         "taps": ("resid.9",),
         "text": "wiki",
         "n_tokens": 8_000 if smoke else 105_000,
+        "sequence_length": 64 if smoke else 128,
         "shard_rows": 4096 if smoke else 32_768,
     }
     config.stream = {

@@ -148,7 +148,7 @@ def test_what_cannot_be_compared_says_why(sides, tmp_path, capsys):
     ("name", "arguments"),
     [
         ("itda_vs_sae", ("", "smoke", "topk", "itda,itda_size")),
-        ("itda_layers", ("bfloat16,resid.8", "steps3,resid.2,smoke")),
+        ("itda_layers", ("smollm2,bfloat16,resid.8", "minilm,steps3,resid.2,smoke")),
     ],
 )
 def test_the_experiments_are_configs_that_are_read_whole(name, arguments):

@@ -31,10 +31,10 @@ def settings(**changes):
     return planted_config(sweep={"n_latents": (64, 128), "k": (2, 3)}, **(more | changes))
 
 
-@pytest.fixture
-def start(tmp_path):
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
     """Starts `dictlearn train` on a workdir; gives the process, which writes to `said`."""
-    file = tmp_path / "planted.py"
+    file = tmp_path_factory.mktemp("config") / "planted.py"
     file.write_text(CONFIG.format(config=settings(steps=1500, checkpoint_every=50)))
 
     def go(workdir):
@@ -45,6 +45,14 @@ def start(tmp_path):
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     return go
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """The workdir of a run that nothing stopped."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    finish(start(workdir), workdir)
+    return workdir
 
 
 def said(workdir: Path) -> Path:
@@ -81,10 +89,9 @@ def same(found, wanted):
     assert found[2:] == wanted[2:]
 
 
-def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(start, tmp_path):
-    finish(start(tmp_path / "whole"), tmp_path / "whole")
+def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(start, whole, tmp_path):
     workdir, chance = tmp_path / "killed", random.Random(0)
-    for _ in range(3):
+    for _ in range(2):
         process = start(workdir)
         before = max(steps_on_disk(workdir), default=0)
         deadline = time.monotonic() + 120
@@ -96,11 +103,10 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(sta
         process.wait()
     assert not (workdir / "metrics.json").exists(), "the run ended before it could be killed"
     finish(start(workdir), workdir)
-    same(outcome(workdir), outcome(tmp_path / "whole"))
+    same(outcome(workdir), outcome(whole))
 
 
-def test_sigterm_saves_and_exits_cleanly_and_the_run_goes_on(start, tmp_path):
-    finish(start(tmp_path / "whole"), tmp_path / "whole")
+def test_sigterm_saves_and_exits_cleanly_and_the_run_goes_on(start, whole, tmp_path):
     workdir = tmp_path / "stopped"
     process = start(workdir)
     while not steps_on_disk(workdir):
@@ -111,7 +117,7 @@ def test_sigterm_saves_and_exits_cleanly_and_the_run_goes_on(start, tmp_path):
     assert f"stopped at step {step}; the same command goes on" in said(workdir).read_text()
     assert (workdir / "checkpoints" / str(step) / "checksums.sha256").exists()
     finish(start(workdir), workdir)
-    same(outcome(workdir), outcome(tmp_path / "whole"))
+    same(outcome(workdir), outcome(whole))
 
 
 def test_a_flipped_byte_costs_one_checkpoint_and_is_named(tmp_path, caplog):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from dictlearn.ops.axis_topk import row_top
 from dictlearn.ops.branch import switch
 from dictlearn.ops.firing import count
 from dictlearn.ops.sparse import decode, given, select
@@ -53,9 +54,7 @@ def reconstruct_residual(
         rows = lambda a: jnp.take(a, dead_G, axis=0, mode="fill", fill_value=0)
         pre_BG = jnp.take(pre_BF, dead_G, axis=1, mode="fill", fill_value=-jnp.inf)
         if aux_k < few:
-            val_BK, idx_BK = top_k(pre_BG, aux_k)
-            token_B1 = jnp.arange(len(pre_BG))[:, None]
-            pre_BG = jnp.full_like(pre_BG, -jnp.inf).at[token_B1, idx_BK].set(val_BK)
+            pre_BG = jnp.where(row_top(jax.nn.relu(pre_BG), aux_k), pre_BG, -jnp.inf)
         return jax.nn.relu(given(pre_BG, x_BD, rows(W_enc_FD), rows(b_enc_F))) @ rows(W_dec_FD)
 
     def among_many(pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FD):

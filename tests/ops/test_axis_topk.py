@@ -1,11 +1,11 @@
-"""The largest entries of each column, by counting."""
+"""The largest entries of each column, and of each row, by counting."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn.ops.column_topk import column_top
+from dictlearn.ops.axis_topk import column_top, row_top
 from tests.helpers import mesh_of
 
 
@@ -20,6 +20,17 @@ def test_each_column_keeps_its_own_number_with_ties_to_the_lowest_row(sizes, lev
     for f, n in enumerate(np.asarray(n_F)):
         wanted[np.argsort(-np.asarray(x_BF)[:, f], kind="stable")[:n], f] = True
     np.testing.assert_array_equal(kept, wanted & (np.asarray(x_BF) > 0))
+
+
+@pytest.mark.parametrize("levels", [3, 10_000])
+@pytest.mark.parametrize("rows", [64, 33])
+def test_each_row_keeps_its_largest_with_ties_to_the_lowest_column(levels, rows):
+    x_BF = jax.random.randint(jax.random.key(0), (rows, 16), 0, levels).astype(jnp.float32)
+    first = np.argsort(-np.asarray(x_BF), axis=1, kind="stable")[:, :5]
+    wanted = np.zeros((rows, 16), bool)
+    np.put_along_axis(wanted, first, True, axis=1)
+    wanted &= np.asarray(x_BF) > 0
+    np.testing.assert_array_equal(jax.jit(row_top)(x_BF, 5), wanted)
 
 
 def test_members_of_a_vmap_have_their_own_numbers():
