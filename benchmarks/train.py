@@ -3,13 +3,15 @@
     pip install torch==2.13.0 sae-lens==6.54.12 dictionary-learning==0.1.0
     pip install --no-deps eai-sparsify==1.3.3
     python benchmarks/train.py [--cases=topk,aux] [--rounds=7] [--only=dictlearn,sparsify] [--json=FILE]
+                               [--store=runs/quickstart/activations]
 
 Every contender is a process of its own that holds the same batch; rounds go round them, one window of a few
 steps each, beside the bound: one encoder matmul `[B, d] x [d, n]` of those sizes in XLA. A GEMM-equivalent is
 a step's median over the matmul's. Ours has everything on: counters of dead latents, AuxK armed, projection,
 clipping, Adam, unit norm. Memory is the process's peak over that of its imports. Peers that are not installed
-are left out. The data are sparse sums of 4 d unit directions; thresholds start so that k latents are active.
-Where the number of active latents is free, WARM steps go first: at a random start a few tokens have most.
+are left out. The data are sparse sums of 4 d unit directions, or activations of a store, whose width is then
+d; thresholds start so that k latents are active. Where the number of active latents is free, WARM steps go
+first: at a random start a few tokens have most.
 """
 
 import argparse
@@ -45,6 +47,11 @@ MODULES = {
 
 
 def data(case: dict) -> np.ndarray:
+    if "store" in case:
+        from dictlearn.streams.store import store
+
+        x_BD = store(case["store"], batch_size=case["batch"], seed=0).batch(0).x_BD
+        return np.asarray(x_BD / np.sqrt((x_BD**2).sum(1).mean()), np.float32)
     rng = np.random.default_rng(0)
     atoms_ND = rng.standard_normal((4 * case["d"], case["d"]), dtype=np.float32)
     atoms_ND /= np.linalg.norm(atoms_ND, axis=1, keepdims=True)
@@ -197,6 +204,7 @@ def main() -> None:
     parser.add_argument("--only", default="dictlearn,sparsify,dictionary_learning,SAELens")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2, help="of a window")
+    parser.add_argument("--store", help="activations to train on, instead of made-up ones")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -209,6 +217,9 @@ def main() -> None:
         print(f"{name} is not installed and is left out.")
     for title in arguments.cases.split(","):
         case = CASES[title]
+        if arguments.store:
+            case = {**case, "store": arguments.store}
+            case["d"] = data(case).shape[1]
         names = [name for name in there if name != "sparsify" or case["kind"] == "topk"]
         found[title] = measure(case, ["matmul", *names], arguments.rounds, arguments.steps)
         tell(title, case, found[title])
