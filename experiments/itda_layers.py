@@ -26,7 +26,8 @@ half an hour and a quarter when busy):
 
 `bfloat16` is easy for all (Jaccard of the same layer 0.78 to 0.95, of the next best at most 0.51); `steps7` is
 the claim, though among twenty a step is 0.05, among twelve 0.08; `steps3` is a broken SmolLM2, where nothing
-is left to match, and a poor MiniLM. Many BLAS threads on a busy machine wait for each other in SVCCA: OPENBLAS_NUM_THREADS=1.
+is left to match, and a poor MiniLM. Many BLAS threads on a busy machine wait for each other in
+SVCCA: OPENBLAS_NUM_THREADS=1.
 """
 
 import dataclasses
