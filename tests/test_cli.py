@@ -187,8 +187,15 @@ def test_an_unknown_format_is_answered_with_those_there_are(array, tmp_path, cap
 
 
 @pytest.mark.parametrize("verb", ["", *cli.VERBS])
-def test_help_is_everywhere(verb):
-    command = [sys.executable, "-m", "dictlearn.cli", *filter(None, [verb]), "--help"]
+def test_help_is_everywhere(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*filter(None, [verb]), "--help"])
+    assert caught.value.code == 0
+    assert "--config" in capsys.readouterr().out
+
+
+def test_the_command_is_a_module_too():
+    command = [sys.executable, "-m", "dictlearn.cli", "--help"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--config" in found.stdout
 

@@ -25,17 +25,20 @@ def get_config(arg=""):
     return ConfigDict({config!r})
 """
 
+TWO_PROGRAMS = {"n_latents": (64, 128), "k": (2, 3)}
+
 
 def settings(**changes):
     more = {"steps": 300, "log_every": 7, "checkpoint_every": 20, "meters": {"n_tokens": 512}}
-    return planted_config(sweep={"n_latents": (64, 128), "k": (2, 3)}, **(more | changes))
+    return planted_config(**({"sweep": {"k": (2, 3)}} | more | changes))
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     """Starts `dictlearn train` on a workdir; gives the process, which writes to `said`."""
     file = tmp_path_factory.mktemp("config") / "planted.py"
-    file.write_text(CONFIG.format(config=settings(steps=1500, checkpoint_every=50)))
+    config = settings(steps=1500, checkpoint_every=50, sweep=TWO_PROGRAMS)
+    file.write_text(CONFIG.format(config=config))
 
     def go(workdir):
         command = [sys.executable, "-m", "dictlearn.cli", "train"]
@@ -89,7 +92,9 @@ def same(found, wanted):
     assert found[2:] == wanted[2:]
 
 
-def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(start, whole, tmp_path):
+def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(
+    start, whole, tmp_path
+):
     workdir, chance = tmp_path / "killed", random.Random(0)
     for _ in range(2):
         process = start(workdir)
@@ -148,7 +153,7 @@ def test_logging_cannot_change_a_run(tmp_path):
 
 
 def test_metrics_jsonl_has_a_line_a_logged_step_with_every_dictionary(tmp_path):
-    train(settings(steps=20), tmp_path)
+    train(settings(steps=20, sweep=TWO_PROGRAMS), tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [7, 14, 20]
     assert lines[0]["tokens"] == 7 * 128
@@ -174,7 +179,8 @@ def test_more_steps_go_on_from_where_it_ended(tmp_path):
 
 
 def test_restored_dictionaries_encode_decode_and_know_their_hyperparameters(tmp_path):
-    train(settings(steps=20, stream={"normalise": "mean_norm_sqrt_d"}), tmp_path)
+    stream = {"normalise": "mean_norm_sqrt_d"}
+    train(settings(steps=20, sweep=TWO_PROGRAMS, stream=stream), tmp_path)
     found = restore(tmp_path)
     assert [d.name for d in found] == ["topk_n64_0", "topk_n64_1", "topk_n128_0", "topk_n128_1"]
     assert [d.hparams["k"] for d in found] == [2, 3, 2, 3]

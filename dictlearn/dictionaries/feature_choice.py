@@ -18,8 +18,8 @@ from jax import lax
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
 from dictlearn.ops import zipf
-from dictlearn.ops.batch_topk import batch_top
 from dictlearn.ops.axis_topk import column_top
+from dictlearn.ops.batch_topk import batch_top
 from dictlearn.ops.uniform import any_member
 from dictlearn.types import Codes, Out, Scalar
 

@@ -42,7 +42,7 @@ def most_active(largest_F: Float[np.ndarray, " F"], share: float) -> Int[np.ndar
 
 
 def consistency(
-    runs: Sequence[Rows], active: Sequence[Int[np.ndarray, " active"]], threshold: float
+    runs: Sequence[Rows], active: Sequence[Int[np.ndarray, " _"]], threshold: float
 ) -> float:
     """Mean over runs of the share of a run's `active` atoms that every other run has at cosine >= threshold.
 

@@ -82,27 +82,37 @@ def test_training_lowers_the_loss_and_moves_every_parameter(name):
         assert change > 0, f"{jax.tree_util.keystr(path)} never moved"
 
 
+@functools.cache
+def swept(name):
+    """A sweep of four in float64: config, its program, states at the start and after three steps, infos."""
+    with jax.enable_x64(True):
+        config = planted_config(name, sweep={"seed": (0, 1), "lr": (1e-3, 3e-3)})
+        (program,), first, _ = run(config, 0, dtype=np.float64)
+        _, states, infos = run(config, 3, dtype=np.float64, start=numpy(first))
+    return config, program, first, states, infos
+
+
+def numpy(tree):
+    """The same values in memory of their own: what a step was given is not there after it."""
+    return jax.tree.map(lambda leaf: np.array(leaf), tree)
+
+
 @by_gradient
 def test_sharded_over_eight_devices_equals_one(name):
-    config = planted_config(
-        name, sweep={"seed": (0, 1)}, rule={"name": "adam", "warmup_steps": 100}
-    )
-    _, whole, infos = run(config, 2)
-    _, split, split_infos = run(config, 2, mesh_of(2, 2, 2))
-    close(split, whole, 1e-5)
-    close(split_infos, infos, 1e-5)
+    config, _, first, whole, infos = swept(name)
+    with jax.enable_x64(True):
+        split = run(config, 3, mesh_of(2, 2, 2), dtype=np.float64, start=numpy(first))
+    close(split[1:], (whole, infos), 1e-7)
 
 
 @by_gradient
 def test_a_sweep_equals_a_run_of_its_own(name):
     """The last of four members; test_sweep.py has all of twelve."""
+    _, sweep, first, states, _ = swept(name)
     with jax.enable_x64(True):
-        config = planted_config(name, sweep={"seed": (0, 1), "lr": (1e-3, 3e-3)})
-        (sweep,), first, _ = run(config, 0, dtype=np.float64)
-        _, states, _ = run(config, 3, dtype=np.float64)
         alone = planted_config(name, seed=1, rule={"lr": 3e-3}, stream={"seed": 0})
         (program,), state, _ = run(alone, 0, dtype=np.float64)
-        mine = jax.tree.map(lambda leaf: jnp.asarray(leaf[3:4]), first[sweep.key])
+        mine = jax.tree.map(lambda leaf: np.array(leaf[3:4]), first[sweep.key])
         close(one(state, program.key), one({program.key: mine}, program.key), 1e-6)
         _, state, _ = run(alone, 3, dtype=np.float64, start={program.key: mine})
         close(one(state, program.key), one(states, sweep.key, 3), 2e-9)

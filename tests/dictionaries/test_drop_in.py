@@ -65,10 +65,10 @@ sys.exit(pytest.main(options, plugins=[DropIn()]))
 """
 
 
-def conformance(tmp_path, text):
+def conformance(tmp_path, text, chosen="dropped_in"):
     (tmp_path / "dropped_in.py").write_text(text)
     suite = ROOT / "tests" / "dictionaries" / "test_conformance.py"
-    command = [sys.executable, "-c", DROP_IN, str(tmp_path), "dropped_in", str(suite)]
+    command = [sys.executable, "-c", DROP_IN, str(tmp_path), chosen, str(suite)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -84,6 +84,7 @@ def test_one_dropped_in_file_passes_conformance_untouched(tmp_path):
 )
 def test_a_variant_that_looks_at_other_tokens_is_caught(tmp_path, right, wrong):
     assert right in VARIANT
-    found = conformance(tmp_path, VARIANT.replace(right, wrong))
+    text = VARIANT.replace(right, wrong)
+    found = conformance(tmp_path, text, "dropped_in and per_token")
     assert found.returncode == 1, found.stdout[-3000:]
     assert "test_encoding_is_per_token" in found.stdout

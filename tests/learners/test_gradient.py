@@ -63,7 +63,7 @@ def temporary_bytes(name, objective, n_tokens, n, d, **fields):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("aux_k, bound", [(0, 1.25), (16, 1.25 + 4 / FEW)])
+@pytest.mark.parametrize(("aux_k", "bound"), [(0, 1.25), (16, 1.25 + 4 / FEW)])
 def test_the_topk_step_holds_no_array_over_tokens_and_latents_but_the_pre_activations(aux_k, bound):
     """AuxK cuts one latent in FEW out of them, and holds a few arrays of that width."""
     n_tokens, n, d = 512, 16384, 4

@@ -56,10 +56,10 @@ def test_dimensions_that_never_vary_are_left_out_of_the_mean_over_dimensions():
 
 def test_any_partition_into_ragged_batches_gives_the_same():
     random = np.random.default_rng(0)
-    y = random.normal(3.0, 1.0, (101, 5)).astype(np.float32)
+    y = random.normal(3.0, 1.0, (21, 5)).astype(np.float32)
     yhat = y + random.normal(0.1, 0.3, y.shape).astype(np.float32)
     whole = measured(y, yhat)
-    for cuts in [(1,), (50, 51), (7, 20, 90, 100)]:
+    for cuts in [(7,), (14,), (7, 14)]:
         parts = measured(y, yhat, cuts)
         for name in whole:
             if name != "explained_variance_legacy":  # it is defined by the batch's own mean
