@@ -1,6 +1,6 @@
 """Four primitives between sparse entries (`val_BK` at latents `idx_BK`) and a matrix of rows `W_FD`.
 
-Each is a loop over the K entries of a token: gathering all of them at once would hold `[B, K, D]`.
+`ops.forms` has the forms that each can take on one device, `ops.backend` chooses by platform.
 With the latent axis sharded, a shard serves the entries whose latents it owns; what is summed over
 latents is then summed over shards, what is summed over tokens over the data axis.
 """
@@ -14,6 +14,8 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Num
 
+from dictlearn.ops import forms
+from dictlearn.ops.backend import by_platform
 from dictlearn.sharding import axis_size, is_split
 
 TOKENS, ROWS, PARTS = P("data", None), P("model", None), P(None, "data", None)
@@ -28,9 +30,7 @@ def rows_sum(
 
     def local(val, idx, W, *length):
         val, idx = owned(val, idx, len(W))
-        zero = jnp.zeros((val.shape[0], W.shape[1]), jnp.result_type(val, W))
-        add = lambda out, v, i: out + v[:, None] * W[i]
-        return sum_over("model", loop(add, zero, (val.T, idx.T), *length))
+        return sum_over("model", by_platform("rows_sum", forms.SUM, val, idx, W, *length))
 
     return split(local, (TOKENS, TOKENS, ROWS), TOKENS, length)(val_BK, idx_BK, W_FD)
 
@@ -43,14 +43,8 @@ def rows_dot(
 
     def local(g, idx, W, *length):
         mine, idx = owned(jnp.ones(idx.shape, g.dtype), idx, len(W))
-        dot = lambda i: jnp.sum(g * W[i], axis=-1)
-        if not length:
-            _, out = lax.scan(lambda _, i: (None, dot(i)), None, idx.T)
-        else:
-            zero = jnp.zeros(idx.T.shape, jnp.result_type(g, W))
-            put = lambda out, t, i: lax.dynamic_update_index_in_dim(out, dot(i), t, 0)
-            out = loop(put, zero, (jnp.arange(len(zero)), idx.T), *length)
-        return sum_over("model", out.T * mine)
+        out = by_platform("rows_dot", forms.DOT, g, idx, W, *length)
+        return sum_over("model", out * mine)
 
     return split(local, (TOKENS, TOKENS, ROWS), TOKENS, length)(g_BD, idx_BK, W_FD)
 
@@ -67,9 +61,8 @@ def rows_add(
     def local(val, idx, g, *length):
         n_local = n_latents // axis_size("model")
         val, idx = owned(val, idx, n_local)
-        zero = jnp.zeros((n_local, g.shape[1]), jnp.result_type(val, g))
-        add = lambda out, v, i: out.at[i].add(v[:, None] * g)
-        return sum_over("data", loop(add, zero, (val.T, idx.T), *length))
+        add = partial(by_platform, "rows_add", forms.ADD, n_latents=n_local)
+        return sum_over("data", add(val, idx, g, *length))
 
     return split(local, (TOKENS, TOKENS, TOKENS), ROWS, length)(val_BK, idx_BK, g_BD)
 
@@ -83,14 +76,6 @@ def bins(val_BK: Num[Array, "B K"], idx_BK: Int[Array, "B K"], n_latents: int) -
         return sum_over("data", jnp.zeros(n_local, val.dtype).at[idx].add(val))
 
     return split(local, (TOKENS, TOKENS), P("model"))(val_BK, idx_BK)
-
-
-def loop(step, start, xs, length=None):
-    """`step(carry, *x)` for every x, or the first `length`."""
-    if length is None:
-        return lax.scan(lambda carry, x: (step(carry, *x), None), start, xs)[0]
-    at = lambda t: [lax.dynamic_index_in_dim(x, t, keepdims=False) for x in xs]
-    return lax.fori_loop(0, length, lambda t, carry: step(carry, *at(t)), start)
 
 
 def owned(val, idx, n_local):

@@ -6,12 +6,16 @@ maxima leaves k chunks to look into. Chunks are visited in index order, which ma
 those travel.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
+from dictlearn.ops.backend import by_platform
+from dictlearn.ops.kernels import select
 from dictlearn.sharding import is_split
 
 MASKED_BLOCKS = 8
@@ -50,21 +54,25 @@ def _sharded(pre, k, mask_F=None):
 
 
 def _local(pre, k, mask_F):
-    """Two stages over the rows at hand. Under a mask the rows go in MASKED_BLOCKS turns, so that the
-    masked copy that the chunk maxima are taken of is never as large as `pre`."""
+    """The rows at hand. Under a mask they go in MASKED_BLOCKS turns, so that the masked copy that the
+    maxima are taken of is never as large as `pre`."""
+    choose = lambda block: by_platform("top_k", FORMS, block, mask_F, k=k)
     turns = MASKED_BLOCKS if mask_F is not None and len(pre) % MASKED_BLOCKS == 0 else 1
     if turns == 1:
-        return _two_stage(pre, k, mask_F)
-    blocks = pre.reshape(turns, -1, pre.shape[-1])
-    val, idx = lax.map(lambda block: _two_stage(block, k, mask_F), blocks)
+        return choose(pre)
+    val, idx = lax.map(choose, pre.reshape(turns, -1, pre.shape[-1]))
     return val.reshape(len(pre), k), idx.reshape(len(pre), k)
 
 
-def _two_stage(pre, k, mask_F):
+def _one_stage(pre, mask_F, k, select=lax.top_k):
+    val, idx = select(pre if mask_F is None else jnp.where(mask_F, pre, -jnp.inf), k)
+    return val, idx
+
+
+def _two_stages(pre, mask_F, k, select=lax.top_k):
     chunk = _chunk(pre.shape[-1], k)
     if chunk == 1:
-        val, idx = lax.top_k(pre if mask_F is None else jnp.where(mask_F, pre, -jnp.inf), k)
-        return val, idx
+        return _one_stage(pre, mask_F, k, select)
     pad = -pre.shape[-1] % chunk
     if pad:
         pre = jnp.pad(pre, ((0, 0), (0, pad)), constant_values=-jnp.inf)
@@ -72,12 +80,12 @@ def _two_stage(pre, k, mask_F):
     pre = pre.reshape(pre.shape[0], -1, chunk)
     mask = None if mask_F is None else mask_F.reshape(-1, chunk)
     top = pre if mask is None else jnp.where(mask, pre, -jnp.inf)
-    _, chunks = lax.top_k(top.max(-1), k)
+    _, chunks = select(top.max(-1), k)
     chunks = jnp.sort(chunks, axis=-1)
     near = jnp.take_along_axis(pre, chunks[:, :, None], axis=1)
     if mask is not None:
         near = jnp.where(mask[chunks], near, -jnp.inf)
-    val, place = lax.top_k(near.reshape(pre.shape[0], -1), k)
+    val, place = select(near.reshape(pre.shape[0], -1), k)
     return val, jnp.take_along_axis(chunks, place // chunk, axis=1) * chunk + place % chunk
 
 
@@ -87,3 +95,11 @@ def _chunk(n_latents: int, k: int) -> int:
     while 4 * chunk * chunk * k <= n_latents:
         chunk *= 2
     return chunk if chunk >= 4 else 1
+
+
+FORMS = {
+    "one_stage": _one_stage,
+    "two_stages": _two_stages,
+    "kernel": partial(_two_stages, select=select.top_k),
+}
+"""By name, for `ops.backend`. A TPU has an operation for a row's top k; elsewhere XLA sorts whole rows."""
