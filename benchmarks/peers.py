@@ -4,7 +4,9 @@
 
 dictionary_learning and SAELens: their trainers' `update` and `step`. sparsify's trainer runs a language model;
 its local step is repeated here in its order (unit norm, forward with the dead mask, backward, projection of the
-gradient as it does with Adam, Adam, counters), with Adam in place of its default: one optimiser for all.
+gradient as it does with Adam, Adam, counters), with Adam in place of its default: one optimiser for all. On
+`case["device"]` "cuda" it decodes in Triton and computes in bfloat16, as it always does there, and
+`sparsify_compiled` is the same with the forward pass through torch.compile; the others run on CPU alone.
 `case["dead"]`: this share of latents is switched off by a bias of -1000 and counted as dead.
 """
 
@@ -84,25 +86,29 @@ def sae_lens(case: dict, x_BD):
     return step
 
 
-def sparsify(case: dict, x_BD):
+def sparsify(case: dict, x_BD, compiled: bool = False):
     import torch
 
+    device = case.get("device", "cpu")
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")  # as its trainer does
     with contextlib.redirect_stdout(io.StringIO()):
         from sparsify import SparseCoder, SparseCoderConfig
 
     n = case["n"]
-    coder = SparseCoder(case["d"], SparseCoderConfig(num_latents=n, k=case["k"]), device="cpu")
+    coder = SparseCoder(case["d"], SparseCoderConfig(num_latents=n, k=case["k"]), device=device)
+    forward = torch.compile(coder) if compiled else coder
     optimizer = torch.optim.Adam(coder.parameters(), lr=2e-4 / (n / 2**14) ** 0.5)
-    since, off = torch.zeros(n, dtype=torch.long), round(case.get("dead", 0) * n)
+    since, off = torch.zeros(n, dtype=torch.long, device=device), round(case.get("dead", 0) * n)
     if off:
         coder.encoder.bias.data[:off] = -1e3
         since[:off] = 10**9
-    x = torch.tensor(x_BD)
+    x = torch.tensor(x_BD, device=device)
 
     def step():
         coder.set_decoder_norm_to_unit_norm()
-        fired = torch.zeros(n, dtype=torch.bool)
-        out = coder(x=x, y=x, dead_mask=since > 10**7 if off else None)
+        fired = torch.zeros(n, dtype=torch.bool, device=device)
+        out = forward(x=x, y=x, dead_mask=since > 10**7 if off else None)
         fired[out.latent_indices.flatten()] = True
         (out.fvu + (1 / 32) * out.auxk_loss).backward()
         coder.remove_gradient_parallel_to_decoder_directions()
@@ -110,9 +116,20 @@ def sparsify(case: dict, x_BD):
         optimizer.zero_grad()
         since.add_(len(x))
         since[fired] = 0
+        if device == "cuda":
+            torch.cuda.synchronize()
         return float(out.fvu.detach())
 
     return step
 
 
-PEERS = {"sparsify": sparsify, "dictionary_learning": dictionary_learning, "SAELens": sae_lens}
+def sparsify_compiled(case: dict, x_BD):
+    return sparsify(case, x_BD, compiled=True)
+
+
+PEERS = {
+    "sparsify": sparsify,
+    "sparsify_compiled": sparsify_compiled,
+    "dictionary_learning": dictionary_learning,
+    "SAELens": sae_lens,
+}

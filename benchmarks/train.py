@@ -8,10 +8,10 @@
 Every contender is a process of its own that holds the same batch; rounds go round them, one window of a few
 steps each, beside the bound: one encoder matmul `[B, d] x [d, n]` of those sizes in XLA. A GEMM-equivalent is
 a step's median over the matmul's. Ours has everything on: counters of dead latents, AuxK armed, projection,
-clipping, Adam, unit norm. Memory is the process's peak over that of its imports. Peers that are not installed
-are left out. The data are sparse sums of 4 d unit directions, or activations of a store, whose width is then
-d; thresholds start so that k latents are active. Where the number of active latents is free, WARM steps go
-first: at a random start a few tokens have most.
+clipping, Adam, unit norm. Memory is the process's peak over that of its imports, or the device's where the
+case names one (benchmarks/gpu.py). Peers that are not installed are left out. The data are sparse sums of 4 d
+unit directions, or activations of a store, whose width is then d; thresholds start so that k latents are active.
+Where the number of active latents is free, WARM steps go first: at a random start a few tokens have most.
 """
 
 import argparse
@@ -39,8 +39,10 @@ CASES = {
     "gated": {"kind": "gated", **SIZES},
 }
 WARM = 30
+OURS = ("matmul", "dictlearn", "dictlearn_kernels")
 MODULES = {
     "sparsify": "sparsify",
+    "sparsify_compiled": "sparsify",
     "dictionary_learning": "dictionary_learning",
     "SAELens": "sae_lens",
 }
@@ -64,8 +66,9 @@ def data(case: dict) -> np.ndarray:
 def matmul(case: dict, x_BD):
     import jax
 
-    W_FD = jax.random.normal(jax.random.key(1), (case["n"], case["d"]))
-    multiply, x_BD = jax.jit(lambda x, W: x @ W.T), jax.numpy.asarray(x_BD)
+    dtype = case.get("dtype", "float32")
+    W_FD = jax.random.normal(jax.random.key(1), (case["n"], case["d"]), dtype)
+    multiply, x_BD = jax.jit(lambda x, W: x @ W.T), jax.numpy.asarray(x_BD, dtype)
     return lambda: jax.block_until_ready(multiply(x_BD, W_FD))
 
 
@@ -91,6 +94,7 @@ def dictlearn(case: dict, x_BD):
         module,
         lambda hparams: objectives.make("fvu"),
         lambda hparams: rules.make("adam", lr=1e-4, steps=10**6),
+        compute_dtype=case.get("dtype", "float32"),
     )
     batch = Batch(jnp.asarray(x_BD), jnp.asarray(x_BD))
     state = jax.jit(learner.init)(jax.random.key(0), {}, batch)
@@ -112,19 +116,40 @@ def dictlearn(case: dict, x_BD):
     return step
 
 
+def dictlearn_kernels(case: dict, x_BD):
+    from dictlearn.ops.backend import FORMS
+
+    for named in FORMS.values():
+        named["cuda"] = "kernel"
+    return dictlearn(case, x_BD)
+
+
+def peak(name: str, case: dict) -> float:
+    """MiB that were held at most, by the process or on the device that the case names."""
+    if "device" not in case:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if name in OURS:
+        import jax
+
+        return jax.local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**20
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20
+
+
 def serve(name: str, case: dict) -> None:
     """Answers every line on stdin with the seconds of a window of steps, `case["steps"]` long."""
-    if name in ("matmul", "dictlearn"):
+    if name in OURS:
         import jax
 
         jax.config.update("jax_platforms", jax.default_backend())
-        make = {"matmul": matmul, "dictlearn": dictlearn}[name]
+        make = {of.__name__: of for of in (matmul, dictlearn, dictlearn_kernels)}[name]
     else:
         from peers import PEERS
 
         make = PEERS[name]
     x_BD = data(case)
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    base = peak(name, case)
     step = make(case, x_BD)
     for _ in range(2 if case["kind"] == "topk" else WARM):
         info = step()
@@ -136,9 +161,8 @@ def serve(name: str, case: dict) -> None:
             info = step()
             times.append(time.perf_counter() - wall)
             used.append(time.process_time() - cpu)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         info = info if isinstance(info, dict) else {}
-        found = {"wall": times, "cpu": used, "mib": (peak - base) / 1024, "info": info}
+        found = {"wall": times, "cpu": used, "mib": peak(name, case) - base, "info": info}
         print(json.dumps(found), flush=True)
 
 
@@ -197,6 +221,16 @@ def tell(title: str, case: dict, rows: dict) -> None:
         print(f"| {name} | {counts} | {ratios} | {row['peak_mib']:.0f} |", flush=True)
 
 
+def installed(names: list[str]) -> list[str]:
+    """Those of `names` that can be run here; says which cannot."""
+    there = [
+        name for name in names if name not in MODULES or importlib.util.find_spec(MODULES[name])
+    ]
+    for name in set(names) - set(there):
+        print(f"{name} is not installed and is left out.")
+    return there
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", nargs=2, metavar=("NAME", "CASE"), help=argparse.SUPPRESS)
@@ -209,18 +243,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.serve:
         return serve(arguments.serve[0], json.loads(arguments.serve[1]))
-    wanted, found = arguments.only.split(","), {}
-    there = [
-        name for name in wanted if name not in MODULES or importlib.util.find_spec(MODULES[name])
-    ]
-    for name in set(wanted) - set(there):
-        print(f"{name} is not installed and is left out.")
+    there, found = installed(arguments.only.split(",")), {}
     for title in arguments.cases.split(","):
         case = CASES[title]
         if arguments.store:
             case = {**case, "store": arguments.store}
             case["d"] = data(case).shape[1]
-        names = [name for name in there if name != "sparsify" or case["kind"] == "topk"]
+        names = [
+            name for name in there if not name.startswith("sparsify") or case["kind"] == "topk"
+        ]
         found[title] = measure(case, ["matmul", *names], arguments.rounds, arguments.steps)
         tell(title, case, found[title])
     if arguments.json:

@@ -99,16 +99,15 @@ def get_config(arg: str = "") -> ConfigDict:
 def timed(kind: str, steps: int, folder: Path, smoke: bool) -> dict:
     """One dictionary with k 16 trained for `steps` and measured. seconds: of the steps but the first, which
     compiles, scaled up to all of them; seconds_in_all: with opening the data and compiling."""
-    config = get_config(f"{'smoke,' * smoke}{kind}")
-    config.members[kind].sweep.k = (16,)
-    config.steps, ticks = steps, [time.monotonic()]
-    path = folder / f"{kind}_{steps}"
-    train(config.to_dict(), path, progress=lambda done, total: ticks.append(time.monotonic()))
+    config = get_config(f"{'smoke,' * smoke}{kind}").to_dict() | {"steps": steps}
+    config["members"][kind]["sweep"]["k"] = (16,)
+    path, ticks = folder / f"{kind}_{steps}", [time.monotonic()]
+    train(config, path, progress=lambda done, total: ticks.append(time.monotonic()))
     whole = time.monotonic() - ticks[0]
-    ((_, record),) = evaluate(config.to_dict(), path).items()
+    ((_, record),) = evaluate(config, path).items()
     return {
         "kind": kind,
-        "tokens": steps * config.batch_size,
+        "tokens": steps * config["batch_size"],
         "seconds": (ticks[-1] - ticks[1]) * steps / (steps - 1),
         "seconds_in_all": whole,
         **{key: record[key] for key in ("l0", "explained_variance", "ce_score")},
@@ -140,7 +139,7 @@ def main(folder: str = "runs/itda_time", smoke: str = "") -> None:
         for steps in budgets[:2] if smoke else budgets:
             found.append(timed(kind, steps, Path(folder), bool(smoke)))
             print(*(f"{k} {v if isinstance(v, str) else f'{v:.4g}'}" for k, v in found[-1].items()))
-    write_json(Path(folder, "time.json"), found)
+    write_json(Path(folder, "time.json"), {"runs": found})
     draw(found, Path(folder, "time.png"))
 
 

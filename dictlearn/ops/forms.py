@@ -23,7 +23,7 @@ DENSE = 2048
 def sum_loop(val_BK, idx_BK, W_FD, length=None, *, unroll=1):
     zero_BD = jnp.zeros((val_BK.shape[0], W_FD.shape[1]), jnp.result_type(val_BK, W_FD))
     add = lambda out_BD, val_B, idx_B: out_BD + val_B[:, None] * W_FD[idx_B]
-    return _loop(add, zero_BD, (val_BK.T, idx_BK.T), length, unroll)
+    return loop(add, zero_BD, (val_BK.T, idx_BK.T), length, unroll)
 
 
 def sum_unrolled(val_BK, idx_BK, W_FD, length=None):
@@ -49,7 +49,7 @@ def dot_loop(g_BD, idx_BK, W_FD, length=None):
         return lax.scan(lambda _, idx_B: (None, dot(idx_B)), None, idx_BK.T)[1].T
     zero_KB = jnp.zeros(idx_BK.T.shape, jnp.result_type(g_BD, W_FD))
     put = lambda out_KB, k, idx_B: lax.dynamic_update_index_in_dim(out_KB, dot(idx_B), k, 0)
-    return _loop(put, zero_KB, (jnp.arange(len(zero_KB)), idx_BK.T), length).T
+    return loop(put, zero_KB, (jnp.arange(len(zero_KB)), idx_BK.T), length).T
 
 
 def dot_gathered(g_BD, idx_BK, W_FD, length=None):
@@ -66,7 +66,7 @@ def dot_matmul(g_BD, idx_BK, W_FD, length=None):
 def add_loop(val_BK, idx_BK, g_BD, length=None, *, n_latents):
     zero_FD = jnp.zeros((n_latents, g_BD.shape[1]), jnp.result_type(val_BK, g_BD))
     add = lambda out_FD, val_B, idx_B: out_FD.at[idx_B].add(val_B[:, None] * g_BD)
-    return _loop(add, zero_FD, (val_BK.T, idx_BK.T), length)
+    return loop(add, zero_FD, (val_BK.T, idx_BK.T), length)
 
 
 def add_scattered(val_BK, idx_BK, g_BD, length=None, *, n_latents):
@@ -79,7 +79,7 @@ def add_scattered(val_BK, idx_BK, g_BD, length=None, *, n_latents):
     return out_FD
 
 
-def _loop(step, start, xs, length, unroll=1):
+def loop(step, start, xs, length, unroll=1):
     """`step(carry, *x)` for every x, or the first `length`."""
     if length is None:
         return lax.scan(lambda carry, x: (step(carry, *x), None), start, xs, unroll=unroll)[0]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from dictlearn.ops import rows
+from dictlearn.ops import forms, rows
 
 
 def decode_parts(
@@ -38,7 +38,7 @@ def _decode(n_groups, val_BK, idx_BK, group_BK, W_FD, length):
         token = jnp.arange(len(val))
         zero = jnp.zeros((n_groups, len(val), W.shape[1]), jnp.result_type(val, W))
         add = lambda out, v, i, g: out.at[g, token].add(v[:, None] * W[i], unique_indices=True)
-        return rows.sum_over("model", rows.loop(add, zero, (val.T, idx.T, group.T), length))
+        return rows.sum_over("model", forms.loop(add, zero, (val.T, idx.T, group.T), length))
 
     specs = (rows.TOKENS, rows.TOKENS, rows.ROWS, rows.TOKENS)
     split = rows.split(local, specs, rows.PARTS, length)
@@ -63,14 +63,14 @@ def _backward(n_groups, saved, g_GBD):
             return lax.dynamic_update_index_in_dim(out, dot, t, 0)
 
         xs = jnp.arange(len(zero)), idx.T, group.T
-        return rows.sum_over("model", rows.loop(put, zero, xs, length).T * mine)
+        return rows.sum_over("model", forms.loop(put, zero, xs, length).T * mine)
 
     def sums(g, idx, W, group, val, length):
         val, idx = rows.owned(val, idx, len(W))
         token = jnp.arange(len(val))
         add = lambda out, v, i, part: out.at[i].add(v[:, None] * g[part, token])
         zero = jnp.zeros(W.shape, jnp.result_type(val, g))
-        return rows.sum_over("data", rows.loop(add, zero, (val.T, idx.T, group.T), length))
+        return rows.sum_over("data", forms.loop(add, zero, (val.T, idx.T, group.T), length))
 
     val_bar_BK = rows.split(dots, specs, rows.TOKENS, length)(g_GBD, idx_BK, W_FD, group_BK)
     into = rows.split(sums, (*specs, rows.TOKENS), rows.ROWS, length)
