@@ -8,8 +8,8 @@ such matmuls (GEMM-equivalents). `*` marks the form that `dictlearn.ops.backend`
 `kernel` is left out where there is no NVIDIA GPU. dense: codes scattered into `[B, n]` and a matmul; einsum:
 one gather and a contraction; sorted: one scatter of the products in the order of latents.
 Compiled, figures are the compiler's: bytes read and written, operations, seconds (blank where it counts below
-zero) and temporary memory. It counts the body of a loop once; for `loop` and `unrolled` its bytes, operations
-and seconds are multiplied by the turns.
+zero) and temporary memory. It counts the body of a loop once; for `loop`, `unrolled` and a `gathered` in blocks
+its bytes, operations and seconds are multiplied by the turns.
 """
 
 import argparse
@@ -142,7 +142,8 @@ def main() -> None:
     sizes = {name: getattr(a, name) for name in ("d", "n", "k", "batch", "dtype")}
     print(", ".join(f"{name} {value}" for name, value in sizes.items()))
     if a.topology:
-        turns = {"loop": a.k, "unrolled": a.k // forms.UNROLL or 1}
+        blocks = -(-a.batch * a.k * a.d // forms.BLOCK)
+        turns = {"loop": a.k, "unrolled": a.k // forms.UNROLL or 1, "gathered": blocks}
         rows = {
             job: count(form, wanted[job[0]], a.topology, turns.get(job[1], 1))
             for job, form in jobs.items()

@@ -3,9 +3,10 @@
 loop: a gather (or scatter) of `[B, D]` an entry, nothing larger. unrolled: UNROLL of these in one body, which
 XLA makes one GPU kernel that holds its sum in registers. gathered: all rows in one gather, an array
 `[B, K, D]` where XLA does not fuse it away; scattered: all products in one scatter; both in blocks of tokens
-of at most BLOCK elements. matmul: codes scattered into `[B, F]` and one matrix product, which costs more
-arithmetic and moves fewer bytes; 16-bit operands only, whose products are exact in one pass, and up to DENSE
-latents an entry, where a TPU's compiler counts both alike (docs/benchmarks.md); gathered otherwise.
+of at most BLOCK elements. matmul: codes scattered into `[B, F]` and one matrix product, more arithmetic for
+fewer bytes and fewer roundings; 16-bit operands only, whose products are exact in one pass, and up to DENSE
+latents an entry, about where a TPU's compiler counts a product as long as the gather (docs/benchmarks.md);
+beyond these, gathered or scattered.
 All agree to rounding (tests/ops/test_forms.py), and all leave out the entries from `length` on.
 """
 
@@ -36,11 +37,9 @@ def sum_gathered(val_BK, idx_BK, W_FD, length=None):
 
 
 def sum_matmul(val_BK, idx_BK, W_FD, length=None):
-    if not _dense(val_BK, idx_BK, W_FD):
+    if not _dense(val_BK, W_FD, idx_BK, len(W_FD)):
         return sum_gathered(val_BK, idx_BK, W_FD, length)
-    token_B1 = jnp.arange(len(val_BK))[:, None]
-    codes_BF = jnp.zeros((len(val_BK), len(W_FD)), val_BK.dtype)
-    return codes_BF.at[token_B1, idx_BK].add(_within(val_BK, length)) @ W_FD
+    return _codes(_within(val_BK, length), idx_BK, len(W_FD)) @ W_FD
 
 
 def dot_loop(g_BD, idx_BK, W_FD, length=None):
@@ -58,7 +57,7 @@ def dot_gathered(g_BD, idx_BK, W_FD, length=None):
 
 
 def dot_matmul(g_BD, idx_BK, W_FD, length=None):
-    if not _dense(g_BD, idx_BK, W_FD):
+    if not _dense(g_BD, W_FD, idx_BK, len(W_FD)):
         return dot_gathered(g_BD, idx_BK, W_FD, length)
     return _within(jnp.take_along_axis(g_BD @ W_FD.T, idx_BK, axis=1), length)
 
@@ -77,6 +76,12 @@ def add_scattered(val_BK, idx_BK, g_BD, length=None, *, n_latents):
         val_bK, idx_bK, g_bD = (a[first : first + step] for a in (val_BK, idx_BK, g_BD))
         out_FD = out_FD.at[idx_bK].add(val_bK[:, :, None] * g_bD[:, None])
     return out_FD
+
+
+def add_matmul(val_BK, idx_BK, g_BD, length=None, *, n_latents):
+    if not _dense(val_BK, g_BD, idx_BK, n_latents):
+        return add_scattered(val_BK, idx_BK, g_BD, length, n_latents=n_latents)
+    return _codes(_within(val_BK, length), idx_BK, n_latents).T @ g_BD
 
 
 def loop(step, start, xs, length, unroll=1):
@@ -103,8 +108,14 @@ def _within(x_BK, length):
     return x_BK if length is None else jnp.where(jnp.arange(x_BK.shape[1]) < length, x_BK, 0)
 
 
-def _dense(a, idx_BK, W_FD):
-    return a.dtype.itemsize == W_FD.dtype.itemsize == 2 and len(W_FD) <= DENSE * idx_BK.shape[1]
+def _dense(a, b, idx_BK, n_latents):
+    """Whether `matmul` is one: of 16-bit operands, and no more than DENSE latents an entry."""
+    return a.dtype.itemsize == b.dtype.itemsize == 2 and n_latents <= DENSE * idx_BK.shape[1]
+
+
+def _codes(val_BK, idx_BK, n_latents):
+    token_B1 = jnp.arange(len(val_BK))[:, None]
+    return jnp.zeros((len(val_BK), n_latents), val_BK.dtype).at[token_B1, idx_BK].add(val_BK)
 
 
 SUM = {
@@ -120,4 +131,9 @@ DOT = {
     "matmul": dot_matmul,
     "kernel": kernels.rows_dot,
 }
-ADD = {"loop": add_loop, "scattered": add_scattered, "kernel": kernels.rows_add}
+ADD = {
+    "loop": add_loop,
+    "scattered": add_scattered,
+    "matmul": add_matmul,
+    "kernel": kernels.rows_add,
+}
