@@ -10,8 +10,9 @@ steps each, beside the bound: one encoder matmul `[B, d] x [d, n]` of those size
 a step's median over the matmul's. Ours has everything on: counters of dead latents, AuxK armed, projection,
 clipping, Adam, unit norm. Memory is the process's peak over that of its imports, or the device's where the
 case names one (benchmarks/gpu.py). Peers that are not installed are left out. The data are sparse sums of 4 d
-unit directions, or activations of a store, whose width is then d; thresholds start so that k latents are active.
-Where the number of active latents is free, WARM steps go first: at a random start a few tokens have most.
+unit directions, or activations of a store, whose width is then d; thresholds start so that k latents are
+active. Where the number of active latents is free, WARM steps go first: at a random start a few tokens have
+most.
 """
 
 import argparse

@@ -99,7 +99,7 @@ def get_config(arg: str = "") -> ConfigDict:
 def timed(kind: str, steps: int, folder: Path, smoke: bool) -> dict:
     """One dictionary with k 16 trained for `steps` and measured. seconds: of the steps but the first, which
     compiles, scaled up to all of them; seconds_in_all: with opening the data and compiling."""
-    config = get_config(f"{'smoke,' * smoke}{kind}").to_dict() | {"steps": steps}
+    config: dict = get_config(f"{'smoke,' * smoke}{kind}").to_dict() | {"steps": steps}
     config["members"][kind]["sweep"]["k"] = (16,)
     path, ticks = folder / f"{kind}_{steps}", [time.monotonic()]
     train(config, path, progress=lambda done, total: ticks.append(time.monotonic()))
