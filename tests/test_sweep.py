@@ -3,10 +3,14 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn.sweep import cells, groups
+from dictlearn import dictionaries, objectives, rules
+from dictlearn.learners.gradient import gradient
+from dictlearn.sweep import cells, groups, sweep
+from dictlearn.types import Batch, Learner
 from tests.helpers import planted_config, run
 
 
@@ -28,6 +32,35 @@ def test_a_sweep_of_twelve_equals_twelve_separate_runs_with_one_compilation():
             close(found[program.key].variables, wanted.variables, 2e-9)
             loss = infos[-1][sweep.key]["loss"][n]
             assert info[-1][program.key]["loss"][0] == pytest.approx(loss, rel=1e-9)
+
+
+def test_temporaries_on_one_cpu_device_are_one_members_however_many_there_are():
+    """A slice of the state that XLA may compute twice makes it copy the moments of all members."""
+    train = gradient(
+        lambda hparams: dictionaries.make("topk", d_in=16, n_latents=1024, k=4),
+        lambda hparams: objectives.make("fvu"),
+        lambda hparams: rules.make("adam", lr=1e-3, steps=10),
+        b_dec_start="zeros",
+    )
+    beside = Learner(train.init, jax.vmap(train.update, in_axes=(0, 0, None)), train.variables)
+    x_BD = jnp.zeros((64, 16))
+    one = sum(leaf.nbytes for leaf in jax.tree.leaves(state_of(train, Batch(x_BD, x_BD), 1)))
+
+    def temporaries(learner, n_members):
+        batch = Batch(x_BD, x_BD)
+        state = state_of(train, batch, n_members)
+        step = jax.jit(learner.update, donate_argnums=0).lower(state, {}, batch)
+        return step.compile().memory_analysis().temp_size_in_bytes
+
+    in_turn = sweep(train)
+    assert temporaries(in_turn, 9) < temporaries(in_turn, 2) + one
+    assert temporaries(beside, 9) > temporaries(in_turn, 2) + one
+
+
+def state_of(learner, batch, n_members):
+    """What a sweep's state would be, all zeros."""
+    state = jax.eval_shape(learner.init, jax.random.key(0), {}, batch)
+    return jax.tree.map(lambda leaf: jnp.zeros((n_members, *leaf.shape), leaf.dtype), state)
 
 
 def close(found, wanted, tolerance):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dictlearn.dictionaries import _linear, _stats
+from dictlearn.ops.uniform import most_of_members
 from dictlearn.types import Codes
 
 _RATE = 5.0
@@ -37,6 +38,14 @@ def most(module) -> int:
         bound = f"{n_latents=}" if k_max is None else f"{k_max=}"
         raise ValueError(f"{k=} must lie between 1 and {bound}.")
     return int(k) if k_max is None else k_max
+
+
+def used(k, width: int):
+    """Of `width` entries in order of rank, those that a traced `k` keeps (a fraction counts whole), for
+    loops that need not be as long as its bound; None, all, where k is known and is the width."""
+    if isinstance(k, int):
+        return None
+    return most_of_members(jnp.minimum(jnp.ceil(jnp.asarray(k)), width).astype(jnp.int32))
 
 
 def crowd(module) -> int:

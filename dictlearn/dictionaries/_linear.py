@@ -44,16 +44,17 @@ def crowd(module) -> int:
     return most if 8 * most <= n else n
 
 
-def from_atoms(codes: Codes, atoms_FD):
-    """`codes atoms`, from sparse or dense codes."""
+def from_atoms(codes: Codes, atoms_FD, used=None):
+    """`codes atoms`, from sparse or dense codes. used: entries of sparse codes that any token uses, the
+    rest being zero; None for all."""
     if codes.idx_BK is None:
         return jnp.asarray(codes.val) @ atoms_FD
-    return sparse.decode(codes.val, codes.idx_BK, atoms_FD)
+    return sparse.decode(codes.val, codes.idx_BK, atoms_FD, used)
 
 
-def decode(module, codes: Codes):
-    """`codes W_dec + b_dec`."""
-    return from_atoms(codes, module.W_dec_FD) + module.b_dec_D
+def decode(module, codes: Codes, used=None):
+    """`codes W_dec + b_dec`; used: see `from_atoms`."""
+    return from_atoms(codes, module.W_dec_FD, used) + module.b_dec_D
 
 
 def residual(module, x_BD, pre_BF, codes: Codes, dead_F, atoms_FD=None):

@@ -27,8 +27,8 @@ class TopK(nn.Module):
     multi: weight of the loss of the reconstruction from `multi_factor` k latents, 0 for none (the paper:
     1/8), which keeps reconstructions good at other k. norm_weighted: rank latents by what they add, for
     atoms not held at unit norm. anneal_steps: steps over which k falls from `k_start` (None: d_in) as
-    `anneal`, "linear" or "exponential", says; every step then keeps k_start entries in memory.
-    d_out: width of the target of a transcoder; None makes an autoencoder, which subtracts b_dec."""
+    `anneal`, "linear" or "exponential", says; every step then keeps k_start entries in memory and computes
+    with k. d_out: width of the target of a transcoder; None makes an autoencoder, which subtracts b_dec."""
 
     d_in: int
     n_latents: int
@@ -69,22 +69,27 @@ class TopK(nn.Module):
             width = max(width, _allocation.k_start(self))
             _stats.advance(self)
         widest = min(self.n_latents, width * (self.multi_factor if self.multi else 1))
-        wide, pre_BF = self._ranked(x_BD, widest)
+        used = _allocation.used(k, width)
+        used_wide = _allocation.used(self.multi_factor * k, widest) if self.multi else used
+        wide, pre_BF = self._ranked(x_BD, widest, used_wide)
         codes, others = _first(wide, width, k), ()
         if self.multi:
-            others = ((self.multi, self.decode(_first(wide, widest, self.multi_factor * k))),)
+            more = _first(wide, widest, self.multi_factor * k)
+            others = ((self.multi, _linear.decode(self, more, used_wide)),)
+        y_BD = _linear.decode(self, codes, used)
         residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F)
-        return Out(self.decode(codes), codes, pre_BF, residual_BD=residual_BD, others=others)
+        return Out(y_BD, codes, pre_BF, residual_BD=residual_BD, others=others)
 
-    def _ranked(self, x_BD, n: int):
-        """The `n` latents of each token that rank first, rectified, and all pre-activations."""
+    def _ranked(self, x_BD, n: int, used=None):
+        """The `n` latents of each token that rank first, rectified, and all pre-activations. used: how
+        many of them may have a gradient."""
         pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
         if self.norm_weighted:
             score_BF = jax.nn.relu(pre_BF) * _allocation.atom_norms(self)
             val_BK, idx_BK = top_by(score_BF, pre_BF, n)
         else:
             val_BK, idx_BK = top_k(pre_BF, n)
-        val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
+        val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F, used)
         return Codes(jax.nn.relu(val_BK), idx_BK), pre_BF
 
 

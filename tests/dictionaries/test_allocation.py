@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dictlearn import dictionaries
+from dictlearn.dictionaries import _allocation
 from dictlearn.ops.firing import dense, l0
 from tests.helpers import mesh_of, planted_config, run
 
@@ -70,6 +71,15 @@ def test_k_falls_from_its_start_to_k_and_stays(name, anneal):
     assert k == sorted(k, reverse=True)
     half = 11.5 if anneal == "linear" else 3 + 17 * (1 - 1 / (1 + np.exp(-2.5)))
     assert k[2] == pytest.approx(np.ceil(half) if name == "topk" else half, abs=0.03)
+    decoded = module.apply(variables, outs[2].codes, method="decode")
+    np.testing.assert_allclose(outs[2].y_BD, decoded, atol=1e-5)
+
+
+def test_loops_are_as_long_as_the_largest_traced_k():
+    assert _allocation.used(3, 8) is None
+    found = jax.vmap(lambda k: _allocation.used(k, 8))
+    np.testing.assert_array_equal(found(jnp.array([1.0, 2.5])), [3, 3])
+    np.testing.assert_array_equal(found(jnp.array([1, 9])), [8, 8])
 
 
 def test_annealing_starts_from_the_width_of_the_input():
