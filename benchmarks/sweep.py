@@ -14,6 +14,7 @@ what a contender, a round and a GEMM-equivalent are; times are per dictionary.
 
 import argparse
 import gc
+import importlib
 import importlib.util
 import json
 import platform
@@ -31,7 +32,7 @@ CASES = {
     "small": {"kind": "topk", "d": 512, "n": 4096, "k": 32, "batch": 4096},
     "topk": {"kind": "topk", "d": 768, "n": 12288, "k": 32, "batch": 2048},
 }
-OURS = ("sweep", "alone")
+OURS, PEERS = ("sweep", "alone"), ("sparsify", "dictionary_learning", "SAELens")
 
 
 def program(case: dict, x_BD, swept: dict, k: int | None):
@@ -84,14 +85,14 @@ def passes(name: str, case: dict, x_BD):
     if name == "alone":
         steps = [program(case, x_BD, {}, k) for k in KS]
         return lambda: mean([timed(step) for step in steps])
-    from peers import PEERS
+    from peers import PEERS as MAKE
 
     if name == "dictionary_learning":
-        trainers = [PEERS[name]({**case, "k": k}, x_BD) for k in KS for _ in RATES]
+        trainers = [MAKE[name]({**case, "k": k}, x_BD) for k in KS for _ in RATES]
         return lambda: timed(lambda: [step() for step in trainers], len(trainers))
 
     def one(k: int):
-        step = PEERS[name]({**case, "k": k}, x_BD)
+        step = MAKE[name]({**case, "k": k}, x_BD)
         step()
         found = timed(step)
         del step
@@ -175,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", nargs=2, metavar=("NAME", "CASE"), help=argparse.SUPPRESS)
     parser.add_argument("--cases", default=",".join(CASES))
-    parser.add_argument("--only", default=",".join((*OURS, *MODULES)))
+    parser.add_argument("--only", default=",".join((*OURS, *PEERS)))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--shrink", type=int, default=1, help="divides n and the batch, for a trial"
