@@ -16,6 +16,7 @@ most.
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import platform
@@ -149,6 +150,7 @@ def serve(name: str, case: dict) -> None:
         from peers import PEERS
 
         make = PEERS[name]
+    importlib.import_module(MODULES.get(name, "dictlearn"))
     x_BD = data(case)
     base = peak(name, case)
     step = make(case, x_BD)
