@@ -118,7 +118,8 @@ def _compare(config: Mapping, workdir: Path, arguments) -> None:
     metrics = read_json(workdir / "metrics.json", f"dictlearn eval --workdir={workdir}")
     if (workdir / PURSUITS).exists():
         metrics |= read_json(workdir / PURSUITS, f"dictlearn eval --workdir={workdir}")
-    show(compare(metrics, workdir, arguments.l0), Console())
+    width = None if sys.stdout.isatty() else 120
+    show(compare(metrics, workdir, arguments.l0), Console(width=width))
     print(f"comparison: {workdir / 'compare.json'}, {workdir / 'compare.png'}")
 
 
