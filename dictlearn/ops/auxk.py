@@ -62,11 +62,13 @@ def reconstruct_residual(
         val_BK = select(val_BK, idx_BK, x_BD, W_enc_FD, b_enc_F)
         return decode(jax.nn.relu(val_BK), idx_BK, W_dec_FD)
 
-    many = 0 if is_split() else few
+    bounds, forms = (0, few), (none, among_few, among_many)
+    if is_split():
+        bounds, forms = (0,), (none, among_many)
     n_dead = dead_F.sum()
-    form = any_member(n_dead > 0).astype(jnp.int32) + any_member(n_dead > many)
+    form = sum(any_member(n_dead > bound).astype(jnp.int32) for bound in bounds)
     fixed = lax.stop_gradient(pre_BF), dead_F
-    return switch(form, (none, among_few, among_many), fixed, x_BD, W_enc_FD, b_enc_F, W_dec_FD)
+    return switch(form, forms, fixed, x_BD, W_enc_FD, b_enc_F, W_dec_FD)
 
 
 def loss(residual_BD: Float[Array, "B D"], ehat_BD: Float[Array, "B D"]) -> Float[Array, " B"]:
