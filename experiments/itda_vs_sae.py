@@ -27,10 +27,22 @@ batch at hand against tokens seen, k 16:
     itda       0.695   0.684   0.687   0.678    0.689
     itda_size  0.626   0.616   0.629   0.628    0.644
 
+One dictionary, k 16, `python experiments/itda_vs_sae.py`, each row a run of its own whose rate falls to zero in
+it; seconds of training without compiling, two idle cores:
+
+    topk   tokens               5,120   10,240   25,600   51,200   102,400
+           seconds               0.25     0.38     0.98     2.77      3.81
+           CE score             0.612    0.747    0.846    0.886     0.909
+           explained variance   0.312    0.488    0.623    0.682     0.727
+    itda   tokens               1,024    2,560    5,120   10,240
+           seconds               0.22     0.23     0.39     0.72
+           CE score             0.850    0.881    0.890    0.890
+           explained variance   0.637    0.684    0.692    0.692
+
 At a tolerance of 0.2 the 1536 rows are full after 5,120 tokens (at k 32 soon after), and nothing changes from
-there. A step of the three dictionaries costs 0.27 CPU seconds for ITDA, whose pursuit has
-32 rounds, and 0.18 for TopK: 10 steps, 2.7 s, are all that ITDA needs of the 200, 36 s, that TopK has; TopK
-is level with ITDA at k 16 after about 65,000 tokens, 23 s. `itda_size` is the threshold that just fills the
+there. The CE score that ITDA has after 0.39 seconds (0.23 for 0.881) takes TopK half of its 102,400 tokens, 2.8
+seconds: seven to twelve times as long; TopK goes on from there, to 0.909 after ten times ITDA's time.
+`itda_size` is the threshold that just fills the
 rows in one pass: it keeps what is explained worst, outliers among it, and reconstructs less well. With 1024
 rows, k 16, 51,200 tokens, explained variance of the last fifth: tolerance 0 (the first tokens there are)
 0.647, 0.2 0.664, 0.3 0.653, 0.4 0.630 (980 atoms), 0.5 0.600 (583 atoms); size 1024 0.628. In batches of 64
