@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from dictlearn.ops.batch_topk import INFINITY, smallest
 from dictlearn.ops.uniform import any_member
 
-_INFINITY = 0x7F800000
 _ROWS = 32
 """Rows counted at a time: they stay in a core's cache for all 31 counts."""
 
@@ -35,15 +35,7 @@ def _top(x, n, axis):
     bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)
     count = lambda mask: jnp.sum(mask, axis=axis, dtype=jnp.int32)
     each = lambda values: jnp.expand_dims(values, axis)
-
-    def halve(_, bounds):
-        low, high = bounds
-        middle = low + (high - low) // 2
-        yes = count(bits > each(middle)) < n
-        return jnp.where(yes, low, middle + 1), jnp.where(yes, middle, high)
-
-    low = jnp.zeros_like(n, jnp.int32)
-    threshold = each(lax.fori_loop(0, 31, halve, (low, jnp.full_like(low, _INFINITY)))[1])
+    threshold = each(smallest(lambda value: count(bits > each(value)) < n, INFINITY, n.shape))
     above, level = bits > threshold, (bits == threshold) & (bits > 0)
     room = n - count(above)
     crowded = any_member(jnp.any(count(level) > room))

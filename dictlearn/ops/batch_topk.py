@@ -12,6 +12,9 @@ from dictlearn.ops.crowded import fullest, splits
 from dictlearn.ops.topk import top_k
 from dictlearn.ops.uniform import any_member
 
+INFINITY = 0x7F800000
+"""Its bits as a float32: no entry is above."""
+
 
 def nth_largest(x: Float[Array, "B F"], n, most: int | None = None) -> Float[Array, ""]:
     """The `n`-th largest value of a non-negative array (0 when fewer than `n` are positive). `n` may
@@ -33,7 +36,7 @@ def nth_largest(x: Float[Array, "B F"], n, most: int | None = None) -> Float[Arr
 def _counted(n, *parts):
     bits = [lax.bitcast_convert_type(part.astype(jnp.float32), jnp.int32) for part in parts]
     fewer = lambda value: sum(jnp.sum(part > value, dtype=jnp.int32) for part in bits) < n
-    found = _smallest(fewer, 0x7F800000)  # the bits of infinity
+    found = smallest(fewer, INFINITY)
     return lax.bitcast_convert_type(found, jnp.float32).astype(parts[0].dtype)
 
 
@@ -52,16 +55,17 @@ def _first(mask: Bool[Array, "B F"], n) -> Bool[Array, "B F"]:
     """The first `n` true entries in flat order: all rows before one, and that row up to a column."""
     rows, columns = (lax.broadcasted_iota(jnp.int32, mask.shape, axis) for axis in (0, 1))
     upto_row = lambda row: jnp.sum(mask & (rows <= row), dtype=jnp.int32)
-    row = _smallest(lambda row: upto_row(row) >= n, mask.shape[0] - 1)
+    row = smallest(lambda row: upto_row(row) >= n, mask.shape[0] - 1)
     here = mask & (rows == row)
     left = n - upto_row(row - 1)
     upto = lambda column: jnp.sum(here & (columns <= column), dtype=jnp.int32)
-    column = _smallest(lambda column: upto(column) >= left, mask.shape[1] - 1)
+    column = smallest(lambda column: upto(column) >= left, mask.shape[1] - 1)
     return (mask & (rows < row)) | (here & (columns <= column))
 
 
-def _smallest(holds, top: int):
-    """The smallest int32 in [0, top] at which a monotone predicate holds (`top` if nowhere before)."""
+def smallest(holds, top: int, shape: tuple[int, ...] = ()):
+    """The smallest int32 in [0, top] at which a monotone predicate holds (`top` if nowhere before); of a
+    `shape`, each for itself."""
 
     def halve(_, bounds):
         low, high = bounds
@@ -70,4 +74,6 @@ def _smallest(holds, top: int):
         return jnp.where(yes, low, middle + 1), jnp.where(yes, middle, high)
 
     steps = max(1, top.bit_length())
-    return lax.fori_loop(0, steps, halve, (jnp.int32(0), jnp.int32(top)))[1]
+    return lax.fori_loop(
+        0, steps, halve, (jnp.zeros(shape, jnp.int32), jnp.full(shape, top, jnp.int32))
+    )[1]
