@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dictlearn.ops.kernels import rows as kernels
+from dictlearn.ops.kernels import kernel
 
 UNROLL = 16
 BLOCK = 2**26
@@ -123,17 +123,17 @@ SUM = {
     "unrolled": sum_unrolled,
     "gathered": sum_gathered,
     "matmul": sum_matmul,
-    "kernel": kernels.rows_sum,
+    "kernel": kernel("rows", "rows_sum"),
 }
 DOT = {
     "loop": dot_loop,
     "gathered": dot_gathered,
     "matmul": dot_matmul,
-    "kernel": kernels.rows_dot,
+    "kernel": kernel("rows", "rows_dot"),
 }
 ADD = {
     "loop": add_loop,
     "scattered": add_scattered,
     "matmul": add_matmul,
-    "kernel": kernels.rows_add,
+    "kernel": kernel("rows", "rows_add"),
 }

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from dictlearn.ops.backend import by_platform
-from dictlearn.ops.kernels import select
+from dictlearn.ops.kernels import kernel
 from dictlearn.sharding import is_split
 
 MASKED_BLOCKS = 8
@@ -100,6 +100,6 @@ def _chunk(n_latents: int, k: int) -> int:
 FORMS = {
     "one_stage": _one_stage,
     "two_stages": _two_stages,
-    "kernel": partial(_two_stages, select=select.top_k),
+    "kernel": partial(_two_stages, select=kernel("select", "top_k")),
 }
 """By name, for `ops.backend`. A TPU has an operation for a row's top k; elsewhere XLA sorts whole rows."""
