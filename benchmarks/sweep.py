@@ -15,7 +15,6 @@ what a contender, a round and a GEMM-equivalent are; times are per dictionary.
 import argparse
 import gc
 import importlib
-import importlib.util
 import json
 import platform
 import resource
@@ -25,7 +24,7 @@ import sys
 import time
 from pathlib import Path
 
-from train import MODULES, data, hear, matmul
+from train import MODULES, data, hear, installed, matmul
 
 KS, RATES = (8, 16, 32, 64), (1e-4, 2e-4, 4e-4)
 CASES = {
@@ -185,16 +184,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.serve:
         return serve(arguments.serve[0], json.loads(arguments.serve[1]))
-    there = lambda name: name not in MODULES or importlib.util.find_spec(MODULES[name])
-    wanted, found = arguments.only.split(","), {}
-    for name in wanted:
-        if not there(name):
-            print(f"{name} is not installed and is left out.")
+    there, found = installed(arguments.only.split(",")), {}
     for title in arguments.cases.split(","):
         case = dict(CASES[title])
         case |= {name: case[name] // arguments.shrink for name in ("n", "batch")}
-        names = ["matmul", *filter(there, wanted)]
-        found[title] = {"case": case, **measure(case, names, arguments.rounds)}
+        found[title] = {"case": case, **measure(case, ["matmul", *there], arguments.rounds)}
         tell(title, case, found[title])
     if arguments.json:
         machine = {"platform": platform.platform(), "python": platform.python_version()}

@@ -10,7 +10,6 @@ UNSURE which neurons are their most active: here those whose largest activation 
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -20,15 +19,9 @@ from dictlearn.ops.matching import nearest
 Rows = Float[Array, "_ D"] | Float[np.ndarray, "_ D"]
 
 
-@jax.jit
-def best_cosine(a_FD: Rows, b_GD: Rows) -> Float[Array, " F"]:
-    """The largest cosine of each row of `a_FD` with any row of `b_GD`."""
-    return nearest(jnp.asarray(a_FD), jnp.asarray(b_GD))[0]
-
-
 def recovery(truth_ND: Rows, atoms_FD: Rows, threshold: float) -> float:
     """Share of the true atoms with a learnt one at cosine >= threshold."""
-    return float(np.mean(np.asarray(best_cosine(truth_ND, atoms_FD)) >= threshold))
+    return float(np.mean(np.asarray(nearest(truth_ND, atoms_FD)[0]) >= threshold))
 
 
 def most_active(largest_F: Float[np.ndarray, " F"], share: float) -> Int[np.ndarray, " active"]:
@@ -53,6 +46,6 @@ def consistency(
     shares = []
     for i, mine in enumerate(runs):
         rows = jnp.asarray(mine)[active[i]]
-        others = [np.asarray(best_cosine(rows, b)) for j, b in enumerate(runs) if j != i]
+        others = [np.asarray(nearest(rows, b)[0]) for j, b in enumerate(runs) if j != i]
         shares.append(np.mean(np.min(others, axis=0) >= threshold))
     return float(np.mean(shares))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dictlearn.meters.recovery import best_cosine, consistency, most_active, recovery
+from dictlearn.meters.recovery import consistency, most_active, recovery
+from dictlearn.ops.matching import nearest
 from dictlearn.streams.decomposable import conditions
 from dictlearn.streams.synthetic import draw, plant
 
@@ -17,7 +18,7 @@ def test_recovery_is_the_share_of_true_atoms_with_a_near_one():
     random = np.random.default_rng(0)
     truth = random.standard_normal((30, 8)).astype(np.float32)
     atoms = np.concatenate([3 * truth[:12], random.standard_normal((20, 8))]).astype(np.float32)
-    np.testing.assert_allclose(best_cosine(truth, atoms), cosines(truth, atoms).max(1), atol=1e-6)
+    np.testing.assert_allclose(nearest(truth, atoms)[0], cosines(truth, atoms).max(1), atol=1e-6)
     for tau in (0.5, 0.999):
         assert recovery(truth, atoms, tau) == np.mean(cosines(truth, atoms).max(1) >= tau)
     assert recovery(truth, -atoms[:12], 0.9) == 0, "cosines are signed"
