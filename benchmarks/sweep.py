@@ -19,12 +19,11 @@ import json
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from train import MODULES, data, hear, installed, matmul
+from train import MODULES, data, hear, installed, matmul, start
 
 KS, RATES = (8, 16, 32, 64), (1e-4, 2e-4, 4e-4)
 CASES = {
@@ -42,9 +41,10 @@ def program(case: dict, x_BD, swept: dict, k: int | None):
     from dictlearn.types import Batch
 
     alone = {} if swept else {"k": k}
+    alone["aux_k"] = min(case["d"] // 2, case["n"])
     config = {
         **{"seed": 0, "steps": 10**6, "batch_size": case["batch"], "sweep": swept},
-        "dictionary": {"name": "topk", "n_latents": case["n"], "aux_k": case["d"] // 2, **alone},
+        "dictionary": {"name": "topk", "n_latents": case["n"], **alone},
         "rule": {"name": "adam"},
     }
     mesh = sharding.mesh()
@@ -125,11 +125,9 @@ def serve(name: str, case: dict) -> None:
 
 
 def measure(case: dict, names: list[str], rounds: int) -> dict:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     processes, found = {}, {name: [] for name in names}
     for name in names:
-        command = [sys.executable, __file__, "--serve", name, json.dumps(case)]
-        processes[name] = subprocess.Popen(command, text=True, **pipes)
+        processes[name] = start(name, case, __file__)
         hear(name, processes[name])
     for _ in range(rounds):
         for name, process in processes.items():

@@ -24,6 +24,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -169,10 +170,14 @@ def serve(name: str, case: dict) -> None:
         print(json.dumps(found), flush=True)
 
 
-def start(name: str, case: dict) -> subprocess.Popen:
-    command = [sys.executable, __file__, "--serve", name, json.dumps(case)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, text=True, **pipes)
+def start(name: str, case: dict, script: str = __file__) -> subprocess.Popen:
+    """A contender's process. What it says on stderr is kept, for `hear` to tell if it ends."""
+    command = [sys.executable, script, "--serve", name, json.dumps(case)]
+    said = tempfile.TemporaryFile("w+")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
+    process = subprocess.Popen(command, text=True, **pipes)
+    process.said = said
+    return process
 
 
 def hear(name: str, process: subprocess.Popen) -> dict:
@@ -181,7 +186,11 @@ def hear(name: str, process: subprocess.Popen) -> dict:
     for line in process.stdout:
         if line.startswith("{"):
             return json.loads(line)
-    raise SystemExit(f"{name} ended with {process.wait()} before it had answered.")
+    code = process.wait()
+    process.said.seek(0)
+    raise SystemExit(
+        f"{name} ended with {code} before it had answered:\n{process.said.read()[-2000:]}"
+    )
 
 
 def measure(case: dict, names: list[str], rounds: int, steps: int) -> dict:

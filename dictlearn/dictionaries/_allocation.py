@@ -50,10 +50,12 @@ def used(k, width: int):
 
 def crowd(module) -> int:
     """Active latents of one token up to which it is computed sparsely where the batch shares out
-    k: 3 k, or all latents where that is much of them, or k is traced or falls from a start."""
-    if not isinstance(module.k, int | float) or getattr(module, "anneal_steps", 0):
+    k: 3 k, of a traced k its bound `k_max`; all latents where that is much of them, or k has no bound or
+    falls from a start."""
+    k = module.k if isinstance(module.k, int | float) else module.k_max
+    if k is None or getattr(module, "anneal_steps", 0):
         return module.n_latents
-    most = max(8, round(3 * module.k))
+    most = max(8, round(3 * k))
     return most if 8 * most <= module.n_latents else module.n_latents
 
 
@@ -136,7 +138,7 @@ def observe(module, codes: Codes, on=True) -> None:
     module.density_weight.value = (1 - new) * module.density_weight.value + new
 
 
-def residual(module, x_BD, pre_BF, chosen_F):
+def residual(module, read, pre_BF, chosen_F):
     """AuxK by the latents `chosen_F`, those active in this batch too; None where `aux_k` is 0."""
-    none = Codes(jnp.zeros((len(x_BD), 1)), jnp.zeros((len(x_BD), 1), jnp.int32))
-    return _linear.residual(module, x_BD, pre_BF, none, chosen_F)
+    none = Codes(jnp.zeros((len(pre_BF), 1)), jnp.zeros((len(pre_BF), 1), jnp.int32))
+    return _linear.residual(module, read, pre_BF, none, chosen_F)

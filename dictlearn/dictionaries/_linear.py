@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from dictlearn.ops import auxk, sparse
 from dictlearn.ops.initialise import unit_rows
@@ -27,13 +28,31 @@ def declare(module, enc_scale: float = 1.0) -> None:
 def centre(module, x_BD):
     """The encoder's input: `x - b_dec` in an autoencoder, unless it has `subtract_b_dec` and says no;
     `x` in a transcoder."""
-    subtracts = module.d_out is None and getattr(module, "subtract_b_dec", True)
-    return x_BD - module.b_dec_D if subtracts else x_BD
+    return x_BD - module.b_dec_D if _subtracts(module) else x_BD
+
+
+def encoder(module, x_BD):
+    """`(x_BD, W_enc_FD, b_enc_F)`, of which pre-activations are `x W_enc^T + b_enc`: the input as `centre`
+    has it, and the gradient that b_dec has through it, a sum over tokens, by way of b_enc."""
+    W_enc_FD, b_enc_F = module.W_enc_FD, module.b_enc_F
+    if not _subtracts(module):
+        return x_BD, W_enc_FD, b_enc_F
+    b_enc_F = sparse.shifted(b_enc_F, W_enc_FD, module.b_dec_D)
+    return x_BD - lax.stop_gradient(module.b_dec_D), W_enc_FD, b_enc_F
 
 
 def pre(module, x_BD):
-    """Pre-activations `[B, F]` of a centred input, with gradient; ops/encode.py has those without."""
-    return x_BD @ module.W_enc_FD.T + module.b_enc_F
+    """Pre-activations `[B, F]` of raw input, with gradient; ops/encode.py has those without."""
+    return product(*encoder(module, x_BD))
+
+
+def product(x_BD, W_enc_FD, b_enc_F):
+    """Those of what `encoder` gives."""
+    return x_BD @ W_enc_FD.T + b_enc_F
+
+
+def _subtracts(module) -> bool:
+    return module.d_out is None and getattr(module, "subtract_b_dec", True)
 
 
 def crowd(module) -> int:
@@ -57,11 +76,11 @@ def decode(module, codes: Codes, used=None):
     return from_atoms(codes, module.W_dec_FD, used) + module.b_dec_D
 
 
-def residual(module, x_BD, pre_BF, codes: Codes, dead_F, atoms_FD=None):
-    """AuxK's `ehat` by `aux_k` dead latents, None where that is 0. x_BD: centred. atoms_FD: W_dec_FD
-    unless given."""
+def residual(module, read, pre_BF, codes: Codes, dead_F, atoms_FD=None):
+    """AuxK's `ehat` by `aux_k` dead latents, None where that is 0. read: what `encoder` gave. atoms_FD:
+    W_dec_FD unless given."""
     if not module.aux_k:
         return None
     atoms_FD = module.W_dec_FD if atoms_FD is None else atoms_FD
-    weights = module.W_enc_FD, module.b_enc_F, atoms_FD
-    return auxk.reconstruct_residual(x_BD, pre_BF, codes, dead_F, *weights, module.aux_k)
+    x_BD, *weights = read
+    return auxk.reconstruct_residual(x_BD, pre_BF, codes, dead_F, *weights, atoms_FD, module.aux_k)

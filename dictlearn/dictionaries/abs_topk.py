@@ -33,17 +33,18 @@ class AbsTopK(nn.Module):
         _linear.declare(self)
 
     def encode(self, x_BD) -> Codes:
-        return self._codes(_linear.centre(self, x_BD))[0]
+        return self._codes(x_BD)[0]
 
     def decode(self, codes: Codes):
         return _linear.decode(self, codes)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        codes, pre_BF = self._codes(_linear.centre(self, x_BD))
+        codes, pre_BF = self._codes(x_BD)
         return Out(self.decode(codes), codes, pre_BF)
 
     def _codes(self, x_BD):
-        pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
+        read = _linear.encoder(self, x_BD)
+        pre_BF = pre_activations(*read)
         val_BK, idx_BK = top_by(jnp.abs(pre_BF), pre_BF, self._most)
-        val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
+        val_BK = sparse.select(val_BK, idx_BK, *read)
         return Codes(val_BK * (jnp.arange(self._most) < self.k), idx_BK), pre_BF

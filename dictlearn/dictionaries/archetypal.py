@@ -109,15 +109,15 @@ class Archetypal(nn.Module):
         return hull_FD / jnp.sqrt(jnp.where(square_F1 > 0, square_F1, 1))
 
     def encode(self, x_BD) -> Codes:
-        return self._codes(_linear.centre(self, x_BD))[0]
+        return self._codes(_linear.encoder(self, x_BD))[0]
 
     def decode(self, codes: Codes):
         return _linear.from_atoms(codes, self.atoms()) + self.b_dec_D
 
     def __call__(self, x_BD, dead_F) -> Out:
-        x_BD = _linear.centre(self, x_BD)
-        codes, pre_BF = self._codes(x_BD)
-        residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F, self.atoms())
+        read = _linear.encoder(self, x_BD)
+        codes, pre_BF = self._codes(read)
+        residual_BD = _linear.residual(self, read, pre_BF, codes, dead_F, self.atoms())
         return Out(self.decode(codes), codes, pre_BF, residual_BD=residual_BD)
 
     @property
@@ -129,9 +129,9 @@ class Archetypal(nn.Module):
         order_C = jax.random.permutation(key, self._n_points)
         return jax.nn.one_hot(order_C[jnp.arange(n) % self._n_points], self._n_points)
 
-    def _codes(self, x_BD):
-        pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
+    def _codes(self, read):
+        pre_BF = pre_activations(*read)
         val_BK, idx_BK = top_k(pre_BF, self._most)
-        val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
+        val_BK = sparse.select(val_BK, idx_BK, *read)
         kept = jnp.arange(self._most) < self.k
         return Codes(jax.nn.relu(val_BK) * kept, idx_BK), pre_BF

@@ -22,7 +22,7 @@ from dictlearn.types import Codes, Out, Scalar
 
 class BatchTopK(nn.Module):
     """d_in: width of the input. n_latents: F. k: mean active latents a token, may be fractional and
-    traced. aux_k: dead latents that AuxK uses a token, 0 for none. threshold_decay: of the running
+    traced. k_max: bound of a traced k. aux_k: dead latents that AuxK uses a token, 0 for none. threshold_decay: of the running
     mean behind theta. norm_weighted: score latents by what they add, for atoms not held at unit norm.
     anneal_steps: steps over which k falls from `k_start` (None: d_in) as `anneal`, "linear" or
     "exponential", says; theta begins anew after. d_out: width of a transcoder's target, or None."""
@@ -30,6 +30,7 @@ class BatchTopK(nn.Module):
     d_in: int
     n_latents: int
     k: Scalar
+    k_max: float | None = None
     aux_k: int = 0
     threshold_decay: float = 0.999
     norm_weighted: bool = False
@@ -52,7 +53,7 @@ class BatchTopK(nn.Module):
         return not self.norm_weighted or self.d_out is None
 
     def encode(self, x_BD) -> Codes:
-        f_BF = jax.nn.relu(_linear.pre(self, _linear.centre(self, x_BD)))
+        f_BF = jax.nn.relu(_linear.pre(self, x_BD))
         return Codes(f_BF * (f_BF > self.threshold()))
 
     def decode(self, codes: Codes):
@@ -63,9 +64,8 @@ class BatchTopK(nn.Module):
         return _allocation.threshold(self) / self._weight()
 
     def __call__(self, x_BD, dead_F) -> Out:
-        x_BD = _linear.centre(self, x_BD)
-        weights = self.W_enc_FD, self.b_enc_F
-        pre_BF = pre_activations(x_BD, *weights)
+        read = _linear.encoder(self, x_BD)
+        pre_BF = pre_activations(*read)
         f_BF = jax.nn.relu(pre_BF)
         n = jnp.round(_allocation.annealed(self) * x_BD.shape[0]).astype(jnp.int32)
         most = _allocation.crowd(self)
@@ -75,9 +75,9 @@ class BatchTopK(nn.Module):
         if self.anneal_steps:
             _stats.advance(self)
         body = lambda entries, W: entries.decode(jnp.where(entries.on, entries.z, 0), W)
-        y_BD = support.over(body, f_BF, pre_BF, most, x_BD, *weights, self.W_dec_FD) + self.b_dec_D
+        y_BD = support.over(body, f_BF, pre_BF, most, *read, self.W_dec_FD) + self.b_dec_D
         codes = Codes(f_BF)
-        residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F)
+        residual_BD = _linear.residual(self, read, pre_BF, codes, dead_F)
         return Out(y_BD, codes, pre_BF, residual_BD=residual_BD)
 
     def _weight(self):

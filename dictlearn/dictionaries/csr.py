@@ -58,28 +58,28 @@ class CSR(nn.Module):
         _linear.declare(self)
 
     def encode(self, x_BD) -> Codes:
-        val_BK, idx_BK, _ = self._entries(_linear.centre(self, x_BD), self._most, self.k)
+        val_BK, idx_BK, _ = self._entries(_linear.encoder(self, x_BD), self._most, self.k)
         return Codes(val_BK, idx_BK)
 
     def decode(self, codes: Codes):
         return _linear.decode(self, codes)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        x_BD = _linear.centre(self, x_BD)
+        read = _linear.encoder(self, x_BD)
         wide = min(self.multiple * self._most, self.n_latents)
-        val_BK, idx_BK, pre_BF = self._entries(x_BD, wide, self.multiple * self.k)
+        val_BK, idx_BK, pre_BF = self._entries(read, wide, self.multiple * self.k)
         kept = jnp.arange(self._most) < self.k
         codes = Codes(val_BK[:, : self._most] * kept, idx_BK[:, : self._most])
-        residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F)
+        residual_BD = _linear.residual(self, read, pre_BF, codes, dead_F)
         rows_B1 = jnp.arange(len(x_BD))[:, None]
         f_BF = jnp.zeros_like(pre_BF).at[rows_B1, idx_BK[:, : self._most]].add(codes.val)
         penalty_B = self.gamma * contrastive(f_BF, self.temperature, self.unit_codes)
         others = ((self.multi_weight, self.decode(Codes(val_BK, idx_BK))),)
         return Out(self.decode(codes), codes, pre_BF, penalty_B, residual_BD, others)
 
-    def _entries(self, x_BD, most: int, k):
+    def _entries(self, read, most: int, k):
         """(values, indices, pre-activations): the `most` largest, those after the `k`-th zero."""
-        pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
+        pre_BF = pre_activations(*read)
         val_BK, idx_BK = top_k(pre_BF, most)
-        val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
+        val_BK = sparse.select(val_BK, idx_BK, *read)
         return jax.nn.relu(val_BK) * (jnp.arange(most) < k), idx_BK, pre_BF

@@ -55,7 +55,7 @@ class FeatureChoice(nn.Module):
         self.own_weight = self.variable("stats", "kept_F", jnp.zeros, shape)
 
     def encode(self, x_BD) -> Codes:
-        f_BF = jax.nn.relu(_linear.pre(self, _linear.centre(self, x_BD)))
+        f_BF = jax.nn.relu(_linear.pre(self, x_BD))
         return Codes(f_BF * (f_BF > self.threshold()))
 
     def decode(self, codes: Codes):
@@ -67,8 +67,8 @@ class FeatureChoice(nn.Module):
         return jnp.where(self.own_weight.value > 0, self.own_threshold.value, shared)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        x_BD = _linear.centre(self, x_BD)
-        pre_BF = _linear.pre(self, x_BD)
+        read = _linear.encoder(self, x_BD)
+        pre_BF = _linear.product(*read)
         f_BF = jax.nn.relu(pre_BF)
         n = jnp.round(self.k * x_BD.shape[0]).astype(jnp.int32)
         chooses = self.step.value >= self.choose_after
@@ -77,7 +77,7 @@ class FeatureChoice(nn.Module):
         residual_BD = None
         if self.aux_k:
             underused_F = zipf.underused(_allocation.density(self), self.margin) & ~chooses
-            residual_BD = _allocation.residual(self, x_BD, pre_BF, underused_F | dead_F)
+            residual_BD = _allocation.residual(self, read, pre_BF, underused_F | dead_F)
         _allocation.remember(self, jnp.where(chooses, 0, codes.val))
         _allocation.observe(self, codes, ~chooses)
         self._remember_own(codes.val, chooses)

@@ -38,7 +38,7 @@ class Gated(nn.Module):
         self.b_mag_F = self.param("b_mag_F", nn.initializers.zeros, (self.n_latents,))
 
     def encode(self, x_BD) -> Codes:
-        gate_BF = _linear.pre(self, _linear.centre(self, x_BD))
+        gate_BF = _linear.pre(self, x_BD)
         gate = support.Entries(gate_BF, gate_BF > 0)
         return Codes(_sizes(gate, self.b_enc_F, self.r_mag_F, self.b_mag_F))
 
@@ -46,11 +46,11 @@ class Gated(nn.Module):
         return _linear.decode(self, codes)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        x_BD, weights = _linear.centre(self, x_BD), (self.W_enc_FD, self.b_enc_F)
-        gate_BF = pre_activations(x_BD, *weights)
+        read = _linear.encoder(self, x_BD)
+        gate_BF = pre_activations(*read)
         more = self.b_enc_F, self.r_mag_F, self.b_mag_F, self.W_dec_FD
         codes = Codes(_sizes(support.Entries(gate_BF, gate_BF > 0), *lax.stop_gradient(more[:3])))
-        found = support.over(_body, gate_BF, gate_BF, _linear.crowd(self), x_BD, *weights, *more)
+        found = support.over(_body, gate_BF, gate_BF, _linear.crowd(self), *read, *more)
         y_BD, other_BD, open_B = found
         others = ((1.0, other_BD + lax.stop_gradient(self.b_dec_D)),)
         return Out(y_BD + self.b_dec_D, codes, gate_BF, self.l1 * open_B, others=others)

@@ -37,23 +37,23 @@ class GroupMax(nn.Module):
         _linear.declare(self)
 
     def encode(self, x_BD) -> Codes:
-        return self._codes(_linear.centre(self, x_BD))[0]
+        return self._codes(_linear.encoder(self, x_BD))[0]
 
     def decode(self, codes: Codes):
         return _linear.decode(self, codes)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        x_BD = _linear.centre(self, x_BD)
-        codes, pre_BF = self._codes(x_BD)
-        residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F)
+        read = _linear.encoder(self, x_BD)
+        codes, pre_BF = self._codes(read)
+        residual_BD = _linear.residual(self, read, pre_BF, codes, dead_F)
         return Out(self.decode(codes), codes, pre_BF, residual_BD=residual_BD)
 
-    def _codes(self, x_BD):
-        pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
+    def _codes(self, read):
+        pre_BF = pre_activations(*read)
         size = -(-self.n_latents // self.k)
         lacking = size * self.k - self.n_latents
         full = jnp.pad(pre_BF, ((0, 0), (0, lacking)), constant_values=-jnp.inf)
         groups = full.reshape(len(full), self.k, size)
         idx_BK = groups.argmax(-1) + size * jnp.arange(self.k)
-        val_BK = sparse.select(groups.max(-1), idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
+        val_BK = sparse.select(groups.max(-1), idx_BK, *read)
         return Codes(jax.nn.relu(val_BK), idx_BK), pre_BF

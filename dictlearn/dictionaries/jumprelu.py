@@ -91,7 +91,7 @@ class JumpReLU(nn.Module):
         return {**variables, "params": {**params, "b_enc_F": b_enc_F}}
 
     def encode(self, x_BD) -> Codes:
-        return Codes(self._jump(_linear.pre(self, _linear.centre(self, x_BD)), self.threshold()))
+        return Codes(self._jump(_linear.pre(self, x_BD), self.threshold()))
 
     def decode(self, codes: Codes):
         return _linear.decode(self, codes)
@@ -101,20 +101,19 @@ class JumpReLU(nn.Module):
         return jnp.exp(self.log_threshold_F)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        x_BD, threshold_F = _linear.centre(self, x_BD), self.threshold()
+        read, threshold_F = _linear.encoder(self, x_BD), self.threshold()
         reach = jumprelu.reach(self.bandwidth, self.kernel)
         if self.penalty == "tanh" or reach is None:
-            pre_BF = _linear.pre(self, x_BD)
+            pre_BF = _linear.product(*read)
             codes = Codes(self._jump(pre_BF, threshold_F))
             penalty_B = self._penalty(pre_BF, threshold_F, codes.val)
             return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF), penalty_B)
-        weights = self.W_enc_FD, self.b_enc_F
-        pre_BF = pre_activations(x_BD, *weights)
+        pre_BF = pre_activations(*read)
         above_BF = pre_BF - lax.stop_gradient(threshold_F)
         codes = Codes(jnp.where(above_BF > 0, pre_BF, 0))
         most, near_BF = _linear.crowd(self), above_BF + reach
         more = threshold_F, self.bandwidth, self.W_dec_FD
-        y_BD = support.over(self._into, near_BF, pre_BF, most, x_BD, *weights, *more) + self.b_dec_D
+        y_BD = support.over(self._into, near_BF, pre_BF, most, *read, *more) + self.b_dec_D
         return Out(y_BD, codes, pre_BF, self._penalty(pre_BF, threshold_F, codes.val))
 
     def _into(self, entries, threshold_F, bandwidth, W_FD):

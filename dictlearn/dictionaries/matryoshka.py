@@ -30,7 +30,7 @@ _SELECTIONS = ("batch_topk", "topk", "relu")
 
 class Matryoshka(nn.Module):
     """d_in: width of the input. n_latents: F. k: active latents a token, a mean under "batch_topk"; 0
-    under "relu". k_max: bound of a traced k under "topk". prefixes: m_j ascending, shares of F (float)
+    under "relu". k_max: bound of a traced k. prefixes: m_j ascending, shares of F (float)
     or latents (int), the last all of F. weights: w_j of all but the last, None for ones. draw: prefixes
     that a step uses beside the whole, drawn without replacement with probability proportional to
     m_j^-power - m_{j+1}^-power (a truncated Pareto law, rounded down to `prefixes`) by `seed`; 0 uses all.
@@ -72,10 +72,9 @@ class Matryoshka(nn.Module):
 
     def encode(self, x_BD, prefix: int | None = None) -> Codes:
         """`prefix`: only the latents before this one, all others zero."""
-        x_BD = _linear.centre(self, x_BD)
         threshold = self.threshold()
         if threshold is None:
-            codes, _ = self._top(x_BD)
+            codes, _ = self._top(_linear.encoder(self, x_BD))
         else:
             f_BF = jax.nn.relu(_linear.pre(self, x_BD))
             codes = Codes(f_BF * (f_BF > threshold))
@@ -91,20 +90,19 @@ class Matryoshka(nn.Module):
         return _allocation.threshold(self) if self.selection == "batch_topk" else jnp.zeros(())
 
     def __call__(self, x_BD, dead_F) -> Out:
-        x_BD = _linear.centre(self, x_BD)
+        read = _linear.encoder(self, x_BD)
         if self.selection == "topk":
-            codes, pre_BF = self._top(x_BD)
+            codes, pre_BF = self._top(read)
             entries = support.Entries(codes.val, codes.val > 0, codes.idx_BK)
             nested, l1_B = self._body(entries, self.W_dec_FD)
         else:
-            codes, pre_BF, most = self._kept(x_BD)
-            given = codes.val, pre_BF, most, x_BD, self.W_enc_FD, self.b_enc_F, self.W_dec_FD
-            nested, l1_B = support.over(self._body, *given)
+            codes, pre_BF, most = self._kept(read)
+            nested, l1_B = support.over(self._body, codes.val, pre_BF, most, *read, self.W_dec_FD)
         *nested, y_BD = (part_BD + self.b_dec_D for part_BD in nested)
         others = tuple(zip(self._weights(), nested, strict=True))
         plain = isinstance(self.l1, int | float) and self.l1 == 0
         penalty_B = None if plain else self.l1 * l1_B
-        residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F)
+        residual_BD = _linear.residual(self, read, pre_BF, codes, dead_F)
         return Out(
             y_BD, codes, jax.lax.stop_gradient(pre_BF), penalty_B, residual_BD, others=others
         )
@@ -114,22 +112,22 @@ class Matryoshka(nn.Module):
         val = jnp.where(entries.on, entries.z, 0)
         return entries.decode_nested(val, W_FD, tuple(self._widths())), val.sum(-1)
 
-    def _kept(self, x_BD):
+    def _kept(self, read):
         """Codes and pre-activations without gradient, and the latents of a token that are called few."""
-        pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
+        pre_BF = pre_activations(*read)
         f_BF = jax.nn.relu(pre_BF)
         if self.selection == "relu":
             return Codes(f_BF), pre_BF, _linear.crowd(self)
         most = _allocation.crowd(self)
-        n = jnp.round(self.k * x_BD.shape[0]).astype(jnp.int32)
+        n = jnp.round(self.k * len(pre_BF)).astype(jnp.int32)
         f_BF = f_BF * batch_top(f_BF, n, most)
         _allocation.remember(self, f_BF)
         return Codes(f_BF), pre_BF, most
 
-    def _top(self, x_BD):
-        pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
+    def _top(self, read):
+        pre_BF = pre_activations(*read)
         val_BK, idx_BK = top_k(pre_BF, self._most)
-        val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
+        val_BK = sparse.select(val_BK, idx_BK, *read)
         return Codes(jax.nn.relu(val_BK) * (jnp.arange(self._most) < self.k), idx_BK), pre_BF
 
     def _weights(self):

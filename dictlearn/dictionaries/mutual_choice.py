@@ -42,7 +42,7 @@ class MutualChoice(nn.Module):
         _allocation.declare_density(self)
 
     def encode(self, x_BD) -> Codes:
-        f_BF = jax.nn.relu(_linear.pre(self, _linear.centre(self, x_BD)))
+        f_BF = jax.nn.relu(_linear.pre(self, x_BD))
         return Codes(f_BF * (f_BF > self.threshold()))
 
     def decode(self, codes: Codes):
@@ -53,15 +53,15 @@ class MutualChoice(nn.Module):
         return _allocation.threshold(self)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        x_BD = _linear.centre(self, x_BD)
-        pre_BF = _linear.pre(self, x_BD)
+        read = _linear.encoder(self, x_BD)
+        pre_BF = _linear.product(*read)
         f_BF = jax.nn.relu(pre_BF)
         n = jnp.round(self.k * x_BD.shape[0]).astype(jnp.int32)
         codes = Codes(f_BF * batch_top(f_BF, n))
         residual_BD = None
         if self.aux_k:
             underused_F = zipf.underused(_allocation.density(self), self.margin) | dead_F
-            residual_BD = _allocation.residual(self, x_BD, pre_BF, underused_F)
+            residual_BD = _allocation.residual(self, read, pre_BF, underused_F)
         _allocation.remember(self, codes.val)
         _allocation.observe(self, codes)
         return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF), residual_BD=residual_BD)

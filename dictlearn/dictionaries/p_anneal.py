@@ -61,13 +61,13 @@ class PAnneal(nn.Module):
         self.now_T, self.next_T = zero("now_T", (self.queue,)), zero("next_T", (self.queue,))
 
     def encode(self, x_BD) -> Codes:
-        return Codes(jax.nn.relu(_linear.pre(self, _linear.centre(self, x_BD))))
+        return Codes(jax.nn.relu(_linear.pre(self, x_BD)))
 
     def decode(self, codes: Codes):
         return _linear.decode(self, codes)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        pre_BF = _linear.pre(self, _linear.centre(self, x_BD))
+        pre_BF = _linear.pre(self, x_BD)
         codes = Codes(jax.nn.relu(pre_BF))
         updates, scale = self._schedule()
         now_B = penalties.power(codes.val, self._p(updates))

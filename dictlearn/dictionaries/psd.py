@@ -59,4 +59,5 @@ class PSD(nn.Module):
         return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF), penalty_B)
 
     def _pre(self, x_BD):
-        return _linear.pre(self, lax.stop_gradient(_linear.centre(self, x_BD)))
+        x_BD = lax.stop_gradient(_linear.centre(self, x_BD))
+        return x_BD @ self.W_enc_FD.T + self.b_enc_F

@@ -48,13 +48,13 @@ class ReLU(nn.Module):
         _linear.declare(self)
 
     def encode(self, x_BD) -> Codes:
-        return Codes(jax.nn.relu(_linear.pre(self, _linear.centre(self, x_BD))))
+        return Codes(jax.nn.relu(_linear.pre(self, x_BD)))
 
     def decode(self, codes: Codes):
         return _linear.decode(self, codes)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        pre_BF = _linear.pre(self, _linear.centre(self, x_BD))
+        pre_BF = _linear.pre(self, x_BD)
         codes = Codes(jax.nn.relu(pre_BF))
         penalty_B = self.l1 * self._penalty(codes.val)
         return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF), penalty_B)

@@ -55,15 +55,14 @@ class TopK(nn.Module):
             _stats.declare_step(self)
 
     def encode(self, x_BD) -> Codes:
-        x_BD = _linear.centre(self, x_BD)
-        wide, _ = self._ranked(x_BD, self._most)
+        wide, _ = self._ranked(_linear.encoder(self, x_BD), self._most)
         return _first(wide, self._most, self.k)
 
     def decode(self, codes: Codes):
         return _linear.decode(self, codes)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        x_BD = _linear.centre(self, x_BD)
+        read = _linear.encoder(self, x_BD)
         k, width = _allocation.annealed(self), self._most
         if self.anneal_steps:
             width = max(width, _allocation.k_start(self))
@@ -71,25 +70,25 @@ class TopK(nn.Module):
         widest = min(self.n_latents, width * (self.multi_factor if self.multi else 1))
         used = _allocation.used(k, width)
         used_wide = _allocation.used(self.multi_factor * k, widest) if self.multi else used
-        wide, pre_BF = self._ranked(x_BD, widest, used_wide)
+        wide, pre_BF = self._ranked(read, widest, used_wide)
         codes, others = _first(wide, width, k), ()
         if self.multi:
             more = _first(wide, widest, self.multi_factor * k)
             others = ((self.multi, _linear.decode(self, more, used_wide)),)
         y_BD = _linear.decode(self, codes, used)
-        residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F)
+        residual_BD = _linear.residual(self, read, pre_BF, codes, dead_F)
         return Out(y_BD, codes, pre_BF, residual_BD=residual_BD, others=others)
 
-    def _ranked(self, x_BD, n: int, used=None):
+    def _ranked(self, read, n: int, used=None):
         """The `n` latents of each token that rank first, rectified, and all pre-activations. used: how
         many of them may have a gradient."""
-        pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
+        pre_BF = pre_activations(*read)
         if self.norm_weighted:
             score_BF = jax.nn.relu(pre_BF) * _allocation.atom_norms(self)
             val_BK, idx_BK = top_by(score_BF, pre_BF, n)
         else:
             val_BK, idx_BK = top_k(pre_BF, n)
-        val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F, used)
+        val_BK = sparse.select(val_BK, idx_BK, *read, used)
         return Codes(jax.nn.relu(val_BK), idx_BK), pre_BF
 
 

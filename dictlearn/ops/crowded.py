@@ -8,7 +8,7 @@ from jaxtyping import Array, Shaped
 
 from dictlearn.sharding import TABLE, axis_size
 
-ROWS = 16
+ROWS = 8
 
 
 def fullest(size_B: Shaped[Array, " B"]) -> tuple[Callable, Callable, Callable]:

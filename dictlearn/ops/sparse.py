@@ -88,3 +88,15 @@ def _given_bwd(saved, g_BF):
 
 
 given.defvjp(lambda pre_BF, x_BD, W_FD, b_F: (pre_BF, (x_BD, W_FD)), _given_bwd)
+
+
+@jax.custom_vjp
+def shifted(
+    b_F: Float[Array, " F"], W_FD: Float[Array, "F D"], shift_D: Float[Array, " D"]
+) -> Float[Array, " F"]:
+    """`b_F` itself, the bias of `(x - shift) W^T + b` whose shift is detached there: the shift's gradient
+    is `-db W`, one product of a vector instead of one a token."""
+    return b_F
+
+
+shifted.defvjp(lambda b_F, W_FD, shift_D: (b_F, W_FD), lambda W_FD, g_F: (g_F, None, -(g_F @ W_FD)))

@@ -2,7 +2,7 @@
 
 A `body` is written once, over `Entries`: pre-activations, as `[B, F]` or as the `most` of largest score of each
 token. Tokens with no more than `most` entries of positive score take the sparse form, with the gradients of
-ops/sparse.py, in loops as long as the fullest of them; the others, one in 16 at most, the dense one, among
+ops/sparse.py, in loops as long as the fullest of them; the others, one in 8 at most, the dense one, among
 themselves. If they are more, the whole batch is dense. All is exact. The backward pass decides again and
 computes the body again: only the arguments are kept.
 """

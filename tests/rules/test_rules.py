@@ -92,3 +92,33 @@ def test_clipping_bounds_the_gradient_after_the_projection():
 def test_unknown_names_and_arguments_list_what_there_is(arguments, message):
     with pytest.raises(ValueError, match=message):
         rules.make(**arguments)
+
+
+@pytest.mark.parametrize(("clip_norm", "unit_norm"), [(None, True), (0.5, True), (100.0, False)])
+def test_adam_is_the_chain_of_its_parts(clip_norm, unit_norm):
+    ours = adam(
+        0.1, steps=9, warmup_steps=1, decay_fraction=0, clip_norm=clip_norm, unit_norm=unit_norm
+    )
+    parts = [project_gradient()] if unit_norm else []
+    parts += [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    parts += [optax.adam(0.1)] + ([normalise_atoms()] if unit_norm else [])
+    found, _ = steps(ours)
+    wanted, _ = steps(optax.chain(*parts))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6), found, wanted)
+
+
+def test_adam_holds_less_than_the_chain_of_its_parts():
+    shape = {"W_enc_FD": (512, 256), "W_dec_FD": (512, 256)}
+    leaves = {name: jax.ShapeDtypeStruct(each, jnp.float32) for name, each in shape.items()}
+    chain = [project_gradient(), optax.clip_by_global_norm(1.0), optax.adam(0.1), normalise_atoms()]
+
+    def held(rule):
+        def step(params, state, gradients):
+            updates, state = rule.update(gradients, state, params)
+            return optax.apply_updates(params, updates), state
+
+        state = jax.eval_shape(rule.init, leaves)
+        compiled = jax.jit(step, donate_argnums=(0, 1)).lower(leaves, state, leaves).compile()
+        return compiled.memory_analysis().temp_size_in_bytes / (512 * 256 * 4)
+
+    assert held(adam(0.1, steps=9)) < 1.1 < 2 < held(optax.chain(*chain))
