@@ -79,8 +79,17 @@ def decode(module, codes: Codes, used=None):
 def residual(module, read, pre_BF, codes: Codes, dead_F, atoms_FD=None):
     """AuxK's `ehat` by `aux_k` dead latents, None where that is 0. read: what `encoder` gave. atoms_FD:
     W_dec_FD unless given."""
-    if not module.aux_k:
-        return None
+    return beside(module, read, pre_BF, codes, dead_F, atoms_FD)[0]
+
+
+def beside(module, read, pre_BF, codes: Codes, dead_F, atoms_FD=None):
+    """`(ehat, read, atoms_FD)`: that of `residual`, and with what to compute the rest of the step, so that
+    both gradients are summed in one place."""
     atoms_FD = module.W_dec_FD if atoms_FD is None else atoms_FD
+    if not module.aux_k:
+        return None, read, atoms_FD
     x_BD, *weights = read
-    return auxk.reconstruct_residual(x_BD, pre_BF, codes, dead_F, *weights, atoms_FD, module.aux_k)
+    ehat_BD, (*weights, atoms_FD) = auxk.reconstruct_residual(
+        x_BD, pre_BF, codes, dead_F, *weights, atoms_FD, module.aux_k
+    )
+    return ehat_BD, (x_BD, *weights), atoms_FD

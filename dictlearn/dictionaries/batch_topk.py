@@ -22,7 +22,8 @@ from dictlearn.types import Codes, Out, Scalar
 
 class BatchTopK(nn.Module):
     """d_in: width of the input. n_latents: F. k: mean active latents a token, may be fractional and
-    traced. k_max: bound of a traced k. aux_k: dead latents that AuxK uses a token, 0 for none. threshold_decay: of the running
+    traced. k_max: bound of a traced k. aux_k: dead latents that AuxK uses a token, 0 for none.
+    threshold_decay: of the running
     mean behind theta. norm_weighted: score latents by what they add, for atoms not held at unit norm.
     anneal_steps: steps over which k falls from `k_start` (None: d_in) as `anneal`, "linear" or
     "exponential", says; theta begins anew after. d_out: width of a transcoder's target, or None."""
@@ -74,10 +75,10 @@ class BatchTopK(nn.Module):
         _allocation.remember(self, f_BF * self._weight(), ended)
         if self.anneal_steps:
             _stats.advance(self)
-        body = lambda entries, W: entries.decode(jnp.where(entries.on, entries.z, 0), W)
-        y_BD = support.over(body, f_BF, pre_BF, most, *read, self.W_dec_FD) + self.b_dec_D
         codes = Codes(f_BF)
-        residual_BD = _linear.residual(self, read, pre_BF, codes, dead_F)
+        residual_BD, read, atoms_FD = _linear.beside(self, read, pre_BF, codes, dead_F)
+        body = lambda entries, W: entries.decode(jnp.where(entries.on, entries.z, 0), W)
+        y_BD = support.over(body, f_BF, pre_BF, most, *read, atoms_FD) + self.b_dec_D
         return Out(y_BD, codes, pre_BF, residual_BD=residual_BD)
 
     def _weight(self):

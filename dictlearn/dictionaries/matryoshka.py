@@ -93,16 +93,17 @@ class Matryoshka(nn.Module):
         read = _linear.encoder(self, x_BD)
         if self.selection == "topk":
             codes, pre_BF = self._top(read)
+            residual_BD, _, atoms_FD = _linear.beside(self, read, pre_BF, codes, dead_F)
             entries = support.Entries(codes.val, codes.val > 0, codes.idx_BK)
-            nested, l1_B = self._body(entries, self.W_dec_FD)
+            nested, l1_B = self._body(entries, atoms_FD)
         else:
             codes, pre_BF, most = self._kept(read)
-            nested, l1_B = support.over(self._body, codes.val, pre_BF, most, *read, self.W_dec_FD)
+            residual_BD, read, atoms_FD = _linear.beside(self, read, pre_BF, codes, dead_F)
+            nested, l1_B = support.over(self._body, codes.val, pre_BF, most, *read, atoms_FD)
         *nested, y_BD = (part_BD + self.b_dec_D for part_BD in nested)
         others = tuple(zip(self._weights(), nested, strict=True))
         plain = isinstance(self.l1, int | float) and self.l1 == 0
         penalty_B = None if plain else self.l1 * l1_B
-        residual_BD = _linear.residual(self, read, pre_BF, codes, dead_F)
         return Out(
             y_BD, codes, jax.lax.stop_gradient(pre_BF), penalty_B, residual_BD, others=others
         )

@@ -55,8 +55,9 @@ class TopK(nn.Module):
             _stats.declare_step(self)
 
     def encode(self, x_BD) -> Codes:
-        wide, _ = self._ranked(_linear.encoder(self, x_BD), self._most)
-        return _first(wide, self._most, self.k)
+        read = _linear.encoder(self, x_BD)
+        val_BK, idx_BK, _ = self._ranked(read, self._most)
+        return _first(_valued(val_BK, idx_BK, read), self._most, self.k)
 
     def decode(self, codes: Codes):
         return _linear.decode(self, codes)
@@ -70,26 +71,32 @@ class TopK(nn.Module):
         widest = min(self.n_latents, width * (self.multi_factor if self.multi else 1))
         used = _allocation.used(k, width)
         used_wide = _allocation.used(self.multi_factor * k, widest) if self.multi else used
-        wide, pre_BF = self._ranked(read, widest, used_wide)
-        codes, others = _first(wide, width, k), ()
+        val_BK, idx_BK, pre_BF = self._ranked(read, widest)
+        codes = _first(Codes(jax.nn.relu(val_BK), idx_BK), width, k)
+        residual_BD, read, atoms_FD = _linear.beside(self, read, pre_BF, codes, dead_F)
+        wide = _valued(val_BK, idx_BK, read, used_wide)
+        decode = lambda codes, used: _linear.from_atoms(codes, atoms_FD, used) + self.b_dec_D
+        others = ()
         if self.multi:
             more = _first(wide, widest, self.multi_factor * k)
-            others = ((self.multi, _linear.decode(self, more, used_wide)),)
-        y_BD = _linear.decode(self, codes, used)
-        residual_BD = _linear.residual(self, read, pre_BF, codes, dead_F)
+            others = ((self.multi, decode(more, used_wide)),)
+        codes = _first(wide, width, k)
+        y_BD = decode(codes, used)
         return Out(y_BD, codes, pre_BF, residual_BD=residual_BD, others=others)
 
-    def _ranked(self, read, n: int, used=None):
-        """The `n` latents of each token that rank first, rectified, and all pre-activations. used: how
-        many of them may have a gradient."""
+    def _ranked(self, read, n: int):
+        """The `n` pre-activations of each token that rank first, their latents, and all pre-activations,
+        without gradient."""
         pre_BF = pre_activations(*read)
-        if self.norm_weighted:
-            score_BF = jax.nn.relu(pre_BF) * _allocation.atom_norms(self)
-            val_BK, idx_BK = top_by(score_BF, pre_BF, n)
-        else:
-            val_BK, idx_BK = top_k(pre_BF, n)
-        val_BK = sparse.select(val_BK, idx_BK, *read, used)
-        return Codes(jax.nn.relu(val_BK), idx_BK), pre_BF
+        if not self.norm_weighted:
+            return *top_k(pre_BF, n), pre_BF
+        score_BF = jax.nn.relu(pre_BF) * _allocation.atom_norms(self)
+        return *top_by(score_BF, pre_BF, n), pre_BF
+
+
+def _valued(val_BK, idx_BK, read, used=None) -> Codes:
+    """Codes of the entries that rank first, with gradient. used: how many may have one."""
+    return Codes(jax.nn.relu(sparse.select(val_BK, idx_BK, *read, used)), idx_BK)
 
 
 def _first(codes: Codes, width: int, k) -> Codes:

@@ -10,7 +10,13 @@ b_dec out of the target.
 
 Up to one latent in FEW dead, and on one device, the dead ones are cut out and multiplied densely: five products
 of their width cost less than aux_k rows a token.
+
+The gradient of a few latents is not worth an array of all. So `reconstruct_residual` hands the weights through:
+whatever else reads them reads what it returns, and the backward pass adds AuxK's part to that gradient where
+it stands, in loops of one turn or none, since XLA keeps a loop's carry in place and copies a branch's result.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +26,8 @@ from jaxtyping import Array, Bool, Float
 from dictlearn.ops.axis_topk import row_top
 from dictlearn.ops.branch import switch
 from dictlearn.ops.firing import count
-from dictlearn.ops.sparse import decode, given, select
+from dictlearn.ops.rows import bins, rows_add, rows_dot, rows_sum
+from dictlearn.ops.sparse import decode, select
 from dictlearn.ops.topk import top_k
 from dictlearn.ops.uniform import any_member
 from dictlearn.sharding import is_split
@@ -36,39 +43,107 @@ def reconstruct_residual(
     dead_F: Bool[Array, " F"],
     W_enc_FD: Float[Array, "F D"],
     b_enc_F: Float[Array, " F"],
-    W_dec_FD: Float[Array, "F E"],
+    W_dec_FE: Float[Array, "F E"],
     aux_k: int,
-) -> Float[Array, "B E"]:
-    """`ehat`. x_BD: the encoder's input (`b_dec` already subtracted); pre_BF: its pre-activations;
-    latents active in `codes` do not count as dead. Zero, and skipped, where no latent is dead."""
+) -> tuple[Float[Array, "B E"], tuple]:
+    """`ehat`, and `(W_enc, b_enc, W_dec)` for all else to read. x_BD: the encoder's input (`b_dec` already
+    subtracted); pre_BF: its pre-activations; latents active in `codes` do not count as dead. ehat is zero,
+    and skipped, where no latent is dead."""
     dead_F = dead_F & (count(codes, dead_F.shape[0]) == 0)
+    arrays = lax.stop_gradient(pre_BF), dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE
+    if is_split():
+        return _over_shards(aux_k, *arrays), arrays[3:]
+    ehat_BE, *weights = _beside(aux_k, *arrays)
+    return ehat_BE, tuple(weights)
 
-    n, few = dead_F.shape[0], dead_F.shape[0] // FEW
 
-    def none(pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FD):
-        dtype = jnp.result_type(x_BD, W_enc_FD, W_dec_FD)
-        return jnp.zeros((x_BD.shape[0], W_dec_FD.shape[1]), dtype)
+def _over_shards(aux_k, pre_BF, dead_F, *moving):
+    def none(pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
+        return jnp.zeros((len(x_BD), W_dec_FE.shape[1]), jnp.result_type(pre_BF, W_dec_FE))
 
-    def among_few(pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FD):
-        (dead_G,) = jnp.nonzero(dead_F, size=few, fill_value=n)
-        rows = lambda a: jnp.take(a, dead_G, axis=0, mode="fill", fill_value=0)
-        pre_BG = jnp.take(pre_BF, dead_G, axis=1, mode="fill", fill_value=-jnp.inf)
-        if aux_k < few:
-            pre_BG = jnp.where(row_top(jax.nn.relu(pre_BG), aux_k), pre_BG, -jnp.inf)
-        return jax.nn.relu(given(pre_BG, x_BD, rows(W_enc_FD), rows(b_enc_F))) @ rows(W_dec_FD)
-
-    def among_many(pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FD):
+    def among_many(pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
         val_BK, idx_BK = top_k(pre_BF, aux_k, dead_F)
         val_BK = select(val_BK, idx_BK, x_BD, W_enc_FD, b_enc_F)
-        return decode(jax.nn.relu(val_BK), idx_BK, W_dec_FD)
+        return decode(jax.nn.relu(val_BK), idx_BK, W_dec_FE)
 
-    bounds, forms = (0, few), (none, among_few, among_many)
-    if is_split():
-        bounds, forms = (0,), (none, among_many)
+    form = any_member(dead_F.sum() > 0).astype(jnp.int32)
+    return switch(form, (none, among_many), (pre_BF, dead_F), *moving)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _beside(aux_k, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
+    return _forward(aux_k, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE)[0]
+
+
+def _forward(aux_k, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
+    n, few = dead_F.shape[0], dead_F.shape[0] // FEW
+    (dead_G,) = jnp.nonzero(dead_F, size=few, fill_value=n)
     n_dead = dead_F.sum()
-    form = sum(any_member(n_dead > bound).astype(jnp.int32) for bound in bounds)
-    fixed = lax.stop_gradient(pre_BF), dead_F
-    return switch(form, forms, fixed, x_BD, W_enc_FD, b_enc_F, W_dec_FD)
+    form = sum(any_member(n_dead > bound).astype(jnp.int32) for bound in (0, few))
+    no_ehat = jnp.zeros((len(x_BD), W_dec_FE.shape[1]), jnp.result_type(pre_BF, W_dec_FE))
+    no_f = jnp.zeros((len(x_BD), few), pre_BF.dtype)
+    no_entries = (
+        jnp.zeros((len(x_BD), aux_k), pre_BF.dtype),
+        jnp.zeros((len(x_BD), aux_k), jnp.int32),
+    )
+
+    def among_few(pre_BF):
+        f_BG = jax.nn.relu(jnp.take(pre_BF, dead_G, axis=1, mode="fill", fill_value=0))
+        if aux_k < few:
+            f_BG = jnp.where(row_top(f_BG, aux_k), f_BG, 0)
+        return f_BG @ _rows(W_dec_FE, dead_G), f_BG, no_entries
+
+    def among_many(pre_BF):
+        val_BK, idx_BK = top_k(pre_BF, aux_k, dead_F)
+        val_BK = jax.nn.relu(val_BK)
+        return rows_sum(val_BK, idx_BK, W_dec_FE), no_f, (val_BK, idx_BK)
+
+    forms = (lambda pre_BF: (no_ehat, no_f, no_entries)), among_few, among_many
+    ehat_BE, f_BG, entries = lax.switch(form, forms, pre_BF)
+    weights = W_enc_FD, b_enc_F, W_dec_FE
+    return (ehat_BE, *weights), (form, dead_G, f_BG, entries, x_BD, W_enc_FD, W_dec_FE)
+
+
+def _backward(aux_k, saved, bars):
+    form, dead_G, f_BG, (val_BK, idx_BK), x_BD, W_enc_FD, W_dec_FE = saved
+    g_BE, *totals = bars
+    n = len(W_enc_FD)
+
+    def few_bar(f_BG, g_BE):
+        return jnp.where(f_BG > 0, g_BE @ _rows(W_dec_FE, dead_G).T, 0)
+
+    def many_bar(val_BK, g_BE):
+        return jnp.where(val_BK > 0, rows_dot(g_BE, idx_BK, W_dec_FE), 0)
+
+    def add_few(turn, totals):
+        _, f, g = lax.optimization_barrier((turn, f_BG, g_BE))
+        g_BG = few_bar(f, g)
+        parts = g_BG.T @ x_BD, g_BG.sum(0), f.T @ g
+        put = lambda total, part: total.at[dead_G].add(part.astype(total.dtype), mode="drop")
+        return [put(*each) for each in zip(totals, parts, strict=True)]
+
+    def add_many(turn, totals):
+        _, val, g = lax.optimization_barrier((turn, val_BK, g_BE))
+        g_BK = many_bar(val, g)
+        parts = rows_add(g_BK, idx_BK, x_BD, n), bins(g_BK, idx_BK, n)
+        parts = *parts, rows_add(val, idx_BK, g, n)
+        return [total + part for total, part in zip(totals, parts, strict=True)]
+
+    for number, add in ((1, add_few), (2, add_many)):
+        totals = lax.fori_loop(0, (form == number).astype(jnp.int32), add, totals)
+    x_bars = (
+        lambda: jnp.zeros_like(x_BD),
+        lambda: few_bar(f_BG, g_BE) @ _rows(W_enc_FD, dead_G),
+        lambda: rows_sum(many_bar(val_BK, g_BE), idx_BK, W_enc_FD),
+    )
+    return None, None, lax.switch(form, x_bars), *totals
+
+
+_beside.defvjp(_forward, _backward)
+
+
+def _rows(W_FD, dead_G):
+    return jnp.take(W_FD, dead_G, axis=0, mode="fill", fill_value=0)
 
 
 def loss(residual_BD: Float[Array, "B D"], ehat_BD: Float[Array, "B D"]) -> Float[Array, " B"]:

@@ -11,12 +11,9 @@ from dictlearn.ops import sparse
 
 FIELDS = {
     "topk": {"k": 3, "aux_k": 4},
-    "batch_topk": {"k": 3.0, "aux_k": 4},
     "matryoshka": {"k": 3.0, "aux_k": 4},
-    "mutual_choice": {"k": 3.0, "aux_k": 4},
     "gated": {"l1": 0.1},
     "jumprelu": {"bandwidth": 0.1, "sparsity": 0.1},
-    "relu": {"l1": 0.1},
 }
 
 

@@ -24,7 +24,7 @@ CODES = Codes(jnp.ones((B, 1)), jnp.zeros((B, 1), jnp.int32))
 
 def aux_loss(W_enc, b_enc, W_dec, dead, x, residual, k=K):
     pre = x @ W_enc.T + b_enc
-    ehat = auxk.reconstruct_residual(x, pre, CODES, dead, W_enc, b_enc, W_dec, k)
+    ehat, _ = auxk.reconstruct_residual(x, pre, CODES, dead, W_enc, b_enc, W_dec, k)
     return auxk.loss(residual, ehat).mean()
 
 
@@ -49,6 +49,28 @@ def test_its_gradient_is_the_dense_forms_and_reaches_dead_latents_only(every, k)
     for gradient in found[1]:
         assert not np.asarray(gradient)[~np.asarray(dead)].any()
     assert np.abs(found[1][0]).max() > 0
+
+
+@pytest.mark.parametrize("n_dead", [0, 4, 11])
+def test_weights_handed_through_have_both_gradients(n_dead):
+    x, W_enc, b_enc, W_dec, residual = setting()
+    dead = jnp.arange(F) >= F - n_dead
+    more = lambda W_enc, b_enc, W_dec: jnp.sum(jnp.cos(x @ W_enc.T + b_enc) @ W_dec)
+
+    def both(W_enc, b_enc, W_dec, x):
+        pre = x @ W_enc.T + b_enc
+        ehat, handed = auxk.reconstruct_residual(x, pre, CODES, dead, W_enc, b_enc, W_dec, K)
+        return auxk.loss(residual, ehat).mean() + more(*handed)
+
+    def apart(W_enc, b_enc, W_dec, x):
+        aux = dense_loss(W_enc, b_enc, W_dec, dead, x, residual) if n_dead else 0
+        return aux + more(W_enc, b_enc, W_dec)
+
+    found, wanted = (
+        jax.jit(jax.grad(of, argnums=(0, 1, 2, 3)))(W_enc, b_enc, W_dec, x) for of in (both, apart)
+    )
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_a_latent_that_fires_in_this_batch_is_not_dead():
