@@ -62,7 +62,7 @@ class Batch(NamedTuple):
     sequence_B: Any = None
     position_B: Any = None
     g_BD: Any = None
-    context: Context | None = None
+    context: Any = None
 
 
 class Codes(NamedTuple):
