@@ -83,7 +83,7 @@ def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> N
         arguments = _parameters(function).items()
         known = [k for k, v in arguments if v.default is not v.empty and k != "progress"]
         _known(f"config.{name}", config.get(name, {}), known)
-    _known("config.start", config.get("start", {}), ("workdir",))
+    _known("config.start", config.get("start", {}), ("workdir", "program"))
     for label, own in config.get("members", {}).items():
         if not isinstance(own, Mapping):
             raise ValueError(f"config.members.{label}={own!r} must hold subtrees of arguments.")

@@ -161,9 +161,10 @@ def _start(config, path: Path, checkpoints: Checkpoints, stream, programs, mesh)
     return 0, states
 
 
-def begin_from(states: dict, norm: Norm, mesh, workdir: str) -> dict:
-    """`states` of a new run with the variables of the dictionaries of `workdir`, program by program, as they
-    are under `norm`: moments and counts begin anew.
+def begin_from(states: dict, norm: Norm, mesh, workdir: str, program: str | None = None) -> dict:
+    """`states` of a new run with the variables of the dictionaries of `workdir`, as they are under `norm`:
+    moments and counts begin anew. Each program starts from that of its name or, if it is given, all from
+    `program`.
 
     Raises ValueError for a program that the run in `workdir` has not, for other shapes, and for another kind
     of normalisation."""
@@ -179,14 +180,16 @@ def begin_from(states: dict, norm: Norm, mesh, workdir: str) -> dict:
     modules = {p.key: p.module(first(p)) for p in run.programs}
     found = {}
     for key, state in states.items():
-        if key not in modules:
+        source = program or key
+        if source not in modules:
             raise ValueError(
-                f"{workdir} holds {', '.join(modules)}; there is no {key} to start from."
+                f"{workdir} holds {', '.join(modules)}; there is no {source} to start from. "
+                "start.program takes the name of one of them."
             )
-        old = fold.raw(change, modules[key], run.variables[key])
+        old = fold.raw(change, modules[source], run.variables[source])
         shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (old, state.variables)]
         if shapes[0] != shapes[1]:
-            raise ValueError(f"{key} of {workdir} has shapes {shapes[0]}, not {shapes[1]}.")
+            raise ValueError(f"{source} of {workdir} has shapes {shapes[0]}, not {shapes[1]}.")
         placed = sharding.shardings(state.variables, mesh, lead="N")
         found[key] = state._replace(variables=jax.device_put(old, placed))
     return found
