@@ -89,7 +89,7 @@ def get_config(arg: str = "", folder: str = "runs/transcoder_vs_sae") -> ConfigD
     if kind == "sae":
         config.members = {"sae": sweep | {"rule": rule | {"lr": 4e-3}}}
     else:
-        config.stream.target = write
+        config.stream["target"] = write
         # No atom of zero has a direction, and a target's scale is for its atoms to learn.
         free = rule | {"lr": 4e-3, "unit_norm": False}
         skip = {"skip": True, "atoms_start": "zeros", "b_enc_start": "centred"}
