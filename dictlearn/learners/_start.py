@@ -27,18 +27,21 @@ def check(atoms_start: str, b_enc_start: str, b_dec_start: str) -> None:
             raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}.")
 
 
-def bias(b_enc: str, b_dec: str, params: dict, batch: Batch) -> dict:
+def bias(module, b_enc: str, b_dec: str, params: dict, batch: Batch) -> dict:
     """`params` with b_dec_D, where there is one, started from the targets; and with b_enc_F, for "centred",
-    such that the mean pre-activation of a dictionary that subtracts nothing from its input is zero.
+    such that mean pre-activations are zero.
 
-    Raises ValueError for a centred start without an encoder."""
+    Raises ValueError for a centred start of an autoencoder, or without an encoder."""
     if "b_dec_D" in params:
         start_D = BIASES[b_dec](batch.y_BD).astype(params["b_dec_D"].dtype)
         params = {**params, "b_dec_D": start_D}
     if b_enc != "centred":
         return params
-    if not {"W_enc_FD", "b_enc_F"} <= params.keys():
-        raise ValueError("b_enc_start='centred' needs a dictionary with W_enc_FD and b_enc_F.")
+    if module.d_out is None or not {"W_enc_FD", "b_enc_F"} <= params.keys():
+        raise ValueError(
+            "b_enc_start='centred' is for transcoders with W_enc_FD and b_enc_F; an autoencoder subtracts "
+            "b_dec from its input. Leave it 'own'."
+        )
     return {**params, "b_enc_F": -params["W_enc_FD"] @ batch.x_BD.mean(0)}
 
 

@@ -70,13 +70,14 @@ def gradient(
     copy of random atoms), "kaiming_uniform" (both drawn), "zeros" (the encoder drawn so, atoms zero: for
     a rule that does not hold them at unit norm) or "data_rows" (tokens of the batch handed to `init`).
     atom_norm: norm of the atoms at the start. b_enc_start: "own" (as the variant declares) or "centred"
-    (pre-activations have mean zero on that batch). b_dec_start: "zeros", "mean" or "geometric_median" of
-    that batch. skip: a linear map of the input joins the reconstruction (ops/skip.py), which starts at
-    zero; ValueError for an autoencoder, which it would make trivial. ema_decay: `variables` gives the
-    params' exponential mean, corrected for its start (Gao et al. 2024: 0.999); None for none. accumulate:
-    parts of the batch that are passed through one after another; dictionary and objective see a part as
-    their batch. compute_dtype: "float32" or "bfloat16", in which a copy of the parameters and the inputs
-    is computed with; state, gradients and losses are float32 always. Raises ValueError for any other."""
+    (mean pre-activations on that batch are zero; for transcoders). b_dec_start: "zeros", "mean" or
+    "geometric_median" of that batch. skip: a linear map of the input joins the reconstruction
+    (ops/skip.py), which starts at zero; ValueError for an autoencoder, which it would make trivial.
+    ema_decay: `variables` gives the params' exponential mean, corrected for its start (Gao et al. 2024:
+    0.999); None for none. accumulate: parts of the batch that are passed through one after another;
+    dictionary and objective see a part as their batch. compute_dtype: "float32" or "bfloat16", in which a
+    copy of the parameters and the inputs is computed with; state, gradients and losses are float32 always.
+    Raises ValueError for any other."""
     _start.check(atoms_start, b_enc_start, b_dec_start)
     if compute_dtype not in ("float32", "bfloat16"):
         raise ValueError(f"{compute_dtype=} must be float32 or bfloat16.")
@@ -90,7 +91,7 @@ def gradient(
         k_module, k_start = jax.random.split(key)
         variables = module.init(k_module, batch.x_BD, jnp.zeros(module.n_latents, bool))
         params = _start.atoms(atoms_start, atom_norm, k_start, dict(variables["params"]), batch)
-        params = _start.bias(b_enc_start, b_dec_start, params, batch)
+        params = _start.bias(module, b_enc_start, b_dec_start, params, batch)
         params = _start.linear(module, params, batch) if skip else params
         variables = {**variables, "params": params}
         if hasattr(module, "start"):
