@@ -90,12 +90,12 @@ def get_config(arg: str = "", folder: str = "runs/transcoder_vs_sae") -> ConfigD
         config.members = {"sae": sweep | {"rule": rule | {"lr": 4e-3}}}
     else:
         config.stream["target"] = write
-        # No atom of zero has a direction, and a target's scale is for its atoms to learn.
+        # Atoms of zero have no direction to hold, and without a centred start half of the latents never fire.
         free = rule | {"lr": 4e-3, "unit_norm": False}
-        skip = {"skip": True, "atoms_start": "zeros", "b_enc_start": "centred"}
+        start = {"atoms_start": "zeros", "b_enc_start": "centred"}
         config.members = {
-            "transcoder": sweep | {"rule": free},
-            "skip": sweep | {"rule": free, "learner": skip},
+            "transcoder": sweep | {"rule": free, "learner": start},
+            "skip": sweep | {"rule": free, "learner": start | {"skip": True}},
         }
     config.meters = {"n_tokens": 512 if small else 4096, "n_sequences": 8}
     return config

@@ -115,9 +115,13 @@ def unread_mass(objective, batch) -> float:
         lambda hparams: rules.make("adam", lr=2e-2, steps=600, warmup_steps=1),
         b_dec_start="zeros",
     )
-    state = learner.init(jax.random.key(1), {}, batch)
-    train = lambda state, _: (learner.update(state, {}, batch)[0], None)
-    state = jax.jit(lambda state: jax.lax.scan(train, state, length=600)[0])(state)
+
+    @jax.jit
+    def whole(key):
+        step = lambda state, _: (learner.update(state, {}, batch)[0], None)
+        return jax.lax.scan(step, learner.init(key, {}, batch), length=600)[0]
+
+    state = whole(jax.random.key(1))
     module = dictionaries.make("relu", d_in=4, n_latents=8, l1=0.05)
     used_F = module.apply(state.variables, batch.x_BD, method="encode").val.mean(0)
     mass_FD = (used_F[:, None] * state.variables["params"]["W_dec_FD"]) ** 2
@@ -139,8 +143,8 @@ def test_parts_of_a_batch_are_whole_sequences():
             lambda hparams: rules.make("adam", lr=1e-2, steps=9, warmup_steps=1),
             accumulate=accumulate,
         )
-        state = learner.init(jax.random.key(1), {}, batch)
-        states.append(jax.jit(learner.update)(state, {}, batch)[0].variables)
+        one = lambda key, learner=learner: learner.update(learner.init(key, {}, batch), {}, batch)
+        states.append(jax.jit(one)(jax.random.key(1))[0].variables)
     close(states[0], states[1], 1e-4)
 
 

@@ -45,9 +45,14 @@ def batches(key, n_steps, n_tokens=256, linear=0.0):
 
 
 def trained(learner, data):
-    state = learner.init(jax.random.key(1), {}, jax.tree.map(lambda a: a[0], data))
     step = lambda state, batch: (learner.update(state, {}, batch)[0], None)
-    return jax.jit(lambda state: jax.lax.scan(step, state, data)[0])(state).variables
+    first = jax.tree.map(lambda a: a[0], data)
+
+    @jax.jit
+    def whole(key):
+        return jax.lax.scan(step, learner.init(key, {}, first), data)[0]
+
+    return whole(jax.random.key(1)).variables
 
 
 def fvu(module, variables, batch):
@@ -85,7 +90,7 @@ def test_the_linear_part_of_an_mlp_is_in_the_skip_and_without_one_is_not_explain
 def test_from_atoms_of_zero_the_first_step_moves_all_but_the_encoder():
     data = jax.tree.map(lambda a: a[0], batches(jax.random.key(2), 1, linear=1.0))
     train = learner(skips=True, zeros=True, n_latents=32, k=3)
-    first = train.init(jax.random.key(1), {}, data)
+    first = jax.jit(lambda key: train.init(key, {}, data))(jax.random.key(1))
     params = first.variables["params"]
     np.testing.assert_allclose(
         (data.x_BD @ params["W_enc_FD"].T + params["b_enc_F"]).mean(0), 0, atol=1e-5

@@ -33,7 +33,6 @@ def test_the_gradient_is_the_slope_of_the_loss_along_a_direction(lm):
         return -jnp.take_along_axis(logp, tokens[:, 1:, None], axis=-1).sum()
 
     found = jax.jit(lambda tokens: gradients.read(lm.forward, lm.params, tokens, TAPS))(tokens)
-    np.testing.assert_allclose(found[TAP], lm.forward(lm.params, tokens)[1][TAP], atol=1e-5)
     slope = (loss(1e-2) - loss(-1e-2)) / 2e-2
     np.testing.assert_allclose(found[TAPS[1]][1, 3] @ along, slope, rtol=2e-2)
 
