@@ -34,7 +34,7 @@ from dictlearn.workdir import write_json
 TAP = "resid.9"
 SLOPE = language.gradients.PREFIX + TAP
 SIZES = {
-    "": {"n": 768, "beta": (0.0, 0.1, 1.0, 10.0), "steps": 150, "batch": 256, "tokens": 10_240},
+    "": {"n": 512, "beta": (0.0, 0.3, 3.0), "steps": 100, "batch": 256, "tokens": 6_400},
     "smoke": {"n": 96, "beta": (0.0, 1.0), "steps": 10, "batch": 128, "tokens": 1_000},
     "pod": {
         **{"n": 2**15, "beta": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0), "steps": 50_000, "batch": 4096},

@@ -45,7 +45,7 @@ def test_gradient_saes_are_measured_with_and_without_the_gradient(tmp_path, monk
     small["harvest"]["taps"] = ("resid.1", "grad.resid.1")
     small["model"] = {"name": "toy", "path": str(write_lm(tmp_path))}
     small |= {
-        "dictionary": {"n_latents": 24, "k": 2},
+        "dictionary": {"n_latents": 24, "k": 2, "aux_k": 4},
         "stream": {"tap": "resid.1", "block_rows": 1},
     }
 
