@@ -3,6 +3,7 @@
     dictionary -> dictionaries.make      objective -> objectives.make      rule -> rules.make
     learner    -> learners.factory       stream    -> streams.make         model -> lm.load
     harvest    -> streams.harvest        meters    -> evaluate.measure     mesh  -> sharding.mesh
+    start      -> train.begin_from, dictionaries of another run to begin with
     revive     -> rules.make, a rule that wraps the one of `rule`: adapt_bias, resample, reanimate, redraw;
                   left out, the one that the variant is `wrapped_by`, if any
     sweep      -> lists of values for any of the arguments of dictionary, rule, revive and learner, or `seed`
@@ -30,7 +31,7 @@ from dictlearn.types import Batch, Learner, Scalar
 NUMBERS = ("seed", "steps", "batch_size", "checkpoint_every", "log_every")
 SUBTREES = (
     *("dictionary", "objective", "rule", "revive", "learner", "sweep"),
-    *("members", "model", "harvest", "stream", "meters", "mesh"),
+    *("members", "model", "harvest", "stream", "start", "meters", "mesh"),
 )
 OWN = ("dictionary", "objective", "rule", "revive", "learner", "sweep")
 """The subtrees that a member may have of its own."""
@@ -82,27 +83,28 @@ def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> N
         arguments = _parameters(function).items()
         known = [k for k, v in arguments if v.default is not v.empty and k != "progress"]
         _known(f"config.{name}", config.get(name, {}), known)
+    _known("config.start", config.get("start", {}), ("workdir", "program"))
     for label, own in config.get("members", {}).items():
         if not isinstance(own, Mapping):
             raise ValueError(f"config.members.{label}={own!r} must hold subtrees of arguments.")
         _known(f"config.members.{label}", own, OWN)
-    blocks = {label: (block, _reads(block)) for label, block in _blocks(config)}
-    for label, (block, reads) in blocks.items():
+    found = {label: (block, _reads(block)) for label, block in blocks(config)}
+    for label, (block, reads) in found.items():
         where = f"config.members.{label}" if label else "config"
         for name in ("dictionary", "rule", "revive"):
             named = "name" in block.get(name, {})
             if not named and (block.get(name) or (name in reads and name != "revive")):
                 raise ValueError(f"{where}.{name}.name is missing; there are {_names(name)}.")
         _refuse_unread(where, block, reads)
-        kind, found = block["dictionary"]["name"], _learner(block)
+        kind, own = block["dictionary"]["name"], learner_name(block)
         wanted = getattr(dictionaries.variant(kind), "learner", "gradient")
-        if wanted != found:
+        if wanted != own:
             raise ValueError(
-                f"{where}: {kind!r} is made by the learner {wanted!r}, not {found!r}; set learner.name."
+                f"{where}: {kind!r} is made by the learner {wanted!r}, not {own!r}; set learner.name."
             )
         for name, arguments in _arguments(block).items():
             _known(f"{where}.{name}", block.get(name, {}), arguments)
-    _refuse_unread("config", config, set().union(*(reads for _, reads in blocks.values())))
+    _refuse_unread("config", config, set().union(*(reads for _, reads in found.values())))
 
 
 def programs(config: Mapping, d_in: int, d_out: int | None) -> list[Program]:
@@ -110,7 +112,7 @@ def programs(config: Mapping, d_in: int, d_out: int | None) -> list[Program]:
     d_out: None for an autoencoder."""
     check(config)
     found = []
-    for label, block in _blocks(config):
+    for label, block in blocks(config):
         counts: dict[int, int] = {}
         names = []
         for cell in _cells(block):
@@ -123,7 +125,7 @@ def programs(config: Mapping, d_in: int, d_out: int | None) -> list[Program]:
     return found
 
 
-def _blocks(config: Mapping) -> list[tuple[str, Mapping]]:
+def blocks(config: Mapping) -> list[tuple[str, Mapping]]:
     """(label, config of its own) of each member; of the whole, without a label, where there are none."""
     found = []
     for label, own in config.get("members", {}).items():
@@ -137,18 +139,13 @@ def _blocks(config: Mapping) -> list[tuple[str, Mapping]]:
     return found or [("", config)]
 
 
-def reads_keys(config: Mapping) -> bool:
-    """Whether a learner of the experiment reads where its tokens came from."""
-    return any(learners.reads_keys(_learner(block)) for _, block in _blocks(config))
-
-
-def _learner(block: Mapping) -> str:
+def learner_name(block: Mapping) -> str:
     return block.get("learner", {}).get("name", "gradient")
 
 
 def _reads(block: Mapping) -> set[str]:
     """Those of OPTIONAL that the learner of a block reads."""
-    arguments = _parameters(learners.factory(_learner(block))).values()
+    arguments = _parameters(learners.factory(learner_name(block))).values()
     taken = {v.name for v in arguments if v.kind is not v.KEYWORD_ONLY}
     return (taken | {"revive"} if "rule" in taken else taken) & set(OPTIONAL)
 
@@ -266,7 +263,7 @@ def _traceable(config) -> set[str]:
     the learner, and `seed`."""
     readers = [
         dictionaries.variant(config["dictionary"]["name"]),
-        learners.factory(_learner(config)),
+        learners.factory(learner_name(config)),
     ]
     for place in (config.get("rule"), _revive(config)):
         readers += [rules.factory(place["name"])] if place else []
@@ -291,7 +288,7 @@ def _arguments(config) -> dict[str, list[str]]:
     """What each subtree that this file reads may hold."""
     dictionary = [k for k in dictionaries.fields(config["dictionary"]["name"]) if k[:2] != "d_"]
     rule = _parameters(rules.factory(config["rule"]["name"])) if config.get("rule") else ()
-    learner = _parameters(learners.factory(_learner(config))).items()
+    learner = _parameters(learners.factory(learner_name(config))).items()
     around = _revive(config)
     revive = _parameters(rules.factory(around["name"])) if around else ()
     return {
@@ -302,7 +299,10 @@ def _arguments(config) -> dict[str, list[str]]:
             "name",
             *(k for k, v in learner if v.kind is v.KEYWORD_ONLY and k not in FILLED),
         ],
-        "objective": ["name"],
+        "objective": [
+            "name",
+            *objectives.arguments(config.get("objective", {}).get("name", "fvu")),
+        ],
     }
 
 

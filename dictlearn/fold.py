@@ -1,10 +1,11 @@
 """Folding: the same function with fewer steps around it. Raw activations in and out; atoms of unit norm.
 
 A leaf is scaled as its name says (docs/design.md): `b_*` and `threshold*` live where the input does, a
-`log_threshold*` is the logarithm of one, `W_enc*` reads the input, `W_dec*` writes the target; all else stays.
+`log_threshold*` is the logarithm of one, `W_enc*` reads the input, `W_dec*` writes the target, `W_skip*` does
+both; all else stays.
 With s = scale_in and r = scale_out, as in Llama Scope (He et al. 2024):
 
-    scalar    b / s    threshold / s    W_dec s / r    b_dec / r
+    scalar    b / s    threshold / s    W_dec s / r    W_skip s / r    b_dec / r
     whiten    W_enc W    W_dec W^-T    b_dec W^-T + mu    (codes, biases and thresholds stay)
 
 The scalar form scales the codes by 1/s: it is exact wherever f(c x) = c f(x) once biases and thresholds are
@@ -73,7 +74,7 @@ def _scaled(norm: Norm) -> Callable:
     s, r = norm.scale_in, norm.scale_out
 
     def one(base: str, leaf):
-        if base == "W_dec":
+        if base in ("W_dec", "W_skip"):
             return leaf * (s / r)
         if base == "b_dec":
             return leaf / r

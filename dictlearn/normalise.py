@@ -45,6 +45,8 @@ Array = jax.Array | np.ndarray
 class Norm:
     """How activations were scaled: `x_n = scale_in * x`, `y_n = scale_out * y`; both 1 in the
     per-token kinds and in whitening, whose mean [D] and matrix [D, D] are base64 of float32 bytes.
+    Gradients at x, where there are any, are always scaled: `g_n = scale_gradient * g` has a root mean
+    square of 1 over tokens and dimensions.
     `dataclasses.asdict` gives JSON, and `Norm(**json)` the same Norm back.
 
     Errors: ValueError for an unknown kind, or a scale that is not positive and finite."""
@@ -54,10 +56,12 @@ class Norm:
     scale_out: float = 1.0
     mean: str = ""
     matrix: str = ""
+    scale_gradient: float = 1.0
 
     def __post_init__(self):
         check_kind(self.kind)
-        for name, scale in (("scale_in", self.scale_in), ("scale_out", self.scale_out)):
+        for name in ("scale_in", "scale_out", "scale_gradient"):
+            scale = getattr(self, name)
             if not (math.isfinite(scale) and scale > 0):
                 raise ValueError(f"{name}={scale} must be positive and finite.")
 
@@ -118,6 +122,15 @@ def estimate(kind: str, batches: Iterable[Batch], n_tokens: int = 100_000) -> No
     return Norm(kind, scales[0], scales[1])
 
 
+def gradient_scale(width: int, mean_square: float) -> float:
+    """What gives gradients [B, width] with this E|g|^2 a root mean square of 1. ValueError for zero."""
+    if not mean_square > 0:
+        raise ValueError(
+            "the gradients at the tap are all zero; take a tap that the loss depends on."
+        )
+    return math.sqrt(width / mean_square)
+
+
 def _whiten(batches: Iterable[Batch], n_tokens: int) -> Norm:
     tokens, sum_D, square_DD = 0, np.zeros(1), np.zeros((1, 1))
     for batch in batches:
@@ -170,10 +183,12 @@ def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any
 
 
 def apply(norm: Norm, batch: Batch) -> Batch:
-    """The batch normalised; where y is x it stays the same array.
+    """The batch normalised, gradients too; where y is x it stays the same array.
 
     Errors: ValueError for a per-token kind on a batch whose targets are not its inputs."""
     x_BD, _ = forward(norm, batch.x_BD)
+    if batch.g_BD is not None:
+        batch = batch._replace(g_BD=batch.g_BD * np.float32(norm.scale_gradient))
     if batch.y_BD is batch.x_BD:
         return batch._replace(x_BD=x_BD, y_BD=x_BD)
     check_kind(norm.kind, transcoder=True)

@@ -1,11 +1,15 @@
 """Objectives: `(out, batch) -> loss per token [B]`, float32. The learner takes the mean over tokens.
 
-`make` finds one by its name. They differ in scale alone, which decides what a sparsity coefficient means:
-`squared_error` sums over D, `mean_squared_error` averages over D, `fvu` divides by the batch's variance.
+`make` finds one by its name. The first three differ in scale alone, which decides what a sparsity coefficient
+means: `squared_error` sums over D, `mean_squared_error` averages over D, `fvu` divides by the batch's variance.
+`kl` is end to end: what the language model makes of the reconstruction, not how close it is.
 """
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -30,11 +34,62 @@ def fvu(out: Out, batch: Batch) -> Float[Array, " B"]:
     return squared_error(out, batch) / jnp.mean(jnp.sum(centred_BD**2, -1))
 
 
-_ALL = {each.__name__: each for each in (squared_error, mean_squared_error, fvu)}
+def kl(
+    out: Out,
+    batch: Batch,
+    *,
+    coefficient: float = 1.0,
+    downstream: Sequence[str] = (),
+    downstream_coefficient: float = 0.0,
+) -> Float[Array, " B"]:
+    """End to end (Braun et al. 2024, arXiv:2405.12241):
+
+        c KL(original || spliced) + b / |J| sum_j mean_D (a_j - a_j of the original)^2
+
+    of the next-token distributions (float32), the reconstruction standing at the tap of the targets, and
+    of the raw activations at the taps `downstream`, J. c, b: `coefficient`, `downstream_coefficient`; the
+    paper's e2e has 1 and 0, its e2e + downstream 0.5 and 2.5 on the residual stream of the later layers.
+    The tap itself may be one of J: its term is the local error. Zero at masked tokens, whose activation
+    stays, the others weighted so that the mean over B is that over them. Memory: some four arrays
+    [S, T, V]; the learner's `accumulate` makes S fewer. Raises ValueError for a batch without a `context`
+    and for an unknown tap."""
+    context = batch.context
+    if context is None:
+        raise ValueError(
+            "the objective kl runs the language model; take config.stream.name from_lm."
+        )
+    new_STD = (out.y_BD / context.scale).reshape(context.y_STD.shape)
+    original, before = jax.lax.stop_gradient(context.run(context.y_STD))
+    spliced, after = context.run(new_STD)
+    if unknown := sorted(set(downstream) - set(after)):
+        raise ValueError(f"objective.downstream: the model has no tap {', '.join(unknown)}.")
+    logp, logq = (jax.nn.log_softmax(logits) for logits in (original, spliced))
+    loss_ST = coefficient * jnp.sum(jnp.exp(logp) * (logp - logq), -1)
+    apart = [jnp.mean((after[tap] - before[tap]) ** 2, -1) for tap in downstream]
+    loss_ST += downstream_coefficient * sum(apart) / max(1, len(apart))
+    mask_ST = context.mask_ST
+    return jnp.where(mask_ST, loss_ST / jnp.maximum(mask_ST.mean(), 1e-9), 0).reshape(-1)
 
 
-def make(name: str) -> Callable[[Out, Batch], Array]:
-    """The objective `name`. Raises ValueError for an unknown one, listing what there is."""
+_ALL = {each.__name__: each for each in (squared_error, mean_squared_error, fvu, kl)}
+RUNS_MODEL = ("kl",)
+"""Those that read a batch's `context`."""
+
+
+def arguments(name: str) -> list[str]:
+    """The settings of the objective `name`. Raises ValueError for an unknown one, listing what there is."""
     if name not in _ALL:
         raise ValueError(f"unknown objective {name!r}; there are {', '.join(_ALL)}.")
-    return _ALL[name]
+    known = inspect.signature(_ALL[name]).parameters.values()
+    return [one.name for one in known if one.kind is one.KEYWORD_ONLY]
+
+
+def make(name: str, **settings) -> Callable[[Out, Batch], Array]:
+    """The objective `name`. Raises ValueError for an unknown one or setting, listing what there is."""
+    known = arguments(name)
+    for key in settings:
+        if key not in known:
+            raise ValueError(
+                f"objective {name!r} has no {key!r}; it has {', '.join(known) or 'none'}."
+            )
+    return functools.partial(_ALL[name], **settings)

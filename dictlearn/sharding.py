@@ -91,6 +91,12 @@ def shardings(tree, mesh: Mesh, lead: str = ""):
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
+def resident(tree):
+    """`tree`, placed on the mesh in use (`jax.set_mesh`) by its names; as it is without one."""
+    mesh = jax.sharding.get_mesh()
+    return tree if mesh.empty else jax.device_put(tree, shardings(tree, mesh))
+
+
 def is_split() -> bool:
     """True if the mesh in use (`jax.set_mesh`) splits tokens or latents."""
     return axis_size(TABLE["B"]) * axis_size(TABLE["F"]) > 1

@@ -6,6 +6,7 @@ back, so a run that was killed at any moment and resumed is bit for bit the run 
 """
 
 import contextlib
+import dataclasses
 import inspect
 import signal
 import threading
@@ -16,21 +17,24 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dictlearn import experiment, sharding, streams
+from dictlearn import dictionaries, experiment, fold, learners, objectives, sharding, streams
 from dictlearn import lm as language
 from dictlearn.checkpoint import Checkpoints, versions
+from dictlearn.normalise import Norm
 from dictlearn.streams import Stream
 from dictlearn.streams.from_lm import from_lm
+from dictlearn.streams.sequences import sequences
 from dictlearn.streams.store import store
+from dictlearn.trained import restore_run
 from dictlearn.types import Batch
 from dictlearn.workdir import Log, flat, plain, write_json
 
 MAY_CHANGE = ("steps", "checkpoint_every", "log_every", "meters", "mesh", "harvest", "model")
 """What a run that goes on may be given anew; all else must be as the checkpoint has it."""
 
-ALIKE = {"store": store, "from_lm": from_lm}
-"""Streams of a language model's activations. What only the other of them reads is left out, so that one
-word of a config changes one into the other."""
+ALIKE = {"store": store, "from_lm": from_lm, "sequences": sequences}
+"""Streams of a language model's activations. What only another of them reads is left out, so that one
+word of a config changes one into another; an objective that runs the model makes `from_lm` `sequences`."""
 
 INIT_TOKENS = 32_768
 """Tokens of the sample that a learner's `init` sees (its decoder bias starts at their median)."""
@@ -46,24 +50,45 @@ class Stopped(Exception):
 
 def open_stream(config: Mapping) -> Stream:
     """The experiment's stream, its batches and seed as the top level says; `from_lm` with the model and
-    the harvest of the config."""
+    the harvest of the config; both with all that `carried` says."""
     if "name" not in config.get("stream", {}):
         raise ValueError(f"config.stream.name is missing; there are {', '.join(streams.names())}.")
     filled = {"batch_size": config["batch_size"], "seed": config["seed"]}
-    arguments = filled | dict(config["stream"])
+    arguments, more = filled | dict(config["stream"]), carried(config)
+    if "context" in more:
+        if arguments["name"] != "from_lm":
+            raise ValueError(
+                f"config.objective runs the language model, and the stream {arguments['name']!r} has "
+                "none; set stream.name to from_lm."
+            )
+        arguments["name"] = "sequences"
     if arguments["name"] in ALIKE:
         known = {name: set(inspect.signature(make).parameters) for name, make in ALIKE.items()}
         others = set.union(*known.values()) - known[arguments["name"]] - {"lm", "recipe"}
         arguments = {key: value for key, value in arguments.items() if key not in others}
-    if arguments["name"] == "from_lm":
+    if arguments["name"] in ("from_lm", "sequences"):
         for name in ("model", "harvest"):
             if name not in config:
                 raise ValueError(f"config.{name} is missing; the stream from_lm needs it.")
         arguments["lm"] = language.load(**config["model"])
         arguments["recipe"] = {"seed": config["seed"], **config["harvest"]}
-    if experiment.reads_keys(config):
-        arguments["keys"] = True
+    arguments |= dict.fromkeys(more - {"context"}, True)
     return streams.make(**arguments)
+
+
+def carried(config: Mapping) -> set[str]:
+    """What batches must carry beside x and y: "keys" for a learner, "gradients" for a dictionary,
+    "context" for an objective."""
+    found = set()
+    for _, block in experiment.blocks(config):
+        variant = dictionaries.variant(block["dictionary"]["name"])
+        wanted = {
+            "keys": learners.reads_keys(experiment.learner_name(block)),
+            "gradients": getattr(variant, "reads_gradient", False),
+            "context": block.get("objective", {}).get("name") in objectives.RUNS_MODEL,
+        }
+        found |= {name for name, is_wanted in wanted.items() if is_wanted}
+    return found
 
 
 def target_width(stream: Stream) -> int | None:
@@ -130,15 +155,57 @@ def _start(config, path: Path, checkpoints: Checkpoints, stream, programs, mesh)
     if restored is not None:
         return restored[:2]
     sample = _sample(stream, mesh)
-    return 0, {p.key: experiment.init(p, sample, mesh) for p in programs}
+    states = {p.key: experiment.init(p, sample, mesh) for p in programs}
+    if config.get("start"):
+        states = begin_from(states, stream.norm, mesh, **config["start"])
+    return 0, states
+
+
+def begin_from(states: dict, norm: Norm, mesh, workdir: str, program: str | None = None) -> dict:
+    """`states` of a new run with the variables of the dictionaries of `workdir`, as they are under `norm`:
+    moments and counts begin anew. Each program starts from that of its name or, if it is given, all from
+    `program`.
+
+    Raises ValueError for a program that the run in `workdir` has not, for other shapes, and for another kind
+    of normalisation."""
+    run = restore_run(workdir, mesh)
+    if run.norm.kind != norm.kind or norm.mean:
+        raise ValueError(
+            f"{workdir} was trained under {run.norm.kind}, which cannot become {norm.kind}; set "
+            "stream.normalise to that kind, and to one that is a number."
+        )
+    ratios = (run.norm.scale_in / norm.scale_in, run.norm.scale_out / norm.scale_out)
+    change = dataclasses.replace(norm, scale_in=ratios[0], scale_out=ratios[1])
+    first = lambda p: {name: value[0] for name, value in p.hparams.items()}
+    modules = {p.key: p.module(first(p)) for p in run.programs}
+    found = {}
+    for key, state in states.items():
+        source = program or key
+        if source not in modules:
+            raise ValueError(
+                f"{workdir} holds {', '.join(modules)}; there is no {source} to start from. "
+                "start.program takes the name of one of them."
+            )
+        old = fold.raw(change, modules[source], run.variables[source])
+        shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (old, state.variables)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{source} of {workdir} has shapes {shapes[0]}, not {shapes[1]}.")
+        placed = sharding.shardings(state.variables, mesh, lead="N")
+        found[key] = state._replace(variables=jax.device_put(old, placed))
+    return found
 
 
 def place(batch: Batch, mesh) -> Batch:
     """A process's share of a batch as global arrays on `mesh`; y stays x where it is x."""
     same = batch.y_BD is batch.x_BD
     parts = batch._replace(y_BD=None) if same else batch
+    if batch.context is not None:
+        parts = parts._replace(context=dataclasses.replace(batch.context, params=None))
     placed = sharding.shardings(jax.tree.map(lambda a: np.broadcast_to(0, a.shape), parts), mesh)
     found = jax.tree.map(jax.make_array_from_process_local_data, placed, parts)
+    if batch.context is not None:
+        whole = dataclasses.replace(found.context, params=batch.context.params)
+        found = found._replace(context=whole)
     return found._replace(y_BD=found.x_BD) if same else found
 
 

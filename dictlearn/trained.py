@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from dictlearn import experiment, fold, normalise
 from dictlearn.checkpoint import Checkpoints
 from dictlearn.experiment import Program
+from dictlearn.ops import skip
 from dictlearn.types import Codes
 from dictlearn.workdir import read_json
 
@@ -41,7 +43,8 @@ class Trained:
 
     def decode(self, codes: Codes) -> Float[Array, "B D"]:
         """Raw reconstructions. Under a per-token normalisation codes alone do not determine them,
-        and these are the normalised ones; `reconstruct` gives raw ones always."""
+        and these are the normalised ones; a skip transcoder's lack what its input adds by the skip.
+        `reconstruct` gives raw and whole ones always."""
         return _decode(self.module, self.norm, self.variables, codes)
 
     def reconstruct(self, x_BD: Float[Array, "B D"]) -> Float[Array, "B D"]:
@@ -50,7 +53,8 @@ class Trained:
 
     def folded(self) -> "Trained":
         """The same dictionary with the normalisation in its weights: `module.apply(variables, x_BD)`
-        reads and writes raw activations. Raises ValueError where that cannot be (fold.py)."""
+        reads and writes raw activations, but for a skip (ops/skip.py). Raises ValueError where that
+        cannot be (fold.py)."""
         variables = fold.raw(self.norm, self.module, self.variables)
         return replace(self, variables=variables, norm=normalise.Norm())
 
@@ -77,7 +81,8 @@ def reconstruct(module, norm: normalise.Norm, variables, x_BD) -> tuple[Array, C
     """Raw reconstructions `[B, D]` of raw activations, and the codes between; traceable."""
     x_BD, undo = normalise.forward(norm, x_BD)
     codes = module.apply(variables, x_BD, method="encode")
-    return undo(module.apply(variables, codes, method="decode")), codes
+    y_BD = module.apply(variables, codes, method="decode")
+    return undo(skip.add(variables["params"], jnp.asarray(x_BD), y_BD)), codes
 
 
 class Run(NamedTuple):

@@ -9,10 +9,12 @@ Every array's name ends in its axis letters, one letter an axis, slowest first:
     C candidate points of an archetypal dictionary
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
 AXES = "NBDFKSTVHGMWC"
 
@@ -20,16 +22,47 @@ Scalar: TypeAlias = float | int | jax.Array
 """A hyperparameter that decides no shape: a Python number, or a tracer when it is swept."""
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """The language model around a batch of whole sequences, for objectives that run it: B = S T.
+
+    tokens_ST, mask_ST: the sequences, and which of their tokens are data. y_STD: what the model has at
+    `tap`, raw. params: its parameters, an argument of every program that a batch is. forward, tap: the
+    model's pure function (`lm.LM.forward`) and the tap of the targets, static. scale: of the batch's
+    targets, `y_BD = scale * y`, static."""
+
+    tokens_ST: Any
+    mask_ST: Any
+    y_STD: Any
+    params: Any
+    forward: Callable = dataclasses.field(metadata={"static": True})
+    tap: str = dataclasses.field(metadata={"static": True})
+    scale: float = dataclasses.field(default=1.0, metadata={"static": True})
+
+    def run(self, new_STD: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Logits `[S, T, V]` and taps of the model with `new_STD` at the tap, masked tokens as they were.
+        Nothing that leads to the tap alone is computed."""
+        put = lambda old_STD, mask_ST: jnp.where(mask_ST[..., None], new_STD, self.y_STD)
+        return self.forward(
+            self.params, self.tokens_ST, edits={self.tap: put}, mask_BT=self.mask_ST
+        )
+
+
 class Batch(NamedTuple):
     """Tokens for one update: inputs `x_BD` and targets `y_BD` (the same array in an autoencoder).
 
     sequence_B, position_B: each token's key, where it came from, int32; None unless the stream was
-    asked for `keys`."""
+    asked for `keys`. g_BD: the gradient of the language model's loss at x, in units of its root mean
+    square; None unless it was asked for `gradients`. context: see `Context`; None unless the batch is of
+    whole sequences."""
 
     x_BD: Any
     y_BD: Any
     sequence_B: Any = None
     position_B: Any = None
+    g_BD: Any = None
+    context: Any = None
 
 
 class Codes(NamedTuple):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from dictlearn.ops import skip
 from dictlearn.ops.initialise import data_rows, geometric_median, kaiming_uniform
 from dictlearn.types import Batch
 
@@ -11,33 +12,55 @@ BIASES = {
     "mean": lambda y_BD: y_BD.mean(0),
     "geometric_median": geometric_median,
 }
-ATOMS = ("tied", "kaiming_uniform", "data_rows")
+ATOMS = ("tied", "kaiming_uniform", "data_rows", "zeros")
+ENCODERS = ("own", "centred")
 
 
-def check(atoms_start: str, b_dec_start: str) -> None:
+def check(atoms_start: str, b_enc_start: str, b_dec_start: str) -> None:
     """Raises ValueError for a start that there is not."""
     for name, value, known in (
         ("atoms_start", atoms_start, ATOMS),
+        ("b_enc_start", b_enc_start, ENCODERS),
         ("b_dec_start", b_dec_start, BIASES),
     ):
         if value not in known:
             raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}.")
 
 
-def bias(name: str, params: dict, batch: Batch) -> dict:
-    """`params` with b_dec_D, where there is one, started from the targets."""
-    if "b_dec_D" not in params:
+def bias(module, b_enc: str, b_dec: str, params: dict, batch: Batch) -> dict:
+    """`params` with b_dec_D, where there is one, started from the targets; and with b_enc_F, for "centred",
+    such that mean pre-activations are zero.
+
+    Raises ValueError for a centred start of an autoencoder, or without an encoder."""
+    if "b_dec_D" in params:
+        start_D = BIASES[b_dec](batch.y_BD).astype(params["b_dec_D"].dtype)
+        params = {**params, "b_dec_D": start_D}
+    if b_enc != "centred":
         return params
-    return {**params, "b_dec_D": BIASES[name](batch.y_BD).astype(params["b_dec_D"].dtype)}
+    if module.d_out is None or not {"W_enc_FD", "b_enc_F"} <= params.keys():
+        raise ValueError(
+            "b_enc_start='centred' is for transcoders with W_enc_FD and b_enc_F; an autoencoder subtracts "
+            "b_dec from its input. Leave it 'own'."
+        )
+    return {**params, "b_enc_F": -params["W_enc_FD"] @ batch.x_BD.mean(0)}
+
+
+def linear(module, params: dict, batch: Batch) -> dict:
+    """`params` with a skip of zeros. Raises ValueError for an autoencoder."""
+    if module.d_out is None:
+        raise ValueError("learner.skip is for transcoders; set stream.target, or leave skip out.")
+    W_skip_DD = jnp.zeros((batch.y_BD.shape[1], batch.x_BD.shape[1]), batch.x_BD.dtype)
+    return {**params, skip.NAME: W_skip_DD}
 
 
 def atoms(name: str, norm, key, params: dict, batch: Batch) -> dict:
     """`params` with W_enc_FD and W_dec_FD, those there are, started as `name` says, atoms `norm` long.
 
-    "tied" leaves what the variant declared. "data_rows" are tokens about the batch's mean; the same
-    tokens give a latent's encoder row (from x) and atom (from y)."""
+    "zeros" draws the encoder as "kaiming_uniform" does and leaves atoms of zero, which no rule may hold
+    at unit norm. "tied" leaves what the variant declared. "data_rows" are tokens about the batch's mean;
+    the same tokens give a latent's encoder row (from x) and atom (from y)."""
     kept = {leaf: params[leaf] for leaf in ("W_enc_FD", "W_dec_FD") if leaf in params}
-    if name == "kaiming_uniform":
+    if name in ("kaiming_uniform", "zeros"):
         keys = dict(zip(kept, jax.random.split(key, max(1, len(kept))), strict=False))
         kept = {leaf: kaiming_uniform(keys[leaf], W.shape, W.dtype) for leaf, W in kept.items()}
     if name == "data_rows":
@@ -48,4 +71,5 @@ def atoms(name: str, norm, key, params: dict, batch: Batch) -> dict:
     if name != "tied" and "W_dec_FD" in kept:
         W = kept["W_dec_FD"]
         kept["W_dec_FD"] = W / jnp.maximum(jnp.linalg.norm(W, axis=1, keepdims=True), 1e-12)
-    return {**params, **{leaf: norm * W for leaf, W in kept.items()}}
+    scale = {"W_enc_FD": norm, "W_dec_FD": 0.0 if name == "zeros" else norm}
+    return {**params, **{leaf: scale[leaf] * W for leaf, W in kept.items()}}

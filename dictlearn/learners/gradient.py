@@ -7,6 +7,7 @@ rises linearly to 1 over `penalty_warmup_steps`. A latent is dead once `dead_aft
 since it last fired; the counter is advanced before AuxK looks at it. Logging reads `info` and nothing else.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ from jax import lax
 
 from dictlearn.learners import _start
 from dictlearn.ops import auxk
+from dictlearn.ops import skip as linear
 from dictlearn.ops.firing import count, l0
-from dictlearn.types import Batch, Firing, Learner
+from dictlearn.types import Batch, Firing, Learner, Out
 
 _SATURATED = 2**30
 
@@ -54,7 +56,9 @@ def gradient(
     penalty_warmup_steps: int = 0,
     atoms_start: str = "tied",
     atom_norm: float = 1.0,
+    b_enc_start: str = "own",
     b_dec_start: str = "geometric_median",
+    skip: bool = False,
     ema_decay: float | None = None,
     accumulate: int = 1,
     compute_dtype: str = "float32",
@@ -63,14 +67,18 @@ def gradient(
     `dictionary(hparams) -> module`, `objective(hparams) -> (out, batch) -> [B]`, `rule(hparams) -> rule`.
 
     dead_after: tokens without firing after which a latent is dead. atoms_start: "tied" (the encoder a
-    copy of random atoms), "kaiming_uniform" (both drawn) or "data_rows" (tokens of the batch handed to
-    `init`). atom_norm: norm of the atoms at the start. b_dec_start: "zeros", "mean" or
-    "geometric_median" of that batch. ema_decay: `variables` gives the params' exponential mean, corrected
-    for its start (Gao et al. 2024: 0.999); None for none. accumulate: parts of the batch that are passed
-    through one after another; dictionary and objective see a part as their batch. compute_dtype:
-    "float32" or "bfloat16", in which a copy of the parameters and the inputs is computed with; state,
-    gradients and losses are float32 always. Raises ValueError for any other."""
-    _start.check(atoms_start, b_dec_start)
+    copy of random atoms), "kaiming_uniform" (both drawn), "zeros" (the encoder drawn so, atoms zero: for
+    a rule that does not hold them at unit norm) or "data_rows" (tokens of the batch handed to `init`).
+    atom_norm: norm of the atoms at the start. b_enc_start: "own" (as the variant declares) or "centred"
+    (mean pre-activations on that batch are zero; for transcoders). b_dec_start: "zeros", "mean" or
+    "geometric_median" of that batch. skip: a linear map of the input joins the reconstruction
+    (ops/skip.py), which starts at zero; ValueError for an autoencoder, which it would make trivial.
+    ema_decay: `variables` gives the params' exponential mean, corrected for its start (Gao et al. 2024:
+    0.999); None for none. accumulate: parts of the batch that are passed through one after another;
+    dictionary and objective see a part as their batch. compute_dtype: "float32" or "bfloat16", in which a
+    copy of the parameters and the inputs is computed with; state, gradients and losses are float32 always.
+    Raises ValueError for any other."""
+    _start.check(atoms_start, b_enc_start, b_dec_start)
     if compute_dtype not in ("float32", "bfloat16"):
         raise ValueError(f"{compute_dtype=} must be float32 or bfloat16.")
     if ema_decay is not None and not 0 < ema_decay < 1:
@@ -83,7 +91,8 @@ def gradient(
         k_module, k_start = jax.random.split(key)
         variables = module.init(k_module, batch.x_BD, jnp.zeros(module.n_latents, bool))
         params = _start.atoms(atoms_start, atom_norm, k_start, dict(variables["params"]), batch)
-        params = _start.bias(b_dec_start, params, batch)
+        params = _start.bias(module, b_enc_start, b_dec_start, params, batch)
+        params = _start.linear(module, params, batch) if skip else params
         variables = {**variables, "params": params}
         if hasattr(module, "start"):
             variables = module.start(k_start, variables, batch)
@@ -98,9 +107,11 @@ def gradient(
             params, x_BD = jax.tree.map(low, params), low(batch.x_BD)
         else:
             x_BD = batch.x_BD
-        out, changed = dictionary(hparams).apply(
-            {"params": params, **rest}, x_BD, dead_F, mutable=list(rest)
-        )
+        module, reads = dictionary(hparams), [x_BD, dead_F]
+        if getattr(module, "reads_gradient", False) and batch.g_BD is not None:
+            reads.append(batch.g_BD.astype(x_BD.dtype))
+        out, changed = module.apply({"params": params, **rest}, *reads, mutable=list(rest))
+        out = _with_linear(out, params, x_BD)
         wide = lambda y_BD: y_BD.astype(batch.y_BD.dtype)
         error = lambda y_BD: objective(hparams)(out._replace(y_BD=wide(y_BD)), batch).mean()
         parts = {"reconstruction": error(out.y_BD)}
@@ -127,15 +138,23 @@ def gradient(
 
         def one(carry, part):
             total, rest = carry
+            part = with_params(part)
             found, rest, seen = differentiate(params, rest, state, hparams, part, dead_F)
             return (jax.tree.map(jnp.add, total, found), rest), seen
 
+        def with_params(part):
+            if part.context is None:
+                return part
+            whole = dataclasses.replace(part.context, params=batch.context.params)
+            return part._replace(context=whole)
+
         parts = _parts(batch, accumulate)
-        first = jax.tree.map(lambda leaf: leaf[0], parts)
+        first = with_params(jax.tree.map(lambda leaf: leaf[0], parts))
         shapes = jax.eval_shape(differentiate, params, rest, state, hparams, first, dead_F)[0]
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         (total, rest), seen = lax.scan(one, (zeros, rest), parts)
-        whole = lambda leaf_AB: leaf_AB.swapaxes(0, 1).reshape(-1)
+        length = 1 if batch.context is None else batch.context.tokens_ST.shape[1]
+        whole = lambda leaf_AB: leaf_AB.reshape(accumulate, -1, length).swapaxes(0, 1).reshape(-1)
         seen = _Seen(seen[0].sum(0), seen[1].max(0), whole(seen[2]), whole(seen[3]))
         return jax.tree.map(lambda leaf: leaf / accumulate, total), rest, seen
 
@@ -181,13 +200,29 @@ def gradient(
     return Learner(init, update, variables)
 
 
+def _with_linear(out: Out, params, x_BD) -> Out:
+    """`out` with the skip's part in every reconstruction of the target, where there is a skip."""
+    others = tuple((weight, linear.add(params, x_BD, y_BD)) for weight, y_BD in out.others)
+    return out._replace(y_BD=linear.add(params, x_BD, out.y_BD), others=others)
+
+
 def _parts(batch: Batch, n: int) -> Batch:
-    """`[n, B / n, D]`: part a holds every n-th token from a on, so that each has a share of every device."""
-    size = batch.x_BD.shape[0]
-    if size % n:
-        raise ValueError(f"accumulate={n} does not divide batch_size={size}.")
-    cut = lambda x_BD: x_BD.reshape(size // n, n, -1).swapaxes(0, 1)
-    return Batch(cut(batch.x_BD), cut(batch.y_BD))
+    """`[n, B / n, D]`: part a holds every n-th token from a on, so that each has a share of every device;
+    every n-th sequence of a batch of sequences."""
+    size, context = batch.x_BD.shape[0], batch.context
+    length = 1 if context is None else context.tokens_ST.shape[1]
+    if size // length % n or size % length:
+        raise ValueError(
+            f"accumulate={n} does not divide batch_size={size}, {size // length} sequences of {length}."
+        )
+    cut = lambda a_SX: a_SX.reshape(size // length // n, n, *a_SX.shape[1:]).swapaxes(0, 1)
+    rows = lambda a_BD: cut(a_BD.reshape(size // length, -1)).reshape(n, size // n, a_BD.shape[1])
+    g_BD = None if batch.g_BD is None else rows(batch.g_BD)
+    parts = Batch(rows(batch.x_BD), rows(batch.y_BD), g_BD=g_BD)
+    if context is None:
+        return parts
+    own = {name: cut(getattr(context, name)) for name in ("tokens_ST", "mask_ST", "y_STD")}
+    return parts._replace(context=dataclasses.replace(context, params=None, **own))
 
 
 def _reading(seen: _Seen, batch: Batch, dead_F) -> dict:

@@ -1,6 +1,6 @@
 """Language models as pure functions with named taps; their weights, tokenizers and text."""
 
-from dictlearn.lm import bert, edits
+from dictlearn.lm import bert, edits, gradients
 from dictlearn.lm.load import LM, load
 from dictlearn.lm.taps import check_taps, expand_taps, tap_names
 from dictlearn.lm.text import documents, pack, sequences, wiki_leads
@@ -12,6 +12,7 @@ __all__ = [
     "documents",
     "edits",
     "expand_taps",
+    "gradients",
     "load",
     "pack",
     "sequences",

@@ -111,6 +111,30 @@ def clamp(direction: Value, value: Value) -> Edit:
     return _edit(new)
 
 
+def through(tap: str, target: str, function: Callable[[jax.Array], jax.Array]) -> dict[str, Edit]:
+    """The edits of one forward pass that put `function` of what passes at `tap`, [B, T, D] -> [B, T, its
+    width], in the place of what passes at `target`, which is `tap` or comes after it: a transcoder in the
+    place of an MLP. It reads the activation as earlier edits left it. For one forward pass only: what it read
+    is kept between the two taps."""
+    if tap == target:
+        return {tap: _edit(function)}
+    read = []
+
+    def note(x_BTD: jax.Array, mask_BT: jax.Array) -> jax.Array:
+        read[:] = [x_BTD]
+        return x_BTD
+
+    def put(y_BTD: jax.Array, mask_BT: jax.Array) -> jax.Array:
+        if not read:
+            raise ValueError(
+                f"{target!r} is written before {tap!r} is read; it must come after it."
+            )
+        new_BTD = function(read.pop()).astype(y_BTD.dtype)
+        return jnp.where(mask_BT[..., None], new_BTD, y_BTD)
+
+    return {tap: note, target: put}
+
+
 def several(*edits: Edit) -> Edit:
     """The edits one after the other, at one tap."""
 

@@ -18,6 +18,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import grain
@@ -26,7 +27,7 @@ import numpy as np
 
 from dictlearn import lm as language
 from dictlearn.lm.text import Packed
-from dictlearn.normalise import apply, check_kind, estimate
+from dictlearn.normalise import apply, check_kind, estimate, gradient_scale
 from dictlearn.streams import Process, Stream
 from dictlearn.streams.ahead import Ahead
 from dictlearn.streams.source import Forward, Recipe, Source, cut, random, shuffled
@@ -48,6 +49,7 @@ def from_lm(
     pool_rows: int = 32_768,
     lanes: int = 1,
     keys: bool = False,
+    gradients: bool = False,
     process: Process | None = None,
 ) -> Stream:
     """A stream of what `lm` computes at `tap` (default: the recipe's only one), with the rows of
@@ -55,14 +57,16 @@ def from_lm(
 
     recipe: the fields of `source.Recipe`. pool_rows: rows computed at once, at least a batch's;
     memory holds three pools. lanes: a multiple of the number of processes. keys: batches carry
-    their tokens' sequences and positions. The normalisation is estimated from the first pool, and
+    their tokens' sequences and positions. gradients: they carry the loss's gradient at `tap`; the recipe
+    must have `grad.TAP`. The normalisation is estimated from the first pool, and
     `held_out` are the rows of the held-out documents.
 
     Errors: ValueError for what `harvest` refuses, an unknown tap, lanes that the processes cannot
     share, or a batch that the lanes cannot, or that is larger than the text."""
     check_kind(normalise, transcoder=target is not None)
     source = Source(lm, Recipe.of(**recipe))
-    taps = _tap(source, tap), _tap(source, target or tap)
+    taps = source.tap(tap), source.tap(target or tap)
+    slope = source.tap(language.gradients.PREFIX + taps[0]) if gradients else None
     index, count = process or (jax.process_index(), jax.process_count())
     if lanes < 1 or lanes % count or batch_size < 1 or batch_size % lanes:
         raise ValueError(
@@ -75,19 +79,24 @@ def from_lm(
             f"{batch_size=} exceeds the {rows_S.sum()} rows of the text, dealt to {lanes=}; "
             "choose a smaller batch_size or give more text."
         )
-    forward, ahead = Forward(source, set(taps)), Ahead()
+    forward, ahead = Forward(source, {*taps, *([slope] if slope else [])}), Ahead()
     size = max(share, pool_rows // lanes, int(rows_S.max()))
     make = lambda n: _Lane(source, forward, ahead, rows_S, (n, lanes), size, seed)
     mine = {n: make(n) for n in range(index, lanes, count)}
 
     def batch_of(rows: list[dict[str, np.ndarray]]) -> Batch:
-        columns = [np.concatenate([piece[name] for piece in rows]) for name in dict.fromkeys(taps)]
-        columns = [column.astype(np.float32) for column in columns]
-        names = ("sequence_R", "position_R") if keys else ()
-        key = [np.concatenate([piece[name] for piece in rows]) for name in names]
-        return Batch(columns[0], columns[-1], *key)
+        whole = lambda name: np.concatenate([piece[name] for piece in rows])
+        columns = [whole(name).astype(np.float32) for name in dict.fromkeys(taps)]
+        found = Batch(columns[0], columns[-1])
+        if keys:
+            found = found._replace(sequence_B=whole("sequence_R"), position_B=whole("position_R"))
+        return found._replace(g_BD=whole(slope).astype(np.float32)) if slope else found
 
-    norm = estimate(normalise, (batch_of([(mine.get(n) or make(n)).pool(0, 0)]) for n in (0,)))
+    first = batch_of([(mine.get(0) or make(0)).pool(0, 0)])
+    norm = estimate(normalise, [first])
+    if first.g_BD is not None:
+        square = float(np.square(first.g_BD, dtype=np.float64).sum(axis=1).mean())
+        norm = replace(norm, scale_gradient=gradient_scale(first.g_BD.shape[1], square))
 
     def batch(step: int) -> Batch:
         rows = [piece for lane in mine.values() for piece in lane.rows(step * share, share)]
@@ -206,12 +215,3 @@ def _compute(
     if seed is not None:
         return shuffled(pieces, seed, key)
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-
-
-def _tap(source: Source, tap: str | None) -> str:
-    taps = list(source.widths)
-    if tap is None and len(taps) > 1:
-        raise ValueError(f"The recipe has several taps; choose stream.tap from {taps}.")
-    if tap is not None and tap not in taps:
-        raise ValueError(f"The recipe has no tap {tap!r}; it has {taps}.")
-    return taps[0] if tap is None else tap

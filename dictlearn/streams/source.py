@@ -27,7 +27,8 @@ _STORED = {np.dtype(DTYPES[code]).name: DTYPES[code] for code in ("BF16", "F16",
 class Recipe:
     """Which rows, of which taps, of which text. The arguments of `config.harvest`.
 
-    taps: names, or patterns such as 'resid.{4,8,12}' and 'resid.*'. text, column, split: what
+    taps: names, or patterns such as 'resid.{4,8,12}' and 'resid.*'; 'grad.resid.9' is the gradient of the
+    model's loss there (lm/gradients.py). text, column, split: what
     `lm.documents` takes; a fraction `held_out` of its documents gives no rows. n_tokens: unmasked
     tokens wanted, rounded up to a whole sequence; None is all. shard_rows: rows of a shard on disk,
     give or take a sequence. lm_batch: sequences to a forward pass. dtype: what rows are kept in:
@@ -73,7 +74,7 @@ class Source:
 
     def __init__(self, lm: language.LM, recipe: Recipe):
         """Errors: ValueError for an unknown tap, or too little text."""
-        self.taps = language.expand_taps(lm.spec, recipe.taps)
+        self.taps = language.gradients.expand(lm.spec, recipe.taps)
         if not self.taps:
             raise ValueError(f"taps={recipe.taps!r} must name at least one tap, such as 'resid.9'.")
         self.lm, self.recipe = lm, recipe
@@ -91,6 +92,15 @@ class Source:
         example = jax.ShapeDtypeStruct((1, self.train.tokens_ST.shape[1]), jnp.int32)
         widths = jax.eval_shape(self._forward(self.taps), lm.params, example)
         self.widths = {tap: widths[tap].shape[-1] for tap in self.taps}
+
+    def tap(self, name: str | None) -> str:
+        """The tap `name`, or the only one. Raises ValueError for one that the recipe has not, or for None
+        where there are several."""
+        if name is None and len(self.taps) > 1:
+            raise ValueError(f"The recipe has several taps; choose stream.tap from {self.taps}.")
+        if name is not None and name not in self.taps:
+            raise ValueError(f"The recipe has no tap {name!r}; it has {self.taps}.")
+        return self.taps[0] if name is None else name
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides the bytes of a store, as JSON has it."""
@@ -114,7 +124,7 @@ class Source:
 
     def _forward(self, taps: Sequence[str]):
         def run(params, tokens_BT):
-            _, activations = self.lm.forward(params, tokens_BT)
+            activations = language.gradients.read(self.lm.forward, params, tokens_BT, taps)
             return {tap: activations[tap].astype(_STORED[self.recipe.dtype]) for tap in taps}
 
         return run
@@ -153,6 +163,12 @@ class Forward:
             waiting = started
         if waiting is not None:
             yield self._finish(packed, *waiting)
+
+    def whole(self, packed: Packed, sequence_S: np.ndarray) -> dict[str, np.ndarray]:
+        """Each tap at all tokens of these sequences, masked ones too: [S, T, D], in the recipe's dtype."""
+        started = [self._start(packed.tokens_ST[part]) for part in cut(sequence_S, self._lm_batch)]
+        join = lambda tap: np.concatenate([np.asarray(one[tap]) for one in started])
+        return {tap: join(tap)[: len(sequence_S)] for tap in started[0]}
 
     def _start(self, tokens_ST: np.ndarray) -> dict[str, jax.Array]:
         """The forward pass always has `lm_batch` sequences, the missing ones all token 0."""

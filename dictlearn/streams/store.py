@@ -12,6 +12,7 @@ rate allows: from the page cache, 4096 rows of D = 768 a batch, `read` on two co
 rows a second in blocks of 1, 1000 of 16, 1700 of 64 and 1700 of 256. Reading writes nothing.
 """
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -20,7 +21,15 @@ from typing import Any, cast
 import ml_dtypes
 import numpy as np
 
-from dictlearn.normalise import SCALAR_KINDS, Norm, apply, check_kind, estimate, scale
+from dictlearn.normalise import (
+    SCALAR_KINDS,
+    Norm,
+    apply,
+    check_kind,
+    estimate,
+    gradient_scale,
+    scale,
+)
 from dictlearn.streams import Process, Stream, blocks
 from dictlearn.types import Batch
 
@@ -47,12 +56,14 @@ def store(
     block_rows: int = 64,
     verify: bool = True,
     keys: bool = False,
+    gradients: bool = False,
     process: Process | None = None,
 ) -> Stream:
     """A stream of the rows of `tap` (default: the only one), float32, with those of `target`, if it
     is given, as targets. Only the last partial block of an epoch is dropped, fewer than
     `block_rows` rows. `verify` checks the sha256 of every shard first (about 1 GB a second). `keys`:
-    batches carry their tokens' sequences and positions.
+    batches carry their tokens' sequences and positions; `gradients`: the loss's gradient at `tap`, which
+    the store must hold as `grad.TAP`.
 
     Errors, one line each: FileNotFoundError for a store that is not there or not finished;
     ValueError for a damaged shard, an unknown tap, or a batch that does not fit (see `blocks`)."""
@@ -60,6 +71,7 @@ def store(
     manifest = open_manifest(path)
     tap = _tap(manifest, path, tap)
     out = tap if target is None else _tap(manifest, path, target)
+    slope = _tap(manifest, path, f"grad.{tap}") if gradients else None
     for name, entry in manifest["shards"].items():
         check_file(path, name, entry, verify)
     shards = [map_tensors(path, name) for name in manifest["shards"]]
@@ -78,9 +90,13 @@ def store(
 
     def raw(block_K: np.ndarray) -> Batch:
         x_BD = gather(block_K, tap)
-        names = ("sequence_R", "position_R") if keys else ()
-        key = [gather(block_K, name, np.int32) for name in names]
-        return Batch(x_BD, x_BD if target is None else gather(block_K, target), *key)
+        found = Batch(x_BD, x_BD if target is None else gather(block_K, target))
+        if keys:
+            number_B, place_B = (
+                gather(block_K, name, np.int32) for name in ("sequence_R", "position_R")
+            )
+            found = found._replace(sequence_B=number_B, position_B=place_B)
+        return found._replace(g_BD=gather(block_K, slope)) if slope else found
 
     if normalise in SCALAR_KINDS:
         scale_in, scale_out = (_scale(manifest, normalise, name) for name in (tap, out))
@@ -91,6 +107,9 @@ def store(
             normalise, (cast(Batch, whole[t]) for t in range(int(ends[-1]) // batch_size))
         )
 
+    if slope:
+        square = manifest["statistics"][slope]["mean_square"]
+        norm = dataclasses.replace(norm, scale_gradient=gradient_scale(widths[slope], square))
     n_rows = int(ends[-1]) // block_rows * block_rows
     return Stream(
         widths[tap],

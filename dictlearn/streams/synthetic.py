@@ -77,12 +77,14 @@ def synthetic(
     noise: float | int | None = None,
     normalise: str = "none",
     keys: bool = False,
+    gradients: bool = False,
     process: Process | None = None,
 ) -> Stream:
     """A stream of fresh planted activations, with its atoms as `truth`. Sizes left out are the
     kind's own: p1 and p2 32, 64, 3, 0.01; p3 20, 12, 1.575, 0; p4 100, 200, 5, 1/sqrt(d_in);
     p5 32, 64, 3, 0; p6 42, 128, 11.5, 0.
-    A token's key (`keys`) is its step, as sequence, and its row of the global batch.
+    A token's key (`keys`) is its step, as sequence, and its row of the global batch. `gradients` are
+    those of a planted loss <x, w>, the same w for every token.
 
     Errors: ValueError for an unknown kind, sizes that the kind cannot have, or a batch that the
     processes cannot share evenly."""
@@ -99,12 +101,18 @@ def synthetic(
         return Batch(x_BD, x_BD)
 
     norm = estimate(normalise, map(whole, range(sys.maxsize)))
+    slope_D = _random(seed, 2).standard_normal(planted.atoms_ND.shape[1]).astype(np.float32)
+    slope_D /= np.sqrt(np.mean(slope_D**2))
 
     def batch(step: int) -> Batch:
         x_BD = whole(step).x_BD[index::count]
         row_B = np.arange(index, batch_size, count, dtype=np.int32)
-        key = (np.full_like(row_B, step), row_B) if keys else ()
-        return apply(norm, Batch(x_BD, x_BD, *key))
+        found = Batch(x_BD, x_BD)
+        if keys:
+            found = found._replace(sequence_B=np.full_like(row_B, step), position_B=row_B)
+        if gradients:
+            found = found._replace(g_BD=np.broadcast_to(slope_D, x_BD.shape))
+        return apply(norm, found)
 
     width = planted.atoms_ND.shape[1]
     steps = grain.MapDataset.range(_HELD_OUT_FROM)

@@ -11,6 +11,7 @@ from dictlearn.learners.itda import itda
 from dictlearn.ops.alignment import jaccard
 from dictlearn.ops.firing import dense
 from dictlearn.similarity import keys
+from dictlearn.train import carried
 from dictlearn.types import Batch
 from tests.helpers import mesh_of, planted_config, run
 
@@ -171,8 +172,8 @@ def test_members_share_what_their_learners_read():
     assert first.members[0].hparams["dead_after"] == 9
     assert "dead_after" not in second.members[0].hparams
     assert "rule" not in second.members[0].hparams
-    assert experiment.reads_keys(config)
-    assert not experiment.reads_keys(planted_config("topk"))
+    assert carried(config) == {"keys"}
+    assert carried(planted_config("topk")) == set()
 
 
 def test_batches_without_keys_and_sizes_beyond_the_rows_say_what_to_do():

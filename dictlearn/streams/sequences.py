@@ -1,0 +1,93 @@
+"""Whole sequences straight from a language model, for objectives that run it: batches that carry a `Context`.
+
+Batch t holds S = batch_size / sequence_length of a harvest's train sequences, shuffled over the whole epoch,
+every epoch anew: x_BD and y_BD are their taps, token after token. A masked token's row is that of the next
+token that is not, so that nothing that is counted over rows sees position 0 or a separator; the context has the
+activations as they are. The model's parameters are placed once, on the mesh in use, and handed on with every
+batch: whatever reads them takes them as an argument.
+"""
+
+import grain
+import numpy as np
+
+from dictlearn import lm as language
+from dictlearn import sharding
+from dictlearn.normalise import SCALAR_KINDS, apply, estimate
+from dictlearn.streams import Process, Stream, blocks
+from dictlearn.streams.ahead import Ahead
+from dictlearn.streams.source import Forward, Recipe, Source
+from dictlearn.types import Batch, Context
+
+_SAMPLE_ROWS = 32_768
+"""Rows that the normalisation is estimated from."""
+
+
+def sequences(
+    lm: language.LM,
+    recipe: dict,
+    tap: str | None = None,
+    target: str | None = None,
+    *,
+    batch_size: int,
+    seed: int,
+    normalise: str = "none",
+    process: Process | None = None,
+) -> Stream:
+    """recipe: the fields of `source.Recipe`. tap, target: as in `from_lm`; the context's tap is the target.
+
+    Errors: ValueError for what `harvest` refuses, an unknown tap, a batch that is not whole sequences for
+    every process, and a normalisation that is not one number."""
+    if normalise not in SCALAR_KINDS:
+        raise ValueError(
+            f"normalise={normalise!r} is not one number, which is what a spliced reconstruction is taken "
+            f"back by; use one of {', '.join(SCALAR_KINDS)}."
+        )
+    source = Source(lm, Recipe.of(**recipe))
+    read = source.tap(tap)
+    write = source.tap(target or tap)
+    packed = source.train
+    length = packed.tokens_ST.shape[1]
+    if batch_size % length:
+        raise ValueError(f"{batch_size=} must be a multiple of sequence_length={length}.")
+    order = blocks(len(packed.tokens_ST), 1, batch_size // length, seed, process)
+    forward, ahead = Forward(source, {read, write}), Ahead()
+    params = sharding.resident(lm.params)
+
+    def raw(sequence_S: np.ndarray) -> tuple[Batch, dict]:
+        found = ahead.submit(_compute, forward, packed, sequence_S).result()
+        mask_ST = packed.mask_ST[sequence_S]
+        row_B = _unmasked(mask_ST.reshape(-1))
+        rows = lambda name: found[name].reshape(len(row_B), -1)[row_B].astype(np.float32)
+        x_BD = rows(read)
+        whole = {
+            "tokens_ST": packed.tokens_ST[sequence_S],
+            "mask_ST": mask_ST,
+            "y_STD": found[write].astype(np.float32),
+        }
+        return Batch(x_BD, x_BD if read == write else rows(write)), whole
+
+    some = np.arange(min(len(packed.tokens_ST), -(-_SAMPLE_ROWS // length)))
+    norm = estimate(normalise, [raw(some)[0]])
+
+    def batch(sequence_S: np.ndarray) -> Batch:
+        found, whole = raw(sequence_S)
+        context = Context(
+            **whole, params=params, forward=lm.forward, tap=write, scale=norm.scale_out
+        )
+        return apply(norm, found)._replace(context=context)
+
+    widths, n_rows = source.widths, packed.tokens_ST.size
+    return Stream(widths[read], widths[write], grain.MapDataset.map(order, batch), norm, n_rows)
+
+
+def _unmasked(mask_B: np.ndarray) -> np.ndarray:
+    """For each row its number or, where it is masked, the next unmasked one's (the last one's at the end)."""
+    there = np.flatnonzero(mask_B)
+    if not len(there):
+        raise ValueError("a batch has no unmasked token; take longer sequences.")
+    return there[np.minimum(np.cumsum(mask_B) - mask_B, len(there) - 1)]
+
+
+def _compute(forward: Forward, packed, sequence_S):
+    yield
+    return forward.whole(packed, sequence_S)

@@ -1,0 +1,144 @@
+"""Transcoders and skip transcoders of one MLP beside an SAE on its output, at the same L0.
+
+    python experiments/transcoder_vs_sae.py                        harvest, train and measure all; a table
+    python experiments/transcoder_vs_sae.py runs/DIR pod           the same, pod-sized
+    python experiments/transcoder_vs_sae.py replace DIR DIR ...    the `skip` of each DIR in the model at once
+
+SmolLM2-135M-Instruct (4-bit), MLP of block 5. The SAE reads and writes `mlp_out.5`, the transcoders read
+`mlp_in.5`: two runs on one store, `sae` and `transcoder`, each also a config (`dictlearn train
+--config=experiments/transcoder_vs_sae.py:sae`). `layer=L` takes another block, so that a run for each gives a
+replacement of all MLPs.
+
+Claim (Dunefsky et al. 2024, Paulo et al. 2025): a transcoder serves the model about as well as an SAE does, and
+a skip transcoder better than either.
+
+EXPECTED
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dictlearn import lm as language
+from dictlearn import replacement
+from dictlearn.evaluate import evaluate
+from dictlearn.streams.harvest import harvest
+from dictlearn.streams.store import tokens
+from dictlearn.train import train
+from dictlearn.workdir import read_json, write_json
+
+KINDS = ("sae", "transcoder")
+SIZES = {
+    "": {"n_latents": 768, "k": (8, 16, 32), "steps": 200, "batch": 512, "n_tokens": 25_600},
+    "smoke": {"n_latents": 96, "k": (8,), "steps": 10, "batch": 128, "n_tokens": 1_000},
+    "pod": {
+        "n_latents": 2**15,
+        "k": (32, 64, 128),
+        "steps": 30_000,
+        "batch": 4096,
+        "n_tokens": None,
+    },
+}
+
+
+def get_config(arg: str = "", folder: str = "runs/transcoder_vs_sae") -> ConfigDict:
+    """`sae` or `transcoder` (the default), `smoke` or `pod`, `layer=L`; separated by commas."""
+    words = [word for word in arg.split(",") if word]
+    layers = [int(word.removeprefix("layer=")) for word in words if word.startswith("layer=")]
+    sizes, kinds = ([w for w in words if w in known] for known in (SIZES, KINDS))
+    if (
+        len(layers) > 1
+        or len(sizes) > 1
+        or len(kinds) > 1
+        or len(words) > len(layers + sizes + kinds)
+    ):
+        raise ValueError(
+            f"transcoder_vs_sae takes no {arg!r}; there are {', '.join(KINDS)}, smoke, pod."
+        )
+    name, kind, layer = (sizes or [""])[0], (kinds or ["transcoder"])[0], (layers or [5])[0]
+    size, small = SIZES[name], name == "smoke"
+    read, write = f"mlp_in.{layer}", f"mlp_out.{layer}"
+
+    config = ConfigDict()
+    config.seed = 0
+    config.steps = size["steps"]
+    config.batch_size = size["batch"]
+    config.log_every = 10
+    config.model = {"name": "smollm2"}
+    config.harvest = {
+        "taps": (read, write),
+        "n_tokens": size["n_tokens"],
+        "sequence_length": 64 if small else 128,
+        "shard_rows": 16_384,
+        "held_out": 0.05,
+    }
+    config.stream = {
+        "name": "store",
+        "path": f"{folder}/activations_{layer}",
+        "tap": write if kind == "sae" else read,
+        "block_rows": 16,
+        "normalise": "unit_mean_sq",
+    }
+    config.dictionary = {"name": "topk", "n_latents": size["n_latents"], "aux_k": 32}
+    config.objective = {"name": "fvu"}
+    rule = {"name": "adam", "warmup_steps": 10, "decay_fraction": 0.3}
+    config.learner = {"dead_after": 60_000, "b_dec_start": "mean"}
+    sweep = {"sweep": {"k": size["k"]}}
+    if kind == "sae":
+        config.members = {"sae": sweep | {"rule": rule | {"lr": 4e-3}}}
+    else:
+        config.stream["target"] = write
+        # Atoms of zero have no direction to hold, and without a centred start half of the latents never fire.
+        free = rule | {"lr": 4e-3, "unit_norm": False}
+        start = {"atoms_start": "zeros", "b_enc_start": "centred"}
+        config.members = {
+            "transcoder": sweep | {"rule": free, "learner": start},
+            "skip": sweep | {"rule": free, "learner": start | {"skip": True}},
+        }
+    config.meters = {"n_tokens": 512 if small else 4096, "n_sequences": 8}
+    return config
+
+
+def main(folder: str = "runs/transcoder_vs_sae", size: str = "") -> dict:
+    """Both runs in `folder`; {name: metrics} of all, which `all.json` holds too."""
+    found = {}
+    for kind in KINDS:
+        config: dict = get_config(f"{kind},{size}", folder).to_dict()
+        lm = language.load(**config["model"])
+        harvest(lm, config["stream"]["path"], seed=config["seed"], **config["harvest"])
+        train(config, Path(folder, kind))
+        found |= evaluate(config, Path(folder, kind))
+    write_json(Path(folder, "all.json"), found)
+    for name, one in found.items():
+        values = (f"{key} {one[key]:.3f}" for key in ("l0", "explained_variance", "ce_score", "kl"))
+        print(f"{name:24}", *values, f"dead {one['dead_fraction']:.3f}", sep="  ")
+    return found
+
+
+def replace(*workdirs: str) -> dict:
+    """The last `skip` of each run's sweep in the model, all at once, on held-out text of the first's store."""
+    pieces = []
+    for workdir in workdirs:
+        names = read_json(Path(workdir) / "metrics.json", "dictlearn eval")
+        pieces.append(replacement.piece(workdir, [name for name in names if "skip" in name][-1]))
+    config = read_json(Path(workdirs[0]) / "config.json", "dictlearn train")
+    tokens_ST, mask_ST = tokens(config["stream"]["path"], "held_out")
+    lm = language.load(**config["model"])
+    found = dict(
+        replacement.measure(lm, pieces, np.asarray(tokens_ST[:8]), np.asarray(mask_ST[:8]))
+    )
+    print(
+        ", ".join(one.target for one in pieces),
+        *(f"{k} {v:.4g}" for k, v in found.items()),
+        sep="\n",
+    )
+    return found
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["replace"]:
+        replace(*sys.argv[2:])
+    else:
+        main(*sys.argv[1:])
