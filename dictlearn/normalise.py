@@ -7,11 +7,12 @@
     token_unit         x / |x|                          token by token
     whiten             (x - mu) W^T                     W = Lambda^-1/2 V^T of the covariance V Lambda V^T
 
-The first three are scalar kinds: one number for the inputs and one for the targets, the same number
-in an autoencoder; where several sources stand side by side, one number for each of them. The next two are per-token kinds: they exist for autoencoders only, because what
-would restore a transcoder's target is not known from its input, and no weights can absorb them.
-Whitening (in the basis of the principal components) is for autoencoders too, and is undone exactly;
-directions with less than 1e-6 of the largest variance are scaled as if they had that much.
+The first three are scalar kinds: one number for the inputs and one for the targets, the same number in an
+autoencoder; where several sources stand side by side, one number for each of them. The next two are per-token
+kinds: they exist for autoencoders only, because what would restore a transcoder's target is not known from
+its input, and no weights can absorb them. Whitening (in the basis of the principal components) is for
+autoencoders too, and is undone exactly; directions with less than 1e-6 of the largest variance are scaled as
+if they had that much.
 
 Source: Anthropic's update of April 2024 and Llama Scope (mean_norm_sqrt_d); Rajamanoharan et al.
 2024, "Jumping ahead", and Gemma Scope (unit_mean_sq); the released code of Gao et al. 2024, whose
@@ -45,14 +46,14 @@ Array = jax.Array | np.ndarray
 class Norm:
     """How activations were scaled: `x_n = scale_in * x`, `y_n = scale_out * y`; both 1 in the
     per-token kinds and in whitening, whose mean [D] and matrix [D, D] are base64 of float32 bytes.
-    A tuple of scales is of as many sources side by side, each of its part of the columns.
+    Several scales are of as many sources side by side, each of its part of the columns.
     `dataclasses.asdict` gives JSON, and `Norm(**json)` the same Norm back.
 
     Errors: ValueError for an unknown kind, or a scale that is not positive and finite."""
 
     kind: str = "none"
-    scale_in: float | tuple[float, ...] = 1.0
-    scale_out: float | tuple[float, ...] = 1.0
+    scale_in: float | Sequence[float] = 1.0
+    scale_out: float | Sequence[float] = 1.0
     mean: str = ""
     matrix: str = ""
 
@@ -144,7 +145,7 @@ def estimate(
         [scale(kind, width, norms / tokens, squares / tokens) for tokens, norms, squares in rows]
         for width, rows in zip(widths, (side.tolist() for side in sums), strict=True)
     ]
-    return Norm(kind, *map(side_by_side, scales))
+    return Norm(kind, side_by_side(scales[0]), side_by_side(scales[1]))
 
 
 def _whiten(batches: Iterable[Batch], n_tokens: int) -> Norm:
@@ -201,11 +202,11 @@ def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any
     )
 
 
-def _columns(scale: float | tuple[float, ...], x_BD: Array) -> float | np.ndarray:
+def _columns(scale: float | Sequence[float], x_BD: Array) -> float | np.ndarray:
     """The scale of every column, or of all."""
-    if isinstance(scale, tuple):
-        return np.repeat(np.asarray(scale, x_BD.dtype), x_BD.shape[1] // len(scale))
-    return scale
+    if isinstance(scale, float | int):
+        return scale
+    return np.repeat(np.asarray(scale, x_BD.dtype), x_BD.shape[1] // len(scale))
 
 
 def apply(norm: Norm, batch: Batch) -> Batch:

@@ -1,15 +1,15 @@
 """Cross-layer transcoder: the latents of each layer read that layer and write to it and to all later ones.
 
-    z^l = x^l W_enc^l + b_enc^l      f^l = z^l [z^l > theta^l]      yhat^l = sum_{m <= l} f^m W_dec^{m->l} + b_dec^l
+    z^l = x^l W_enc^l + b_enc^l    f^l = z^l [z^l > theta^l]    yhat^l = sum_{m <= l} f^m W_dec^{m->l} + b_dec^l
     penalty = sparsity * sum_i tanh(c f_i |d_i|),      d_i: all that latent i writes, side by side
 
-x = [x^1 ... x^L] and y = [y^1 ... y^L] stand side by side (`mlp_in.*` to `mlp_out.*`). Latent i is of layer
-i mod L: a mesh that splits latents then gives every device the same share of every layer, and no layer's product
-moves a code. W_enc_FD has only the columns of its latent's layer, and `W_dec_m_FD`, the F / L latents of layer m,
-only those of the layers m, m + 1, ...: L (L + 1) / 2 decoders.
+x = [x^1 ... x^L] and y = [y^1 ... y^L] stand side by side (`mlp_in.*` to `mlp_out.*`). Latent i is of layer i
+mod L: a mesh that splits latents then gives every device the same share of every layer, and no layer's
+product moves a code. W_enc_FD has only the columns of its latent's layer, and `W_dec_m_FD`, the F / L latents
+of layer m, only those of the layers m, m + 1, ...: L (L + 1) / 2 decoders.
 
-Source: Ameisen et al. 2025, "Circuit tracing", appendix on cross-layer transcoders, read at second hand. UNSURE:
-theta 0.03 and a window of 1 at the start, c, and the sparsity, which is to be swept with learner
+Source: Ameisen et al. 2025, "Circuit tracing", appendix on cross-layer transcoders, read at second hand.
+UNSURE: theta 0.03 and a window of 1 at the start, c, and the sparsity, which is to be swept with learner
 `penalty_warmup_steps` the whole run; inputs and outputs normalised layer by layer (`mean_norm_sqrt_d`), rule
 `unit_norm` false. Gradients in ops/jumprelu.py. Without `d_out` the targets are the inputs, less b_dec.
 """
@@ -48,8 +48,8 @@ class CLT(nn.Module):
                 f"n_latents={self.n_latents} must be a multiple of sources={n}, as many for each layer."
             )
         each, d_in, d_out = self.n_latents // n, self.d_in // n, (self.d_out or self.d_in) // n
-        uniform = lambda bound: lambda key, shape: jax.random.uniform(
-            key, shape, minval=-bound, maxval=bound
+        uniform = lambda bound: (
+            lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
         )
         self.W_enc_FD = self.param("W_enc_FD", uniform(each**-0.5), (self.n_latents, d_in))
         write = uniform((n * d_out) ** -0.5)

@@ -1,22 +1,22 @@
 """Crosscoder: one set of latents for several sources, layers of a model or models, each with its own decoder.
 
-    z = (x - b_dec) W_enc + b_enc      f = ReLU(z)      yhat^l = f W_dec^l + b_dec^l      w_i = sum_l |W_dec,i^l|
+    z = (x - b_dec) W_enc + b_enc    f = ReLU(z)    yhat^l = f W_dec^l + b_dec^l    w_i = sum_l |W_dec,i^l|
 
-    selection "l1"           penalty = l1 * sum_i f_i w_i
-              "batch_topk"   training   f = ReLU(z) [s among the B k largest of the batch],   s_i = f_i w_i
-                             inference  f = ReLU(z) [s > theta],   theta = E_batches[smallest positive score kept]
+    selection "l1"          penalty = l1 * sum_i f_i w_i
+              "batch_topk"  training   f = ReLU(z) [s among the B k largest of the batch],   s_i = f_i w_i
+                            inference  f = ReLU(z) [s > theta],  theta = E_batches[smallest positive s kept]
 
-Inputs are the sources side by side, x = [x^1 ... x^L], and so are the rows of W_dec and of W_enc: every rule, sum
-and product is that of an autoencoder of width L D, and an encoder of the concatenation is the sum of the sources'
-encoders. Which latents are shared, and which of one source alone, ops/sources.py reads off W_dec.
+Inputs are the sources side by side, x = [x^1 ... x^L], and so are the rows of W_dec and of W_enc: every rule,
+sum and product is that of an autoencoder of width L D, and an encoder of the concatenation is the sum of the
+sources' encoders. Which latents are shared, and which of one source alone, ops/sources.py reads off W_dec.
 
 Source: Lindsey et al. 2024, "Sparse crosscoders for cross-layer features and model diffing" (l1); Bussmann et
-al. 2024 (arXiv:2412.06410) for BatchTopK, by summed norms as crosscoders for model diffing take it. w is the sum
-of the norms, which lets a latent be of one source alone at no price; `weight` "joint" takes the norm of the whole
-row instead, under which a shared latent costs less than two exclusive ones. All sources start with the same rows.
-"l1" goes with rule `unit_norm` false: held at unit norm, an atom cannot tell the sources' sizes by its own.
-Differs: an autoencoder reads x - b_dec, as all here do (there x). With `d_out` it reads some taps and writes
-others, as many: the acausal form.
+al. 2024 (arXiv:2412.06410) for BatchTopK, by summed norms as crosscoders for model diffing take it. w is the
+sum of the norms, which lets a latent be of one source alone at no price; `weight` "joint" takes the norm of
+the whole row instead, under which a shared latent costs less than two exclusive ones. All sources start with
+the same rows. "l1" goes with rule `unit_norm` false: held at unit norm, an atom cannot tell the sources'
+sizes by its own. Differs: an autoencoder reads x - b_dec, as all here do (there x). With `d_out` it reads
+some taps and writes others, as many: the acausal form.
 """
 
 import jax
@@ -52,7 +52,9 @@ class Crosscoder(nn.Module):
     def setup(self):
         for name, known in (("selection", ("batch_topk", "l1")), ("weight", ("sum", "joint"))):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(known)}.")
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} must be one of {', '.join(known)}."
+                )
         _sources.check(self)
         _linear.declare(self, rows=_sources.same_rows(self.sources))
         if self.selection == "batch_topk":

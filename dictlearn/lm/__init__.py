@@ -2,7 +2,7 @@
 
 from dictlearn.lm import bert, edits
 from dictlearn.lm.load import LM, load
-from dictlearn.lm.taps import check_taps, expand_taps, tap_names
+from dictlearn.lm.taps import check_taps, expand_taps, match_taps, tap_names
 from dictlearn.lm.text import documents, pack, sequences, wiki_leads
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "edits",
     "expand_taps",
     "load",
+    "match_taps",
     "pack",
     "sequences",
     "tap_names",

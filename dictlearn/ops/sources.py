@@ -25,7 +25,7 @@ def split(rows_FD: Rows, n: int) -> Float[Array, "F L W"] | Float[np.ndarray, "F
 
 def norms(W_FD: Rows, n: int) -> Float[Array, "F L"]:
     """|W_i^l|, with gradient zero (not NaN) where a part is zero."""
-    parts_FLD = split(W_FD, n)
+    parts_FLD = jnp.asarray(split(W_FD, n))
     return jax.vmap(row_norms, in_axes=1, out_axes=1)(parts_FLD)
 
 
@@ -40,7 +40,9 @@ def owners(share_FL: Float[np.ndarray, "F L"], exclusive: float = 0.9) -> Int[np
 
     Raises ValueError for a bound that two sources could meet."""
     if not 0.5 < exclusive <= 1:
-        raise ValueError(f"{exclusive=} must lie above 0.5, so that one source has it, and at most 1.")
+        raise ValueError(
+            f"{exclusive=} must lie above 0.5, so that one source has it, and at most 1."
+        )
     return np.where(share_FL.max(1) >= exclusive, share_FL.argmax(1), -1)
 
 

@@ -16,7 +16,7 @@ import functools
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ import numpy as np
 from dictlearn import lm as language
 from dictlearn.lm.text import Packed
 from dictlearn.normalise import apply, check_kind, estimate
-from dictlearn.streams import Process, Stream
+from dictlearn.streams import Process, Stream, _taps
 from dictlearn.streams.ahead import Ahead
 from dictlearn.streams.source import Forward, Recipe, Source, cut, random, shuffled
 from dictlearn.types import Batch
@@ -39,8 +39,8 @@ _KEPT = 3
 def from_lm(
     lm: language.LM,
     recipe: Mapping[str, Any],
-    tap: str | None = None,
-    target: str | None = None,
+    tap: str | Sequence[str] | None = None,
+    target: str | Sequence[str] | None = None,
     *,
     batch_size: int,
     seed: int,
@@ -51,7 +51,8 @@ def from_lm(
     process: Process | None = None,
 ) -> Stream:
     """A stream of what `lm` computes at `tap` (default: the recipe's only one), with the rows of
-    `target`, if it is given, as targets: rounded to the recipe's dtype, as a store would have them.
+    `target`, if it is given, as targets, of several taps side by side and each scaled by itself:
+    rounded to the recipe's dtype, as a store would have them.
 
     recipe: the fields of `source.Recipe`. pool_rows: rows computed at once, at least a batch's;
     memory holds three pools. lanes: a multiple of the number of processes. keys: batches carry
@@ -62,7 +63,8 @@ def from_lm(
     share, or a batch that the lanes cannot, or that is larger than the text."""
     check_kind(normalise, transcoder=target is not None)
     source = Source(lm, Recipe.of(**recipe))
-    taps = _tap(source, tap), _tap(source, target or tap)
+    taps = [_taps.chosen(list(source.widths), each) for each in (tap, target or tap)]
+    d_in, d_out = (_taps.width(source.widths, side) for side in taps)
     index, count = process or (jax.process_index(), jax.process_count())
     if lanes < 1 or lanes % count or batch_size < 1 or batch_size % lanes:
         raise ValueError(
@@ -75,19 +77,23 @@ def from_lm(
             f"{batch_size=} exceeds the {rows_S.sum()} rows of the text, dealt to {lanes=}; "
             "choose a smaller batch_size or give more text."
         )
-    forward, ahead = Forward(source, set(taps)), Ahead()
+    forward, ahead = Forward(source, {*taps[0], *taps[1]}), Ahead()
     size = max(share, pool_rows // lanes, int(rows_S.max()))
     make = lambda n: _Lane(source, forward, ahead, rows_S, (n, lanes), size, seed)
     mine = {n: make(n) for n in range(index, lanes, count)}
 
+    unlike = dict.fromkeys(taps)
+
     def batch_of(rows: list[dict[str, np.ndarray]]) -> Batch:
-        columns = [np.concatenate([piece[name] for piece in rows]) for name in dict.fromkeys(taps)]
+        of = lambda piece, side: np.concatenate([piece[name] for name in side], axis=1)
+        columns = [np.concatenate([of(piece, side) for piece in rows]) for side in unlike]
         columns = [column.astype(np.float32) for column in columns]
         names = ("sequence_R", "position_R") if keys else ()
         key = [np.concatenate([piece[name] for piece in rows]) for name in names]
         return Batch(columns[0], columns[-1], *key)
 
-    norm = estimate(normalise, (batch_of([(mine.get(n) or make(n)).pool(0, 0)]) for n in (0,)))
+    first = (batch_of([(mine.get(n) or make(n)).pool(0, 0)]) for n in (0,))
+    norm = estimate(normalise, first, sources=(len(taps[0]), len(taps[1])))
 
     def batch(step: int) -> Batch:
         rows = [piece for lane in mine.values() for piece in lane.rows(step * share, share)]
@@ -95,8 +101,8 @@ def from_lm(
 
     rest = _HeldOut(source, forward, ahead)
     return Stream(
-        d_in=source.widths[taps[0]],
-        d_out=source.widths[taps[1]],
+        d_in=d_in,
+        d_out=d_out,
         batches=grain.MapDataset.range(sys.maxsize).map(batch),
         norm=norm,
         n_rows=int(rows_S.sum()),
@@ -206,12 +212,3 @@ def _compute(
     if seed is not None:
         return shuffled(pieces, seed, key)
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-
-
-def _tap(source: Source, tap: str | None) -> str:
-    taps = list(source.widths)
-    if tap is None and len(taps) > 1:
-        raise ValueError(f"The recipe has several taps; choose stream.tap from {taps}.")
-    if tap is not None and tap not in taps:
-        raise ValueError(f"The recipe has no tap {tap!r}; it has {taps}.")
-    return taps[0] if tap is None else tap
