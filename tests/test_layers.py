@@ -30,6 +30,7 @@ MAY = {
         *("types", "experiment", "sharding", "normalise", "streams", "lm", "meters"),
         *("trained", "pursued", "workdir"),
     },
+    "attribution": {"types", "lm", "ops"},
     "similarity": {"normalise", "ops", "streams", "train", "trained", "workdir"},
     "pursued": {"types", "sharding", "ops", "experiment", "trained"},
     "convert": {"types", "normalise", "dictionaries", "ops", "trained"},
