@@ -173,10 +173,10 @@ def serve(name: str, case: dict) -> None:
 def start(name: str, case: dict, script: str = __file__) -> subprocess.Popen:
     """A contender's process. What it says on stderr is kept, for `hear` to tell if it ends."""
     command = [sys.executable, script, "--serve", name, json.dumps(case)]
-    said = tempfile.TemporaryFile("w+")
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
+    handle, path = tempfile.mkstemp()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": handle}
     process = subprocess.Popen(command, text=True, **pipes)
-    process.said = said
+    process.said = Path(path)
     return process
 
 
@@ -187,9 +187,8 @@ def hear(name: str, process: subprocess.Popen) -> dict:
         if line.startswith("{"):
             return json.loads(line)
     code = process.wait()
-    process.said.seek(0)
     raise SystemExit(
-        f"{name} ended with {code} before it had answered:\n{process.said.read()[-2000:]}"
+        f"{name} ended with {code} before it had answered:\n{process.said.read_text()[-2000:]}"
     )
 
 

@@ -22,10 +22,10 @@ from dictlearn.lm.text import Packed
 from dictlearn.meters import Reading, firing, loss_recovered, reconstruction
 from dictlearn.meters.recovery import recovery
 from dictlearn.pursued import beside
-from dictlearn.streams import store
+from dictlearn.streams import _taps, store
 from dictlearn.streams.source import Recipe, Source
 from dictlearn.trained import Run, reconstruct, restore_run
-from dictlearn.types import Batch
+from dictlearn.types import Batch, Meter
 from dictlearn.workdir import plain, write_json
 
 SEQUENCES = 8
@@ -142,8 +142,9 @@ def _through_model(
             f"the {run.config['stream']['name']} holds {len(tokens_ST)} held-out sequences; "
             f"{SEQUENCES} needed."
         )
-    tap: str = run.config["stream"].get("tap") or taps[0]
-    target: str = run.config["stream"].get("target") or tap
+    stream = run.config["stream"]
+    tap = _taps.chosen(taps, stream.get("tap"))
+    target = _taps.chosen(taps, stream["target"]) if stream.get("target") else tap
     splice = Splice(lm, target)
     read = jax.jit(lambda params, tokens: _at(lm.forward(params, tokens)[1], (tap, target)))
     totals = _Totals(run, mesh)
@@ -186,18 +187,23 @@ def _held_out(run: Run, lm) -> tuple[list[str], Packed]:
     return list(recipe["taps"]), Packed(*store.tokens(path, "held_out"))
 
 
-def _at(taps, names):
-    return tuple(taps[name] for name in names)
+def _at(taps, sides):
+    """The activations of each side, of several taps side by side."""
+    return tuple(jnp.concatenate([taps[name] for name in side], axis=-1) for side in sides)
 
 
 class Splice:
-    """The language model with something else at one tap. One compilation serves every dictionary:
-    what stands at the tap is an argument, so nothing before the tap is computed."""
+    """The language model with something else at its taps. One compilation serves every dictionary:
+    what stands at a tap is an argument, so nothing before the first is computed."""
 
-    def __init__(self, lm, tap: str):
+    def __init__(self, lm, taps: Sequence[str]):
         def run(params, tokens, mask, y, replacement):
-            put = lambda x, m: jnp.where(m[..., None], replacement, y)
-            return lm.forward(params, tokens, edits={tap: put}, mask_BT=mask)[0]
+            whole = jnp.where(mask[..., None], replacement, y)
+            parts = jnp.split(whole, len(taps), axis=-1)
+            edits = {
+                tap: lambda x, m, part=part: part for tap, part in zip(taps, parts, strict=True)
+            }
+            return lm.forward(params, tokens, edits=edits, mask_BT=mask)[0]
 
         def sums(params, tokens, mask, y, replacement, original):
             logits = run(params, tokens, mask, y, replacement)
@@ -206,7 +212,7 @@ class Splice:
         self._params, self._run, self._sums = lm.params, jax.jit(run), jax.jit(sums)
 
     def begin(self, tokens, mask, y) -> None:
-        """Takes up a batch `[S, T]` whose activations at the tap are `y` `[S, T, D]`."""
+        """Takes up a batch `[S, T]` whose activations at the taps, side by side, are `y` `[S, T, D]`."""
         self._batch = self._params, tokens, mask, y
         self._original = self._run(*self._batch, y)
         zero = jnp.zeros_like(y)
@@ -226,7 +232,7 @@ class _Totals:
     def __init__(self, run: Run, mesh):
         self._run, self._mesh = run, mesh
         self._meters = {
-            p.key: {"reconstruction": reconstruction.meter, "firing": firing.meter(p.n_latents)}
+            p.key: {"reconstruction": _by_source(p), "firing": firing.meter(p.n_latents)}
             for p in run.programs
         }
         self._passes = {p.key: _pass(p, run.norm, self._meters[p.key]) for p in run.programs}
@@ -260,6 +266,12 @@ class _Totals:
             }
             for name, totals in self._totals.items()
         }
+
+
+def _by_source(program: Program) -> Meter:
+    """The meter of reconstruction for as many sources as the program's dictionaries have."""
+    first = {name: value[0].item() for name, value in program.hparams.items()}
+    return reconstruction.by_source(getattr(program.module(first), "sources", 1))
 
 
 def _pass(program: Program, norm: normalise.Norm, meters: Mapping) -> Callable:

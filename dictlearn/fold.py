@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dictlearn import normalise
 from dictlearn.normalise import Norm
@@ -26,8 +27,8 @@ from dictlearn.normalise import Norm
 def raw(norm: Norm, module, variables: Mapping[str, Any]) -> dict:
     """`variables` with which `module` reads raw inputs and writes raw targets; no leading axis N.
 
-    Raises ValueError for the per-token kinds, which no weights can absorb, for a variant that is not
-    foldable, and for whitening where there is no encoder to put it into."""
+    Raises ValueError for the per-token kinds, which no weights can absorb, for scales of several sources,
+    for a variant that is not foldable, and for whitening where there is no encoder to put it into."""
     if norm.kind in normalise.TOKEN_KINDS:
         raise ValueError(
             f"{norm.kind} divides every token by its own statistics and cannot be folded into "
@@ -35,6 +36,11 @@ def raw(norm: Norm, module, variables: Mapping[str, Any]) -> dict:
         )
     if norm.kind == "none":
         return dict(variables)
+    if norm.by_source:
+        raise ValueError(
+            f"{norm.kind} has a scale for each source, and atoms scaled by parts rank otherwise: it cannot "
+            "be folded; call normalise.forward around the dictionary instead."
+        )
     if not getattr(module, "foldable", True):
         raise ValueError(
             f"{type(module).__name__} is not the same function at another scale of its input, so "
@@ -71,10 +77,10 @@ def unit_atoms(variables: Mapping[str, Any]) -> dict:
 
 
 def _scaled(norm: Norm) -> Callable:
-    s, r = norm.scale_in, norm.scale_out
+    s, r = (float(np.asarray(scale)) for scale in (norm.scale_in, norm.scale_out))
 
     def one(base: str, leaf):
-        if base in ("W_dec", "W_skip"):
+        if base.startswith(("W_dec", "W_skip")):
             return leaf * (s / r)
         if base == "b_dec":
             return leaf / r

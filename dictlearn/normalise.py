@@ -7,11 +7,12 @@
     token_unit         x / |x|                          token by token
     whiten             (x - mu) W^T                     W = Lambda^-1/2 V^T of the covariance V Lambda V^T
 
-The first three are scalar kinds: one number for the inputs and one for the targets, the same number
-in an autoencoder. The next two are per-token kinds: they exist for autoencoders only, because what
-would restore a transcoder's target is not known from its input, and no weights can absorb them.
-Whitening (in the basis of the principal components) is for autoencoders too, and is undone exactly;
-directions with less than 1e-6 of the largest variance are scaled as if they had that much.
+The first three are scalar kinds: one number for the inputs and one for the targets, the same number in an
+autoencoder; where several sources stand side by side, one number for each of them. The next two are per-token
+kinds: they exist for autoencoders only, because what would restore a transcoder's target is not known from
+its input, and no weights can absorb them. Whitening (in the basis of the principal components) is for
+autoencoders too, and is undone exactly; directions with less than 1e-6 of the largest variance are scaled as
+if they had that much.
 
 Source: Anthropic's update of April 2024 and Llama Scope (mean_norm_sqrt_d); Rajamanoharan et al.
 2024, "Jumping ahead", and Gemma Scope (unit_mean_sq); the released code of Gao et al. 2024, whose
@@ -23,7 +24,7 @@ Difference: an all-zero token stays zero under token_unit instead of becoming Na
 import base64
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,7 @@ Array = jax.Array | np.ndarray
 class Norm:
     """How activations were scaled: `x_n = scale_in * x`, `y_n = scale_out * y`; both 1 in the
     per-token kinds and in whitening, whose mean [D] and matrix [D, D] are base64 of float32 bytes.
+    Several scales are of as many sources side by side, each of its part of the columns.
     Gradients at x, where there are any, are always scaled: `g_n = scale_gradient * g` has a root mean
     square of 1 over tokens and dimensions.
     `dataclasses.asdict` gives JSON, and `Norm(**json)` the same Norm back.
@@ -52,8 +54,8 @@ class Norm:
     Errors: ValueError for an unknown kind, or a scale that is not positive and finite."""
 
     kind: str = "none"
-    scale_in: float = 1.0
-    scale_out: float = 1.0
+    scale_in: float | Sequence[float] = 1.0
+    scale_out: float | Sequence[float] = 1.0
     mean: str = ""
     matrix: str = ""
     scale_gradient: float = 1.0
@@ -62,8 +64,15 @@ class Norm:
         check_kind(self.kind)
         for name in ("scale_in", "scale_out", "scale_gradient"):
             scale = getattr(self, name)
-            if not (math.isfinite(scale) and scale > 0):
+            if np.ndim(scale):
+                object.__setattr__(self, name, tuple(scale))
+            if not np.all(np.isfinite(scale) & (np.asarray(scale) > 0)):
                 raise ValueError(f"{name}={scale} must be positive and finite.")
+
+    @property
+    def by_source(self) -> bool:
+        """Whether each of several sources has a scale of its own."""
+        return np.ndim(self.scale_in) + np.ndim(self.scale_out) > 0
 
 
 def check_kind(kind: str, transcoder: bool = False) -> None:
@@ -89,37 +98,57 @@ def scale(kind: str, width: int, mean_norm: float, mean_square: float) -> float:
     return 1.0
 
 
+def side_by_side(scales: Sequence[float]) -> float | tuple[float, ...]:
+    """What a Norm holds of the scales of the sources that stand side by side: one alone is a number."""
+    return scales[0] if len(scales) == 1 else tuple(scales)
+
+
 def norm_sums(x_BD: Float[np.ndarray, "B D"]) -> np.ndarray:
     """Tokens, sum of |x| and sum of |x|^2 of one array, float64, [3]."""
     square_B = np.square(x_BD, dtype=np.float64).sum(axis=1)
     return np.array([len(square_B), np.sqrt(square_B).sum(), square_B.sum()])
 
 
-def estimate(kind: str, batches: Iterable[Batch], n_tokens: int = 100_000) -> Norm:
+def estimate(
+    kind: str,
+    batches: Iterable[Batch],
+    n_tokens: int = 100_000,
+    sources: tuple[int, int] = (1, 1),
+) -> Norm:
     """The Norm of a kind, from sums in float64 over the first batches that hold `n_tokens` tokens,
     or all there are. Batches are raw activations, special and padding tokens left out already.
+    sources: how many stand side by side in the inputs and in the targets, each scaled by itself.
 
-    Errors: ValueError for an unknown kind, no tokens, or activations that are all zero."""
+    Errors: ValueError for an unknown kind, no tokens, activations that are all zero, or a kind that
+    is no scalar for several sources."""
     check_kind(kind)
+    if max(sources) > 1 and kind not in SCALAR_KINDS:
+        raise ValueError(
+            f"{kind} is of one source, and there are {max(sources)} side by side; "
+            f"use one of {', '.join(SCALAR_KINDS)}."
+        )
     if kind == "whiten":
         return _whiten(batches, n_tokens)
     if kind not in ("mean_norm_sqrt_d", "unit_mean_sq"):
         return Norm(kind)
-    sums_in, sums_out, d_in, d_out = np.zeros(3), np.zeros(3), 0, 0
+    sums, widths = [np.zeros((n, 3)) for n in sources], [0, 0]
     for batch in batches:
-        added = norm_sums(np.asarray(batch.x_BD))
-        sums_in += added
-        sums_out += added if batch.y_BD is batch.x_BD else norm_sums(np.asarray(batch.y_BD))
-        d_in, d_out = batch.x_BD.shape[1], batch.y_BD.shape[1]
-        if sums_in[0] >= n_tokens:
+        for side, rows_BD in enumerate((batch.x_BD, batch.y_BD)):
+            if side and batch.y_BD is batch.x_BD and sources[0] == sources[1]:
+                sums[1], widths[1] = sums[0].copy(), widths[0]
+                continue
+            parts = np.split(np.asarray(rows_BD), sources[side], axis=1)
+            sums[side] += [norm_sums(part) for part in parts]
+            widths[side] = parts[0].shape[1]
+        if sums[0][0, 0] >= n_tokens:
             break
-    if not sums_in[0]:
+    if not sums[0][0, 0]:
         raise ValueError(f"{kind} is estimated from activations, and there were none.")
     scales = [
-        scale(kind, d, norms / tokens, squares / tokens)
-        for d, (tokens, norms, squares) in ((d_in, sums_in.tolist()), (d_out, sums_out.tolist()))
+        [scale(kind, width, norms / tokens, squares / tokens) for tokens, norms, squares in rows]
+        for width, rows in zip(widths, (side.tolist() for side in sums), strict=True)
     ]
-    return Norm(kind, scales[0], scales[1])
+    return Norm(kind, side_by_side(scales[0]), side_by_side(scales[1]))
 
 
 def gradient_scale(width: int, mean_square: float) -> float:
@@ -179,7 +208,17 @@ def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any
     if norm.kind == "whiten":
         mean_D, matrix_DD, inverse_DD = whitening(norm)
         return (x_BD - mean_D) @ matrix_DD.T, lambda y_BD: y_BD @ inverse_DD.T + mean_D
-    return x_BD * norm.scale_in, lambda y_BD: y_BD / norm.scale_out
+    return (
+        x_BD * _columns(norm.scale_in, x_BD),
+        lambda y_BD: y_BD / _columns(norm.scale_out, y_BD),
+    )
+
+
+def _columns(scale: float | Sequence[float], x_BD: Array) -> float | np.ndarray:
+    """The scale of every column, or of all."""
+    if isinstance(scale, float | int):
+        return scale
+    return np.repeat(np.asarray(scale, x_BD.dtype), x_BD.shape[1] // len(scale))
 
 
 def apply(norm: Norm, batch: Batch) -> Batch:
@@ -192,4 +231,4 @@ def apply(norm: Norm, batch: Batch) -> Batch:
     if batch.y_BD is batch.x_BD:
         return batch._replace(x_BD=x_BD, y_BD=x_BD)
     check_kind(norm.kind, transcoder=True)
-    return batch._replace(x_BD=x_BD, y_BD=batch.y_BD * norm.scale_out)
+    return batch._replace(x_BD=x_BD, y_BD=batch.y_BD * _columns(norm.scale_out, batch.y_BD))

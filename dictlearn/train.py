@@ -169,13 +169,14 @@ def begin_from(states: dict, norm: Norm, mesh, workdir: str, program: str | None
     Raises ValueError for a program that the run in `workdir` has not, for other shapes, and for another kind
     of normalisation."""
     run = restore_run(workdir, mesh)
-    if run.norm.kind != norm.kind or norm.mean:
+    same = run.norm == norm
+    if not same and (run.norm.kind != norm.kind or norm.mean or norm.by_source):
         raise ValueError(
             f"{workdir} was trained under {run.norm.kind}, which cannot become {norm.kind}; set "
             "stream.normalise to that kind, and to one that is a number."
         )
-    ratios = (run.norm.scale_in / norm.scale_in, run.norm.scale_out / norm.scale_out)
-    change = dataclasses.replace(norm, scale_in=ratios[0], scale_out=ratios[1])
+    ratio = lambda name: np.divide(getattr(run.norm, name), getattr(norm, name)).tolist()
+    change = dataclasses.replace(norm, scale_in=ratio("scale_in"), scale_out=ratio("scale_out"))
     first = lambda p: {name: value[0] for name, value in p.hparams.items()}
     modules = {p.key: p.module(first(p)) for p in run.programs}
     found = {}
@@ -186,7 +187,8 @@ def begin_from(states: dict, norm: Norm, mesh, workdir: str, program: str | None
                 f"{workdir} holds {', '.join(modules)}; there is no {source} to start from. "
                 "start.program takes the name of one of them."
             )
-        old = fold.raw(change, modules[source], run.variables[source])
+        old = run.variables[source]
+        old = old if same else fold.raw(change, modules[source], old)
         shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (old, state.variables)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"{source} of {workdir} has shapes {shapes[0]}, not {shapes[1]}.")

@@ -7,6 +7,7 @@ Every array's name ends in its axis letters, one letter an axis, slowest first:
     T positions in a sequence     V vocabulary                 H attention heads x head width
     G key/value heads x width     M hidden units of an MLP     W width of an attention head
     C candidate points of an archetypal dictionary
+    L sources side by side: layers of a model, or models
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-AXES = "NBDFKSTVHGMWC"
+AXES = "NBDFKSTVHGMWCL"
 
 Scalar: TypeAlias = float | int | jax.Array
 """A hyperparameter that decides no shape: a Python number, or a tracer when it is swept."""

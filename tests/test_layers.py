@@ -43,6 +43,7 @@ MAY = {
         *("trained", "pursued", "workdir"),
     },
     "replacement": {"lm", "meters", "trained", "workdir"},
+    "attribution": {"types", "lm", "ops"},
     "similarity": {"normalise", "ops", "streams", "train", "trained", "workdir"},
     "pursued": {"types", "sharding", "ops", "experiment", "trained"},
     "convert": {"types", "normalise", "dictionaries", "ops", "trained"},

@@ -9,17 +9,17 @@ from dictlearn.ops.initialise import unit_rows
 from dictlearn.types import Codes
 
 
-def declare(module, enc_scale: float = 1.0) -> None:
+def declare(module, enc_scale: float = 1.0, rows=unit_rows) -> None:
     """Declare W_dec_FD (unit rows), W_enc_FD (its copy times `enc_scale`), b_enc_F and b_dec_D on
     `module`, from its fields d_in, n_latents and d_out. Called from `setup`.
 
     The encoder starts as the decoder's transpose; a transcoder whose widths differ starts with its
-    own unit rows. Both are stored by latents, so that every gather and scatter is of rows."""
+    own rows. Both are stored by latents, so that every gather and scatter is of rows. rows: draws them."""
     n, d_in, d_out = module.n_latents, module.d_in, module.d_out or module.d_in
     if n < 1:
         raise ValueError(f"n_latents={n} must be at least 1.")
-    module.W_dec_FD = module.param("W_dec_FD", unit_rows, (n, d_out))
-    tied = lambda key: enc_scale * (module.W_dec_FD if d_in == d_out else unit_rows(key, (n, d_in)))
+    module.W_dec_FD = module.param("W_dec_FD", rows, (n, d_out))
+    tied = lambda key: enc_scale * (module.W_dec_FD if d_in == d_out else rows(key, (n, d_in)))
     module.W_enc_FD = module.param("W_enc_FD", tied)
     module.b_enc_F = module.param("b_enc_F", nn.initializers.zeros, (n,))
     module.b_dec_D = module.param("b_dec_D", nn.initializers.zeros, (d_out,))
@@ -88,8 +88,8 @@ def beside(module, read, pre_BF, codes: Codes, dead_F, atoms_FD=None):
     atoms_FD = module.W_dec_FD if atoms_FD is None else atoms_FD
     if not module.aux_k:
         return None, read, atoms_FD
-    x_BD, *weights = read
-    ehat_BD, (*weights, atoms_FD) = auxk.reconstruct_residual(
-        x_BD, pre_BF, codes, dead_F, *weights, atoms_FD, module.aux_k
+    x_BD, W_enc_FD, b_enc_F = read
+    ehat_BD, (W_enc_FD, b_enc_F, atoms_FD) = auxk.reconstruct_residual(
+        x_BD, pre_BF, codes, dead_F, W_enc_FD, b_enc_F, atoms_FD, module.aux_k
     )
-    return ehat_BD, (x_BD, *weights), atoms_FD
+    return ehat_BD, (x_BD, W_enc_FD, b_enc_F), atoms_FD

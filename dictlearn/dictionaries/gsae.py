@@ -52,26 +52,32 @@ class GSAE(nn.Module):
         _linear.declare(self)
 
     def encode(self, x_BD, g_BD=None) -> Codes:
-        return self._codes(_linear.centre(self, x_BD), g_BD, None)[0]
+        read = _linear.encoder(self, x_BD)
+        val_BK, idx_BK, _ = self._ranked(read, g_BD)
+        return self._valued(val_BK, idx_BK, read)
 
     def decode(self, codes: Codes):
         return _linear.decode(self, codes)
 
     def __call__(self, x_BD, dead_F, g_BD=None) -> Out:
-        x_BD = _linear.centre(self, x_BD)
+        read = _linear.encoder(self, x_BD)
         used = _allocation.used(self.k, self._most)
-        codes, pre_BF = self._codes(x_BD, g_BD, used)
-        residual_BD = _linear.residual(self, x_BD, pre_BF, codes, dead_F)
-        y_BD = _linear.decode(self, codes, used)
+        val_BK, idx_BK, pre_BF = self._ranked(read, g_BD)
+        kept = Codes(jax.nn.relu(val_BK) * (jnp.arange(self._most) < self.k), idx_BK)
+        residual_BD, read, atoms_FD = _linear.beside(self, read, pre_BF, kept, dead_F)
+        codes = self._valued(val_BK, idx_BK, read, used)
+        y_BD = _linear.from_atoms(codes, atoms_FD, used) + self.b_dec_D
         return Out(y_BD, codes, pre_BF, residual_BD=residual_BD)
 
-    def _codes(self, x_BD, g_BD, used):
-        pre_BF = pre_activations(x_BD, self.W_enc_FD, self.b_enc_F)
+    def _ranked(self, read, g_BD):
+        """The pre-activations that rank first, their latents, and all pre-activations, without gradient."""
+        pre_BF = pre_activations(*read)
         score_BF = jax.nn.relu(pre_BF)
         if g_BD is not None:
             along_BF = jnp.abs(lax.stop_gradient(g_BD @ self.W_dec_FD.T))
             score_BF = score_BF * (1 + self.beta * along_BF)
-        val_BK, idx_BK = top_by(score_BF, pre_BF, self._most)
-        val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F, used)
-        kept_K = jnp.arange(self._most) < self.k
-        return Codes(jax.nn.relu(val_BK) * kept_K, idx_BK), pre_BF
+        return *top_by(score_BF, pre_BF, self._most), pre_BF
+
+    def _valued(self, val_BK, idx_BK, read, used=None) -> Codes:
+        val_BK = sparse.select(val_BK, idx_BK, *read, used)
+        return Codes(jax.nn.relu(val_BK) * (jnp.arange(self._most) < self.k), idx_BK)

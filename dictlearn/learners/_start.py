@@ -65,6 +65,12 @@ def atoms(name: str, norm, key, params: dict, batch: Batch) -> dict:
         kept = {leaf: kaiming_uniform(keys[leaf], W.shape, W.dtype) for leaf, W in kept.items()}
     if name == "data_rows":
         source = {"W_enc_FD": batch.x_BD, "W_dec_FD": batch.y_BD}
+        for leaf, W in kept.items():
+            if W.shape[1] != source[leaf].shape[1]:
+                raise ValueError(
+                    f"atoms_start='data_rows' starts rows as long as a token, {source[leaf].shape[1]}, and "
+                    f"{leaf} has {W.shape[1]} columns; use 'tied' or 'kaiming_uniform'."
+                )
         kept = {
             leaf: data_rows(key, source[leaf], len(W)).astype(W.dtype) for leaf, W in kept.items()
         }

@@ -2,7 +2,7 @@
 
 from dictlearn.lm import bert, edits, gradients
 from dictlearn.lm.load import LM, load
-from dictlearn.lm.taps import check_taps, expand_taps, tap_names
+from dictlearn.lm.taps import check_taps, expand_taps, match_taps, tap_names
 from dictlearn.lm.text import documents, pack, sequences, wiki_leads
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "expand_taps",
     "gradients",
     "load",
+    "match_taps",
     "pack",
     "sequences",
     "tap_names",

@@ -52,11 +52,9 @@ def cap(x: jax.Array, bound: float | None) -> jax.Array:
     return x if bound is None else bound * jnp.tanh(x / bound)
 
 
-def attend(
-    spec: Spec, layer: int, q_BThw: jax.Array, k_BTgw: jax.Array, v_BTgw: jax.Array, frozen: bool
-) -> jax.Array:
-    """The heads' outputs side by side, z_BTH; its scores and softmax in float32. `frozen`: no
-    gradient reaches the attention pattern.
+def weights(spec: Spec, layer: int, q_BThw: jax.Array, k_BTgw: jax.Array) -> jax.Array:
+    """The attention pattern, [B, g, x, T], float32; `x` is [r, T], so that a reshape to [B, h, T, T]
+    has the heads in order.
 
     The query heads of a group become more rows of one matrix product with their shared keys: on a
     CPU three times as fast at T = 256 as one product a query head."""
@@ -65,14 +63,23 @@ def attend(
     if not spec.positions:
         q_BThw, k_BTgw = _rotate(spec, layer, q_BThw), _rotate(spec, layer, k_BTgw)
     q_BTgrw = q_BThw.reshape(n_sequences, length, n_groups, n_rows, width)
-    rows = (n_sequences, n_groups, n_rows * length)
-    q_Bgxw = q_BTgrw.transpose(0, 2, 3, 1, 4).reshape(*rows, width)
+    q_Bgxw = q_BTgrw.transpose(0, 2, 3, 1, 4).reshape(n_sequences, n_groups, -1, width)
     exact = jnp.promote_types(q_BThw.dtype, jnp.float32)
     scores_BgxT = jnp.einsum("bgxw,btgw->bgxt", q_Bgxw, k_BTgw, preferred_element_type=exact)
     scale = width**-0.5 if spec.query_scale is None else spec.query_scale
     visible_xT = jnp.tile(jnp.asarray(_visible(spec, layer, length)), (n_rows, 1))
     scores_BgxT = jnp.where(visible_xT, cap(scores_BgxT * scale, spec.attn_cap), -jnp.inf)
-    weights_BgxT = jax.nn.softmax(scores_BgxT, axis=-1).astype(v_BTgw.dtype)
+    return jax.nn.softmax(scores_BgxT, axis=-1)
+
+
+def attend(
+    spec: Spec, layer: int, q_BThw: jax.Array, k_BTgw: jax.Array, v_BTgw: jax.Array, frozen: bool
+) -> jax.Array:
+    """The heads' outputs side by side, z_BTH; its scores and softmax in float32. `frozen`: no
+    gradient reaches the attention pattern."""
+    n_groups, width = spec.n_kv_heads, spec.head_dim
+    (n_sequences, length), n_rows = q_BThw.shape[:2], spec.n_heads // spec.n_kv_heads
+    weights_BgxT = weights(spec, layer, q_BThw, k_BTgw).astype(v_BTgw.dtype)
     if frozen:
         weights_BgxT = jax.lax.stop_gradient(weights_BgxT)
     z_Bgxw = jnp.einsum("bgxt,btgw->bgxw", weights_BgxT, v_BTgw)

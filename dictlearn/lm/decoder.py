@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dictlearn.lm.attention import attend, cap, wide
+from dictlearn.lm.attention import attend, cap, weights, wide
 from dictlearn.lm.edits import Edit
 from dictlearn.lm.spec import Params, Spec
 from dictlearn.lm.taps import check_taps, tapper
@@ -98,6 +98,21 @@ class _Block:
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         mid_BTD = self.tap("resid_mid", x_BTD + self.attention(x_BTD))
         return self.tap("resid", mid_BTD + self.mlp(x_BTD if self.spec.parallel else mid_BTD))
+
+
+def read_heads(
+    spec: Spec, params: Params, layer: int, in_BTD: Float[Array, "B T D"]
+) -> tuple[Float[Array, "B h T T"], Float[Array, "B T h w"]]:
+    """What attention makes of the tap `attn_in.L`: each head's pattern, from the position that looks to
+    those it looks at, and its values, repeated over the heads that share them."""
+    block = _Block(spec, params[f"block_{layer}"], layer, lambda name, x: x, ())
+    q_BThw, k_BTgw, v_BTgw = (
+        block.heads(in_BTD, *one) for one in (("q", "DH"), ("k", "DG"), ("v", "DG"))
+    )
+    pattern = weights(spec, layer, q_BThw, k_BTgw)
+    (n_sequences, length), n_heads = in_BTD.shape[:2], spec.n_heads
+    pattern_BhTT = pattern.reshape(n_sequences, n_heads, length, length)
+    return pattern_BhTT, jnp.repeat(v_BTgw, n_heads // spec.n_kv_heads, axis=2)
 
 
 def _embed(spec: Spec, params: Params, tokens_BT) -> jax.Array:

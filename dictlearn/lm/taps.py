@@ -56,14 +56,24 @@ def expand_taps(spec: Layered, patterns: str | Sequence[str]) -> list[str]:
     Braces list choices; `*` stands for anything but a dot. One string is one pattern. The result
     takes the patterns in turn, each in the order of the forward pass, and names no tap twice.
     Raises ValueError, listing the taps there are, for a pattern or a choice that names none."""
-    taps, found = tap_names(spec), {}
+    return _expand(tap_names(spec), patterns, lambda choice: _unknown(spec, [choice]))
+
+
+def match_taps(taps: Sequence[str], patterns: str | Sequence[str], none: str) -> list[str]:
+    """The same among given taps, in their order; the ValueError begins with `none` and the pattern."""
+    listed = list(taps)
+    return _expand(listed, patterns, lambda one: ValueError(f"{none} {one!r}; it has {listed}."))
+
+
+def _expand(taps: Sequence[str], patterns: str | Sequence[str], error: Callable) -> list[str]:
+    found = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         named = set()
         for choice in _choices(pattern):
             like = re.compile(re.escape(choice).replace(r"\*", "[^.]*"))
             matched = {tap for tap in taps if like.fullmatch(tap)}
             if not matched:
-                raise _unknown(spec, [choice])
+                raise error(choice)
             named |= matched
         found |= dict.fromkeys(tap for tap in taps if tap in named)
     return list(found)

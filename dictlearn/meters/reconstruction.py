@@ -106,3 +106,18 @@ def result(t: dict) -> dict:
 
 
 meter = Meter(measure, dict, update, result)
+
+
+def by_source(n: int) -> Meter:
+    """The same meter for `n` sources side by side: where there are several, its result has
+    `explained_variance_by_source` too, a list."""
+    if n == 1:
+        return meter
+
+    def parted(t: dict) -> dict:
+        error_D = t["e_M2_D"] + t["n"] * t["e_mean_D"] ** 2
+        parts = (np.split(sums_D, n) for sums_D in (error_D, t["y_M2_D"]))
+        explained = [1 - float(e.sum() / y.sum()) for e, y in zip(*parts, strict=True)]
+        return {**result(t), "explained_variance_by_source": explained}
+
+    return meter._replace(result=parted)

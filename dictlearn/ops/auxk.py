@@ -17,6 +17,7 @@ it stands, in loops of one turn or none, since XLA keeps a loop's carry in place
 """
 
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,7 @@ def reconstruct_residual(
     arrays = lax.stop_gradient(pre_BF), dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE
     if is_split():
         return _over_shards(aux_k, *arrays), arrays[3:]
-    ehat_BE, *weights = _beside(aux_k, *arrays)
+    ehat_BE, *weights = cast(tuple, _beside(aux_k, *arrays))
     return ehat_BE, tuple(weights)
 
 

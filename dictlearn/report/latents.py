@@ -15,7 +15,7 @@ every layer after the tap, are left out. It exists for taps that write to the re
 Axes: E an active code, I a chosen latent; the others as in `dictlearn.types`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +24,7 @@ import numpy as np
 
 from dictlearn import lm as language
 from dictlearn.report.passages import Passage, documents, passage, readable
-from dictlearn.streams import store
+from dictlearn.streams import _taps, store
 from dictlearn.trained import Trained
 
 N_TOKENS = 200_000
@@ -94,8 +94,8 @@ def study(
 
     stream: arguments of a store's stream. progress: called with (tokens read, tokens in all)."""
     taps = store.open_manifest(stream["path"])["recipe"]["taps"]
-    tap = stream.get("tap") or next(iter(taps))
-    target = stream.get("target") or tap
+    tap = _taps.chosen(list(taps), stream.get("tap"))
+    target = _taps.chosen(list(taps), stream["target"]) if stream.get("target") else tap
     tokens_ST, mask_ST = store.tokens(stream["path"], "train")
     found = firings(dictionary, stream["path"], tap, mask_ST, progress)
     document_ST = documents(tokens_ST, lm.separator)
@@ -108,10 +108,12 @@ def study(
     ]
     n_latents = dictionary.hparams["n_latents"]
     counts = found.n_tokens, found.n_sequences, len(candidates), n_latents
-    return Study(dictionary.name, target, latents, *counts)
+    return Study(dictionary.name, ", ".join(target), latents, *counts)
 
 
-def firings(dictionary: Trained, path, tap: str, mask_ST: np.ndarray, progress=None) -> Firings:
+def firings(
+    dictionary: Trained, path, tap: Sequence[str], mask_ST: np.ndarray, progress=None
+) -> Firings:
     """Every active code on the rows of the first sequences: as many as hold N_TOKENS tokens, or
     about N_ACTIVE active codes going by the dictionary's L0."""
     l0 = dictionary.metrics.get("l0") or 1.0
@@ -140,11 +142,14 @@ def firings(dictionary: Trained, path, tap: str, mask_ST: np.ndarray, progress=N
     )
 
 
-def _active(dictionary: Trained, tensors, tap: str, row_B: np.ndarray) -> tuple[np.ndarray, ...]:
+def _active(
+    dictionary: Trained, tensors, tap: Sequence[str], row_B: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """(latent_E, sequence_E, position_E, val_E) of some rows; a short batch is filled with zeros,
     so that the encoder compiles once."""
-    x_BD = np.zeros((_BATCH, tensors[tap].shape[1]), np.float32)
-    x_BD[: len(row_B)] = tensors[tap][row_B]
+    rows_BD = np.concatenate([tensors[name][row_B] for name in tap], axis=1)
+    x_BD = np.zeros((_BATCH, rows_BD.shape[1]), np.float32)
+    x_BD[: len(row_B)] = rows_BD
     codes = jax.device_get(dictionary.encode(jnp.asarray(x_BD)))
     val = codes.val[: len(row_B)]
     row_E, slot_E = np.nonzero(val)
@@ -195,10 +200,11 @@ def _standing(found: Firings, latent: int, entries: np.ndarray) -> float:
 
 
 def direct_logits(
-    dictionary: Trained, lm: language.LM, target: str, chosen: list[int]
+    dictionary: Trained, lm: language.LM, target: Sequence[str], chosen: list[int]
 ) -> list[Logits | None]:
-    """The extreme tokens of each chosen latent's direct effect on the logits."""
-    if target.split(".")[0] not in _STREAM_TAPS:
+    """The extreme tokens of each chosen latent's direct effect on the logits; None where several taps
+    stand side by side, or one that is not of the residual stream."""
+    if len(target) > 1 or target[0].split(".")[0] not in _STREAM_TAPS:
         return [None] * len(chosen)
     params = lm.params
     unembed_DV = np.asarray(params["embed_VD"]).T if lm.spec.tied else params["unembed_DV"]

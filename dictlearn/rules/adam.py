@@ -57,9 +57,10 @@ def adam(
         zeros = lambda: jax.tree.map(jnp.zeros_like, params)
         return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros(), zeros())
 
-    def update(gradients, state, params=None):
-        if unit_norm and ATOMS in gradients:
-            assert params is not None, "this rule projects onto atoms, and must see them"
+    def update(updates, state, params=None):
+        gradients, held = updates, unit_norm and ATOMS in updates
+        assert params is not None or not held, "this rule projects onto atoms, and must see them"
+        if held:
             gradients = {**gradients, ATOMS: _tangent(gradients[ATOMS], params[ATOMS])}
         if clip_norm is not None:
             norm = optax.tree.norm(gradients)
@@ -74,7 +75,7 @@ def adam(
             unbiased(mu, b1, step),
             unbiased(nu, b2, step),
         )
-        if unit_norm and ATOMS in updates:
+        if held:
             updates = {**updates, ATOMS: _onto_sphere(updates[ATOMS], params[ATOMS])}
         return updates, optax.ScaleByAdamState(step, mu, nu)
 

@@ -16,7 +16,7 @@ import functools
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ import numpy as np
 from dictlearn import lm as language
 from dictlearn.lm.text import Packed
 from dictlearn.normalise import apply, check_kind, estimate, gradient_scale
-from dictlearn.streams import Process, Stream
+from dictlearn.streams import Process, Stream, _taps
 from dictlearn.streams.ahead import Ahead
 from dictlearn.streams.source import Forward, Recipe, Source, cut, random, shuffled
 from dictlearn.types import Batch
@@ -40,8 +40,8 @@ _KEPT = 3
 def from_lm(
     lm: language.LM,
     recipe: Mapping[str, Any],
-    tap: str | None = None,
-    target: str | None = None,
+    tap: str | Sequence[str] | None = None,
+    target: str | Sequence[str] | None = None,
     *,
     batch_size: int,
     seed: int,
@@ -53,7 +53,8 @@ def from_lm(
     process: Process | None = None,
 ) -> Stream:
     """A stream of what `lm` computes at `tap` (default: the recipe's only one), with the rows of
-    `target`, if it is given, as targets: rounded to the recipe's dtype, as a store would have them.
+    `target`, if it is given, as targets, of several taps side by side and each scaled by itself:
+    rounded to the recipe's dtype, as a store would have them.
 
     recipe: the fields of `source.Recipe`. pool_rows: rows computed at once, at least a batch's;
     memory holds three pools. lanes: a multiple of the number of processes. keys: batches carry
@@ -65,8 +66,9 @@ def from_lm(
     share, or a batch that the lanes cannot, or that is larger than the text."""
     check_kind(normalise, transcoder=target is not None)
     source = Source(lm, Recipe.of(**recipe))
-    taps = source.tap(tap), source.tap(target or tap)
-    slope = source.tap(language.gradients.PREFIX + taps[0]) if gradients else None
+    taps = [_taps.chosen(list(source.widths), each) for each in (tap, target or tap)]
+    d_in, d_out = (_taps.width(source.widths, side) for side in taps)
+    slope = source.tap(language.gradients.PREFIX + _taps.only(taps[0])) if gradients else None
     index, count = process or (jax.process_index(), jax.process_count())
     if lanes < 1 or lanes % count or batch_size < 1 or batch_size % lanes:
         raise ValueError(
@@ -79,21 +81,24 @@ def from_lm(
             f"{batch_size=} exceeds the {rows_S.sum()} rows of the text, dealt to {lanes=}; "
             "choose a smaller batch_size or give more text."
         )
-    forward, ahead = Forward(source, {*taps, *([slope] if slope else [])}), Ahead()
+    forward, ahead = Forward(source, {*taps[0], *taps[1], *([slope] if slope else [])}), Ahead()
     size = max(share, pool_rows // lanes, int(rows_S.max()))
     make = lambda n: _Lane(source, forward, ahead, rows_S, (n, lanes), size, seed)
     mine = {n: make(n) for n in range(index, lanes, count)}
 
+    unlike = dict.fromkeys(taps)
+
     def batch_of(rows: list[dict[str, np.ndarray]]) -> Batch:
         whole = lambda name: np.concatenate([piece[name] for piece in rows])
-        columns = [whole(name).astype(np.float32) for name in dict.fromkeys(taps)]
+        columns = [np.concatenate([whole(name) for name in side], axis=1) for side in unlike]
+        columns = [column.astype(np.float32) for column in columns]
         found = Batch(columns[0], columns[-1])
         if keys:
             found = found._replace(sequence_B=whole("sequence_R"), position_B=whole("position_R"))
         return found._replace(g_BD=whole(slope).astype(np.float32)) if slope else found
 
     first = batch_of([(mine.get(0) or make(0)).pool(0, 0)])
-    norm = estimate(normalise, [first])
+    norm = estimate(normalise, [first], sources=(len(taps[0]), len(taps[1])))
     if first.g_BD is not None:
         square = float(np.square(first.g_BD, dtype=np.float64).sum(axis=1).mean())
         norm = replace(norm, scale_gradient=gradient_scale(first.g_BD.shape[1], square))
@@ -104,8 +109,8 @@ def from_lm(
 
     rest = _HeldOut(source, forward, ahead)
     return Stream(
-        d_in=source.widths[taps[0]],
-        d_out=source.widths[taps[1]],
+        d_in=d_in,
+        d_out=d_out,
         batches=grain.MapDataset.range(sys.maxsize).map(batch),
         norm=norm,
         n_rows=int(rows_S.sum()),

@@ -68,12 +68,11 @@ def sequences(
 
     some = np.arange(min(len(packed.tokens_ST), -(-_SAMPLE_ROWS // length)))
     norm = estimate(normalise, [raw(some)[0]])
+    scale = float(np.asarray(norm.scale_out))
 
     def batch(sequence_S: np.ndarray) -> Batch:
         found, whole = raw(sequence_S)
-        context = Context(
-            **whole, params=params, forward=lm.forward, tap=write, scale=norm.scale_out
-        )
+        context = Context(**whole, params=params, forward=lm.forward, tap=write, scale=scale)
         return apply(norm, found)._replace(context=context)
 
     widths, n_rows = source.widths, packed.tokens_ST.size

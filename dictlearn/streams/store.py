@@ -15,6 +15,7 @@ rows a second in blocks of 1, 1000 of 16, 1700 of 64 and 1700 of 256. Reading wr
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,8 +30,9 @@ from dictlearn.normalise import (
     estimate,
     gradient_scale,
     scale,
+    side_by_side,
 )
-from dictlearn.streams import Process, Stream, blocks
+from dictlearn.streams import Process, Stream, _taps, blocks
 from dictlearn.types import Batch
 
 FORMAT = 1
@@ -47,8 +49,8 @@ DTYPES = {
 
 def store(
     path: str | Path,
-    tap: str | None = None,
-    target: str | None = None,
+    tap: str | Sequence[str] | None = None,
+    target: str | Sequence[str] | None = None,
     *,
     batch_size: int,
     seed: int,
@@ -60,25 +62,27 @@ def store(
     process: Process | None = None,
 ) -> Stream:
     """A stream of the rows of `tap` (default: the only one), float32, with those of `target`, if it
-    is given, as targets. Only the last partial block of an epoch is dropped, fewer than
-    `block_rows` rows. `verify` checks the sha256 of every shard first (about 1 GB a second). `keys`:
-    batches carry their tokens' sequences and positions; `gradients`: the loss's gradient at `tap`, which
-    the store must hold as `grad.TAP`.
+    is given, as targets; of several taps, side by side and each scaled by itself. Only the last partial
+    block of an epoch is dropped, fewer than `block_rows` rows. `verify` checks the sha256 of every
+    shard first (about 1 GB a second). `keys`: batches carry their tokens' sequences and positions;
+    `gradients`: the loss's gradient at `tap`, a single one, which the store must hold as `grad.TAP`.
 
     Errors, one line each: FileNotFoundError for a store that is not there or not finished;
     ValueError for a damaged shard, an unknown tap, or a batch that does not fit (see `blocks`)."""
     check_kind(normalise, transcoder=target is not None)
     manifest = open_manifest(path)
-    tap = _tap(manifest, path, tap)
-    out = tap if target is None else _tap(manifest, path, target)
-    slope = _tap(manifest, path, f"grad.{tap}") if gradients else None
+    widths = manifest["recipe"]["taps"]
+    where = f"The store at {path}"
+    read = _taps.chosen(list(widths), tap, where)
+    write = read if target is None else _taps.chosen(list(widths), target, where)
+    slope = None
+    if gradients:
+        slope = _taps.only(_taps.chosen(list(widths), f"grad.{_taps.only(read)}", where))
     for name, entry in manifest["shards"].items():
         check_file(path, name, entry, verify)
     shards = [map_tensors(path, name) for name in manifest["shards"]]
-    ends = np.cumsum([len(shard[tap]) for shard in shards])
+    ends = np.cumsum([len(shard[read[0]]) for shard in shards])
     starts = blocks(int(ends[-1]), block_rows, batch_size, seed, process)
-
-    widths = manifest["recipe"]["taps"]
 
     def gather(block_K: np.ndarray, name: str, dtype: type = np.float32) -> np.ndarray:
         tensors = [shard[name] for shard in shards]
@@ -88,9 +92,12 @@ def store(
             _copy(tensors, ends, block * block_rows, into)
         return rows
 
+    def beside(block_K: np.ndarray, taps: Sequence[str]) -> np.ndarray:
+        return np.concatenate([gather(block_K, name) for name in taps], axis=1)
+
     def raw(block_K: np.ndarray) -> Batch:
-        x_BD = gather(block_K, tap)
-        found = Batch(x_BD, x_BD if target is None else gather(block_K, target))
+        x_BD = beside(block_K, read)
+        found = Batch(x_BD, x_BD if target is None else beside(block_K, write))
         if keys:
             number_B, place_B = (
                 gather(block_K, name, np.int32) for name in ("sequence_R", "position_R")
@@ -99,12 +106,14 @@ def store(
         return found._replace(g_BD=gather(block_K, slope)) if slope else found
 
     if normalise in SCALAR_KINDS:
-        scale_in, scale_out = (_scale(manifest, normalise, name) for name in (tap, out))
-        norm = Norm(normalise, scale_in, scale_out)
+        scales = [[_scale(manifest, normalise, name) for name in taps] for taps in (read, write)]
+        norm = Norm(normalise, side_by_side(scales[0]), side_by_side(scales[1]))
     else:
         whole = blocks(int(ends[-1]), block_rows, batch_size, seed, process=(0, 1)).map(raw)
         norm = estimate(
-            normalise, (cast(Batch, whole[t]) for t in range(int(ends[-1]) // batch_size))
+            normalise,
+            (cast(Batch, whole[t]) for t in range(int(ends[-1]) // batch_size)),
+            sources=(len(read), len(write)),
         )
 
     if slope:
@@ -112,8 +121,8 @@ def store(
         norm = dataclasses.replace(norm, scale_gradient=gradient_scale(widths[slope], square))
     n_rows = int(ends[-1]) // block_rows * block_rows
     return Stream(
-        widths[tap],
-        widths[out],
+        _taps.width(widths, read),
+        _taps.width(widths, write),
         starts.map(lambda block_K: apply(norm, raw(block_K))),
         norm,
         n_rows,
@@ -204,15 +213,6 @@ def _inside(path: str | Path, name: str) -> Path:
     if name in ("", ".", "..") or Path(name).name != name:
         raise ValueError(f"The manifest of {path} names {name!r}, which is not a file inside it.")
     return Path(path) / name
-
-
-def _tap(manifest: dict[str, Any], path: str | Path, tap: str | None) -> str:
-    taps = list(manifest["recipe"]["taps"])
-    if tap is None and len(taps) > 1:
-        raise ValueError(f"The store at {path} has several taps; choose tap from {taps}.")
-    if tap is not None and tap not in taps:
-        raise ValueError(f"The store at {path} has no tap {tap!r}; it has {taps}.")
-    return taps[0] if tap is None else tap
 
 
 def _scale(manifest: dict[str, Any], kind: str, tap: str) -> float:

@@ -7,9 +7,13 @@
     p4  over-realised    exactly s features on, gaussian coefficients scaled to unit norm
     p5  balanced         exactly s features on, coefficients U[0.5, 1.5] / sqrt(s)
     p6  imbalanced       p5 with 6 s / 23 features on in half of the tokens and 40 s / 23 in the others
+    views                p1 seen twice, x = [x^1 x^2]: of every three features the first is in both views,
+                         by unrelated directions, the second in x^1 alone, the third in x^2 alone
+    layers               p1 through two layers, x = [x^1 x^2] to y = [y^1 y^2] = a U: every other feature
+                         is read from x^1 and written to y^1 and y^2, the others from x^2 to y^2
 
-V holds N unit rows, gaussian directions except in p3. The sizes mean the same in all six:
-`sparsity` is the mean number s of features on, `noise` a standard deviation per coordinate.
+V holds N unit rows, gaussian directions except in p3. The sizes mean the same in all:
+`sparsity` is the mean number s of features on, `noise` a standard deviation per coordinate of x.
 
 Source: p4 is the noisy over-realised setting of Chidambaram et al. 2023; p5 and p6 are X = H V of Chen et al.
 2025 (arXiv:2506.14002), p6 with its 3 and 20 features on. UNSURE: the paper's law of the coefficients, and
@@ -20,7 +24,7 @@ Philox from (seed, t) alone; every process draws the global batch and keeps its 
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import grain
@@ -53,17 +57,24 @@ _OWN_SIZES = {
     "p4": Sizes(100, 200, 5.0, None),
     "p5": Sizes(32, 64, 3.0, 0.0),
     "p6": Sizes(42, 128, 11.5, 0.0),
+    "views": Sizes(32, 48, 3.0, 0.01),
+    "layers": Sizes(32, 48, 3.0, 0.0),
 }
+_HALVES = {"views": ((1, 1), (1, 0), (0, 1)), "layers": ((1, 0), (0, 1))}
+"""In which halves of x the features are, in turn."""
+_WRITTEN = ((1, 1), (0, 1))
+"""In which halves of y the features of `layers` are, in turn."""
 
 
 class Planted(NamedTuple):
     """A planted dictionary: unit atoms [N, D], and the law of its codes, `draw_codes(random, B)`
-    giving coefficients [B, N]."""
+    giving coefficients [B, N]. written_ND: the unit rows U of the targets, None where y is x."""
 
     atoms_ND: np.ndarray
     draw_codes: Callable[[np.random.Generator, int], np.ndarray]
     noise: float
     seed: int
+    written_ND: np.ndarray | None = None
 
 
 def synthetic(
@@ -80,15 +91,16 @@ def synthetic(
     gradients: bool = False,
     process: Process | None = None,
 ) -> Stream:
-    """A stream of fresh planted activations, with its atoms as `truth`. Sizes left out are the
-    kind's own: p1 and p2 32, 64, 3, 0.01; p3 20, 12, 1.575, 0; p4 100, 200, 5, 1/sqrt(d_in);
-    p5 32, 64, 3, 0; p6 42, 128, 11.5, 0.
+    """A stream of fresh planted activations, with its atoms (those of the targets, in `layers`) as
+    `truth`. Sizes left out are the kind's own: p1 and p2 32, 64, 3, 0.01; p3 20, 12, 1.575, 0; p4 100,
+    200, 5, 1/sqrt(d_in); p5 32, 64, 3, 0; p6 42, 128, 11.5, 0; views and layers, both halves together,
+    32, 48, 3 and 0.01 or 0. Each half is normalised by itself.
     A token's key (`keys`) is its step, as sequence, and its row of the global batch. `gradients` are
     those of a planted loss <x, w>, the same w for every token.
 
     Errors: ValueError for an unknown kind, sizes that the kind cannot have, or a batch that the
     processes cannot share evenly."""
-    check_kind(normalise)
+    check_kind(normalise, transcoder=kind == "layers")
     index, count = process or (jax.process_index(), jax.process_count())
     if batch_size < 1 or batch_size % count:
         raise ValueError(f"{batch_size=} must be a positive multiple of the {count} process(es).")
@@ -97,21 +109,24 @@ def synthetic(
     )
 
     def whole(step: int) -> Batch:
-        x_BD, _ = draw(planted, batch_size, step)
-        return Batch(x_BD, x_BD)
+        x_BD, codes_BN = draw(planted, batch_size, step)
+        written_ND = planted.written_ND
+        return Batch(x_BD, x_BD if written_ND is None else codes_BN @ written_ND)
 
-    norm = estimate(normalise, map(whole, range(sys.maxsize)))
+    halves = len(_HALVES[kind][0]) if kind in _HALVES else 1
+    norm = estimate(normalise, map(whole, range(sys.maxsize)), sources=(halves, halves))
     slope_D = _random(seed, 2).standard_normal(planted.atoms_ND.shape[1]).astype(np.float32)
     slope_D /= np.sqrt(np.mean(slope_D**2))
 
     def batch(step: int) -> Batch:
-        x_BD = whole(step).x_BD[index::count]
+        x_BD, y_BD = whole(step)[:2]
+        mine_BD = x_BD[index::count]
         row_B = np.arange(index, batch_size, count, dtype=np.int32)
-        found = Batch(x_BD, x_BD)
+        found = Batch(mine_BD, mine_BD if y_BD is x_BD else y_BD[index::count])
         if keys:
             found = found._replace(sequence_B=np.full_like(row_B, step), position_B=row_B)
         if gradients:
-            found = found._replace(g_BD=np.broadcast_to(slope_D, x_BD.shape))
+            found = found._replace(g_BD=np.broadcast_to(slope_D, mine_BD.shape))
         return apply(norm, found)
 
     width = planted.atoms_ND.shape[1]
@@ -123,7 +138,7 @@ def synthetic(
         batches=steps.map(batch),
         norm=norm,
         held_out=rest.map(whole),
-        truth=planted.atoms_ND,
+        truth=planted.atoms_ND if planted.written_ND is None else planted.written_ND,
     )
 
 
@@ -154,9 +169,26 @@ def plant(
         draw_codes = _positive(sizes, shares=(1.0,) if kind == "p5" else _SHARES)
     else:
         draw_codes = _independent(_probabilities(sizes, zipf=kind == "p2"))
-    atoms_ND /= np.linalg.norm(atoms_ND, axis=1, keepdims=True)
     level = 1.0 / math.sqrt(sizes.d_in) if sizes.noise is None else float(sizes.noise)
-    return Planted(atoms_ND.astype(np.float32), draw_codes, level, seed)
+    if kind in _HALVES:
+        atoms_ND = _in_halves(atoms_ND, _HALVES[kind])
+    written_ND = None
+    if kind == "layers":
+        written_ND = _in_halves(_random(seed, 2).standard_normal(atoms_ND.shape), _WRITTEN)
+        written_ND = _unit(written_ND)
+    return Planted(_unit(atoms_ND), draw_codes, level, seed, written_ND)
+
+
+def _in_halves(atoms_ND: np.ndarray, halves: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Row n in those halves of the columns that `halves` says, in turn, and zero in the others."""
+    n_features, width = atoms_ND.shape
+    if width % 2:
+        raise ValueError(f"d_in={width} must be even: two halves stand side by side.")
+    return atoms_ND * np.resize(halves, (n_features, 2)).repeat(width // 2, axis=1)
+
+
+def _unit(atoms_ND: np.ndarray) -> np.ndarray:
+    return (atoms_ND / np.linalg.norm(atoms_ND, axis=1, keepdims=True)).astype(np.float32)
 
 
 def draw(planted: Planted, batch_size: int, step: int) -> tuple[np.ndarray, np.ndarray]:

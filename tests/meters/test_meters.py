@@ -42,6 +42,24 @@ def measured(y, yhat, cuts=(), mask=None, codes=None):
     return reconstruction.meter.result(totals)
 
 
+def test_explained_variance_by_source_is_that_of_each_source_alone_in_any_partition():
+    two = [np.hstack([rows, rows[::-1] * 3]) for rows in (Y, YHAT)]
+    two[1][:, 3:] *= 0.5
+    meter, totals = reconstruction.by_source(2), {}
+    for part in (slice(0, 1), slice(1, 4)):
+        y, yhat = (jnp.asarray(rows[part]) for rows in two)
+        codes = Codes(jnp.zeros((len(y), 2)))
+        sums = meter.measure(Reading(y, yhat, codes, jnp.ones(len(y), bool)))
+        totals = meter.update(totals, sums)
+    alone = [
+        measured(two[0][:, s], two[1][:, s])["explained_variance"] for s in (slice(3), slice(3, 6))
+    ]
+    found = meter.result(totals)["explained_variance_by_source"]
+    np.testing.assert_allclose(found, alone, atol=1e-6)
+    assert found[0] > found[1]
+    assert "explained_variance_by_source" not in measured(Y, YHAT)
+
+
 def test_every_convention_has_its_exact_value():
     found = measured(Y, YHAT)
     for name, value in WANTED.items():

@@ -200,7 +200,7 @@ def test_a_shard_name_cannot_leave_the_folder(copy, name):
 def test_an_unknown_tap_lists_the_taps(store_path):
     fails(ValueError, r"no tap 'resid.9'.*resid\.0.*mlp_out\.0", store_path, tap="resid.9")
     fails(ValueError, r"no tap 'resid.9'", store_path, target="resid.9")
-    fails(ValueError, r"choose tap from.*resid\.0", store_path, tap=None)
+    fails(ValueError, r"choose stream.tap from.*resid\.0", store_path, tap=None)
 
 
 def test_per_token_kinds_refuse_a_transcoder(store_path):

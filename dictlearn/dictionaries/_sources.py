@@ -1,0 +1,26 @@
+"""What the variants share whose input is several sources side by side."""
+
+from dictlearn.ops.initialise import unit_rows
+
+
+def check(module) -> None:
+    """Raises ValueError unless `sources` divides the widths. From `setup`."""
+    n = module.sources
+    if n < 1:
+        raise ValueError(f"sources={n} must be at least 1.")
+    for name in ("d_in", "d_out"):
+        width = getattr(module, name)
+        if width is not None and width % n:
+            raise ValueError(
+                f"sources={n} does not divide {name}={width}; give the number of taps that stand side by side."
+            )
+
+
+def same_rows(n: int):
+    """An initialiser of unit rows `[F, D]` that are the same in each of `n` sources."""
+
+    def draw(key, shape):
+        rows_FD = unit_rows(key, (shape[0], shape[1] // n))
+        return (rows_FD[:, None] / n**0.5).repeat(n, axis=1).reshape(shape)
+
+    return draw

@@ -1,0 +1,64 @@
+"""Layers that are alike, for one dictionary of several: angular distances and their clusters.
+
+    d(p, q) = (1 / pi) mean over tokens of arccos(cos(x^p, x^q))       in [0, 1]; 1/2 for orthogonal layers
+    AMAD    = mean over groups of the largest distance inside          0 where every group is one layer
+
+Source: Ghilardi et al. 2024/25 (arXiv:2410.21508): hierarchical clustering with complete linkage, the number
+of groups by a bound on AMAD. UNSURE: their bound. Differs: their code hands the matrix of distances to the
+clustering as if its rows were features; here it is the distances that are clustered, as the paper says.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+
+def angular_distances(
+    batches: Iterable[Float[np.ndarray, "_ D"]], n_layers: int
+) -> Float[np.ndarray, "L L"]:
+    """d between all pairs of layers that stand side by side in the rows, raw. A token of zeros in a layer
+    counts as orthogonal. Raises ValueError where there is no token."""
+    total_LL, n_tokens = np.zeros((n_layers, n_layers)), 0
+    for rows_BD in batches:
+        x_BLD = rows_BD.reshape(len(rows_BD), n_layers, -1).astype(np.float64)
+        size_BL1 = np.linalg.norm(x_BLD, axis=2, keepdims=True)
+        unit_BLD = x_BLD / np.where(size_BL1 > 0, size_BL1, 1)
+        cosine_BLL = unit_BLD @ unit_BLD.swapaxes(1, 2)
+        total_LL += np.arccos(np.clip(cosine_BLL, -1, 1)).sum(0) / np.pi
+        n_tokens += len(rows_BD)
+    if not n_tokens:
+        raise ValueError("angular distances are means over tokens, and there were none.")
+    np.fill_diagonal(total_LL, 0)
+    return (total_LL + total_LL.T) / (2 * n_tokens)
+
+
+def cluster(distance_LL: Float[np.ndarray, "L L"], n_groups: int) -> list[list[int]]:
+    """The layers in `n_groups` groups, by complete linkage; groups and layers in ascending order.
+
+    Raises ValueError for more groups than layers, or none."""
+    n_layers = len(distance_LL)
+    if not 1 <= n_groups <= n_layers:
+        raise ValueError(f"{n_groups=} must lie between 1 and the {n_layers} layers.")
+    if n_layers == 1:
+        return [[0]]
+    tree = linkage(squareform(distance_LL, checks=False), method="complete")
+    label_L = fcluster(tree, n_groups, criterion="maxclust")
+    groups = [np.flatnonzero(label_L == label).tolist() for label in np.unique(label_L)]
+    return sorted(groups)
+
+
+def amad(distance_LL: Float[np.ndarray, "L L"], groups: list[list[int]]) -> float:
+    """The average over groups of the largest distance between two of their layers."""
+    return float(np.mean([distance_LL[np.ix_(group, group)].max() for group in groups]))
+
+
+def fewest_groups(distance_LL: Float[np.ndarray, "L L"], bound: float) -> list[list[int]]:
+    """The clusters of the smallest number of groups whose AMAD is at most `bound`, which must not be
+    below 0."""
+    if not bound >= 0:
+        raise ValueError(f"{bound=} must be at least 0, the AMAD of single layers.")
+    every = (cluster(distance_LL, n) for n in range(1, len(distance_LL) + 1))
+    return next(groups for groups in every if amad(distance_LL, groups) <= bound)

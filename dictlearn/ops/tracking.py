@@ -1,0 +1,88 @@
+"""A latent followed over a series of dictionaries, one for each checkpoint of a model's training.
+
+    drift_i(t)     = cos(d_i(t), d_i(T))                                  T: the last dictionary
+    formation_i(t) = mean_{u != v in U_i} s(x_u^t, x_v^t) - mean_{u != v random} s(x_u^t, x_v^t)
+
+U_i are the tokens on which latent i is largest in the last dictionary: formation says how much alike they
+already are at checkpoint t, by their activations (s the cosine) or by their codes (s the cosine, or either
+Jaccard index).
+
+Source: Xu et al. 2024 (arXiv:2412.17626), SAE-Track: 25 top tokens. UNSURE: the paper's normalisation of its
+progress measure; here the plain difference, 0 for a latent whose tokens are no more alike than any.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+TOP = 25
+MEASURES = ("cosine", "jaccard", "weighted_jaccard")
+Rows = Float[np.ndarray, "F D"]
+
+
+def drift(series: Sequence[Rows]) -> Float[np.ndarray, "T F"]:
+    """Each dictionary's atoms against the last one's, latent by latent; 0 for an atom of zeros.
+
+    Raises ValueError for an empty series, or dictionaries of different shapes."""
+    if not series or len({rows.shape for rows in series}) > 1:
+        shapes = [rows.shape for rows in series]
+        raise ValueError(f"drift needs dictionaries of one shape, and there are {shapes}.")
+    unit = [_unit(np.asarray(rows, np.float64)) for rows in series]
+    return np.stack([(rows * unit[-1]).sum(1) for rows in unit])
+
+
+def top_tokens(codes_BF: Float[np.ndarray, "B F"], n: int = TOP) -> Int[np.ndarray, "F n"]:
+    """The `n` tokens on which each latent is largest, the largest first. Raises ValueError for more than
+    there are."""
+    if n > len(codes_BF):
+        raise ValueError(f"{n=} exceeds the {len(codes_BF)} tokens there are.")
+    return np.argsort(-codes_BF, axis=0, kind="stable")[:n].T
+
+
+def formation(
+    rows_BD: Float[np.ndarray, "B D"],
+    tokens_FU: Int[np.ndarray, "F U"],
+    random: np.random.Generator,
+    measure: str = "cosine",
+) -> Float[np.ndarray, " F"]:
+    """How much more alike the rows of each latent's tokens are than those of as many random tokens, of which
+    64 draws are taken. rows_BD: activations, or codes, at one checkpoint.
+
+    Raises ValueError for an unknown measure, and for fewer than two tokens a latent."""
+    if measure not in MEASURES:
+        raise ValueError(f"{measure=} must be one of {', '.join(MEASURES)}.")
+    if tokens_FU.shape[1] < 2:
+        raise ValueError(f"{tokens_FU.shape[1]} token(s) a latent make no pair.")
+    alike = {"cosine": _cosine, "jaccard": _jaccard, "weighted_jaccard": _weighted_jaccard}[measure]
+    mean = lambda tokens_U: alike(rows_BD[tokens_U].astype(np.float64))
+    draws = [random.integers(len(rows_BD), size=tokens_FU.shape[1]) for _ in range(64)]
+    return np.array([mean(tokens_U) for tokens_U in tokens_FU]) - np.mean([mean(d) for d in draws])
+
+
+def _cosine(rows_UD) -> float:
+    return _off_diagonal(_unit(rows_UD) @ _unit(rows_UD).T)
+
+
+def _jaccard(rows_UD) -> float:
+    on_UD = (rows_UD != 0).astype(np.float64)
+    both_UU, size_U = on_UD @ on_UD.T, on_UD.sum(1)
+    either_UU = size_U[:, None] + size_U - both_UU
+    return _off_diagonal(both_UU / np.maximum(either_UU, 1))
+
+
+def _weighted_jaccard(rows_UD) -> float:
+    """sum min / sum max, of codes that are not negative."""
+    least_UU = np.stack([np.minimum(row_D, rows_UD).sum(1) for row_D in rows_UD])
+    most_UU = np.stack([np.maximum(row_D, rows_UD).sum(1) for row_D in rows_UD])
+    return _off_diagonal(least_UU / np.where(most_UU > 0, most_UU, 1))
+
+
+def _off_diagonal(pairs_UU) -> float:
+    n = len(pairs_UU)
+    return float((pairs_UU.sum() - np.trace(pairs_UU)) / (n * (n - 1)))
+
+
+def _unit(rows_FD):
+    norm_F1 = np.linalg.norm(rows_FD, axis=1, keepdims=True)
+    return rows_FD / np.where(norm_F1 > 0, norm_F1, 1)

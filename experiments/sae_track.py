@@ -1,0 +1,265 @@
+"""SAE-Track: dictionaries over the checkpoints of a model in training, each starting from the last.
+
+    python experiments/sae_track.py [runs/sae_track [small|smoke]]
+
+A llama of four layers (width 128, 1,024 byte-pair tokens) is trained on Wikipedia leads, and saved at steps 0
+to 600 as Hugging Face saves one, so that `lm.load` reads it. The first dictionary, of its residual stream, is
+trained whole, and each later one starts from the weights of the one before, with a fresh optimiser and a fifth
+of the steps. What a run starts from is a checkpoint at step 0, which `train` goes on from: there is no other
+loop. Should a gap between checkpoints have killed more than half of the latents, that dictionary starts anew.
+
+Claim (Xu et al. 2024, arXiv:2412.17626): features form early and go on turning after their meaning has settled.
+There the model is Pythia-410M with 154 checkpoints; `track` takes the configs of any series of folders.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from dictlearn import dense, experiment, sharding
+from dictlearn import lm as language
+from dictlearn.checkpoint import Checkpoints, versions
+from dictlearn.lm import decoder, names
+from dictlearn.lm.spec import Spec, random_params
+from dictlearn.ops import tracking
+from dictlearn.train import open_stream, place, target_width, train
+from dictlearn.trained import restore, restore_run
+from dictlearn.types import Batch
+from dictlearn.workdir import plain, write_json
+
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        **{"layers": 2, "width": 32, "vocab": 320, "documents": 200, "batch": 8, "length": 32},
+        **{"saved": (0, 10, 20), "n_latents": 64, "k": 4, "steps": 30, "n_tokens": 2000},
+    },
+    "small": {
+        **{
+            "layers": 4,
+            "width": 128,
+            "vocab": 1024,
+            "documents": 10_033,
+            "batch": 32,
+            "length": 64,
+        },
+        **{"saved": (0, 10, 30, 100, 200, 400, 600), "n_latents": 512, "k": 16, "steps": 300},
+        **{"n_tokens": 60_000},
+    },
+}
+SEPARATOR = "<|endoftext|>"
+DEAD = 0.5
+"""Share of dead latents above which a dictionary starts anew."""
+
+
+def get_config(size: str = "small", model: str = "") -> ConfigDict:
+    """The dictionary of the checkpoint in the folder `model`. Raises ValueError for an unknown size."""
+    if size not in SIZES:
+        raise ValueError(f"sae_track has no size {size!r}; there are {', '.join(SIZES)}.")
+    sizes = SIZES[size]
+    config = ConfigDict()
+    config.seed = 0
+    config.steps = sizes["steps"]
+    config.batch_size = 256
+    config.model = {"name": "llama", "path": model}
+    config.harvest = {
+        "taps": (f"resid.{sizes['layers'] // 2}",),
+        "text": "wiki",
+        "n_tokens": sizes["n_tokens"],
+        "sequence_length": sizes["length"],
+    }
+    config.stream = {"name": "from_lm", "normalise": "unit_mean_sq", "pool_rows": 16_384}
+    config.dictionary = {
+        "name": "topk",
+        "n_latents": sizes["n_latents"],
+        "k": sizes["k"],
+        "aux_k": 16,
+    }
+    config.objective = {"name": "fvu"}
+    config.rule = {"name": "adam", "lr": 2e-3, "warmup_steps": 3}
+    config.learner = {"dead_after": 20_000}
+    return config
+
+
+def main(folder: str = "runs/sae_track", size: str = "small") -> None:
+    checkpoints = train_lm(Path(folder) / "lm", SIZES[size])
+    found = track([get_config(size, str(path)).to_dict() for path in checkpoints], Path(folder))
+    write_json(Path(folder) / "sae_track.json", found)
+    print("checkpoint  explained  dead   started  drift   formation: activations, codes")
+    for row in found["checkpoints"]:
+        print(
+            f"{row['name']:10} {row['explained_variance']:9.3f} {row['dead_fraction']:6.3f}   "
+            f"{row['started']:7}  {row['drift']:.3f}   {row['formation']:9.3f} {row['formation_codes']:9.3f}",
+            flush=True,
+        )
+
+
+def track(configs: list[dict], folder: Path) -> dict:
+    """A dictionary for each config, in order, each from the one before. Drift and formation are medians over
+    the latents that are alive in the last; formation is measured on held-out tokens."""
+    rows, atoms, activations, codes = [], [], [], []
+    variables = None
+    for config in configs:
+        name = Path(config["model"]["path"]).name
+        found, started = step(config, folder / f"sae_{name}", variables)
+        variables = found["variables"]
+        (dictionary,) = restore(found["path"])
+        x_BD, n_latents = held_out(config), config["dictionary"]["n_latents"]
+        code_BF = np.asarray(dense(dictionary.encode(jnp.asarray(x_BD)), n_latents))
+        atoms.append(np.asarray(dictionary.variables["params"]["W_dec_FD"]))
+        activations.append(x_BD)
+        codes.append(code_BF)
+        y_BD = np.asarray(dictionary.reconstruct(jnp.asarray(x_BD)))
+        share = ((x_BD - y_BD) ** 2).sum() / ((x_BD - x_BD.mean(0)) ** 2).sum()
+        row = {"name": name, "started": started, "explained_variance": float(1 - share)}
+        rows.append({**row, "dead_fraction": float((code_BF == 0).all(0).mean())})
+    often_F = (codes[-1] > 0).sum(0) >= tracking.TOP
+    top_FU = tracking.top_tokens(codes[-1])[often_F]
+    turned_TF = tracking.drift(atoms)[:, often_F]
+    for row, turned_F, x_BD, code_BF in zip(rows, turned_TF, activations, codes, strict=True):
+        formed = lambda of, by, top_FU=top_FU: float(
+            np.median(tracking.formation(of, top_FU, np.random.default_rng(0), by))
+        )
+        row |= {"drift": float(np.median(turned_F)), "formation": formed(x_BD, "cosine")}
+        row |= {"formation_codes": formed(code_BF, "weighted_jaccard")}
+    return {"latents": int(often_F.sum()), "checkpoints": rows}
+
+
+def step(config: dict, path: Path, variables: dict | None) -> tuple[dict, str]:
+    """({"path", "variables"} of a run, how it started): from `variables` for a fifth of the steps, or anew."""
+    if variables is not None:
+        short = {**config, "steps": max(1, config["steps"] // 5)}
+        start_from(short, path, variables)
+        train(short, path)
+        run = restore_run(path)
+        (dictionary,) = restore(path)
+        codes = dictionary.encode(jnp.asarray(held_out(config)))
+        fired_F = (dense(codes, config["dictionary"]["n_latents"]) > 0).any(0)
+        if 1 - float(fired_F.mean()) <= DEAD:
+            return {"path": path, "variables": run.variables[run.programs[0].key]}, "warm"
+        path = path.with_name(path.name + "_cold")
+    train(config, path)
+    run = restore_run(path)
+    return {"path": path, "variables": run.variables[run.programs[0].key]}, "cold"
+
+
+def start_from(config: dict, path: Path, variables: dict) -> None:
+    """Writes the checkpoint at step 0 of a run whose dictionaries have `variables`, all else fresh; nothing
+    where the run has begun."""
+    mesh = sharding.mesh()
+    with Checkpoints(path / "checkpoints") as checkpoints, jax.set_mesh(mesh):
+        stream = open_stream(config)
+        (program,) = experiment.programs(config, stream.d_in, target_width(stream))
+        state = experiment.init(program, place(stream.batch(0), mesh), mesh)
+        state = state._replace(variables=variables)
+        meta = {"config": plain(config), "norm": asdict(stream.norm), "versions": versions()}
+        meta |= {"d_in": stream.d_in, "d_out": None, "step": 0}
+        if not any((path / "checkpoints").iterdir()):
+            checkpoints.save(0, {program.key: state}, meta)
+
+
+def held_out(config: dict) -> np.ndarray:
+    """Activations of the same held-out tokens at any checkpoint, raw, [B, D]."""
+    rest = open_stream(config).held_out
+    assert rest is not None, "from_lm holds documents out"
+    batches = [cast(Batch, rest[t]) for t in range(min(8, len(rest)))]
+    return np.concatenate([batch.x_BD for batch in batches])
+
+
+def train_lm(folder: Path, sizes: dict, seed: int = 0) -> list[Path]:
+    """Trains a small llama on Wikipedia leads with Adam and saves it at the steps wanted; the folders."""
+    paths = [folder / f"step_{step}" for step in sizes["saved"]]
+    if all((path / "model.safetensors").exists() for path in paths):
+        return paths
+    texts, _ = language.documents("wiki", n_documents=sizes["documents"])
+    tokenizer = train_tokenizer(texts, sizes["vocab"])
+    separator = cast(int, tokenizer.token_to_id(SEPARATOR))
+    packed = language.pack(texts, tokenizer, sizes["length"], separator)
+    width, n_heads = sizes["width"], 4
+    spec = Spec(
+        n_layers=sizes["layers"],
+        d_model=width,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_dim=width // n_heads,
+        d_mlp=3 * width,
+        vocab=tokenizer.get_vocab_size(),
+    )
+    params = random_params(spec, jax.random.key(seed))
+    last = sizes["saved"][-1]
+    rule = optax.adam(optax.warmup_cosine_decay_schedule(0.0, 3e-3, max(1, last // 20), last + 1))
+    update, state = jax.jit(_update(spec, rule)), rule.init(params)
+    random = np.random.default_rng(seed)
+    for t in range(last + 1):
+        if t in sizes["saved"]:
+            save_llama(folder / f"step_{t}", spec, params, tokenizer, separator)
+        tokens_BT = packed.tokens_ST[random.integers(len(packed.tokens_ST), size=sizes["batch"])]
+        params, state, loss = update(params, state, tokens_BT)
+        if t in sizes["saved"]:
+            print(f"language model, step {t}: loss {float(loss):.3f}", flush=True)
+    return paths
+
+
+def _update(spec: Spec, rule) -> Callable:
+    def loss(params, tokens_BT):
+        logits_BTV = decoder.forward(spec, params, tokens_BT)[0][:, :-1]
+        logp_BTV = jax.nn.log_softmax(logits_BTV)
+        return -jnp.take_along_axis(logp_BTV, tokens_BT[:, 1:, None], axis=-1).mean()
+
+    def update(params, state, tokens_BT):
+        value, gradient = jax.value_and_grad(loss)(params, tokens_BT)
+        updates, state = rule.update(gradient, state)
+        return optax.apply_updates(params, updates), state, value
+
+    return update
+
+
+def train_tokenizer(texts: list[str], vocab: int) -> Tokenizer:
+    """Byte-pair tokens of these texts, the separator first."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab,
+        special_tokens=[SEPARATOR],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def save_llama(folder: Path, spec: Spec, params, tokenizer: Tokenizer, separator: int) -> None:
+    """The model as a Hugging Face folder: config.json, tokenizer.json, model.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = names.sources("llama", spec, {"model.embed_tokens.weight"})
+    tensors = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        where = source(path[-1].key)
+        layer = path[0].key.rpartition("_")[2]
+        value = np.asarray(leaf, np.float32)
+        tensors[where.name.format(layer)] = np.ascontiguousarray(value.T if where.flip else value)
+    config = {
+        **{"model_type": "llama", "hidden_size": spec.d_model, "vocab_size": spec.vocab},
+        **{"num_hidden_layers": spec.n_layers, "num_attention_heads": spec.n_heads},
+        **{"num_key_value_heads": spec.n_kv_heads, "head_dim": spec.head_dim},
+        **{"intermediate_size": spec.d_mlp, "rms_norm_eps": spec.norm_eps},
+        **{"rope_theta": spec.rope_base, "tie_word_embeddings": spec.tied},
+        **{"hidden_act": "silu", "eos_token_id": separator},
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    save_file(tensors, folder / "model.safetensors")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

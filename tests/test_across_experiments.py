@@ -1,0 +1,74 @@
+"""The experiments over layers and over time: their configs are read whole, and a series follows what turns."""
+
+import jax
+import numpy as np
+import pytest
+
+from dictlearn import experiment
+from dictlearn.ops.matching import nearest
+from dictlearn.streams.synthetic import draw, plant
+from dictlearn.trained import restore_run
+from experiments import layer_groups, sae_track
+from tests.helpers import planted_config
+
+
+@pytest.mark.parametrize("module", [layer_groups, sae_track])
+def test_the_experiments_are_configs_that_are_read_whole(module):
+    for size in module.SIZES:
+        experiment.check(module.get_config(size).to_dict())
+    with pytest.raises(ValueError, match="no size 'huge'; there are smoke, small"):
+        module.get_config("huge")
+
+
+def turning(folder, n=3, angle=0.2):
+    """(path of the rows, planted atoms) of each of `n` checkpoints of a model that turns its features."""
+    planted, random = plant("p1", seed=0), np.random.default_rng(0)
+    x_BD, _ = draw(planted, 8192, 0)
+    plane, _ = np.linalg.qr(random.standard_normal((32, 32)))
+    series = []
+    for t in range(n):
+        turn = np.eye(32)
+        cos, sin = np.cos(t * angle), np.sin(t * angle)
+        for i in range(0, 32, 2):
+            turn[i : i + 2, i : i + 2] = [[cos, -sin], [sin, cos]]
+        turn = (plane @ turn @ plane.T).astype(np.float32)
+        np.save(folder / f"{t}.npy", x_BD @ turn)
+        series.append((folder / f"{t}.npy", planted.atoms_ND @ turn))
+    return series
+
+
+def config_of(path, **changes):
+    stream = {"name": "npy", "path": str(path), "block_rows": 8, "held_out": 0.1}
+    config = planted_config("topk", steps=400, batch_size=256, rule={"lr": 4e-3}, **changes)
+    return {**config, "stream": stream, "dictionary": {"name": "topk", "n_latents": 96, "k": 3}}
+
+
+def test_a_series_keeps_its_latents_while_features_turn_and_a_cold_start_loses_them(tmp_path):
+    variables, found, planted = None, [], []
+    for t, (path, atoms) in enumerate(turning(tmp_path)):
+        run, started = sae_track.step(config_of(path), tmp_path / f"run{t}", variables)
+        assert started == ("warm" if t else "cold")
+        variables = run["variables"]
+        found.append(np.asarray(variables["params"]["W_dec_FD"][0]))
+        planted.append(atoms)
+    cosine, latent = map(np.asarray, nearest(planted[0], found[0]))
+    known = cosine > 0.95
+    assert known.mean() > 0.9
+    follow = lambda atoms, t: ((atoms[latent] * planted[t]).sum(1)[known] > 0.95).mean()
+    assert follow(found[2], 2) > 0.9
+    assert follow(found[0], 2) < 0.1
+    cold, _ = sae_track.step(config_of(path, seed=1), tmp_path / "other", None)
+    assert follow(np.asarray(cold["variables"]["params"]["W_dec_FD"][0]), 2) < 0.1
+
+
+def test_a_run_that_starts_from_another_has_its_weights_and_nothing_else(tmp_path):
+    (path, _), *_ = turning(tmp_path, 1)
+    config = {**config_of(path), "steps": 3}
+    _, started = sae_track.step(config, tmp_path / "first", None)
+    assert started == "cold"
+    variables = restore_run(tmp_path / "first").variables["topk_n96_0"]
+    sae_track.start_from(config, tmp_path / "next", variables)
+    sae_track.start_from(config, tmp_path / "next", jax.tree.map(np.zeros_like, variables))
+    run = restore_run(tmp_path / "next")
+    assert run.step == 0
+    jax.tree.map(np.testing.assert_array_equal, run.variables["topk_n96_0"], variables)
