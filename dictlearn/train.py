@@ -6,7 +6,9 @@ back, so a run that was killed at any moment and resumed is bit for bit the run 
 """
 
 import contextlib
+import functools
 import inspect
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +17,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from dictlearn import experiment, sharding, streams
 from dictlearn import lm as language
 from dictlearn.checkpoint import Checkpoints, versions
-from dictlearn.streams import Stream
+from dictlearn.streams import Process, Stream
 from dictlearn.streams.from_lm import from_lm
 from dictlearn.streams.store import store
 from dictlearn.types import Batch
@@ -44,9 +47,9 @@ class Stopped(Exception):
         self.step = step
 
 
-def open_stream(config: Mapping) -> Stream:
+def open_stream(config: Mapping, share: Process | None = None) -> Stream:
     """The experiment's stream, its batches and seed as the top level says; `from_lm` with the model and
-    the harvest of the config."""
+    the harvest of the config. share: which part of a batch to read; one for each process if None."""
     if "name" not in config.get("stream", {}):
         raise ValueError(f"config.stream.name is missing; there are {', '.join(streams.names())}.")
     filled = {"batch_size": config["batch_size"], "seed": config["seed"]}
@@ -63,7 +66,7 @@ def open_stream(config: Mapping) -> Stream:
         arguments["recipe"] = {"seed": config["seed"], **config["harvest"]}
     if experiment.reads_keys(config):
         arguments["keys"] = True
-    return streams.make(**arguments)
+    return streams.make(**arguments, process=share)
 
 
 def target_width(stream: Stream) -> int | None:
@@ -72,19 +75,26 @@ def target_width(stream: Stream) -> int | None:
     return None if first.y_BD is first.x_BD else stream.d_out
 
 
-def train(config: Mapping, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def train(
+    config: Mapping,
+    path: Path,
+    progress: Callable[[int, int], None] | None = None,
+    allow_changed: bool = False,
+) -> None:
     """Trains, or goes on training, everything in `config` to `config["steps"]`, in the workdir `path`.
 
-    progress: called with (tokens done, tokens in all). Raises ValueError for a config that does not fit
-    the run that `path` holds, and `Stopped` after SIGTERM."""
+    progress: called with (tokens done, tokens in all). allow_changed: a run that `path` holds goes on even
+    if its config was another. Raises ValueError for a config that does not fit that run, `Stopped` after
+    SIGTERM, and `Diverged` where a learner skipped too many steps."""
     experiment.check(config)
     path.mkdir(parents=True, exist_ok=True)
     mesh = sharding.mesh(**config.get("mesh", {}))
     with Checkpoints(path / "checkpoints") as checkpoints, jax.set_mesh(mesh):
-        stream = open_stream(config)
+        stream = open_stream(config, sharding.share(mesh))
         d_out = target_width(stream)
         programs = experiment.programs(config, stream.d_in, d_out)
-        start, states = _start(config, path, checkpoints, stream, programs, mesh)
+        check = functools.partial(_refuse_other, config, path, allow_changed=allow_changed)
+        start, states = _start(check, checkpoints, stream, programs, mesh)
         write_json(path / "config.json", plain(config))
         meta = {"config": plain(config), "norm": asdict(stream.norm), "versions": versions()}
         meta |= {"d_in": stream.d_in, "d_out": d_out}
@@ -106,7 +116,7 @@ def _loop(config, path, checkpoints, stream, programs, mesh, start, states, meta
                 infos.append(([member.name for member in p.members], info))
                 if one_at_a_time:
                     jax.block_until_ready(info)
-            stop, last = asked.is_set(), done == steps
+            stop, last = asked(done), done == steps
             if last or done % config.get("log_every", 50) == 0:
                 log.take(done, done * size, infos)
             if stop or last or done % config.get("checkpoint_every", 1000) == 0:
@@ -119,11 +129,11 @@ def _loop(config, path, checkpoints, stream, programs, mesh, start, states, meta
                 raise Stopped(done)
 
 
-def _start(config, path: Path, checkpoints: Checkpoints, stream, programs, mesh):
-    """(step, states) of the newest checkpoint, or of a new run."""
+def _start(check: Callable[[Mapping], None], checkpoints: Checkpoints, stream, programs, mesh):
+    """(step, states) of the newest checkpoint, whose meta passes `check`, or of a new run."""
 
     def target(meta):
-        _refuse_other(config, path, meta)
+        check(meta)
         return experiment.abstract_states(programs, meta["d_in"], meta["d_out"], mesh)
 
     restored = checkpoints.restore(target)
@@ -133,38 +143,50 @@ def _start(config, path: Path, checkpoints: Checkpoints, stream, programs, mesh)
     return 0, {p.key: experiment.init(p, sample, mesh) for p in programs}
 
 
-def place(batch: Batch, mesh) -> Batch:
-    """A process's share of a batch as global arrays on `mesh`; y stays x where it is x."""
+def place(batch: Batch, mesh, lead: str = "") -> Batch:
+    """A process's share of a batch as global arrays on `mesh`; y stays x where it is x. lead: the letter of
+    an axis before the others."""
     same = batch.y_BD is batch.x_BD
     parts = batch._replace(y_BD=None) if same else batch
-    placed = sharding.shardings(jax.tree.map(lambda a: np.broadcast_to(0, a.shape), parts), mesh)
+    abstract = jax.tree.map(lambda a: np.broadcast_to(0, a.shape), parts)
+    placed = sharding.shardings(abstract, mesh, lead)
     found = jax.tree.map(jax.make_array_from_process_local_data, placed, parts)
     return found._replace(y_BD=found.x_BD) if same else found
 
 
 def _sample(stream: Stream, mesh) -> Batch:
-    """The stream's first batches, INIT_TOKENS of them or one epoch."""
+    """The stream's first batches, INIT_TOKENS of them or one epoch, in the order of one process."""
     rows = INIT_TOKENS if stream.n_rows is None else min(INIT_TOKENS, stream.n_rows)
     first = stream.batch(0)
-    n = max(1, rows // len(first.x_BD) // jax.process_count())
+    n = max(1, rows // len(first.x_BD) // sharding.share(mesh)[1])
     batches = [first, *(stream.batch(t) for t in range(1, n))]
-    x_BD = np.concatenate([batch.x_BD for batch in batches])
-    if first.y_BD is first.x_BD:
-        return place(Batch(x_BD, x_BD), mesh)
-    return place(Batch(x_BD, np.concatenate([batch.y_BD for batch in batches])), mesh)
+    stack = lambda name: np.stack([getattr(batch, name) for batch in batches])
+    same = first.y_BD is first.x_BD
+    tall = place(Batch(stack("x_BD"), None if same else stack("y_BD")), mesh, lead="K")
+    flat = lambda batch: jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), batch)
+    placed = sharding.shardings(jax.eval_shape(flat, tall), mesh)
+    found = jax.jit(flat, out_shardings=placed)(tall)
+    return found._replace(y_BD=found.x_BD) if same else found
 
 
-def _refuse_other(config: Mapping, path: Path, meta: Mapping) -> None:
-    """Raises ValueError if the checkpoint is of another run, or past the end of this one."""
+def _refuse_other(config: Mapping, path: Path, meta: Mapping, allow_changed: bool) -> None:
+    """Raises ValueError if the checkpoint is of another run, unless that is allowed, or past the end of
+    this one. What differs is told in full either way."""
     was, now = dict(flat(meta["config"])), dict(flat(plain(config)))
     fixed = ("harvest", "model") if config["stream"]["name"] == "from_lm" else ()
+    changed = []
     for key in sorted(was.keys() | now.keys()):
         top = key.split(".")[0]
         if (top in fixed or top not in MAY_CHANGE) and was.get(key) != now.get(key):
-            raise ValueError(
-                f"{path} holds a run with {key}={was.get(key)!r}, not {now.get(key)!r}; "
-                "give another --workdir, or the config it was run with."
-            )
+            changed.append(f"{key}={was.get(key)!r}, not {now.get(key)!r}")
+    if changed and not allow_changed:
+        raise ValueError(
+            f"{path} holds a run with {'; '.join(changed)}; give another --workdir, or the config it was "
+            "run with, or --allow_changed to go on as it now is."
+        )
+    if changed:
+        warning = "%s goes on with a changed config; it was run with %s."
+        logging.getLogger("dictlearn").warning(warning, path, "; ".join(changed))
     if meta["step"] > config["steps"]:
         raise ValueError(
             f"{path} is at step {meta['step']}, past steps={config['steps']}; give another --workdir."
@@ -172,14 +194,18 @@ def _refuse_other(config: Mapping, path: Path, meta: Mapping) -> None:
 
 
 @contextlib.contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, while the block runs in the main thread."""
+def _asked_to_stop() -> Iterator[Callable[[int], bool]]:
+    """Whether to stop after a step, because of SIGTERM while the block runs in the main thread. Several
+    processes stop after the same step, whichever was asked: JAX's own handler passes the word on."""
+    if jax.process_count() > 1:
+        yield multihost_utils.reached_preemption_sync_point
+        return
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield lambda step: asked.is_set()
         return
     before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
     try:
-        yield asked
+        yield lambda step: asked.is_set()
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -10,6 +10,7 @@ MAY = {
     "sharding": {"types"},
     "normalise": {"types"},
     "checkpoint": set(),
+    "distributed": set(),
     "progress": set(),
     "workdir": set(),
     "ops": {"types", "sharding", "ops"},

@@ -100,9 +100,11 @@ def synthetic(
 
     norm = estimate(normalise, map(whole, range(sys.maxsize)))
 
+    mine = slice(index * batch_size // count, (index + 1) * batch_size // count)
+
     def batch(step: int) -> Batch:
-        x_BD = whole(step).x_BD[index::count]
-        row_B = np.arange(index, batch_size, count, dtype=np.int32)
+        x_BD = whole(step).x_BD[mine]
+        row_B = np.arange(batch_size, dtype=np.int32)[mine]
         key = (np.full_like(row_B, step), row_B) if keys else ()
         return apply(norm, Batch(x_BD, x_BD, *key))
 
