@@ -47,6 +47,10 @@ class Stopped(Exception):
         self.step = step
 
 
+class Diverged(RuntimeError):
+    """A dictionary skipped more steps than its learner allows, as their loss or gradient was not finite."""
+
+
 def open_stream(config: Mapping, share: Process | None = None) -> Stream:
     """The experiment's stream, its batches and seed as the top level says; `from_lm` with the model and
     the harvest of the config. share: which part of a batch to read; one for each process if None."""
@@ -118,15 +122,31 @@ def _loop(config, path, checkpoints, stream, programs, mesh, start, states, meta
                     jax.block_until_ready(info)
             stop, last = asked(done), done == steps
             if last or done % config.get("log_every", 50) == 0:
-                log.take(done, done * size, infos)
+                _refuse_diverged(config, path, log.take(done, done * size, infos))
             if stop or last or done % config.get("checkpoint_every", 1000) == 0:
-                log.flush()
+                _refuse_diverged(config, path, log.flush())
                 checkpoints.save(done, states, {**meta, "step": done})
             if progress:
                 progress(done * size, steps * size)
             if stop and not last:
                 checkpoints.wait()
                 raise Stopped(done)
+
+
+def _refuse_diverged(config: Mapping, path: Path, line: Mapping) -> None:
+    """Raises `Diverged` if a dictionary gave up by this line of the log, and writes `bad_batch.json`."""
+    gave_up = {
+        name: info for name, info in line.items() if isinstance(info, dict) and info.get("give_up")
+    }
+    for name, info in gave_up.items():
+        address = {"dictionary": name, "batch": info["bad_batch"], "seed": config["seed"]}
+        write_json(path / "bad_batch.json", address | {"skipped": info["skipped"]})
+        raise Diverged(
+            f"{name} skipped {info['skipped']} steps whose loss or gradient was not finite, more than its "
+            f"learner's max_skipped. The last one read batch {info['bad_batch']} of the stream under seed "
+            f"{config['seed']} ({path / 'bad_batch.json'}): look at that batch, or lower rule.lr, or raise "
+            "learner.max_skipped."
+        )
 
 
 def _start(check: Callable[[Mapping], None], checkpoints: Checkpoints, stream, programs, mesh):
