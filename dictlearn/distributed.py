@@ -101,7 +101,7 @@ def join(arguments: argparse.Namespace, together: bool) -> None:
 
     together: whether there is work for several. Raises ValueError where there is not."""
     given = vars(arguments)
-    place = find(*(given.get(name) for name in Place._fields))
+    place = find(given.get("coordinator"), given.get("processes"), given.get("process"))
     if place is not None and not together:
         raise ValueError(
             "this is the work of one process, and the environment says that it is one of several; run it "
@@ -175,7 +175,7 @@ class Watch:
 
     def _look(self) -> None:
         store, mine = runtime.global_state.client, f"dictlearn/steps/{jax.process_index()}"
-        while not self._over.wait(self._seconds / 10):
+        while store is not None and not self._over.wait(self._seconds / 10):
             store.key_value_set(mine, str(self._steps), allow_overwrite=True)
             still = time.monotonic() - self._moved
             if still > self._seconds:
@@ -195,7 +195,7 @@ def _hung(mine: int, still: float, steps: Mapping[int, int]) -> str:
 
 def _late(place: Place, timeout: float) -> str:
     said = f"the processes have not all come together in {timeout:.0f} s: "
-    if place.coordinator is None:
+    if place.coordinator is None or place.processes is None:
         return said + "see the others' logs for one that did not start."
     host, _, port = place.coordinator.rpartition(":")
     if place.process == 0:
