@@ -10,7 +10,8 @@
 set -eu
 if (( $# < 6 )); then sed -n '2,10p' "$0" | cut -c3-; exit 2; fi
 name=$1 cluster=$2 zone=$3 type=$4 image=$5; shift 5
-${DRY_RUN:+echo} xpk workload create --workload="$name" --cluster="$cluster" --zone="$zone" \
+run() { if [[ -n ${DRY_RUN:-} ]]; then printf '%q ' "$@"; echo; else "$@"; fi; }
+run xpk workload create --workload="$name" --cluster="$cluster" --zone="$zone" \
   --tpu-type="$type" --num-slices="${SLICES:-1}" --docker-image="$image" \
   --max-restarts="${RESTARTS:-20}" --restart-on-exit-codes=75 --termination-grace-period-seconds=120 \
   --command="exec dictlearn train --coordinator=auto$(printf ' %q' "$@")"

@@ -73,18 +73,17 @@ def run(commands: list[list[str]], env: list[str], grace: float, asked: list[int
     running = [subprocess.Popen(c, env=environment, start_new_session=True) for c in commands]
     say(" ".join(f"process {i} is {p.pid}" for i, p in enumerate(running)))
     told, deadline = 0, float("inf")
-    while any(process.poll() is None for process in running):
+    while None in (ends := [process.poll() for process in running]):
         if len(asked) > told:
             told = len(asked)
             for process in running:
                 process.send_signal(signal.SIGTERM)
-        if deadline == float("inf") and any(process.returncode for process in running):
+        if deadline == float("inf") and any(ends):
             deadline = time.monotonic() + grace
         if time.monotonic() > deadline:
             for process in running:
                 process.kill()
         time.sleep(0.1)
-    ends = [process.returncode for process in running]
     for i, code in enumerate(ends):
         if code:
             by = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"

@@ -31,7 +31,13 @@ class Run:
         file = workdir.with_suffix(".py")
         file.write_text(CONFIG.format(config))
         command = [sys.executable, ROOT / "launch" / "local.py", f"--processes={processes}"]
-        command += [f"--devices={devices}", "--", f"--config={file}", f"--workdir={workdir}"]
+        command += [
+            f"--devices={devices}",
+            "--grace=20",
+            "--",
+            f"--config={file}",
+            f"--workdir={workdir}",
+        ]
         environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
