@@ -13,13 +13,14 @@ LAUNCH = ROOT / "launch"
 ARGUMENTS = ["--config=experiments/planted.py", "--workdir=gs://bucket/a run"]
 
 
-def run(command, status=0, seconds=60, **environment) -> str:
+def run(command, status=0, cwd=ROOT, **environment) -> str:
     found = subprocess.run(
         [str(word) for word in command],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=60,
+        cwd=cwd,
         check=False,
     )
     assert found.returncode == status, found.stdout + found.stderr
@@ -65,7 +66,7 @@ def test_local_starts_again_what_a_restart_can_mend(end, starts, status, tmp_pat
         f"if '--process=1' in sys.argv:\n  {end}\nsys.exit(0)\n"
     )
     command = [sys.executable, LAUNCH / "local.py", "--processes=2", "--restarts=2", "--", "--x"]
-    run(command, status, PYTHONPATH=str(tmp_path))
+    run(command, status, cwd=tmp_path)
     assert (tmp_path / "log").read_text() == "xx" * starts
 
 
