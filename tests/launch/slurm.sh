@@ -10,7 +10,7 @@ folder=$(mktemp -d /tmp/slurm-XXXXXX)
 chmod 755 "$folder"
 started=()
 # slurmctld lingers after SIGTERM; what it would save is thrown away.
-finish() { { kill -9 "${started[@]}"; wait; } 2>/dev/null; rm -rf "$folder"; }
+finish() { { timeout 10 scancel --user=root; kill -9 "${started[@]}"; wait; } 2>/dev/null; rm -rf "$folder"; }
 trap finish EXIT
 cannot() { echo "SKIPPED: Slurm cannot start here: $1" >&2; tail -n 5 "$folder"/*.log >&2 2>/dev/null; exit 77; }
 

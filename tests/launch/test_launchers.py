@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -70,12 +71,30 @@ def test_local_starts_again_what_a_restart_can_mend(end, starts, status, tmp_pat
     assert (tmp_path / "log").read_text() == "xx" * starts
 
 
+def test_local_hands_sigterm_on_and_does_not_start_again(tmp_path):
+    package, log = tmp_path / "dictlearn", tmp_path / "log"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "cli.py").write_text(
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
+        f"open({str(log)!r}, 'a').write('x')\nsignal.pause()\n"
+    )
+    command = [sys.executable, str(LAUNCH / "local.py"), "--processes=2"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        while not log.exists() or log.read_text() != "xx":
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(30) == 75
+    assert log.read_text() == "xx"
+
+
 def test_slurm_runs_a_job_of_two_tasks_to_the_end(tmp_path):
     config, script = tmp_path / "planted.py", tmp_path / "dictlearn"
     config.write_text(CONFIG.format(planted(steps=20, every=10)))
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m dictlearn.cli "$@"\n')
     script.chmod(0o755)
-    command = [ROOT / "tests/launch/slurm.sh", "sbatch", "--wait", "--ntasks=2"]
+    command = ["timeout", "280", ROOT / "tests/launch/slurm.sh", "sbatch", "--wait", "--ntasks=2"]
     command += [f"--output={tmp_path / 'log'}", LAUNCH / "slurm.sbatch"]
     command += [f"--config={config}", f"--workdir={tmp_path / 'run'}"]
     cpu = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
