@@ -29,9 +29,9 @@ import numpy as np
 
 from dictlearn import experiment, sharding, streams
 from dictlearn import lm as language
+from dictlearn.feed import open_stream, place
 from dictlearn.ops.firing import l0
 from dictlearn.streams.store import open_manifest, tokens
-from dictlearn.train import open_stream, place
 
 N, K, BATCH = 4608, 32, 512
 PREFIXES = (N // 16, N // 4, N)

@@ -11,6 +11,8 @@
 
 Any key of the config can be set: --config.batch_size=4096 --config.sweep.k='(16, 32)'. Short for keys of
 subtrees: --config.model=NAME or =PATH, --config.taps='resid.{4,8}', --config.text=PATH.
+
+Harvest, train and eval may run in several processes, each with the same arguments (distributed.py, launch/).
 """
 
 import argparse
@@ -19,6 +21,7 @@ import logging
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -28,7 +31,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
-from dictlearn import experiment, export, report, sharding
+from dictlearn import distributed, experiment, export, report, sharding
 from dictlearn import lm as language
 from dictlearn.compare import compare, show
 from dictlearn.evaluate import PURSUITS, evaluate, measure
@@ -46,19 +49,26 @@ EXPECTED = (ValueError, TypeError, OSError, RuntimeError, ModuleNotFoundError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status: 0 done or stopped by SIGTERM, 1 an error, 2 misuse."""
+    """Runs one verb; returns the exit status: 0 done, 1 an error, 2 misuse, 75 (EX_TEMPFAIL) stopped by
+    SIGTERM with a checkpoint. One of several processes that fails is ended here."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     arguments, rest = _parser().parse_known_args(argv)
     try:
+        distributed.join(arguments, arguments.verb in TOGETHER)
         config, workdir = _config(arguments, rest)
         VERBS[arguments.verb](config, workdir, arguments)
     except Stopped as stopped:
         print(f"dictlearn {arguments.verb}: {stopped}")
-    except EXPECTED as error:
-        if arguments.debug:
+        return distributed.AGAIN
+    except Exception as error:
+        if isinstance(error, EXPECTED) and not arguments.debug:
+            message = " ".join(str(error).split())
+            print(f"dictlearn {arguments.verb}: error: {message}", file=sys.stderr)
+        elif distributed.several():
+            traceback.print_exc()
+        else:
             raise
-        message = " ".join(str(error).split())
-        print(f"dictlearn {arguments.verb}: error: {message}", file=sys.stderr)
+        distributed.fail(1, error, arguments)
         return 1
     return 0
 
@@ -79,8 +89,16 @@ def _harvest(config: Mapping, workdir: Path, arguments) -> None:
 
 def _train(config: Mapping, workdir: Path, arguments) -> None:
     started = time.perf_counter()
-    with Progress("train", "tokens") as progress:
-        train(config, workdir, progress)
+    with (
+        distributed.Watch(arguments.step_timeout) as watch,
+        Progress("train", "tokens") as progress,
+    ):
+
+        def step(done: int, total: int) -> None:
+            watch.step()
+            progress(done, total)
+
+        train(config, workdir, step, arguments.allow_changed)
     seconds = time.perf_counter() - started
     write_json(
         workdir / "timing.json", {"train_seconds": seconds, "tokens_per_second": progress.rate}
@@ -146,6 +164,9 @@ def _export(config: Mapping, workdir: Path, arguments) -> None:
         print(path)
 
 
+TOGETHER = ("harvest", "train", "eval")
+"""What several processes do together."""
+
 VERBS: dict[str, Callable] = {
     "harvest": _harvest,
     "train": _train,
@@ -178,6 +199,12 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--config", metavar="FILE[:ARG]", help=_CONFIG_HELP[verb in _FROM_WORKDIR])
         sub.add_argument("--workdir", metavar="DIR", help="the run's folder; default runs/NAME")
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        if verb in TOGETHER:
+            distributed.add_arguments(sub)
+        if verb == "train":
+            sub.add_argument(
+                "--allow_changed", action="store_true", help="go on although the config has changed"
+            )
         if verb == "compare":
             sub.add_argument("sides", nargs="*", metavar="A B", help="what to compare, or nothing")
             sub.add_argument("--out", metavar="DIR", help="folder of the files; default runs/A-B")

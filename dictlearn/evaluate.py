@@ -14,6 +14,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from dictlearn import lm as language
 from dictlearn import normalise, sharding, streams
@@ -125,6 +126,7 @@ def _atoms(run: Run) -> list[tuple[str, Any]]:
     for p in run.programs:
         atoms_NFD = run.variables[p.key]["params"].get("W_dec_FD")
         if atoms_NFD is not None:
+            atoms_NFD = multihost_utils.process_allgather(atoms_NFD, tiled=True)
             found += [(m.name, atoms_NFD[n]) for n, m in enumerate(p.members)]
     return found
 
@@ -235,7 +237,7 @@ class _Totals:
             p.key: {"reconstruction": _by_source(p), "firing": firing.meter(p.n_latents)}
             for p in run.programs
         }
-        self._passes = {p.key: _pass(p, run.norm, self._meters[p.key]) for p in run.programs}
+        self._passes = {p.key: _pass(p, run.norm, self._meters[p.key], mesh) for p in run.programs}
         self._totals = {
             m.name: {name: meter.init() for name, meter in self._meters[p.key].items()}
             for p in run.programs
@@ -274,11 +276,12 @@ def _by_source(program: Program) -> Meter:
     return reconstruction.by_source(getattr(program.module(first), "sources", 1))
 
 
-def _pass(program: Program, norm: normalise.Norm, meters: Mapping) -> Callable:
+def _pass(program: Program, norm: normalise.Norm, meters: Mapping, mesh) -> Callable:
     def one(variables, hparams, x_BD, y_BD, mask_B):
         yhat_BD, codes = reconstruct(program.module(hparams), norm, variables, x_BD)
         reading = Reading(y_BD, yhat_BD, codes, mask_B)
         return yhat_BD, {name: meter.measure(reading) for name, meter in meters.items()}
 
     axis = sharding.TABLE["N"]
-    return jax.jit(jax.vmap(one, in_axes=(0, 0, None, None, None), spmd_axis_name=axis))
+    every = jax.vmap(one, in_axes=(0, 0, None, None, None), spmd_axis_name=axis)
+    return jax.jit(every, out_shardings=sharding.everywhere(mesh))

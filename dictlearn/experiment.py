@@ -245,9 +245,9 @@ def abstract_states(programs: list[Program], d_in: int, d_out: int | None, mesh=
 
 
 def update(program: Program, state, mesh) -> Callable:
-    """The learner's update, jitted: state donated, its placement kept."""
-    placed = sharding.shardings(state, mesh, lead="N")
-    return jax.jit(program.learner.update, donate_argnums=0, out_shardings=(placed, None))
+    """The learner's update, jitted: state donated, its placement kept, info on every device."""
+    placed = sharding.shardings(state, mesh, lead="N"), sharding.everywhere(mesh)
+    return jax.jit(program.learner.update, donate_argnums=0, out_shardings=placed)
 
 
 def _keys(program: Program):

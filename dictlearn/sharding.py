@@ -8,6 +8,7 @@ import math
 import re
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -47,6 +48,28 @@ def local_mesh(n: int, model: int = 1) -> Mesh:
         raise ValueError(f"{n} devices of this process cannot be split {model=} ways.")
     axes, devices = ("sweep", "data", "model"), jax.local_devices()[:n]
     return jax.make_mesh((1, n // model, model), axes, (AxisType.Auto,) * 3, devices=devices)
+
+
+def share(mesh: Mesh) -> tuple[int, int]:
+    """(index, count): which of how many shares of a batch this process reads. Processes whose devices hold
+    the same tokens, other latents or other members, have the same share.
+
+    Raises ValueError where processes hold some tokens together and some not."""
+    axis, held = mesh.axis_names.index(TABLE["B"]), {}
+    for place, device in np.ndenumerate(mesh.devices):
+        held.setdefault(device.process_index, set()).add(place[axis])
+    shares = sorted({tuple(sorted(rows)) for rows in held.values()})
+    if sum(map(len, shares)) != len(set().union(*shares)) or len(set(map(len, shares))) > 1:
+        raise ValueError(
+            f"the mesh {dict(mesh.shape)} splits tokens across processes unevenly: {len(held)} processes hold "
+            f"the shares {shares} of {TABLE['B']}; choose data or model a multiple of the processes."
+        )
+    return shares.index(tuple(sorted(held[jax.process_index()]))), len(shares)
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device, which every process can read."""
+    return NamedSharding(mesh, P())
 
 
 def letters(path) -> str:

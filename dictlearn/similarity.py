@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dictlearn import normalise
+from dictlearn.feed import open_stream
 from dictlearn.ops import alignment, matching
 from dictlearn.streams import store
-from dictlearn.train import open_stream
 from dictlearn.trained import Trained, restore
 from dictlearn.workdir import read_json
 

@@ -3,6 +3,7 @@
     config.json     the experiment, as it was run       checkpoints/    see `checkpoint`
     metrics.jsonl   one line per logged step            metrics.json    {NAME: {hparams, metrics ...}}
     scaling.json, scaling.png                           report.html
+    bad_batch.json  where a run that ended for steps that were not finite read the last of them
     timing.json     seconds and tokens per second; apart, so that all else is reproducible to the byte
 
 In a run of several processes, process 0 alone writes.
@@ -72,15 +73,16 @@ class Log:
         kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= start]
         replace(path, "".join(line + "\n" for line in kept))
 
-    def take(self, step: int, tokens: int, infos: list[tuple[list[str], dict]]) -> None:
-        """infos: for each program, its members' names and its info, every value [N]."""
-        self.flush()
-        self._waiting = step, tokens, infos
+    def take(self, step: int, tokens: int, infos: list[tuple[list[str], dict]]) -> dict[str, Any]:
+        """infos: for each program, its members' names and its info, every value [N]. Gives the line
+        before, now written."""
+        before, self._waiting = self.flush(), (step, tokens, infos)
+        return before
 
-    def flush(self) -> None:
-        """Writes the line that waits."""
+    def flush(self) -> dict[str, Any]:
+        """Writes the line that waits, and gives it; {} if none does."""
         if self._waiting is None:
-            return
+            return {}
         (step, tokens, infos), self._waiting = self._waiting, None
         line: dict[str, Any] = {"step": step, "tokens": tokens}
         for names, info in infos:
@@ -90,6 +92,7 @@ class Log:
         if jax.process_index() == 0:
             with self._path.open("a") as file:
                 file.write(json.dumps(finite(line)) + "\n")
+        return line
 
 
 def _whole_lines(path: Path) -> list[str]:

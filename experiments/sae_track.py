@@ -4,9 +4,9 @@
 
 A llama of four layers (width 128, 1,024 byte-pair tokens) is trained on Wikipedia leads, and saved at steps 0
 to 600 as Hugging Face saves one, so that `lm.load` reads it. The first dictionary, of its residual stream, is
-trained whole, and each later one starts from the weights of the one before, with a fresh optimiser and a fifth
-of the steps. What a run starts from is a checkpoint at step 0, which `train` goes on from: there is no other
-loop. Should a gap between checkpoints have killed more than half of the latents, that dictionary starts anew.
+trained whole, and each later one starts from the weights of the one before (`config.start`), with a fresh
+optimiser and a fifth of the steps. Should a gap between checkpoints have killed more than half of the latents,
+that dictionary starts anew.
 
 Claim (Xu et al. 2024, arXiv:2412.17626): features form early and go on turning after their meaning has settled.
 There the model is Pythia-410M with 154 checkpoints; `track` takes the configs of any series of folders.
@@ -15,7 +15,6 @@ There the model is Pythia-410M with 154 checkpoints; `track` takes the configs o
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,16 +26,16 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from dictlearn import dense, experiment, sharding
+from dictlearn import dense
 from dictlearn import lm as language
-from dictlearn.checkpoint import Checkpoints, versions
+from dictlearn.feed import open_stream
 from dictlearn.lm import decoder, names
 from dictlearn.lm.spec import Spec, random_params
 from dictlearn.ops import tracking
-from dictlearn.train import open_stream, place, target_width, train
-from dictlearn.trained import restore, restore_run
+from dictlearn.train import train
+from dictlearn.trained import restore
 from dictlearn.types import Batch
-from dictlearn.workdir import plain, write_json
+from dictlearn.workdir import write_json
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -107,12 +106,11 @@ def track(configs: list[dict], folder: Path) -> dict:
     """A dictionary for each config, in order, each from the one before. Drift and formation are medians over
     the latents that are alive in the last; formation is measured on held-out tokens."""
     rows, atoms, activations, codes = [], [], [], []
-    variables = None
+    last = None
     for config in configs:
         name = Path(config["model"]["path"]).name
-        found, started = step(config, folder / f"sae_{name}", variables)
-        variables = found["variables"]
-        (dictionary,) = restore(found["path"])
+        last, started = step(config, folder / f"sae_{name}", last)
+        (dictionary,) = restore(last)
         x_BD, n_latents = held_out(config), config["dictionary"]["n_latents"]
         code_BF = np.asarray(dense(dictionary.encode(jnp.asarray(x_BD)), n_latents))
         atoms.append(np.asarray(dictionary.variables["params"]["W_dec_FD"]))
@@ -134,37 +132,19 @@ def track(configs: list[dict], folder: Path) -> dict:
     return {"latents": int(often_F.sum()), "checkpoints": rows}
 
 
-def step(config: dict, path: Path, variables: dict | None) -> tuple[dict, str]:
-    """({"path", "variables"} of a run, how it started): from `variables` for a fifth of the steps, or anew."""
-    if variables is not None:
-        short = {**config, "steps": max(1, config["steps"] // 5)}
-        start_from(short, path, variables)
-        train(short, path)
-        run = restore_run(path)
+def step(config: dict, path: Path, last: Path | None) -> tuple[Path, str]:
+    """(workdir, how it started): from the dictionaries of `last` for a fifth of the steps, or anew."""
+    if last is not None:
+        start = {"start": {"workdir": str(last)}}
+        train({**config, **start, "steps": max(1, config["steps"] // 5)}, path)
         (dictionary,) = restore(path)
         codes = dictionary.encode(jnp.asarray(held_out(config)))
         fired_F = (dense(codes, config["dictionary"]["n_latents"]) > 0).any(0)
         if 1 - float(fired_F.mean()) <= DEAD:
-            return {"path": path, "variables": run.variables[run.programs[0].key]}, "warm"
+            return path, "warm"
         path = path.with_name(path.name + "_cold")
     train(config, path)
-    run = restore_run(path)
-    return {"path": path, "variables": run.variables[run.programs[0].key]}, "cold"
-
-
-def start_from(config: dict, path: Path, variables: dict) -> None:
-    """Writes the checkpoint at step 0 of a run whose dictionaries have `variables`, all else fresh; nothing
-    where the run has begun."""
-    mesh = sharding.mesh()
-    with Checkpoints(path / "checkpoints") as checkpoints, jax.set_mesh(mesh):
-        stream = open_stream(config)
-        (program,) = experiment.programs(config, stream.d_in, target_width(stream))
-        state = experiment.init(program, place(stream.batch(0), mesh), mesh)
-        state = state._replace(variables=variables)
-        meta = {"config": plain(config), "norm": asdict(stream.norm), "versions": versions()}
-        meta |= {"d_in": stream.d_in, "d_out": None, "step": 0}
-        if not any((path / "checkpoints").iterdir()):
-            checkpoints.save(0, {program.key: state}, meta)
+    return path, "cold"
 
 
 def held_out(config: dict) -> np.ndarray:

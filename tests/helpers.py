@@ -5,8 +5,8 @@ import numpy as np
 from jax.sharding import AxisType
 
 from dictlearn import dictionaries, experiment, sharding, streams
+from dictlearn.feed import open_stream, place, target_width
 from dictlearn.meters.recovery import recovery as recovery
-from dictlearn.train import open_stream, place, target_width
 
 AXES = ("sweep", "data", "model")
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from dictlearn import dictionaries, experiment, normalise, objectives, restore, rules
+from dictlearn.begin import begin_from
+from dictlearn.feed import open_stream, place
 from dictlearn.learners.gradient import gradient
-from dictlearn.train import begin_from, open_stream, place, train
+from dictlearn.train import train
 from dictlearn.types import Batch, Codes, Context, Out
 from tests.helpers import mesh_of, run
 from tests.lm.toy import SPEC, toy, write_gguf

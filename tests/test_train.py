@@ -117,7 +117,7 @@ def test_sigterm_saves_and_exits_cleanly_and_the_run_goes_on(start, whole, tmp_p
     while not steps_on_disk(workdir):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    finish(process, workdir)
+    assert process.wait(timeout=240) == 75, said(workdir).read_text()
     step = max(steps_on_disk(workdir))
     assert f"stopped at step {step}; the same command goes on" in said(workdir).read_text()
     assert (workdir / "checkpoints" / str(step) / "checksums.sha256").exists()
@@ -165,11 +165,21 @@ def test_metrics_jsonl_has_a_line_a_logged_step_with_every_dictionary(tmp_path):
 def test_a_workdir_of_another_run_is_refused_and_left_as_it_is(tmp_path):
     train(settings(steps=20), tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.raises(ValueError, match=r"holds a run with dictionary.aux_k=8, not 4"):
-        train(settings(steps=20, dictionary={"aux_k": 4}), tmp_path)
+    other = settings(steps=20, dictionary={"aux_k": 4}, rule={"lr": 0.1})
+    both = r"holds a run with dictionary.aux_k=8, not 4; rule.lr=0.001, not 0.1; give .*--allow_changed"
+    with pytest.raises(ValueError, match=both):
+        train(other, tmp_path)
     with pytest.raises(ValueError, match="is at step 20, past steps=10"):
         train(settings(steps=10), tmp_path)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_a_changed_config_goes_on_when_told_to_and_says_what_has_changed(tmp_path, caplog):
+    train(settings(steps=20), tmp_path)
+    train(settings(steps=21, rule={"lr": 0.1}), tmp_path, allow_changed=True)
+    assert "goes on with a changed config; it was run with rule.lr=0.001, not 0.1." in caplog.text
+    run = restore_run(tmp_path)
+    assert (run.step, run.config["rule"]["lr"]) == (21, 0.1)
 
 
 def test_more_steps_go_on_from_where_it_ended(tmp_path):

@@ -5,6 +5,8 @@
 where the objective is that of the reconstruction plus, weighted, those of the variant's `others`. w(t)
 rises linearly to 1 over `penalty_warmup_steps`. A latent is dead once `dead_after` tokens have passed
 since it last fired; the counter is advanced before AuxK looks at it. Logging reads `info` and nothing else.
+
+A step whose loss or gradient is not finite is skipped and counted (`_skip.py`).
 """
 
 import dataclasses
@@ -16,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from dictlearn.learners import _start
+from dictlearn.learners import _skip, _start
 from dictlearn.ops import auxk
 from dictlearn.ops import skip as linear
 from dictlearn.ops.firing import count, l0
@@ -28,12 +30,15 @@ _SATURATED = 2**30
 class State(NamedTuple):
     """variables: the module's params and stats. rule: the rule's state. silent_F: tokens since each
     latent last fired, saturating at 2^30. step: updates done. ema: the params' running mean before its
-    correction for the start at zero; None without one."""
+    correction for the start at zero; None without one. skipped, bad_batch: steps not taken, and the last
+    batch that was not."""
 
     variables: dict
     rule: Any
     silent_F: jax.Array
     step: jax.Array
+    skipped: jax.Array
+    bad_batch: jax.Array
     ema: Any = None
 
 
@@ -62,6 +67,7 @@ def gradient(
     ema_decay: float | None = None,
     accumulate: int = 1,
     compute_dtype: str = "float32",
+    max_skipped: int = 10,
 ) -> Learner:
     """A learner from three factories, each called with `hparams` under the trace:
     `dictionary(hparams) -> module`, `objective(hparams) -> (out, batch) -> [B]`, `rule(hparams) -> rule`.
@@ -77,8 +83,10 @@ def gradient(
     0.999); None for none. accumulate: parts of the batch that are passed through one after another;
     dictionary and objective see a part as their batch. compute_dtype: "float32" or "bfloat16", in which a
     copy of the parameters and the inputs is computed with; state, gradients and losses are float32 always.
-    Raises ValueError for any other."""
+    max_skipped: steps that may be skipped because their loss or gradient is not finite; one more ends the
+    run. Raises ValueError for any other."""
     _start.check(atoms_start, b_enc_start, b_dec_start)
+    _skip.check(max_skipped)
     if compute_dtype not in ("float32", "bfloat16"):
         raise ValueError(f"{compute_dtype=} must be float32 or bfloat16.")
     if ema_decay is not None and not 0 < ema_decay < 1:
@@ -99,7 +107,7 @@ def gradient(
         state = rule(hparams).init(variables["params"])
         silent_F, step = jnp.zeros(module.n_latents, jnp.int32), jnp.zeros((), jnp.int32)
         ema = None if ema_decay is None else jax.tree.map(jnp.zeros_like, variables["params"])
-        return State(variables, state, silent_F, step, ema)
+        return State(variables, state, silent_F, step, **_skip.start(), ema=ema)
 
     def losses(params, rest, state: State, hparams, batch: Batch, dead_F):
         if compute_dtype != "float32":
@@ -168,23 +176,26 @@ def gradient(
         module = dictionary(hparams)
         target_F = module.targets() if hasattr(module, "targets") else None
         firing = Firing(seen.count_F, seen.max_F, dead_F, target_F)
-        updates, rule_state = rule(hparams).update(
-            grads, state.rule, params, firing=firing, batch=batch, error_B=seen.error_B
-        )
-        params = optax.apply_updates(params, updates)
-        params = module.project(params) if hasattr(module, "project") else params
-        silent_F = jnp.minimum(state.silent_F + n_tokens, _SATURATED)
-        silent_F = jnp.where(firing.count_F > 0, 0, silent_F)
-        ema = state.ema
-        if ema_decay is not None:
-            ema = optax.incremental_update(params, ema, 1 - ema_decay)
-        info = {
-            "loss": sum(parts.values()),
-            **parts,
-            **_reading(seen, batch, silent_F >= dead_after),
-        }
-        variables = {**changed, "params": params}
-        return State(variables, rule_state, silent_F, state.step + 1, ema), info
+
+        def take() -> State:
+            updates, rule_state = rule(hparams).update(
+                grads, state.rule, params, firing=firing, batch=batch, error_B=seen.error_B
+            )
+            new = optax.apply_updates(params, updates)
+            new = module.project(new) if hasattr(module, "project") else new
+            silent_F = jnp.minimum(state.silent_F + n_tokens, _SATURATED)
+            return state._replace(
+                variables={**changed, "params": new},
+                rule=rule_state,
+                silent_F=jnp.where(firing.count_F > 0, 0, silent_F),
+                step=state.step + 1,
+                ema=ema_decay and optax.incremental_update(new, state.ema, 1 - ema_decay),
+            )
+
+        loss = sum(parts.values())
+        state = _skip.unless_finite((loss, grads), take, state)
+        info = {"loss": loss, **parts, **_reading(seen, batch, state.silent_F >= dead_after)}
+        return state, info | _skip.reading(state, max_skipped)
 
     def variables(state: State) -> dict:
         if ema_decay is None:

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dictlearn.learners import _skip
 from dictlearn.ops.firing import l0
 from dictlearn.ops.rows import bins, rows_add
 from dictlearn.types import Batch, Learner, Scalar
@@ -37,10 +38,12 @@ GROWTH = 1 / 4
 
 
 class State(NamedTuple):
-    """variables: the module's params and stats. step: updates done."""
+    """variables: the module's params and stats. step: updates done. skipped, bad_batch: see `_skip.py`."""
 
     variables: dict
     step: jax.Array
+    skipped: jax.Array
+    bad_batch: jax.Array
 
 
 def itda(
@@ -50,16 +53,20 @@ def itda(
     tolerance: Scalar | None = None,
     size: Scalar | None = None,
     alike: float = 0.9999,
+    max_skipped: int = 10,
 ) -> Learner:
     """A learner of the variant `itda` from a factory `dictionary(hparams) -> module`.
 
     steps: T. tolerance: tau, a share of |x|^2. size: atoms wanted in the end, at most the module's
     `n_latents`. alike: cosine above which two tokens of a batch are the same.
+    max_skipped: batches that may be skipped because a token of theirs is not finite; one more ends the run.
     Raises ValueError without tolerance and size, or for one out of its bounds."""
     if tolerance is None and size is None:
         raise ValueError("learner itda needs tolerance, the error at which a token joins, or size.")
     if isinstance(tolerance, int | float) and not 0 <= tolerance < 1:
         raise ValueError(f"{tolerance=} is a share of a token's square; it must lie in [0, 1).")
+
+    _skip.check(max_skipped)
 
     def init(key, hparams, batch: Batch) -> State:
         module = dictionary(hparams)
@@ -68,7 +75,7 @@ def itda(
                 f"{size=} must lie between 1 and {module.n_latents=}, the rows there are."
             )
         variables = module.init(key, batch.x_BD, jnp.zeros(module.n_latents, bool))
-        return State(dict(variables), jnp.zeros((), jnp.int32))
+        return State(dict(variables), jnp.zeros((), jnp.int32), **_skip.start())
 
     def update(state: State, hparams, batch: Batch):
         if batch.sequence_B is None:
@@ -104,15 +111,17 @@ def itda(
                 "position_F": stats["position_F"] + written(batch.position_B),
             },
         }
+        new = state._replace(variables=variables, step=state.step + 1)
+        state = _skip.unless_finite(share_B, lambda: new, state)
         info = {
             "loss": share_B.mean(),
             "explained_variance": 1 - error_B.sum() / jnp.sum((x_BD - x_BD.mean(0)) ** 2),
             "l0": l0(out.codes).mean(dtype=jnp.float32),
-            "atoms": variables["stats"]["n_atoms"],
+            "atoms": state.variables["stats"]["n_atoms"],
             "failed": jnp.sum(failed_B, dtype=jnp.int32),
             "least_error": jnp.min(share_B, where=joins_B, initial=1.0),
         }
-        return State(variables, state.step + 1), info
+        return state, info | _skip.reading(state, max_skipped)
 
     return Learner(init, update, lambda state: state.variables)
 

@@ -88,8 +88,8 @@ def blocks(
 
     The rows are cut into blocks of `block_rows` consecutive ones; what is left over at the end,
     fewer than `block_rows`, is never read. Blocks are shuffled over the whole epoch, every epoch
-    anew, and a batch may span two epochs. Process i of n takes every n-th block of the batch, so
-    the rows of global batch t do not depend on how many processes there are.
+    anew, and a batch may span two epochs. Process i of n takes the i-th part of the batch, so neither
+    the rows of global batch t nor their order depend on how many processes there are.
 
     Errors: ValueError for a batch that is larger than the data, or not whole blocks per process."""
     index, count = process or (jax.process_index(), jax.process_count())
@@ -105,4 +105,6 @@ def blocks(
             f"{block_rows} ({n_rows=}); choose a smaller batch_size or give more data."
         )
     order = grain.MapDataset.range(n_blocks).seed(seed).shuffle().repeat()
-    return order[index::count].batch(batch_size // block_rows // count)
+    share = batch_size // block_rows // count
+    mine = slice(index * share, (index + 1) * share)
+    return order.batch(share * count).map(lambda block_K: block_K[mine])

@@ -7,8 +7,8 @@ and a run resumes to the bit. While the learner reads one pool the next is compu
 
 A store of the same recipe has the same rows; this costs a forward pass an epoch instead of a disk.
 Several processes: the sequences are dealt to `lanes`, a batch takes the same number of rows from
-each, and a process computes its own lanes only, so that the rows of batch t do not depend on how
-many processes there are.
+each, and a process computes its own lanes only, so that the rows of batch t and their order do not depend
+on how many processes there are.
 """
 
 import bisect
@@ -84,7 +84,7 @@ def from_lm(
     forward, ahead = Forward(source, {*taps[0], *taps[1], *([slope] if slope else [])}), Ahead()
     size = max(share, pool_rows // lanes, int(rows_S.max()))
     make = lambda n: _Lane(source, forward, ahead, rows_S, (n, lanes), size, seed)
-    mine = {n: make(n) for n in range(index, lanes, count)}
+    mine = {n: make(n) for n in range(index * lanes // count, (index + 1) * lanes // count)}
 
     unlike = dict.fromkeys(taps)
 

@@ -118,11 +118,13 @@ def synthetic(
     slope_D = _random(seed, 2).standard_normal(planted.atoms_ND.shape[1]).astype(np.float32)
     slope_D /= np.sqrt(np.mean(slope_D**2))
 
+    mine = slice(index * batch_size // count, (index + 1) * batch_size // count)
+
     def batch(step: int) -> Batch:
         x_BD, y_BD = whole(step)[:2]
-        mine_BD = x_BD[index::count]
-        row_B = np.arange(index, batch_size, count, dtype=np.int32)
-        found = Batch(mine_BD, mine_BD if y_BD is x_BD else y_BD[index::count])
+        mine_BD = x_BD[mine]
+        row_B = np.arange(batch_size, dtype=np.int32)[mine]
+        found = Batch(mine_BD, mine_BD if y_BD is x_BD else y_BD[mine])
         if keys:
             found = found._replace(sequence_B=np.full_like(row_B, step), position_B=row_B)
         if gradients:

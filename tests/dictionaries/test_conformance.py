@@ -9,8 +9,8 @@ import pytest
 
 from dictlearn import dictionaries, experiment
 from dictlearn.checkpoint import Checkpoints
+from dictlearn.feed import open_stream, place
 from dictlearn.ops.firing import dense
-from dictlearn.train import open_stream, place
 from dictlearn.types import Codes
 from tests.helpers import mesh_of, planted_config, run
 

@@ -1,0 +1,243 @@
+"""Several processes as one run: how they find each other, and how none waits for ever for another.
+
+A process joins where it is told to (`--coordinator`, `--processes`, `--process`, or JAX_COORDINATOR_ADDRESS,
+JAX_NUM_PROCESSES, JAX_PROCESS_ID), or where Slurm, Open MPI, GKE or a TPU VM says that it is one of several;
+otherwise nothing is initialised. Everything else is JAX's own runtime.
+
+    late    `start` waits START_SECONDS for all, and says who waits for whom
+    dead    a process without a heartbeat ends the others; JAX's message on stderr names it
+    hung    one that lives, but finishes no step, ends the others by `Watch`, which names it
+
+Differs from `jax.distributed.initialize`: heartbeats time out after 30 s, not 100; a process that fails leaves
+at once, where it would wait five minutes at the barrier of an orderly end that the others cannot reach.
+"""
+
+import argparse
+import glob
+import importlib.util
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+from jax._src import distributed as runtime  # its key-value store has no public name
+
+AGAIN = 75
+"""Exit status of a run that the same command goes on with (EX_TEMPFAIL): launchers start it again."""
+START_SECONDS = 300
+HEARTBEAT_SECONDS = 30
+STEP_SECONDS = 1800
+"""No step is this long, its compilation and its checkpoint included."""
+MANAGED = (
+    ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST"),
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+)
+"""Variables of Slurm and Open MPI: where all are set, the first says how many processes there are."""
+
+
+class Place(NamedTuple):
+    """A process among others: HOST:PORT of process 0, how many there are, which one this is. All None
+    where JAX finds out."""
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+
+def find(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Place | None:
+    """The place of this process; None if it is alone.
+
+    coordinator: HOST:PORT, or "auto" for what JAX finds out. What is None is read from the environment.
+    Raises ValueError if only some of the three are known, or they contradict each other."""
+    coordinator = coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
+    if coordinator == "auto":
+        return Place()
+    processes = _number(processes, "JAX_NUM_PROCESSES", environment)
+    process = _number(process, "JAX_PROCESS_ID", environment)
+    given = {"--coordinator": coordinator, "--processes": processes, "--process": process}
+    missing = [flag for flag, value in given.items() if value is None]
+    if len(missing) == len(given):
+        return Place() if _managed(environment) else None
+    if coordinator is None or processes is None or process is None:
+        raise ValueError(
+            f"{' and '.join(missing)} missing; one of several processes needs --coordinator=HOST:PORT "
+            "of process 0, --processes=N and --process=I, or only --coordinator=auto."
+        )
+    if not re.fullmatch(r".+:\d+", coordinator):
+        raise ValueError(f"--coordinator={coordinator} must be HOST:PORT or auto.")
+    if not 0 <= process < processes:
+        raise ValueError(f"--process={process} must be from 0 to {processes - 1}, --processes - 1.")
+    return Place(coordinator, processes, process)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of one of several processes."""
+    join = "one of several processes: where process 0 listens; auto for what JAX finds out"
+    silent = f"after so long without a heartbeat it is dead; default {HEARTBEAT_SECONDS}"
+    hung = f"the run ends if no step has ended for so long; default {STEP_SECONDS}"
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help=join)
+    parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    parser.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+    for name, seconds, text in (
+        ("start_timeout", START_SECONDS, f"the others start in this time; default {START_SECONDS}"),
+        ("heartbeat", HEARTBEAT_SECONDS, silent),
+        ("step_timeout", STEP_SECONDS, hung),
+    ):
+        parser.add_argument(f"--{name}", type=float, metavar="SECONDS", default=seconds, help=text)
+
+
+def join(arguments: argparse.Namespace, together: bool) -> None:
+    """`find`s this process's place by the flags of `add_arguments`, if it has them, and `start`s.
+
+    together: whether there is work for several. Raises ValueError where there is not."""
+    given = vars(arguments)
+    place = find(given.get("coordinator"), given.get("processes"), given.get("process"))
+    if place is not None and not together:
+        raise ValueError(
+            "this is the work of one process, and the environment says that it is one of several; run it "
+            "outside srun or mpirun, and without JAX_COORDINATOR_ADDRESS."
+        )
+    if place is not None:
+        start(place, arguments.heartbeat, arguments.start_timeout)
+
+
+def start(
+    place: Place, heartbeat: float = HEARTBEAT_SECONDS, timeout: float = START_SECONDS
+) -> None:
+    """Joins the other processes, before anything touches a device.
+
+    heartbeat: seconds of silence after which a process is dead. timeout: seconds to wait for all. A
+    process that has waited in vain says so on stderr and exits with AGAIN."""
+    late = threading.Timer(timeout, lambda: _exit(AGAIN, _late(place, timeout)))
+    late.daemon = True
+    late.start()
+    try:
+        jax.distributed.initialize(
+            *place,
+            initialization_timeout=round(timeout) + 30,
+            heartbeat_timeout_seconds=round(heartbeat),
+        )
+    finally:
+        late.cancel()
+    if jax.process_index() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 process 0 says what there is to say
+
+
+def several() -> bool:
+    """Whether this process is one of several."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def fail(status: int, error: BaseException, arguments: argparse.Namespace) -> None:
+    """Ends one of several processes after an error that was told: at once, so that the others notice.
+
+    An error of the runtime is most often another process's death seen from here, and the heartbeat's
+    verdict, which ends this process with a message that names the dead one, is waited for."""
+    if not several():
+        return
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        time.sleep(2 * arguments.heartbeat)
+    _exit(status)
+
+
+class Watch:
+    """A context manager that is called after every step, and ends the process with AGAIN if none ends
+    for `seconds`. It says which processes the others wait for: those that have finished fewest steps.
+
+    A thread puts this process's steps into the coordination service every `seconds` / 10, so steps
+    themselves wait for nothing. Alone, a process watches nothing."""
+
+    def __init__(self, seconds: float = STEP_SECONDS):
+        self._seconds, self._steps, self._moved = seconds, 0, time.monotonic()
+        self._over = threading.Event()
+
+    def __enter__(self) -> "Watch":
+        if several():
+            threading.Thread(target=self._look, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._over.set()
+
+    def step(self) -> None:
+        """This process has dispatched one more step."""
+        self._steps, self._moved = self._steps + 1, time.monotonic()
+
+    def _look(self) -> None:
+        store, mine = runtime.global_state.client, f"dictlearn/steps/{jax.process_index()}"
+        while store is not None and not self._over.wait(self._seconds / 10):
+            store.key_value_set(mine, str(self._steps), allow_overwrite=True)
+            still = time.monotonic() - self._moved
+            if still > self._seconds:
+                found = store.key_value_dir_get("dictlearn/steps/")
+                steps = {int(key.rpartition("/")[2]): int(value) for key, value in found}
+                _exit(AGAIN, _hung(self._steps, still, steps))
+
+
+def _hung(mine: int, still: float, steps: Mapping[int, int]) -> str:
+    least = min(steps.values())
+    behind = ", ".join(str(process) for process in sorted(steps) if steps[process] == least)
+    return (
+        f"step {mine + 1} since the start has not ended for {still:.0f} s. Fewest steps, {least}, has "
+        f"process {behind} of {len(steps)}: look there first. --step_timeout sets the time."
+    )
+
+
+def _late(place: Place, timeout: float) -> str:
+    said = f"the processes have not all come together in {timeout:.0f} s: "
+    if place.coordinator is None or place.processes is None:
+        return said + "see the others' logs for one that did not start."
+    host, _, port = place.coordinator.rpartition(":")
+    if place.process == 0:
+        return said + (
+            f"process 0 waits at port {port} for 1 to {place.processes - 1}, each of which needs "
+            f"--processes={place.processes}, a --process of its own, and a way to {host}."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        return (
+            said + f"nothing answers at {place.coordinator} ({error}), where process 0 should be."
+        )
+    return said + f"process 0 answers at {place.coordinator}, so another one has not started."
+
+
+def _exit(status: int, message: str = "") -> None:
+    if message:
+        print(f"dictlearn: error: {message}", file=sys.stderr)
+    sys.stderr.flush()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def _number(given: int | None, name: str, environment: Mapping[str, str]) -> int | None:
+    if given is not None or name not in environment:
+        return given
+    try:
+        return int(environment[name])
+    except ValueError:
+        raise ValueError(f"{name}={environment[name]!r} must be a whole number.") from None
+
+
+def _managed(environment: Mapping[str, str]) -> bool:
+    """Whether what started this process says that it started several, or may have (a TPU VM)."""
+    for names in MANAGED:
+        if all(name in environment for name in names):
+            return int(environment[names[0]]) > 1
+    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES", "")
+    if "tpu" not in environment.get("JAX_PLATFORMS", "tpu"):
+        return False
+    if hosts or "TPU_SKIP_MDS_QUERY" in environment:
+        return re.fullmatch(r"[\w.:-]+(,[\w.:-]+)+", hosts) is not None
+    chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
+    return bool(chips) and importlib.util.find_spec("libtpu") is not None

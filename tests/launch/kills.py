@@ -1,0 +1,156 @@
+"""Workers killed at random moments lose nothing:
+
+    python tests/launch/kills.py [--kills=10] [--processes=2] [--devices=2] [--steps=1500] [--seed=0]
+
+A small planted run under `launch/local.py` has one worker after another killed with `kill -9`, each at a
+moment drawn from (seed): while it starts, compiles, trains or saves. Its dictionaries are then compared with
+those of the same run undisturbed, which must be the same to the bit. Takes about 15 s a kill on two cores.
+"""
+
+import argparse
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CONFIG = "from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict({!r})\n"
+
+
+class Run:
+    """`launch/local.py` at work on a workdir, what it says in `said`."""
+
+    def __init__(self, config: dict, workdir: Path, processes: int, devices: int):
+        self.workdir, self.log = workdir, workdir.with_suffix(".log")
+        file = workdir.with_suffix(".py")
+        file.write_text(CONFIG.format(config))
+        command = [sys.executable, ROOT / "launch" / "local.py", f"--processes={processes}"]
+        command += [
+            f"--devices={devices}",
+            "--grace=20",
+            "--",
+            f"--config={file}",
+            f"--workdir={workdir}",
+        ]
+        environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*map(str, command), "--heartbeat=5"], env=environment, stdout=log, stderr=log
+            )
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def workers(self, start: int) -> list[int]:
+        """The ids of the workers of the n-th start, once it has been; none if the run is over."""
+        while self.process.poll() is None:
+            lines = re.findall(r"launch: (process 0 is .*)", self.said())
+            if len(lines) > start:
+                return [int(found) for found in re.findall(r"is (\d+)", lines[start])]
+            time.sleep(0.02)
+        return []
+
+    def newest(self) -> int:
+        """The newest step on disk; 0 without one."""
+        return max(
+            (int(p.name) for p in self.workdir.glob("checkpoints/[0-9]*") if p.name.isdigit()),
+            default=0,
+        )
+
+    def send(
+        self, numbers: Sequence[int], moment: Callable[["Run"], None], chance: random.Random
+    ) -> int:
+        """Sends each signal to a worker drawn from `chance`, after `moment` of its start; gives how
+        many there was time for."""
+        for start, number in enumerate(numbers):
+            workers = self.workers(start)
+            if workers:
+                moment(self)
+            if self.process.poll() is not None:
+                return start
+            os.kill(chance.choice(workers), number)
+        return len(numbers)
+
+    def finish(self, seconds: float = 600) -> None:
+        assert self.process.wait(seconds) == 0, self.said()
+
+
+def planted(steps: int, every: int) -> dict:
+    """P1 with two TopK dictionaries in one program, latents split two ways."""
+    return {
+        "seed": 0,
+        "steps": steps,
+        "batch_size": 128,
+        "checkpoint_every": every,
+        "stream": {"name": "synthetic", "kind": "p1"},
+        "dictionary": {"name": "topk", "n_latents": 64, "aux_k": 8},
+        "objective": {"name": "squared_error"},
+        "rule": {"name": "adam", "lr": 1e-3, "warmup_steps": 1},
+        "learner": {"dead_after": 300, "atoms_start": "data_rows"},
+        "sweep": {"k": [2, 3]},
+        "meters": {"n_tokens": 256},
+        "mesh": {"model": 2},
+    }
+
+
+def difference(a: Path, b: Path) -> float:
+    """The largest between the dictionaries of two finished runs."""
+    import jax
+    import numpy as np
+
+    from dictlearn.trained import restore_run
+
+    runs = [restore_run(path) for path in (a, b)]
+    assert runs[0].step == runs[1].step
+    pairs = zip(*(jax.tree.leaves(run.variables) for run in runs), strict=True)
+    return max(float(np.abs(np.asarray(x) - np.asarray(y)).max()) for x, y in pairs)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    for name, value in (
+        ("kills", 10),
+        ("processes", 2),
+        ("devices", 2),
+        ("steps", 1500),
+        ("seed", 0),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    o = parser.parse_args()
+    chance, folder = random.Random(o.seed), Path(tempfile.mkdtemp(prefix="kills-"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "programs"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    began = time.monotonic()
+    whole = Run(planted(o.steps, 50), folder / "whole", o.processes, o.devices)
+    while not whole.newest() and whole.process.poll() is None:
+        time.sleep(0.05)
+    starting = time.monotonic() - began
+    whole.finish()
+    print(
+        f"undisturbed: {time.monotonic() - began:.0f} s, {starting:.0f} to the first checkpoint",
+        flush=True,
+    )
+
+    def moment(run: Run) -> None:
+        seconds = 2 * starting * chance.random()
+        time.sleep(seconds)
+        print(f"a kill after {seconds:.1f} s, at or beyond step {run.newest()}", flush=True)
+
+    killed = Run(planted(o.steps, 50), folder / "killed", o.processes, o.devices)
+    sent = killed.send([signal.SIGKILL] * o.kills, moment, chance)
+    killed.finish()
+    found = difference(whole.workdir, killed.workdir)
+    print(
+        f"{sent} kills, {time.monotonic() - began:.0f} s in all; largest difference {found}: {folder}"
+    )
+    return 0 if sent == o.kills and found == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Real processes: the parameters of one, whatever befalls them."""
+
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dictlearn import cli, distributed, sharding
+from dictlearn.distributed import Place
+from dictlearn.train import train
+from tests.launch.kills import ROOT, Run, difference, planted
+
+CONFIG = planted(steps=120, every=20)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The workdir of one process with 8 devices."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    train(CONFIG, workdir)
+    return workdir
+
+
+def another_checkpoint(run: Run) -> None:
+    before, deadline = run.newest(), time.monotonic() + 200
+    while run.newest() <= before and run.process.poll() is None:
+        assert time.monotonic() < deadline, run.said()
+        time.sleep(0.02)
+
+
+def test_two_processes_one_stopped_and_one_killed_end_with_the_parameters_of_one(whole, tmp_path):
+    run = Run(CONFIG, tmp_path / "two", processes=2, devices=4)
+    sent = run.send([signal.SIGTERM, signal.SIGKILL], another_checkpoint, random.Random(0))
+    run.finish()
+    assert sent == 2, "the run ended before it could be killed"
+    assert difference(whole, tmp_path / "two") < 1e-5
+    said = run.said()
+    assert said.count("exit 75") == 2, "SIGTERM of one stops both"
+    assert said.count("killed by SIGKILL") == 1
+    assert said.count("killed by SIGABRT") == 1, "the other ended itself, having said who was lost"
+    assert "unhealthy (stopped sending heartbeats)" in said
+    assert "launch: restart 2, at most 20" in said
+
+
+def test_four_processes_end_with_the_parameters_of_one(whole, tmp_path):
+    run = Run(CONFIG, tmp_path / "four", processes=4, devices=2)
+    run.finish()
+    assert difference(whole, tmp_path / "four") < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("process", "message"), [(1, "nothing answers at 127.0.0.1:"), (0, "waits at port")]
+)
+def test_who_waits_in_vain_says_for_whom(process, message):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    code = f"from dictlearn import distributed as d; d.start(d.Place('{address}', 2, {process}), 30, 1)"
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert found.returncode == distributed.AGAIN, found.stderr
+    assert message in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "place"),
+    [
+        ((), {}, None),
+        (("a:1", 2, 1), {}, Place("a:1", 2, 1)),
+        (("a:1", None, 1), {"JAX_NUM_PROCESSES": "2"}, Place("a:1", 2, 1)),
+        (("auto",), {}, Place()),
+        ((), {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "n"}, Place()),
+        ((), {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_STEP_NODELIST": "n"}, None),
+        ((), {"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, None),
+        ((), {"TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"}, Place()),
+        ((), {"TPU_WORKER_HOSTNAMES": "localhost"}, None),
+        ((), {"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": "cpu"}, None),
+    ],
+)
+def test_a_process_finds_its_place_by_flags_or_by_what_started_it(given, environment, place):
+    found = distributed.find(*(*given, None, None, None)[:3], environment=environment)
+    assert found == place
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("a:1", None, 0), "--processes missing; one of several processes needs --coordinator="),
+        ((None, 2, None), "--coordinator and --process missing"),
+        (("a", 2, 0), "--coordinator=a must be HOST:PORT or auto"),
+        (("a:1", 2, 2), "--process=2 must be from 0 to 1"),
+    ],
+)
+def test_a_place_that_is_none_is_refused(given, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        distributed.find(*given, environment={})
+
+
+def test_work_for_one_is_refused_to_several(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "auto")
+    assert cli.main(["fit", f"--workdir={tmp_path}"]) == 1
+    assert "the work of one process" in capsys.readouterr().err
+
+
+class Store(dict):
+    """The part of the coordination service that `Watch` uses."""
+
+    def key_value_set(self, key, value, allow_overwrite):
+        self[key] = value
+
+    def key_value_dir_get(self, folder):
+        return [(key, value) for key, value in self.items() if key.startswith(folder)]
+
+
+def test_a_hung_process_is_named_by_those_that_wait_for_it(monkeypatch):
+    ends, said = [], threading.Event()
+    end = lambda status, message: (ends.append((status, message)), said.set())
+    store = Store({"dictlearn/steps/1": "3", "dictlearn/steps/2": "2", "dictlearn/steps/3": "2"})
+    monkeypatch.setattr(distributed, "several", lambda: True)
+    monkeypatch.setattr(distributed, "_exit", end)
+    monkeypatch.setattr(distributed.runtime.global_state, "client", store)
+    with distributed.Watch(0.2) as watch:
+        for _ in range(20):
+            watch.step()
+            time.sleep(0.02)
+        assert not ends, "a run that steps was ended"
+        assert said.wait(30)
+    assert ends[0][0] == distributed.AGAIN
+    assert "step 21 since the start has not ended" in ends[0][1]
+    assert "Fewest steps, 2, has process 2, 3 of 4" in ends[0][1]
+
+
+@pytest.mark.parametrize(
+    ("processes", "shares"),
+    [
+        ([[[0], [0], [1], [1]]], [(0, 2), (1, 2)]),
+        ([[[0, 1]]], [(0, 1), (0, 1)]),
+        ([[[0, 1], [2, 3]]], [(0, 2), (0, 2), (1, 2), (1, 2)]),
+        ([[[0], [1]], [[2], [3]]], [(0, 2), (1, 2), (0, 2), (1, 2)]),
+    ],
+)
+def test_processes_with_the_same_tokens_read_the_same_share(processes, shares, monkeypatch):
+    mesh = mesh_like(processes)
+    for process, share in enumerate(shares):
+        monkeypatch.setattr("jax.process_index", lambda process=process: process)
+        assert sharding.share(mesh) == share
+
+
+def test_tokens_that_processes_share_in_part_are_refused():
+    with pytest.raises(ValueError, match="choose data or model a multiple of the processes"):
+        sharding.share(mesh_like([[[0], [0], [1]], [[1], [2], [2]]]))
+
+
+def mesh_like(processes):
+    devices = np.vectorize(lambda p: SimpleNamespace(process_index=p), otypes=[object])(processes)
+    shape = dict(zip(("sweep", "data", "model"), devices.shape, strict=True))
+    return SimpleNamespace(axis_names=tuple(shape), shape=shape, devices=devices)
