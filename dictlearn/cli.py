@@ -1,6 +1,7 @@
 """The command line: `dictlearn VERB --config=experiments/NAME.py[:ARG] --workdir=DIR`.
 
     harvest   run the language model once and keep its activations   (config.model, config.harvest)
+    plan      what a run will need: compiled for --topology=v5p:4x4x4, or for the devices present
     train     train, or go on training, every dictionary of the sweep; then eval
     eval      measure every dictionary on held-out data              -> metrics.json
     fit       fit the scaling law to the sweep                       -> scaling.json, scaling.png
@@ -10,12 +11,14 @@
     export    the dictionaries as files for others                   -> --out
 
 Any key of the config can be set: --config.batch_size=4096 --config.sweep.k='(16, 32)'. Short for keys of
-subtrees: --config.model=NAME or =PATH, --config.taps='resid.{4,8}', --config.text=PATH.
+subtrees: --config.model=NAME or =PATH, --config.taps='resid.{4,8}', --config.text=PATH, --mesh.data=8.
 """
 
 import argparse
 import importlib.util
+import json
 import logging
+import math
 import re
 import sys
 import time
@@ -33,6 +36,7 @@ from dictlearn import lm as language
 from dictlearn.compare import compare, show
 from dictlearn.evaluate import PURSUITS, evaluate, measure
 from dictlearn.fit import fit
+from dictlearn.plan import plan, table
 from dictlearn.progress import Progress
 from dictlearn.report import heat
 from dictlearn.similarity import similarity
@@ -69,12 +73,22 @@ def _harvest(config: Mapping, workdir: Path, arguments) -> None:
             raise ValueError(f"config.{name} is missing; a harvest needs model and harvest.")
     path = config.get("stream", {}).get("path", workdir / "activations")
     with Progress("harvest", "tokens") as progress:
-        ways = config.get("mesh", {}).get("model", 1)
+        ways = math.gcd(config.get("mesh", {}).get("model", 1), jax.local_device_count())
         mesh = sharding.local_mesh(jax.local_device_count(), ways) if ways > 1 else None
         lm = language.load(**config["model"], mesh=mesh)
         settings = {"seed": config["seed"], **config["harvest"]}
         harvest(lm, path, progress=progress, **settings)
     print(f"activations: {path}")
+
+
+def _plan(config: Mapping, workdir: Path, arguments) -> None:
+    if arguments.topology:
+        jax.config.update("jax_platforms", "cpu")
+    found = plan(config, arguments.topology, arguments.d_in)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+    else:
+        table.show(found, Console(width=None if sys.stdout.isatty() else 140))
 
 
 def _train(config: Mapping, workdir: Path, arguments) -> None:
@@ -148,6 +162,7 @@ def _export(config: Mapping, workdir: Path, arguments) -> None:
 
 VERBS: dict[str, Callable] = {
     "harvest": _harvest,
+    "plan": _plan,
     "train": _train,
     "eval": _evaluate,
     "fit": _fit,
@@ -184,6 +199,10 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--l0", type=float, help="where the table compares; default the middle"
             )
+        if verb == "plan":
+            sub.add_argument("--topology", help="a TPU slice, as v5p:4x4x4; default these devices")
+            sub.add_argument("--d_in", type=int, help="width, where model and stream cannot say")
+            sub.add_argument("--json", action="store_true", help="print JSON")
         if verb == "export":
             sub.add_argument("--format", default="npz", help=f"one of {', '.join(export.FORMATS)}")
             sub.add_argument("--out", metavar="DIR", help="folder of the files; default DIR/export")
@@ -232,7 +251,8 @@ def _long(words: Sequence[str]) -> list[str]:
     short, found = "--config.model=", []
     for word in words:
         if not word.startswith(short):
-            found.append(re.sub(r"^--config\.(?=(taps|text)=)", "--config.harvest.", word))
+            word = re.sub(r"^--config\.(?=(taps|text)=)", "--config.harvest.", word)
+            found.append(re.sub(r"^--mesh\.", "--config.mesh.", word))
     for word in [word for word in words if word.startswith(short)][-1:]:
         model = word.removeprefix(short)
         if Path(model).exists():
