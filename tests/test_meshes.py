@@ -11,13 +11,7 @@ from dictlearn.checkpoint import Checkpoints
 from dictlearn.topology import placed
 from tests.helpers import mesh_of, planted_config
 
-MESHES = {
-    "8": (1, 1, 8),
-    "4": (1, 2, 2),
-    "1": (1, 1, 1),
-    "2 x 4": (1, 2, 4),
-    "2 x 2 x 2": (2, 2, 2),
-}
+MESHES = {"8": (1, 1, 8), "4": (2, 2, 1), "1": (1, 1, 1), "2 x 4": (1, 2, 4)}
 """Ways in which dictionaries, tokens and latents are split: the run goes on from each on the next."""
 
 
