@@ -9,7 +9,8 @@ smoke, 2048 latents of planted activations on whatever is there. docs/scale.md h
 Claim: a chip's memory and its traffic depend on its own share of tokens and latents, not on how many chips
 there are.
 
-Expected: what `plan` says, in docs/scale.md; never run on TPUs. smoke, 200 steps on 2 CPU cores: SMOKE
+Expected: what `plan` says, in docs/scale.md; never run on TPUs. smoke, 200 steps on 2 CPU cores (jax 0.10.2):
+explained variance 0.57, L0 7.7, dead latents 0.1 %.
 """
 
 from ml_collections import ConfigDict

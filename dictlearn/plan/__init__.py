@@ -103,7 +103,7 @@ def _program(program: experiment.Program, state, batch: Batch, mesh, chip: Chip 
     }
     with jax.set_mesh(mesh):
         traced = experiment.update(program, state, mesh).trace(state, hparams, batch)
-        platform = mesh.devices.flat[0].platform
+        platform = str(mesh.devices.flat[0].platform)
         work = operations(traced.jaxpr, PLATFORMS.get(platform, platform), mesh.size)
         try:
             compiled = topology.compiled(traced.lower(), mesh)
