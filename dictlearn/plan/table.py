@@ -14,7 +14,7 @@ def show(plan: Mapping[str, Any], console: Console) -> None:
     """Prints the programs, their collectives, the times and the warnings."""
     mesh = " x ".join(f"{axis} {ways}" for axis, ways in plan["mesh"].items())
     tokens = f"{plan['batch_size']:,} tokens a step, d_in {plan['d_in']}"
-    console.print(f"{plan['topology']}, {plan['devices']} devices ({mesh}), {tokens}")
+    console.print(f"{plan['topology']} ({mesh}), {tokens}", highlight=False)
     rows = [*plan["programs"], *([plan["language_model"]] if plan["language_model"] else [])]
     console.print(_programs(rows, plan["chip"]))
     listed = [row for row in rows if row.get("collectives")]
