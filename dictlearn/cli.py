@@ -1,6 +1,7 @@
 """The command line: `dictlearn VERB --config=experiments/NAME.py[:ARG] --workdir=DIR`.
 
     harvest   run the language model once and keep its activations   (config.model, config.harvest)
+    plan      what a run will need: compiled for --topology=v5p:4x4x4, or for the devices present
     train     train, or go on training, every dictionary of the sweep; then eval
     eval      measure every dictionary on held-out data              -> metrics.json
     fit       fit the scaling law to the sweep                       -> scaling.json, scaling.png
@@ -10,37 +11,35 @@
     export    the dictionaries as files for others                   -> --out
 
 Any key of the config can be set: --config.batch_size=4096 --config.sweep.k='(16, 32)'. Short for keys of
-subtrees: --config.model=NAME or =PATH, --config.taps='resid.{4,8}', --config.text=PATH.
+subtrees: --config.model=NAME or =PATH, --config.taps='resid.{4,8}', --config.text=PATH, --mesh.data=8.
 
 Harvest, train and eval may run in several processes, each with the same arguments (distributed.py, launch/).
 """
 
 import argparse
-import importlib.util
+import json
 import logging
-import re
+import math
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import jax
-from absl import flags
-from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
-from dictlearn import distributed, experiment, export, report, sharding
+from dictlearn import distributed, export, report, sharding
 from dictlearn import lm as language
 from dictlearn.compare import compare, show
-from dictlearn.evaluate import PURSUITS, evaluate, measure
+from dictlearn.configs import misuse, read
+from dictlearn.evaluate import PURSUITS, evaluate
 from dictlearn.fit import fit
+from dictlearn.plan import plan, table
 from dictlearn.progress import Progress
 from dictlearn.report import heat
 from dictlearn.similarity import similarity
 from dictlearn.streams.harvest import harvest
-from dictlearn.streams.source import Recipe
 from dictlearn.train import Stopped, train
 from dictlearn.workdir import read_json, write_json
 
@@ -79,12 +78,22 @@ def _harvest(config: Mapping, workdir: Path, arguments) -> None:
             raise ValueError(f"config.{name} is missing; a harvest needs model and harvest.")
     path = config.get("stream", {}).get("path", workdir / "activations")
     with Progress("harvest", "tokens") as progress:
-        ways = config.get("mesh", {}).get("model", 1)
+        ways = math.gcd(config.get("mesh", {}).get("model", 1), jax.local_device_count())
         mesh = sharding.local_mesh(jax.local_device_count(), ways) if ways > 1 else None
         lm = language.load(**config["model"], mesh=mesh)
         settings = {"seed": config["seed"], **config["harvest"]}
         harvest(lm, path, progress=progress, **settings)
     print(f"activations: {path}")
+
+
+def _plan(config: Mapping, workdir: Path, arguments) -> None:
+    if arguments.topology:
+        jax.config.update("jax_platforms", "cpu")
+    found = plan(config, arguments.topology, arguments.d_in)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+    else:
+        table.show(found, Console(width=None if sys.stdout.isatty() else 140))
 
 
 def _train(config: Mapping, workdir: Path, arguments) -> None:
@@ -169,6 +178,7 @@ TOGETHER = ("harvest", "train", "eval")
 
 VERBS: dict[str, Callable] = {
     "harvest": _harvest,
+    "plan": _plan,
     "train": _train,
     "eval": _evaluate,
     "fit": _fit,
@@ -211,14 +221,15 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--l0", type=float, help="where the table compares; default the middle"
             )
+        if verb == "plan":
+            sub.add_argument("--topology", help="a TPU slice, as v5p:4x4x4; default these devices")
+            sub.add_argument("--d_in", type=int, help="width, where model and stream cannot say")
+            sub.add_argument("--json", action="store_true", help="print JSON")
         if verb == "export":
             sub.add_argument("--format", default="npz", help=f"one of {', '.join(export.FORMATS)}")
             sub.add_argument("--out", metavar="DIR", help="folder of the files; default DIR/export")
     return parser
 
-
-READS = {"meters": measure, "model": language.load, "harvest": Recipe, "mesh": sharding.mesh}
-"""The callables whose arguments are these subtrees."""
 
 _FROM_WORKDIR = ("eval", "fit", "compare", "report", "export")
 _CONFIG_HELP = (
@@ -231,81 +242,26 @@ def _config(arguments, rest: Sequence[str]) -> tuple[dict, Path]:
     """The config as nested dicts, and the workdir."""
     if getattr(arguments, "sides", None):
         if len(arguments.sides) != 2 or arguments.config or arguments.workdir or rest:
-            _misuse("compare takes two sides, A B, and --out; or --config or --workdir of one run.")
+            misuse("compare takes two sides, A B, and --out; or --config or --workdir of one run.")
         names = "-".join(Path(side).stem for side in arguments.sides)
         return {}, Path(arguments.out or Path("runs") / names)
     if arguments.config is None:
         if arguments.verb not in _FROM_WORKDIR or arguments.workdir is None:
             more = " or --workdir=DIR" if arguments.verb in _FROM_WORKDIR else ""
-            _misuse(f"{arguments.verb} needs --config=experiments/NAME.py{more}.")
+            misuse(f"{arguments.verb} needs --config=experiments/NAME.py{more}.")
         if rest:
-            _misuse(f"unknown argument {rest[0]!r}; without --config nothing else can be set.")
+            misuse(f"unknown argument {rest[0]!r}; without --config nothing else can be set.")
         workdir = Path(arguments.workdir)
         return read_json(workdir / "config.json", "dictlearn train"), workdir
     name, _, arg = arguments.config.partition(":")
     file = Path(name)
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; --config names an experiment's file.")
-    config = _read(file, arg, rest)
-    experiment.check(config, READS)
+    config = read(file, arg, rest)
     workdir = Path(arguments.workdir or Path("runs") / file.stem)
     if config.get("stream", {}).get("name") == "store":
         config["stream"].setdefault("path", str(workdir / "activations"))
     return config, workdir
-
-
-def _long(words: Sequence[str]) -> list[str]:
-    """The words of the command line, short ones (see the top) as the keys that they stand for."""
-    short, found = "--config.model=", []
-    for word in words:
-        if not word.startswith(short):
-            found.append(re.sub(r"^--config\.(?=(taps|text)=)", "--config.harvest.", word))
-    for word in [word for word in words if word.startswith(short)][-1:]:
-        model = word.removeprefix(short)
-        if Path(model).exists():
-            found += [f"--config.model.name={Path(model).stem}", f"--config.model.path={model}"]
-        else:
-            found.append(f"--config.model.name={model}")
-    return found
-
-
-def _read(file: Path, arg: str, rest: Sequence[str]) -> dict:
-    """`get_config(arg)` of the file, with `--config.KEY=VALUE` applied by ml_collections."""
-    spec = importlib.util.spec_from_file_location("experiment", file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{file} is no Python file; --config names an experiment's file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"{file} has no get_config(arg) that returns a ConfigDict.")
-    config = module.get_config(arg) if arg else module.get_config()
-    for name in set(experiment.SUBTREES) - set(config):
-        config[name] = ConfigDict()
-    values = flags.FlagValues()
-    words = ["dictlearn", *_long(rest)]
-    try:
-        config_flags.DEFINE_config_dict(
-            "config",
-            config,
-            flag_values=values,
-            sys_argv=words,
-            lock_config=False,
-            accept_new_attributes=True,
-        )
-        unread = values(words)[1:]
-    except flags.Error as error:
-        raise ValueError(str(error)) from error
-    except KeyError as error:
-        raise ValueError(f"config has no subtree {error.args[0]}") from error
-    if unread:
-        _misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
-    found = config.to_dict()
-    return {name: value for name, value in found.items() if value != {}}
-
-
-def _misuse(message: str) -> NoReturn:
-    print(f"dictlearn: error: {message}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 if __name__ == "__main__":

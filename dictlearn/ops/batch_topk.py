@@ -27,7 +27,8 @@ def nth_largest(x: Float[Array, "B F"], n, most: int | None = None) -> Float[Arr
         return _counted(n, x)
     near, _ = top_k(x, most)
     take, put, fit = fullest(near[:, -1])
-    others = near * put(jnp.ones(len(x)), -jnp.ones(len(take(x))))[:, None]
+    ones = jnp.ones(len(x), near.dtype)
+    others = near * put(ones, -take(ones))[:, None]
     found = _counted(n, others, take(x))
     more = (near[:, -1] >= found) & (near[:, -1] > 0)
     return lax.cond(any_member(~fit(more)), lambda: _counted(n, x), lambda: found)

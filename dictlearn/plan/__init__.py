@@ -1,0 +1,183 @@
+"""What a run will need, asked of the compiler before anything runs: `dictlearn plan`.
+
+Every program's training step, and the language model's forward pass, are compiled ahead of time for a slice
+of TPUs that is not there (`topology`) or for the devices present, from shapes alone: neither activations nor
+weights need exist. Memory and communication are the compiler's (plan/hlo.py reads them from its program),
+matrix products are counted in the program before it is compiled (plan/operations.py). Times are a roofline:
+the longest of products at the chip's peak, memory traffic and traffic between chips at their published
+rates, all three overlapped, so a step takes at least so long.
+
+Programs of one experiment run one after another and their states lie beside each other: together they hold
+all states, and the temporaries of one.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dictlearn import experiment, sharding, topology
+from dictlearn.feed import open_stream, target_width
+from dictlearn.plan import advice, hlo, language
+from dictlearn.plan.operations import operations
+from dictlearn.topology import Chip, Compiled
+from dictlearn.types import Batch
+
+PLATFORMS = {"gpu": "cuda"}
+"""A device's platform, as choices of forms call it, where that is another word."""
+
+
+def plan(config: Mapping, slice_name: str | None = None, d_in: int | None = None) -> dict[str, Any]:
+    """The plan of a config, as JSON has it; bytes and operations are those of one device and one step.
+
+    slice_name: such as "v5p:4x4x4"; None for the devices present. d_in: width of the activations, where
+    neither the config's model nor its stream can tell it.
+
+    What does not fit is a row with `problem` instead of figures, and a warning. Raises ValueError for a config,
+    a mesh or a slice that cannot be, and for an unknown width."""
+    experiment.check(config)
+    chip = topology.chip(slice_name) if slice_name else None
+    ways = config.get("mesh", {})
+    mesh = sharding.mesh_of(topology.devices(slice_name) if slice_name else jax.devices(), **ways)
+    widths, warnings = _widths(config, d_in), []
+    programs = experiment.programs(config, *widths)
+    states = experiment.abstract_states(programs, *widths, mesh)
+    batch = _batch(config, widths, mesh)
+    rows = [_program(program, states[program.key], batch, mesh, chip) for program in programs]
+    model = language.forward(config, mesh, slice_name is not None, warnings)
+    model = model and _row(model, chip)
+    found = {
+        "topology": slice_name or f"{mesh.size} x {jax.devices()[0].device_kind}",
+        "devices": mesh.size,
+        "mesh": dict(mesh.shape),
+        "d_in": widths[0],
+        "d_out": widths[1] or widths[0],
+        "batch_size": config["batch_size"],
+        "chip": chip and chip._asdict(),
+        "programs": rows,
+        "language_model": model,
+    }
+    found["together"] = _together(config, rows, model, _bytes(batch), chip)
+    found["time"] = _time(config, rows, model, mesh.size)
+    found["warnings"] = warnings + advice.advise(config, found)
+    return found
+
+
+def _widths(config: Mapping, d_in: int | None) -> tuple[int, int | None]:
+    """d_in, and d_out of a transcoder: as given, by the model's taps, or by the stream itself."""
+    stream = config.get("stream", {})
+    transcodes = "target" in stream or "target_path" in stream
+    if d_in is not None:
+        return d_in, d_in if transcodes else None
+    if "model" in config and "harvest" in config:
+        return language.widths(config)
+    try:
+        opened = open_stream(config)
+    except OSError as error:
+        raise ValueError(
+            f"The width of the activations is unknown: {error} Give --d_in."
+        ) from error
+    return opened.d_in, target_width(opened)
+
+
+def _batch(config: Mapping, widths: tuple[int, int | None], mesh) -> Batch:
+    rows = config["batch_size"]
+    part = lambda d: jax.ShapeDtypeStruct((rows, d), jnp.float32)
+    key = jax.ShapeDtypeStruct((rows,), jnp.int32) if experiment.reads_keys(config) else None
+    return topology.placed(Batch(part(widths[0]), part(widths[1] or widths[0]), key, key), mesh)
+
+
+def _program(program: experiment.Program, state, batch: Batch, mesh, chip: Chip | None) -> dict:
+    """The row of one program's training step."""
+    abstract = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)
+    hparams = jax.tree.map(abstract, program.hparams)
+    params = jax.eval_shape(program.learner.variables, state).get("params", {})
+    row = {
+        "name": program.key,
+        "dictionaries": len(program.members),
+        "parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),
+        "state": _bytes(state),
+        "tokens": batch.x_BD.shape[0],
+    }
+    with jax.set_mesh(mesh):
+        traced = experiment.update(program, state, mesh).trace(state, hparams, batch)
+        platform = str(mesh.devices.flat[0].platform)
+        work = operations(traced.jaxpr, PLATFORMS.get(platform, platform), mesh.size)
+        try:
+            compiled = topology.compiled(traced.lower(), mesh)
+        except topology.DoesNotFit as error:
+            return row | {"problem": str(error)}
+    # An autoencoder's targets are its inputs: the same array, which the compiler counts twice.
+    twice = _bytes(batch.y_BD) if batch.y_BD.shape == batch.x_BD.shape else 0
+    compiled = compiled._replace(arguments=compiled.arguments - twice)
+    return _row(row | {"compiled": compiled, "flops": work / mesh.size, "devices": mesh.size}, chip)
+
+
+def _row(row: dict, chip: Chip | None) -> dict:
+    """A row's figures from what the compiler says."""
+    if "problem" in row:
+        return row
+    row = dict(row)
+    compiled: Compiled = row.pop("compiled")
+    program = hlo.parse(compiled.text)
+    moved = hlo.collectives(program, row.pop("devices"))
+    row |= {
+        name: getattr(compiled, name) for name in ("arguments", "temporaries", "outputs", "code")
+    }
+    row["total"] = compiled.total
+    row["bytes_accessed"] = compiled.bytes_accessed * hlo.loop_ratio(program)
+    row["bytes_sent"] = sum(one.sent for one in moved)
+    row["collectives"] = [one._asdict() for one in moved]
+    row["largest_collective"] = hlo.largest(program)
+    if chip:
+        parts = {
+            "products": row["flops"] / chip.flops,
+            "memory": row["bytes_accessed"] / chip.hbm_rate,
+            "network": row["bytes_sent"] / chip.ici_rate,
+        }
+        row |= {"share_of_hbm": compiled.total / chip.hbm, "seconds_by": parts}
+        row["seconds"] = max(parts.values())
+    return row
+
+
+def _together(config: Mapping, rows: list[dict], model: dict | None, batch: int, chip) -> dict:
+    """What a device holds during the run: all states, the batch, the temporaries of one program, and the model
+    where the stream runs it."""
+    asked = [model] if model and config.get("stream", {}).get("name") == "from_lm" else []
+    if any("problem" in row for row in rows + asked):
+        return {"fits": False}
+    total = sum(row["state"] + row["code"] for row in rows) + batch
+    total += max(row["temporaries"] + row["outputs"] for row in rows + asked)
+    total += sum(row["arguments"] + row["code"] for row in asked)
+    share = {"share_of_hbm": total / chip.hbm, "fits": total <= chip.hbm} if chip else {}
+    return {"total": total, **share}
+
+
+def _time(config: Mapping, rows: list[dict], model: dict | None, devices: int) -> dict:
+    """Seconds of a step of all programs, tokens a second, and hours, of the run and of the harvest."""
+    if not all("seconds" in row for row in rows):
+        return {}
+    step = sum(row["seconds"] for row in rows)
+    found = {"step_seconds": step}
+    if model and "seconds" in model:
+        rate = model["tokens"] / model["seconds"]
+        found["harvest_tokens_per_second"] = rate
+        if config.get("stream", {}).get("name") == "from_lm":
+            step += config["batch_size"] / rate
+        elif n_tokens := config["harvest"].get("n_tokens"):
+            found["harvest_hours"] = n_tokens / rate / 3600
+    hours = config["steps"] * step / 3600
+    return found | {
+        "tokens_per_second": config["batch_size"] / step,
+        "tokens": config["steps"] * config["batch_size"],
+        "hours": hours,
+        "chip_hours": hours * devices,
+    }
+
+
+def _bytes(tree) -> int:
+    """Of one device, of arrays that are placed."""
+    of = lambda leaf: math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    return sum(of(leaf) for leaf in jax.tree.leaves(tree))

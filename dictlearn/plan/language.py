@@ -1,0 +1,85 @@
+"""The language model of a config, planned for: its forward pass to the taps, on the devices of one process.
+
+That is how a harvest and the stream `from_lm` run it: every process has a model of its own, split over its
+devices in as many of the mesh's `model` ways as it has devices for, or copied to them.
+"""
+
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from dictlearn import lm as languages
+from dictlearn import sharding, topology
+from dictlearn.lm.decoder import forward as run
+from dictlearn.lm.plan import abstract_params, lower
+from dictlearn.plan.operations import operations
+from dictlearn.streams.source import Recipe
+
+
+def forward(config: Mapping, mesh, elsewhere: bool, warnings: list[str]) -> dict | None:
+    """The row of one forward pass, what the compiler says of it as `compiled`; None where the config has no
+    model, or one that is no decoder (which is put into `warnings`). elsewhere: the devices of `mesh` are not
+    this process's. tokens: of all processes together, in the time of one pass."""
+    if "model" not in config or "harvest" not in config:
+        return None
+    try:
+        spec, recipe = _spec(config), _recipe(config)
+    except ValueError as error:
+        warnings.append(f"The language model is not planned for: {error}")
+        return None
+    mine = _of_first_process(mesh) if elsewhere else jax.local_devices()
+    own = _mesh(config, mine, recipe.lm_batch)
+    taps = languages.expand_taps(spec, recipe.taps)
+    dtype = config["model"].get("dtype", "float32")
+    tokens = recipe.lm_batch * recipe.sequence_length
+    shapes = jax.tree.leaves(abstract_params(spec, dtype))
+    row = {
+        "name": f"{config['model'].get('name', 'model')} to {', '.join(taps)}",
+        "parameters": sum(math.prod(leaf.shape) for leaf in shapes),
+        "tokens": tokens * (mesh.size // len(mine) if elsewhere else jax.process_count()),
+        "devices": own.size,
+    }
+    traced, lowered = lower(spec, own, taps, recipe.lm_batch, recipe.sequence_length, dtype)
+    row["flops"] = operations(traced.jaxpr, own.devices.flat[0].platform, own.size) / own.size
+    try:
+        row["compiled"] = topology.compiled(lowered, own)
+    except topology.DoesNotFit as error:
+        row["problem"] = str(error)
+    return row
+
+
+def widths(config: Mapping) -> tuple[int, int | None]:
+    """Of the tap that the stream reads, and of its target, None where it has none."""
+    spec, stream = _spec(config), config.get("stream", {})
+    taps = languages.expand_taps(spec, _recipe(config).taps)
+    names = [stream.get("tap") or taps[0], *([stream["target"]] if "target" in stream else [])]
+    tokens_BT = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    forward = lambda params, tokens_BT: run(spec, params, tokens_BT)[1]
+    found = jax.eval_shape(forward, abstract_params(spec, "float32"), tokens_BT)
+    languages.check_taps(spec, names)
+    sizes = [found[name].shape[-1] for name in names]
+    return sizes[0], sizes[1] if len(sizes) > 1 else None
+
+
+def _spec(config: Mapping):
+    model = config["model"]
+    return languages.read_spec(**{key: model[key] for key in ("name", "path") if key in model})
+
+
+def _recipe(config: Mapping) -> Recipe:
+    return Recipe.of(**config["harvest"])
+
+
+def _of_first_process(mesh) -> list:
+    return [device for device in mesh.devices.flat if device.process_index == 0]
+
+
+def _mesh(config: Mapping, devices: list, lm_batch: int):
+    """As `dictlearn harvest` splits a model, and `streams.source` where it has not."""
+    split = config.get("stream", {}).get("name") != "from_lm"
+    ways = math.gcd(config.get("mesh", {}).get("model", 1), len(devices)) if split else 1
+    if ways > 1:
+        return sharding.mesh_of(devices, model=ways)
+    return sharding.mesh_of(devices[: math.gcd(lm_batch, len(devices))])

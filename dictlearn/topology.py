@@ -1,0 +1,124 @@
+"""Devices that are not there: slices of TPUs that programs are compiled for ahead of time, and their chips.
+
+Nothing is run and no array is made: shapes are placed on a slice's devices, XLA compiles for them, and what the
+compiler says of memory and communication is what is reported. Only the package `libtpu` is needed
+(`pip install dictlearn[tpu]`).
+
+Source: Google Cloud's pages on the architecture of each TPU version: peak bfloat16 operations, memory, its
+bandwidth, and bandwidth between chips. The last is a chip's over all its links in one direction (half of what
+those pages call bidirectional); a collective over one mesh axis may use fewer links.
+"""
+
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from dictlearn import sharding
+
+
+class Chip(NamedTuple):
+    """flops: peak bfloat16 operations a second. hbm: bytes of memory. hbm_rate, ici_rate: bytes a second
+    from memory, and sent to other chips."""
+
+    flops: float
+    hbm: int
+    hbm_rate: float
+    ici_rate: float
+
+
+CHIPS = {
+    "v4": Chip(275e12, 32 * 2**30, 1200e9, 300e9),
+    "v5e": Chip(197e12, 16 * 2**30, 819e9, 200e9),
+    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9),
+    "v6e": Chip(918e12, 32 * 2**30, 1638e9, 400e9),
+}
+"""By the first part of a topology's name."""
+
+
+class DoesNotFit(ValueError):
+    """The compiler found no room for a program in a device's memory; the message is its word."""
+
+
+class Compiled(NamedTuple):
+    """What the compiler says of a program, for one device, in bytes.
+
+    arguments: its part of what goes in. temporaries: the largest that live at one time. outputs: its part of
+    what comes out, without what takes the place of arguments. code: the program. flops, bytes_accessed: the
+    compiler's counts, in which the body of a loop counts once. text: the optimised program."""
+
+    arguments: int
+    temporaries: int
+    outputs: int
+    code: int
+    flops: float
+    bytes_accessed: float
+    text: str
+
+    @property
+    def total(self) -> int:
+        """All that is held while it runs."""
+        return self.arguments + self.temporaries + self.outputs + self.code
+
+
+def chip(topology: str) -> Chip:
+    """The chip of a topology such as "v5p:4x4x4"; ValueError for one that is unknown."""
+    if topology.split(":")[0] not in CHIPS:
+        known = ", ".join(CHIPS)
+        raise ValueError(f"Unknown {topology=}; known: {known}, each with a shape, as 'v5e:4x8'.")
+    return CHIPS[topology.split(":")[0]]
+
+
+def devices(topology: str) -> list[Any]:
+    """The devices of a slice that is not there. `topology` is a generation and a shape, "v5e:4x8".
+
+    Raises ValueError for a topology that is unknown, ImportError without libtpu."""
+    chip(topology)
+    if importlib.util.find_spec("libtpu") is None:
+        raise ImportError("Compiling for TPUs needs libtpu: pip install dictlearn[tpu]")
+    # No machine is asked what it is, and several may compile at one time: none of them runs a TPU.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(f"Unknown {topology=}: {str(error).splitlines()[0]}") from error
+
+
+def placed(tree, mesh: Mesh, lead: str = ""):
+    """The shapes of `tree`'s arrays, placed on `mesh` by their names (`sharding.shardings`)."""
+    struct = lambda leaf, to: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=to)
+    return jax.tree.map(struct, tree, sharding.shardings(tree, mesh, lead))
+
+
+def compiled(lowered: jax.stages.Lowered, mesh: Mesh) -> Compiled:
+    """Compiles for the devices of `mesh`. Raises `DoesNotFit` where their memory is too small."""
+    with tempfile.TemporaryDirectory(prefix="dictlearn-hlo-") as folder:
+        # The program's own `as_text` cannot yet read back what libtpu hands over to SparseCores.
+        on_tpu = mesh.devices.flat[0].platform == "tpu"
+        dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True} if on_tpu else {}
+        try:
+            program = lowered.compile(compiler_options=dump)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise DoesNotFit(str(error).splitlines()[0]) from error
+        found = sorted(Path(folder).glob("*after_optimizations.txt"))
+        text = "\n".join(path.read_text() for path in found) if on_tpu else program.as_text()
+    memory, cost = program.memory_analysis(), program.cost_analysis()
+    assert memory is not None
+    assert cost is not None
+    return Compiled(
+        arguments=memory.argument_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        code=memory.generated_code_size_in_bytes,
+        flops=cost.get("flops", 0.0),
+        bytes_accessed=cost.get("bytes accessed", 0.0),
+        text=text or "",
+    )
