@@ -49,7 +49,9 @@ def kl(
     of the next-token distributions (float32), the reconstruction standing at the tap of the targets, and
     of the raw activations at the taps `downstream`, J. c, b: `coefficient`, `downstream_coefficient`; the
     paper's e2e has 1 and 0, its e2e + downstream 0.5 and 2.5 on the residual stream of the later layers.
-    The tap itself may be one of J: its term is the local error. Zero at masked tokens, whose activation
+    The tap itself may be one of J: its term is the local error. Differs: the paper's dictionaries have atoms
+    normalised in the forward pass and an orthogonal start; here any dictionary may have this objective.
+    Zero at masked tokens, whose activation
     stays, the others weighted so that the mean over B is that over them. Memory: some four arrays
     [S, T, V]; the learner's `accumulate` makes S fewer. Raises ValueError for a batch without a `context`
     and for an unknown tap."""
@@ -65,7 +67,8 @@ def kl(
         raise ValueError(f"objective.downstream: the model has no tap {', '.join(unknown)}.")
     logp, logq = (jax.nn.log_softmax(logits) for logits in (original, spliced))
     loss_ST = coefficient * jnp.sum(jnp.exp(logp) * (logp - logq), -1)
-    apart = [jnp.mean((after[tap] - before[tap]) ** 2, -1) for tap in downstream]
+    wide = lambda a: a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    apart = [jnp.mean((wide(after[tap]) - wide(before[tap])) ** 2, -1) for tap in downstream]
     loss_ST += downstream_coefficient * sum(apart) / max(1, len(apart))
     mask_ST = context.mask_ST
     return jnp.where(mask_ST, loss_ST / jnp.maximum(mask_ST.mean(), 1e-9), 0).reshape(-1)
