@@ -49,12 +49,13 @@ def kl(
     of the next-token distributions (float32), the reconstruction standing at the tap of the targets, and
     of the raw activations at the taps `downstream`, J. c, b: `coefficient`, `downstream_coefficient`; the
     paper's e2e has 1 and 0, its e2e + downstream 0.5 and 2.5 on the residual stream of the later layers.
-    The tap itself may be one of J: its term is the local error. Differs: the paper's dictionaries have atoms
-    normalised in the forward pass and an orthogonal start; here any dictionary may have this objective.
-    Zero at masked tokens, whose activation
+    The tap itself may be one of J: its term is the local error. Zero at masked tokens, whose activation
     stays, the others weighted so that the mean over B is that over them. Memory: some four arrays
-    [S, T, V]; the learner's `accumulate` makes S fewer. Raises ValueError for a batch without a `context`
-    and for an unknown tap."""
+    [S, T, V]; the learner's `accumulate` makes S fewer. Members of a sweep that are trained in turn each
+    compute the original again. Raises ValueError for a batch without a `context` and for an unknown tap.
+
+    Differs: the paper's atoms are normalised in the forward pass and start orthogonal; here any dictionary
+    may have this objective."""
     context = batch.context
     if context is None:
         raise ValueError(
