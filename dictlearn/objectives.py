@@ -51,8 +51,11 @@ def kl(
     paper's e2e has 1 and 0, its e2e + downstream 0.5 and 2.5 on the residual stream of the later layers.
     The tap itself may be one of J: its term is the local error. Zero at masked tokens, whose activation
     stays, the others weighted so that the mean over B is that over them. Memory: some four arrays
-    [S, T, V]; the learner's `accumulate` makes S fewer. Raises ValueError for a batch without a `context`
-    and for an unknown tap."""
+    [S, T, V]; the learner's `accumulate` makes S fewer. Members of a sweep that are trained in turn each
+    compute the original again. Raises ValueError for a batch without a `context` and for an unknown tap.
+
+    Differs: the paper's atoms are normalised in the forward pass and start orthogonal; here any dictionary
+    may have this objective."""
     context = batch.context
     if context is None:
         raise ValueError(
@@ -65,7 +68,8 @@ def kl(
         raise ValueError(f"objective.downstream: the model has no tap {', '.join(unknown)}.")
     logp, logq = (jax.nn.log_softmax(logits) for logits in (original, spliced))
     loss_ST = coefficient * jnp.sum(jnp.exp(logp) * (logp - logq), -1)
-    apart = [jnp.mean((after[tap] - before[tap]) ** 2, -1) for tap in downstream]
+    wide = lambda a: a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    apart = [jnp.mean((wide(after[tap]) - wide(before[tap])) ** 2, -1) for tap in downstream]
     loss_ST += downstream_coefficient * sum(apart) / max(1, len(apart))
     mask_ST = context.mask_ST
     return jnp.where(mask_ST, loss_ST / jnp.maximum(mask_ST.mean(), 1e-9), 0).reshape(-1)

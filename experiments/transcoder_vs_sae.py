@@ -12,7 +12,25 @@ replacement of all MLPs.
 Claim (Dunefsky et al. 2024, Paulo et al. 2025): a transcoder serves the model about as well as an SAE does, and
 a skip transcoder better than either.
 
-EXPECTED
+Expected (25,600 tokens of Wikipedia leads four times over, 768 latents; 4,096 held-out tokens, 1,024 for CE;
+jax 0.10.2, CPU). The loss is 2.98 nats, 3.14 without the MLP:
+
+    kind          k     L0     explained   CE score   KL      dead
+    sae            8     8.0   0.328       0.300      0.160   0.009
+                  16    16.0   0.374       0.318      0.140   0.000
+                  32    32.0   0.446       0.507      0.124   0.000
+    transcoder     8     7.9   0.268       0.322      0.190   0.040
+                  16    15.8   0.281       0.274      0.182   0.003
+                  32    31.6   0.290       0.389      0.180   0.000
+    skip           8     7.1   0.390       0.464      0.178   0.036
+                  16    13.0   0.394       0.484      0.173   0.010
+                  32    22.4   0.391       0.469      0.184   0.000
+
+At L0 8 to 16 the skip transcoder explains the most and has the best CE score, 0.15 above both; the plain one
+explains less than the SAE at every k. More latents do not help either on held-out text, and the SAE's KL is the
+lowest at all k: four passes over so few tokens are remembered (0.58 of the skip's last batch is explained). One
+MLP costs 0.15 nats, so that the CE score moves by 0.1 where the loss does by 0.015. From tied random atoms, the
+learner's default, 55 to 60 % of the plain transcoder's latents died.
 """
 
 import sys

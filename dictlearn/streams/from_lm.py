@@ -97,11 +97,14 @@ def from_lm(
             found = found._replace(sequence_B=whole("sequence_R"), position_B=whole("position_R"))
         return found._replace(g_BD=whole(slope).astype(np.float32)) if slope else found
 
-    first = batch_of([(mine.get(0) or make(0)).pool(0, 0)])
-    norm = estimate(normalise, [first], sources=(len(taps[0]), len(taps[1])))
-    if first.g_BD is not None:
-        square = float(np.square(first.g_BD, dtype=np.float64).sum(axis=1).mean())
-        norm = replace(norm, scale_gradient=gradient_scale(first.g_BD.shape[1], square))
+    @functools.cache
+    def first() -> Batch:
+        return batch_of([(mine.get(0) or make(0)).pool(0, 0)])
+
+    norm = estimate(normalise, (each() for each in (first,)), sources=(len(taps[0]), len(taps[1])))
+    if slope:
+        square = float(np.square(first().g_BD, dtype=np.float64).sum(axis=1).mean())
+        norm = replace(norm, scale_gradient=gradient_scale(source.widths[slope], square))
 
     def batch(step: int) -> Batch:
         rows = [piece for lane in mine.values() for piece in lane.rows(step * share, share)]
