@@ -196,8 +196,9 @@ def whitening(norm: Norm) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any], Any]]:
     """Normalised inputs [B, D], and the function that takes a normalised reconstruction [B, D] back
     to the space of the raw targets. Works on numpy and, under a trace, on JAX arrays."""
+    back = functools.partial(undo, norm)
     if norm.kind == "none":
-        return x_BD, lambda y_BD: y_BD
+        return x_BD, back
     if norm.kind == "token_layernorm":
         mean_B1 = x_BD.mean(axis=-1, keepdims=True)
         deviation_B1 = x_BD.std(axis=-1, keepdims=True) + 1e-5
@@ -206,19 +207,27 @@ def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any
         norm_B1 = (x_BD * x_BD).sum(axis=-1, keepdims=True) ** 0.5
         return x_BD / (norm_B1 + (norm_B1 == 0)), lambda y_BD: y_BD * norm_B1
     if norm.kind == "whiten":
-        mean_D, matrix_DD, inverse_DD = whitening(norm)
-        return (x_BD - mean_D) @ matrix_DD.T, lambda y_BD: y_BD @ inverse_DD.T + mean_D
-    return (
-        x_BD * _columns(norm.scale_in, x_BD),
-        lambda y_BD: y_BD / _columns(norm.scale_out, y_BD),
-    )
+        mean_D, matrix_DD, _ = whitening(norm)
+        return (x_BD - mean_D) @ matrix_DD.T, back
+    return x_BD * _columns(norm.scale_in, x_BD), back
+
+
+def undo(norm: Norm, y_BD: Float[Array, "... D"]) -> Array:
+    """A normalised reconstruction [B, D] in the space of the raw targets, as it is under a per-token kind:
+    what restores that is known from the inputs alone (see `forward`)."""
+    if norm.kind == "none" or norm.kind in TOKEN_KINDS:
+        return y_BD
+    if norm.kind == "whiten":
+        mean_D, _, inverse_DD = whitening(norm)
+        return y_BD @ inverse_DD.T + mean_D
+    return y_BD / _columns(norm.scale_out, y_BD)
 
 
 def _columns(scale: float | Sequence[float], x_BD: Array) -> float | np.ndarray:
     """The scale of every column, or of all."""
     if isinstance(scale, float | int):
         return scale
-    return np.repeat(np.asarray(scale, x_BD.dtype), x_BD.shape[1] // len(scale))
+    return np.repeat(np.asarray(scale, x_BD.dtype), x_BD.shape[-1] // len(scale))
 
 
 def apply(norm: Norm, batch: Batch) -> Batch:

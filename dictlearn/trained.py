@@ -66,10 +66,7 @@ def _encode(module, norm, variables, x_BD):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _decode(module, norm, variables, codes):
-    y_BD = module.apply(variables, codes, method="decode")
-    if norm.kind in normalise.TOKEN_KINDS:
-        return y_BD
-    return normalise.forward(norm, y_BD)[1](y_BD)
+    return normalise.undo(norm, module.apply(variables, codes, method="decode"))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -10,8 +10,21 @@ that layer's scale. `get_config` is the config of a dictionary of all layers; `m
 place.
 
 Claim (Ghilardi et al. 2024/25, arXiv:2410.21508): a third to a sixth of the training loses little quality.
-Theirs is Pythia to 1B with a billion tokens (`pod` is nearer to that: every block but the last, 16 D latents,
-k 128).
+Theirs is Pythia to 1B with a billion tokens; `pod` is nearer to that: every block but the last, 16 D latents, k 128.
+
+Expected (`small`: 768 latents, k 16, 150 steps of 512 tokens; explained variance and CE score on 2,048 and
+1,024 held-out tokens; one seed; jax 0.10.2, 2 CPU cores, a quarter of an hour when busy):
+
+                 alone           group
+    resid.2      0.867  0.852    0.837  0.825
+    resid.6      0.775  0.847    0.744  0.836
+    resid.10     0.560  0.856    0.523  0.849
+    resid.14     0.544  0.838    0.497  0.818
+    resid.18     0.537  0.749    0.466  0.740
+    resid.22     0.552  0.801    (a group of its own)
+
+The groups are the first five layers (AMAD 0.117) and the last: 153,600 tokens of training instead of 460,800
+cost 0.03 to 0.07 of explained variance and 0.01 to 0.03 of CE score. So few tokens are far from convergence.
 """
 
 import sys

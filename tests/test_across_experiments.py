@@ -20,7 +20,7 @@ def test_the_experiments_are_configs_that_are_read_whole(module):
         module.get_config("huge")
 
 
-def turning(folder, n=3, angle=0.2):
+def turning(folder, n=2, angle=0.4):
     """(path of the rows, planted atoms) of each of `n` checkpoints of a model that turns its features."""
     planted, random = plant("p1", seed=0), np.random.default_rng(0)
     x_BD, _ = draw(planted, 8192, 0)
@@ -39,7 +39,7 @@ def turning(folder, n=3, angle=0.2):
 
 def config_of(path, **changes):
     stream = {"name": "npy", "path": str(path), "block_rows": 8, "held_out": 0.1}
-    config = planted_config("topk", steps=400, batch_size=256, rule={"lr": 4e-3}, **changes)
+    config = planted_config("topk", steps=300, batch_size=256, rule={"lr": 4e-3}, **changes)
     return {**config, "stream": stream, "dictionary": {"name": "topk", "n_latents": 96, "k": 3}}
 
 
@@ -55,10 +55,10 @@ def test_a_series_keeps_its_latents_while_features_turn_and_a_cold_start_loses_t
     known = cosine > 0.95
     assert known.mean() > 0.9
     follow = lambda atoms, t: ((atoms[latent] * planted[t]).sum(1)[known] > 0.95).mean()
-    assert follow(found[2], 2) > 0.9
-    assert follow(found[0], 2) < 0.1
+    assert follow(found[1], 1) > 0.9
+    assert follow(found[0], 1) < 0.1
     cold, _ = sae_track.step(config_of(path, seed=1), tmp_path / "other", None)
-    assert follow(np.asarray(cold["variables"]["params"]["W_dec_FD"][0]), 2) < 0.1
+    assert follow(np.asarray(cold["variables"]["params"]["W_dec_FD"][0]), 1) < 0.1
 
 
 def test_a_run_that_starts_from_another_has_its_weights_and_nothing_else(tmp_path):

@@ -23,7 +23,7 @@ _OF_A_MODEL = ("model", "taps")
 
 def beside(
     paths: Sequence[str | Path],
-    tap: str | None = None,
+    tap: str | Sequence[str] | None = None,
     *,
     batch_size: int,
     seed: int,
@@ -33,8 +33,9 @@ def beside(
     keys: bool = False,
     process: Process | None = None,
 ) -> Stream:
-    """A stream of the rows of `tap` (default: the only one) of each store in `paths`, concatenated in their
-    order, each scaled by itself. The other arguments are those of `store`.
+    """A stream of the rows of `tap` (default: the only one; of several, side by side) of each store in
+    `paths`, concatenated in their order, each scaled by itself. The other arguments are those of
+    `store`.
 
     Errors: what `store` raises; ValueError for fewer than two stores, for stores of other texts, for widths
     that differ, and for a normalisation that is no scalar."""
@@ -57,7 +58,7 @@ def beside(
         return parts[0]._replace(x_BD=x_BD, y_BD=x_BD)
 
     first = sides[0]
-    scale = side_by_side([float(np.asarray(side.norm.scale_in)) for side in sides])
+    scale = side_by_side(np.concatenate([np.ravel(side.norm.scale_in) for side in sides]).tolist())
     return Stream(
         d_in=len(sides) * first.d_in,
         d_out=len(sides) * first.d_in,

@@ -16,14 +16,14 @@ import jax
 import numpy as np
 
 from dictlearn.normalise import Norm, check_kind
-from dictlearn.streams import Process, Stream
-from dictlearn.streams.store import store
+from dictlearn.streams import Process, Stream, _taps
+from dictlearn.streams.store import open_manifest, store
 from dictlearn.types import Batch
 
 
 def group(
     path: str | Path,
-    taps: Sequence[str],
+    taps: str | Sequence[str],
     *,
     batch_size: int,
     seed: int,
@@ -32,11 +32,12 @@ def group(
     verify: bool = True,
     process: Process | None = None,
 ) -> Stream:
-    """A stream of the store at `path`; one epoch of it visits each token once. The other arguments are
-    those of `store`.
+    """A stream of these taps (names, or patterns) of the store at `path`; one epoch of it visits each
+    token once. The other arguments are those of `store`.
 
     Errors: what `store` raises; ValueError for taps of different widths, and for a normalisation that is
     no scalar where there are several taps."""
+    taps = _taps.chosen(list(open_manifest(path)["recipe"]["taps"]), taps, f"The store at {path}")
     if len(taps) > 1:
         check_kind(normalise, transcoder=True)
     shared = {"normalise": normalise, "block_rows": block_rows, "process": process}

@@ -93,7 +93,8 @@ def store(
         return rows
 
     def beside(block_K: np.ndarray, taps: Sequence[str]) -> np.ndarray:
-        return np.concatenate([gather(block_K, name) for name in taps], axis=1)
+        parts = [gather(block_K, name) for name in taps]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def raw(block_K: np.ndarray) -> Batch:
         x_BD = beside(block_K, read)
