@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from dictlearn import experiment, sharding, topology
-from dictlearn.feed import open_stream, target_width
+from dictlearn.feed import carried, open_stream, target_width
 from dictlearn.plan import advice, hlo, language
 from dictlearn.plan.operations import operations
 from dictlearn.topology import Chip, Compiled
@@ -85,7 +85,7 @@ def _widths(config: Mapping, d_in: int | None) -> tuple[int, int | None]:
 def _batch(config: Mapping, widths: tuple[int, int | None], mesh) -> Batch:
     rows = config["batch_size"]
     part = lambda d: jax.ShapeDtypeStruct((rows, d), jnp.float32)
-    key = jax.ShapeDtypeStruct((rows,), jnp.int32) if experiment.reads_keys(config) else None
+    key = jax.ShapeDtypeStruct((rows,), jnp.int32) if "keys" in carried(config) else None
     return topology.placed(Batch(part(widths[0]), part(widths[1] or widths[0]), key, key), mesh)
 
 

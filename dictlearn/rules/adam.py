@@ -58,8 +58,8 @@ def adam(
         return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros(), zeros())
 
     def update(updates, state, params=None):
+        assert params is not None, "this rule projects onto atoms, and must see them"
         gradients, held = updates, unit_norm and ATOMS in updates
-        assert params is not None or not held, "this rule projects onto atoms, and must see them"
         if held:
             gradients = {**gradients, ATOMS: _tangent(gradients[ATOMS], params[ATOMS])}
         if clip_norm is not None:
