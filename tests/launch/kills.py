@@ -39,6 +39,7 @@ class Run:
             f"--workdir={workdir}",
         ]
         environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [*map(str, command), "--heartbeat=5"], env=environment, stdout=log, stderr=log
@@ -93,7 +94,7 @@ def planted(steps: int, every: int) -> dict:
         "stream": {"name": "synthetic", "kind": "p1"},
         "dictionary": {"name": "topk", "n_latents": 64, "aux_k": 8},
         "objective": {"name": "squared_error"},
-        "rule": {"name": "adam", "lr": 1e-3, "warmup_steps": 1},
+        "rule": {"name": "adam", "lr": 1e-3, "warmup_steps": 1, "decay_fraction": 0},
         "learner": {"dead_after": 300, "atoms_start": "data_rows"},
         "sweep": {"k": [2, 3]},
         "meters": {"n_tokens": 256},
@@ -127,7 +128,6 @@ def main() -> int:
     o = parser.parse_args()
     chance, folder = random.Random(o.seed), Path(tempfile.mkdtemp(prefix="kills-"))
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "programs"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     began = time.monotonic()
     whole = Run(planted(o.steps, 50), folder / "whole", o.processes, o.devices)
     while not whole.newest() and whole.process.poll() is None:

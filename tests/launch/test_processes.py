@@ -1,5 +1,7 @@
 """Real processes: the parameters of one, whatever befalls them."""
 
+import json
+import os
 import random
 import re
 import signal
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,51 +21,65 @@ from dictlearn.distributed import Place
 from dictlearn.train import train
 from tests.launch.kills import ROOT, Run, difference, planted
 
-CONFIG = planted(steps=120, every=20)
+
+def test_two_processes_one_of_them_killed_end_with_the_parameters_of_one(tmp_path):
+    config = planted(steps=60, every=10)
+    run = Run(config, tmp_path / "two", processes=2, devices=4)
+    sent = run.send([signal.SIGKILL], a_checkpoint, random.Random(0))
+    run.finish()
+    assert len(sent) == 1, "the run ended before it could be killed"
+    train(config, tmp_path / "one")
+    assert difference(tmp_path / "one", tmp_path / "two") < 1e-5
+    said = run.said()
+    assert said.count("killed by SIGKILL") == 1
+    assert said.count("killed by SIGABRT") == 1, "the other ended itself, having said who was lost"
+    assert "launch: restart 1, at most 20" in said
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The workdir of one process with 8 devices."""
-    workdir = tmp_path_factory.mktemp("whole") / "run"
-    train(CONFIG, workdir)
-    return workdir
-
-
-def another_checkpoint(run: Run) -> None:
-    before, deadline = run.newest(), time.monotonic() + 200
-    while run.newest() <= before and run.process.poll() is None:
+def a_checkpoint(run: Run) -> None:
+    deadline = time.monotonic() + 200
+    while not run.newest() and run.process.poll() is None:
         assert time.monotonic() < deadline, run.said()
         time.sleep(0.02)
 
 
-def test_two_processes_one_stopped_and_one_killed_end_with_the_parameters_of_one(whole, tmp_path):
-    run = Run(CONFIG, tmp_path / "two", processes=2, devices=4)
-    sent = run.send([signal.SIGTERM, signal.SIGKILL], another_checkpoint, random.Random(0))
-    run.finish()
-    assert len(sent) == 2, "the run ended before it could be killed"
-    assert difference(whole, tmp_path / "two") < 1e-5
-    said = run.said()
-    assert said.count("exit 75") == 2, "SIGTERM of one stops both"
-    assert said.count("killed by SIGKILL") == 1
-    assert said.count("killed by SIGABRT") == 1, "the other ended itself, having said who was lost"
-    assert "unhealthy (stopped sending heartbeats)" in said
-    assert "launch: restart 2, at most 20" in said
+def test_four_processes_stop_after_one_step_with_the_parameters_of_one(tmp_path):
+    config, port, workdir = planted(steps=600, every=5), free_port(), tmp_path / "four"
+    cpu = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    environment = {**os.environ, **cpu, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, Path(__file__).parent / "trainer.py", json.dumps(config), workdir]
+    running = [
+        subprocess.Popen(
+            [*map(str, words), str(port), "4", str(i)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(4)
+    ]
+    deadline = time.monotonic() + 200
+    while not (workdir / "checkpoints" / "5").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running[2].terminate()
+    said = [process.communicate(timeout=100)[1] for process in running]
+    assert [process.returncode for process in running] == [distributed.AGAIN] * 4, said
+    steps = {int(found) for text in said for found in re.findall(r"stopped at step (\d+)", text)}
+    assert len(steps) == 1, said
+    train({**config, "steps": steps.pop()}, tmp_path / "one")
+    assert difference(tmp_path / "one", workdir) < 1e-5
 
 
-def test_four_processes_end_with_the_parameters_of_one(whole, tmp_path):
-    run = Run(CONFIG, tmp_path / "four", processes=4, devices=2)
-    run.finish()
-    assert difference(whole, tmp_path / "four") < 1e-5
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.mark.parametrize(
     ("process", "message"), [(1, "nothing answers at 127.0.0.1:"), (0, "waits at port")]
 )
 def test_who_waits_in_vain_says_for_whom(process, message):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     code = f"from dictlearn import distributed as d; d.start(d.Place('{address}', 2, {process}), 30, 1)"
     command = [sys.executable, "-c", code]
     found = subprocess.run(

@@ -26,7 +26,8 @@ def data(key=0, n=32):
 
 
 def after(train, n=5):
-    state = train.init(jax.random.key(0), {}, data())
+    wide = lambda leaf: leaf.astype(data().x_BD.dtype) if leaf.dtype == jnp.float32 else leaf
+    state = jax.tree.map(wide, train.init(jax.random.key(0), {}, data()))
     seen = [state]
     update = jax.jit(train.update)
     for t in range(n):
