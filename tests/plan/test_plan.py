@@ -131,7 +131,9 @@ def test_the_peak_of_a_run_on_this_machine_is_predicted_within_15_percent():
 def test_a_language_model_and_a_dictionary_share_one_mesh_and_one_program():
     sizes = {"n_layers": 1, "d_model": 16, "n_heads": 4, "n_kv_heads": 4, "head_dim": 4}
     lm, mesh = Spec(**sizes, d_mlp=32, vocab=64), mesh_of(1, 2, 4)
-    (program,) = experiment.programs(planted_config(dictionary={"n_latents": 512}), 16, None)
+    (program,) = experiment.programs(
+        planted_config(dictionary={"n_latents": 512, "aux_k": 0}), 16, None
+    )
     state = experiment.abstract_states([program], 16, None, mesh)[program.key]
     tokens = {"tokens_BT": jax.ShapeDtypeStruct((32, 16), jnp.int32)}
     shapes = placed({"params": abstract_params(lm, "float32"), **tokens}, mesh)
