@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 SLICES = {
     "v5p:4x4x4": {"n_latents": 2**20, "batch_size": 65_536, "model": 8, "d_in": 4096, "k": 64},
     "v6e:16x16": {"n_latents": 2**15, "batch_size": 8192, "model": 16, "d_in": 512, "k": 16},
-    "v5e:4x4": {"n_latents": 2**13, "batch_size": 2048, "model": 4, "d_in": 256, "k": 16},
+    "v5e:4x4": {"n_latents": 2**12, "batch_size": 2048, "model": 4, "d_in": 256, "k": 16},
 }
 """The first is the real thing; on the others only what is sent is looked at, and that has no scale."""
 
