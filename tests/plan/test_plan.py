@@ -1,6 +1,7 @@
 """A plan knows what a run will need: from shapes alone, on what is there and on slices that are not."""
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -10,12 +11,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from rich.console import Console
 
 from dictlearn import cli, experiment, sharding
 from dictlearn.lm.decoder import forward
 from dictlearn.lm.plan import abstract_params
 from dictlearn.lm.spec import Spec
-from dictlearn.plan import advice, hlo, plan
+from dictlearn.plan import advice, hlo, plan, table
 from dictlearn.plan.operations import operations
 from dictlearn.topology import compiled, placed
 from dictlearn.types import Batch
@@ -215,6 +217,20 @@ def test_no_collective_on_any_slice_moves_tokens_times_latents(pods):
         gradient = sizes["n_latents"] // mesh["model"] * sizes["d_in"]
         gathered = sizes["batch_size"] // mesh["data"] * sizes["n_latents"]
         assert row["largest_collective"] <= gradient <= gathered // 8, name
+
+
+def test_the_table_says_what_binds_and_what_it_costs(pods, here):
+    text = shown(pods["v5p:4x4x4"])
+    for words in ("v5p:4x4x4 (sweep 1 x data 8 x model 8)", "25%", "ms (products)", "chip-hours"):
+        assert words in text
+    assert "all-reduce" in text
+    assert "small to mlp_in.1" in shown(here)
+
+
+def shown(found):
+    console = Console(width=200, file=io.StringIO())
+    table.show(found, console)
+    return console.file.getvalue()
 
 
 def test_the_devices_of_the_tests_are_those_of_the_plan(here):
