@@ -33,7 +33,7 @@ def advise(config: Mapping, plan: Mapping[str, Any]) -> list[str]:
 
 def _crowded(row: Mapping[str, Any], hbm: int) -> str:
     if "problem" in row:
-        return f"does not fit: {row['problem']}"
+        return f"does not fit: {row['problem'].rstrip('.')}"
     share = row["total"] / hbm
     return f"holds {share:.0%} of the memory" if share > TIGHT else ""
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from dictlearn.lm import hub, load
+from dictlearn.lm import hub, load, read_spec
 from dictlearn.lm.families import spec_from_config
 from dictlearn.lm.spec import Spec
 
@@ -125,12 +125,15 @@ def test_a_folder_without_its_files_names_the_one_that_is_missing(tmp_path):
 
 def test_names_on_the_hub_are_fetched_and_a_missing_package_says_so(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(hub, "fetch", lambda name: asked.append(name) or tmp_path)
+    monkeypatch.setattr(hub, "fetch", lambda name, files: asked.append((name, *files)) or tmp_path)
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
         load("EleutherAI/pythia-70m")
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
         load("pythia", "EleutherAI/pythia-70m")
-    assert asked == ["EleutherAI/pythia-70m"] * 2
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        read_spec("EleutherAI/pythia-70m")
+    whole, spec = ("*.json", "*.safetensors"), ("config.json",)
+    assert asked == [("EleutherAI/pythia-70m", *files) for files in (whole, whole, spec)]
     with pytest.raises(FileNotFoundError, match="neither a file nor a folder"):
         load("x", tmp_path / "nowhere.gguf")
     monkeypatch.undo()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn.lm import decoder, documents, gguf, gguf_models, load, pack, weights
+from dictlearn.lm import decoder, documents, gguf, gguf_models, load, pack, read_spec, weights
 from dictlearn.lm.spec import Spec
 
 from . import gguf_files, toy
@@ -81,6 +81,7 @@ def test_position_zero_is_an_attention_sink_and_masked(smollm2, packed):
 
 def test_the_spec_and_the_source_are_the_files(smollm2):
     assert smollm2.spec.n_layers == 30
+    assert read_spec("smollm2") == smollm2.spec
     assert smollm2.spec.vocab == smollm2.tokenizer.get_vocab_size() == 49_152
     assert sum(leaf.size for leaf in jax.tree.leaves(smollm2.params)) == 134_515_008
     assert smollm2.source["sha256"].startswith("b179c9523d0e6a0f98a330c7562b6827")
@@ -134,6 +135,11 @@ def test_a_file_that_is_not_such_a_llama_is_refused(tmp_path, key, value, messag
     path = gguf_files.write(tmp_path / "x.gguf", metadata, tensors)
     with pytest.raises(ValueError, match=message):
         load("x", path)
+
+
+def test_a_model_that_is_no_decoder_has_no_spec():
+    with pytest.raises(ValueError, match="'minilm' is no decoder"):
+        read_spec("minilm")
 
 
 def test_an_unknown_name_lists_the_known():

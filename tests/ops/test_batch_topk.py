@@ -15,6 +15,12 @@ def test_the_threshold_is_the_nth_largest_value(n):
     assert nth_largest(x, n) == np.sort(np.asarray(x).ravel())[-n]
 
 
+def test_the_threshold_has_the_type_of_the_batch_wherever_it_is_looked_for():
+    x = jax.ShapeDtypeStruct((64, 256), jnp.bfloat16)
+    for most in (None, 8):
+        assert jax.eval_shape(lambda x, most=most: nth_largest(x, 9, most), x).dtype == x.dtype
+
+
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2, 4)])
 @pytest.mark.parametrize("levels", [3, 1000])
 def test_exactly_n_are_kept_with_ties_to_the_lowest_flat_index(sizes, levels):

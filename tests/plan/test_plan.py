@@ -1,6 +1,7 @@
 """A plan knows what a run will need: from shapes alone, on what is there and on slices that are not."""
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -10,12 +11,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from rich.console import Console
 
 from dictlearn import cli, experiment, sharding
 from dictlearn.lm.decoder import forward
 from dictlearn.lm.plan import abstract_params
 from dictlearn.lm.spec import Spec
-from dictlearn.plan import advice, hlo, plan
+from dictlearn.plan import advice, hlo, plan, table
 from dictlearn.plan.operations import operations
 from dictlearn.topology import compiled, placed
 from dictlearn.types import Batch
@@ -25,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 SLICES = {
     "v5p:4x4x4": {"n_latents": 2**20, "batch_size": 65_536, "model": 8, "d_in": 4096, "k": 64},
     "v6e:16x16": {"n_latents": 2**15, "batch_size": 8192, "model": 16, "d_in": 512, "k": 16},
-    "v5e:4x4": {"n_latents": 2**13, "batch_size": 2048, "model": 4, "d_in": 256, "k": 16},
+    "v5e:4x4": {"n_latents": 2**12, "batch_size": 2048, "model": 4, "d_in": 256, "k": 16},
 }
 """The first is the real thing; on the others only what is sent is looked at, and that has no scale."""
 
@@ -131,7 +133,9 @@ def test_the_peak_of_a_run_on_this_machine_is_predicted_within_15_percent():
 def test_a_language_model_and_a_dictionary_share_one_mesh_and_one_program():
     sizes = {"n_layers": 1, "d_model": 16, "n_heads": 4, "n_kv_heads": 4, "head_dim": 4}
     lm, mesh = Spec(**sizes, d_mlp=32, vocab=64), mesh_of(1, 2, 4)
-    (program,) = experiment.programs(planted_config(dictionary={"n_latents": 512}), 16, None)
+    (program,) = experiment.programs(
+        planted_config(dictionary={"n_latents": 512, "aux_k": 0}), 16, None
+    )
     state = experiment.abstract_states([program], 16, None, mesh)[program.key]
     tokens = {"tokens_BT": jax.ShapeDtypeStruct((32, 16), jnp.int32)}
     shapes = placed({"params": abstract_params(lm, "float32"), **tokens}, mesh)
@@ -213,6 +217,20 @@ def test_no_collective_on_any_slice_moves_tokens_times_latents(pods):
         gradient = sizes["n_latents"] // mesh["model"] * sizes["d_in"]
         gathered = sizes["batch_size"] // mesh["data"] * sizes["n_latents"]
         assert row["largest_collective"] <= gradient <= gathered // 8, name
+
+
+def test_the_table_says_what_binds_and_what_it_costs(pods, here):
+    text = shown(pods["v5p:4x4x4"])
+    for words in ("v5p:4x4x4 (sweep 1 x data 8 x model 8)", "25%", "ms (products)", "chip-hours"):
+        assert words in text
+    assert "all-reduce" in text
+    assert "small to mlp_in.1" in shown(here)
+
+
+def shown(found):
+    console = Console(width=200, file=io.StringIO())
+    table.show(found, console)
+    return console.file.getvalue()
 
 
 def test_the_devices_of_the_tests_are_those_of_the_plan(here):
