@@ -42,5 +42,6 @@ def begin_from(states: dict, norm: Norm, mesh, workdir: str, program: str | None
         if shapes[0] != shapes[1]:
             raise ValueError(f"{source} of {workdir} has shapes {shapes[0]}, not {shapes[1]}.")
         placed = sharding.shardings(state.variables, mesh, lead="N")
-        found[key] = state._replace(variables=jax.device_put(old, placed))
+        # Copies: programs that start from the same dictionaries each give theirs away at their first step.
+        found[key] = state._replace(variables=jax.device_put(old, placed, may_alias=False))
     return found

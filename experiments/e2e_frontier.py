@@ -11,7 +11,24 @@ tuning sees is the same for all. Without `config.start` the same configs train e
 
 Claim (Braun et al. 2024, GPT-2): for the same CE loss, end-to-end dictionaries need less than half the L0.
 
-EXPECTED
+Expected (512 latents; 76,800 tokens in batches of 512 out of 10,240, then 5,120 in batches of 4 sequences of
+64; measured on 998 held-out tokens of sequences as short; jax 0.10.2, CPU; docs/e2e_frontier.png; last column:
+the L0 at which `local_more` has that CE score, its two points joined in log L0):
+
+    kind          L0   CE score   KL      explained   dead    local needs
+    local          8   0.818      2.049   0.492       0.102
+                  32   0.875      1.503   0.569       0.000
+    local_more     8   0.819      2.039   0.491       0.094
+                  32   0.876      1.501   0.566       0.000
+    e2e            8   0.851      1.765   0.461       0.100   17.2
+                  32   0.896      1.327   0.536       0.000   -
+    e2e_ds         8   0.839      1.848   0.477       0.100   12.9
+                  32   0.891      1.357   0.553       0.000   -
+
+Twenty steps through the model at L0 8 are worth what local training has at L0 17 (13 with the later residual
+streams), as the paper says, and cost 0.030 of the explained variance (0.014); the same tokens under the local
+objective change nothing. At L0 32 both are better than anything the local curve reaches. The dictionaries are
+far from converged, both ratios are from one seed, and latents that were dead stay so.
 """
 
 import itertools

@@ -11,7 +11,17 @@ training, by the gradient at the original activation, whose labels are the text 
 Claim (Olmo et al. 2024): lower loss of the spliced model at equal L0, fewer dead latents, a slightly larger
 MSE.
 
-EXPECTED
+Expected (512 latents, k 16, 25,600 tokens out of 6,400; 1,024 held-out tokens; jax 0.10.2, CPU):
+
+            plain                          gradient
+    beta    explained  CE score  KL        explained  CE score  KL      dead
+    0       0.582      0.824     1.839     0.582      0.824     1.839   0.027
+    0.3     0.582      0.826     1.806     0.580      0.824     1.839   0.023
+    3       0.579      0.822     1.828     0.558      0.809     1.997   0.023
+
+At this size the gradient gains nothing: choosing by it costs explained variance, as expected, and the CE score
+too at beta 3, while training with it and choosing without leaves all three alike. Four passes over 6,400 tokens
+teach no latent what the loss reads; the claim is for millions.
 """
 
 import sys

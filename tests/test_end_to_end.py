@@ -10,8 +10,9 @@ import pytest
 from dictlearn import dictionaries, experiment, normalise, objectives, restore, rules
 from dictlearn.begin import begin_from
 from dictlearn.feed import open_stream, place
-from dictlearn.learners.gradient import gradient
+from dictlearn.learners.gradient import State, gradient
 from dictlearn.train import train
+from dictlearn.trained import restore_run
 from dictlearn.types import Batch, Codes, Context, Out
 from tests.helpers import mesh_of, run
 from tests.lm.toy import SPEC, toy, write_gguf
@@ -160,6 +161,7 @@ def test_members_side_by_side_on_eight_devices_are_those_that_one_device_trains_
     taps = {"harvest": {"taps": ("mlp_in.0", "mlp_out.0")}}
     pair = {"stream": {"tap": "mlp_in.0", "target": "mlp_out.0"}, "learner": {"skip": True}}
     config = config_of(folder, sweep={"lr": (1e-3, 1e-2)}, **taps, **pair)
+    config["dictionary"] = {"name": "relu", "n_latents": 32, "l1": 0.1}
     with jax.enable_x64(True):
         _, first, _ = run(config, 0, dtype=np.float64)
         first = jax.tree.map(np.array, first)
@@ -211,6 +213,11 @@ def test_fine_tuning_starts_from_the_function_that_a_run_left(folder, tmp_path):
     x_BD = 3 * jax.random.normal(jax.random.key(0), (8, 12))
     np.testing.assert_allclose(new.reconstruct(x_BD), old.reconstruct(x_BD), rtol=1e-4, atol=1e-5)
     mesh = mesh_of(1, 1, 1)
+    left = restore_run(tmp_path / "local").variables["topk_n32_0"]
+    states = dict.fromkeys("ab", State(left, None, left, left))
+    both = begin_from(states, old.norm, mesh, **start, program="topk_n32_0")
+    jax.tree.map(lambda leaf: leaf.delete(), both["a"].variables)
+    jax.tree.map(np.testing.assert_array_equal, both["b"].variables, left)
     with pytest.raises(ValueError, match=r"holds topk_n32_0; there is no other to start from"):
         begin_from({"other": None}, new.norm, mesh, **start)
     with pytest.raises(ValueError, match=r"trained under unit_mean_sq, which cannot become none"):
