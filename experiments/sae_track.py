@@ -2,8 +2,8 @@
 
     python experiments/sae_track.py [runs/sae_track [small|smoke]]
 
-A llama of four layers (width 128, 1,024 byte-pair tokens) is trained on Wikipedia leads, and saved at steps 0
-to 600 as Hugging Face saves one, so that `lm.load` reads it. The first dictionary, of its residual stream, is
+A llama of four layers (width 64, 1,024 byte-pair tokens) is trained on Wikipedia leads, and saved at steps 0
+to 400 as Hugging Face saves one, so that `lm.load` reads it. The first dictionary, of its residual stream, is
 trained whole, and each later one starts from the weights of the one before, with a fresh optimiser and a fifth
 of the steps. What a run starts from is a checkpoint at step 0, which `train` goes on from: there is no other
 loop. Should a gap between checkpoints have killed more than half of the latents, that dictionary starts anew.
@@ -44,15 +44,8 @@ SIZES: dict[str, dict[str, Any]] = {
         **{"saved": (0, 10, 20), "n_latents": 64, "k": 4, "steps": 30, "n_tokens": 2000},
     },
     "small": {
-        **{
-            "layers": 4,
-            "width": 128,
-            "vocab": 1024,
-            "documents": 10_033,
-            "batch": 32,
-            "length": 64,
-        },
-        **{"saved": (0, 10, 30, 100, 200, 400, 600), "n_latents": 512, "k": 16, "steps": 300},
+        **{"layers": 4, "width": 64, "vocab": 1024, "documents": 10_033, "batch": 32, "length": 64},
+        **{"saved": (0, 10, 30, 100, 200, 400), "n_latents": 256, "k": 8, "steps": 300},
         **{"n_tokens": 60_000},
     },
 }
@@ -72,7 +65,7 @@ def get_config(size: str = "small", model: str = "") -> ConfigDict:
     config.batch_size = 256
     config.model = {"name": "llama", "path": model}
     config.harvest = {
-        "taps": (f"resid.{sizes['layers'] // 2}",),
+        "taps": (f"resid.{(sizes['layers'] - 1) // 2}",),
         "text": "wiki",
         "n_tokens": sizes["n_tokens"],
         "sequence_length": sizes["length"],
@@ -110,10 +103,9 @@ def track(configs: list[dict], folder: Path) -> dict:
     variables = None
     for config in configs:
         name = Path(config["model"]["path"]).name
-        found, started = step(config, folder / f"sae_{name}", variables)
-        variables = found["variables"]
-        (dictionary,) = restore(found["path"])
         x_BD, n_latents = held_out(config), config["dictionary"]["n_latents"]
+        path, variables, started = step(config, folder / f"sae_{name}", variables, x_BD)
+        (dictionary,) = restore(path)
         code_BF = np.asarray(dense(dictionary.encode(jnp.asarray(x_BD)), n_latents))
         atoms.append(np.asarray(dictionary.variables["params"]["W_dec_FD"]))
         activations.append(x_BD)
@@ -134,22 +126,25 @@ def track(configs: list[dict], folder: Path) -> dict:
     return {"latents": int(often_F.sum()), "checkpoints": rows}
 
 
-def step(config: dict, path: Path, variables: dict | None) -> tuple[dict, str]:
-    """({"path", "variables"} of a run, how it started): from `variables` for a fifth of the steps, or anew."""
+def step(
+    config: dict, path: Path, variables: dict | None, x_BD: np.ndarray
+) -> tuple[Path, dict, str]:
+    """A run's path, its variables and how it started: "warm", from `variables` for a fifth of the steps, or
+    "cold", anew, where there are none or too many latents never fire on the rows x_BD then."""
     if variables is not None:
         short = {**config, "steps": max(1, config["steps"] // 5)}
         start_from(short, path, variables)
         train(short, path)
         run = restore_run(path)
         (dictionary,) = restore(path)
-        codes = dictionary.encode(jnp.asarray(held_out(config)))
+        codes = dictionary.encode(jnp.asarray(x_BD))
         fired_F = (dense(codes, config["dictionary"]["n_latents"]) > 0).any(0)
         if 1 - float(fired_F.mean()) <= DEAD:
-            return {"path": path, "variables": run.variables[run.programs[0].key]}, "warm"
+            return path, run.variables[run.programs[0].key], "warm"
         path = path.with_name(path.name + "_cold")
     train(config, path)
     run = restore_run(path)
-    return {"path": path, "variables": run.variables[run.programs[0].key]}, "cold"
+    return path, run.variables[run.programs[0].key], "cold"
 
 
 def start_from(config: dict, path: Path, variables: dict) -> None:
