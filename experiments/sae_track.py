@@ -10,6 +10,21 @@ loop. Should a gap between checkpoints have killed more than half of the latents
 
 Claim (Xu et al. 2024, arXiv:2412.17626): features form early and go on turning after their meaning has settled.
 There the model is Pythia-410M with 154 checkpoints; `track` takes the configs of any series of folders.
+
+Expected (`small`: 256 latents, k 8, 300 steps of 256 tokens, then 60; medians over the latents that fire on 25
+or more of 2,048 held-out tokens; one seed; jax 0.10.2, 2 CPU cores, eight minutes when busy):
+
+    checkpoint  loss    explained  dead    drift    formation: activations, codes
+    step_0      7.43    0.571      0.00    0.777        0.100    0.024
+    step_10     7.12    0.584      0.00    0.794        0.097    0.025
+    step_30     6.04    0.599      0.39    0.807        0.029    0.055
+    step_100    5.41    0.833      0.04    0.871        0.333    0.135
+    step_200    4.66    0.853      0.04    0.962        0.411    0.272
+    step_400    4.30    0.871      0.02    1.000        0.406    0.295
+
+The tokens of a latent are as much alike at step 200 as at the end, and four fifths of that at step 100, where
+its direction still has 30 degrees to turn. Every start was warm: after step 30 the dead came back. That atoms
+are near their place from step 0 on is of this model, which is small and trained shortly.
 """
 
 import json
