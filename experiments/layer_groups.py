@@ -10,7 +10,7 @@ that layer's scale. `get_config` is the config of a dictionary of all layers; `m
 place.
 
 Claim (Ghilardi et al. 2024/25, arXiv:2410.21508): a third to a sixth of the training loses little quality.
-Theirs is Pythia to 1B with a billion tokens; `pod` is nearer to that: every block but the last, 16 D latents, k 128.
+Theirs is Pythia to 1B with a billion tokens; `pod` is nearer to that: all blocks but the last, 16 D, k 128.
 
 Expected (`small`: 768 latents, k 16, 150 steps of 512 tokens; explained variance and CE score on 2,048 and
 1,024 held-out tokens; one seed; jax 0.10.2, 2 CPU cores, a quarter of an hour when busy):

@@ -2,14 +2,29 @@
 
     python experiments/sae_track.py [runs/sae_track [small|smoke]]
 
-A llama of four layers (width 128, 1,024 byte-pair tokens) is trained on Wikipedia leads, and saved at steps 0
-to 600 as Hugging Face saves one, so that `lm.load` reads it. The first dictionary, of its residual stream, is
+A llama of four layers (width 64, 1,024 byte-pair tokens) is trained on Wikipedia leads, and saved at steps 0
+to 400 as Hugging Face saves one, so that `lm.load` reads it. The first dictionary, of its residual stream, is
 trained whole, and each later one starts from the weights of the one before (`config.start`), with a fresh
 optimiser and a fifth of the steps. Should a gap between checkpoints have killed more than half of the latents,
 that dictionary starts anew.
 
 Claim (Xu et al. 2024, arXiv:2412.17626): features form early and go on turning after their meaning has settled.
 There the model is Pythia-410M with 154 checkpoints; `track` takes the configs of any series of folders.
+
+Expected (`small`: 256 latents, k 8, 300 steps of 256 tokens, then 60; medians over the latents that fire on 25
+or more of 2,048 held-out tokens; one seed; jax 0.10.2, 2 CPU cores, eight minutes when busy):
+
+    checkpoint  loss    explained  dead    drift    formation: activations, codes
+    step_0      7.43    0.571      0.00    0.777        0.100    0.024
+    step_10     7.12    0.584      0.00    0.794        0.097    0.025
+    step_30     6.04    0.599      0.39    0.807        0.029    0.055
+    step_100    5.41    0.833      0.04    0.871        0.333    0.135
+    step_200    4.66    0.853      0.04    0.962        0.411    0.272
+    step_400    4.30    0.871      0.02    1.000        0.406    0.295
+
+The tokens of a latent are as much alike at step 200 as at the end, and four fifths of that at step 100, where
+its direction still has 30 degrees to turn. Every start was warm: after step 30 the dead came back. That atoms
+are near their place from step 0 on is of this model, which is small and trained shortly.
 """
 
 import json
@@ -43,15 +58,8 @@ SIZES: dict[str, dict[str, Any]] = {
         **{"saved": (0, 10, 20), "n_latents": 64, "k": 4, "steps": 30, "n_tokens": 2000},
     },
     "small": {
-        **{
-            "layers": 4,
-            "width": 128,
-            "vocab": 1024,
-            "documents": 10_033,
-            "batch": 32,
-            "length": 64,
-        },
-        **{"saved": (0, 10, 30, 100, 200, 400, 600), "n_latents": 512, "k": 16, "steps": 300},
+        **{"layers": 4, "width": 64, "vocab": 1024, "documents": 10_033, "batch": 32, "length": 64},
+        **{"saved": (0, 10, 30, 100, 200, 400), "n_latents": 256, "k": 8, "steps": 300},
         **{"n_tokens": 60_000},
     },
 }
@@ -71,7 +79,7 @@ def get_config(size: str = "small", model: str = "") -> ConfigDict:
     config.batch_size = 256
     config.model = {"name": "llama", "path": model}
     config.harvest = {
-        "taps": (f"resid.{sizes['layers'] // 2}",),
+        "taps": (f"resid.{(sizes['layers'] - 1) // 2}",),
         "text": "wiki",
         "n_tokens": sizes["n_tokens"],
         "sequence_length": sizes["length"],
@@ -109,9 +117,9 @@ def track(configs: list[dict], folder: Path) -> dict:
     last = None
     for config in configs:
         name = Path(config["model"]["path"]).name
-        last, started = step(config, folder / f"sae_{name}", last)
-        (dictionary,) = restore(last)
         x_BD, n_latents = held_out(config), config["dictionary"]["n_latents"]
+        last, started = step(config, folder / f"sae_{name}", last, x_BD)
+        (dictionary,) = restore(last)
         code_BF = np.asarray(dense(dictionary.encode(jnp.asarray(x_BD)), n_latents))
         atoms.append(np.asarray(dictionary.variables["params"]["W_dec_FD"]))
         activations.append(x_BD)
@@ -132,13 +140,14 @@ def track(configs: list[dict], folder: Path) -> dict:
     return {"latents": int(often_F.sum()), "checkpoints": rows}
 
 
-def step(config: dict, path: Path, last: Path | None) -> tuple[Path, str]:
-    """(workdir, how it started): from the dictionaries of `last` for a fifth of the steps, or anew."""
+def step(config: dict, path: Path, last: Path | None, x_BD: np.ndarray) -> tuple[Path, str]:
+    """A run's path and how it started: "warm", from the dictionary of `last` for a fifth of the steps, or
+    "cold", anew, where there is none or too many latents never fire on the rows x_BD then."""
     if last is not None:
         start = {"start": {"workdir": str(last)}}
         train({**config, **start, "steps": max(1, config["steps"] // 5)}, path)
         (dictionary,) = restore(path)
-        codes = dictionary.encode(jnp.asarray(held_out(config)))
+        codes = dictionary.encode(jnp.asarray(x_BD))
         fired_F = (dense(codes, config["dictionary"]["n_latents"]) > 0).any(0)
         if 1 - float(fired_F.mean()) <= DEAD:
             return path, "warm"

@@ -1,13 +1,18 @@
 """Dictionaries over several layers or models: what they compute, beside what conformance asks of all."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn import dictionaries
+from dictlearn import dictionaries, experiment
 from dictlearn.ops import jumprelu
+from dictlearn.train import open_stream, place
 from dictlearn.types import Codes
+from tests.helpers import mesh_of, planted_config
 
 
 def made(name, **fields):
@@ -102,3 +107,24 @@ def test_sources_that_do_not_divide_a_width_are_refused(name):
 def test_latents_that_layers_cannot_share_evenly_are_refused():
     with pytest.raises(ValueError, match="n_latents=7 must be a multiple of sources=3"):
         made("clt", n_latents=7)
+
+
+def test_no_collective_of_a_clts_step_moves_codes_between_devices():
+    """Latents split four ways, tokens two: a shard's codes are 128 x 256."""
+    config = planted_config(
+        "clt", dictionary={"n_latents": 1024}, stream={"kind": "layers"}, batch_size=256
+    )
+    mesh = mesh_of(1, 2, 4)
+    with jax.set_mesh(mesh):
+        stream = open_stream(config)
+        (program,) = experiment.programs(config, stream.d_in, stream.d_out)
+        batch = place(stream.batches[0], mesh)
+        state = experiment.init(program, batch, mesh)
+        update = experiment.update(program, state, mesh)
+        text = update.lower(state, program.hparams, batch).compile().as_text()
+    kinds = r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+    found = re.findall(rf"= (.*?) (?:{kinds})(?:-start)?\(", text)
+    shapes = [shape for each in found for shape in re.findall(r"\w+\[([\d,]*)\]", each)]
+    sizes = [math.prod(int(size) for size in shape.split(",") if size) for shape in shapes]
+    assert max(sizes) <= 256 * 32 // 2  # a shard's gradient of W_enc, or its tokens' outputs
+    assert max(sizes) < 128 * 256

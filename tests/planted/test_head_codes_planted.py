@@ -33,9 +33,8 @@ def heads_outputs():
     embed = embed.at[18].set(embed[19]).at[18, 0].set(1.0).at[19, 1].set(1.0)
     rest = np.random.default_rng(0).integers(18, size=(PAIRS, 5))
     tokens = np.stack([np.insert(row, 2, 18 if good else 19) for row in rest for good in (1, 0)])
-    z = decoder.forward(spec, {**params, "embed_VD": embed, "block_0": block}, tokens)[1][
-        "attn_z.0"
-    ]
+    read = jax.jit(lambda params: decoder.forward(spec, params, tokens)[1]["attn_z.0"])
+    z = read({**params, "embed_VD": embed, "block_0": block})
     return np.asarray(z[:, -1]).reshape(-1, 4)
 
 
@@ -52,7 +51,7 @@ def codes(tmp_path_factory):
         rule={"lr": 1e-2, "warmup_steps": 10},
     )
     del config["stream"]["kind"]
-    (program,), states, _ = run(config, 200)
+    (program,), states, _ = run(config, 100)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), states[program.key].variables)
     scale = 1 / np.sqrt((z**2).sum(1).mean())
     dense = np.asarray(
