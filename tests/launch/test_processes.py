@@ -145,12 +145,13 @@ def test_a_hung_process_is_named_by_those_that_wait_for_it(monkeypatch):
     end = lambda status, message: (ends.append((status, message)), said.set())
     store = Store({"dictlearn/steps/1": "3", "dictlearn/steps/2": "2", "dictlearn/steps/3": "2"})
     monkeypatch.setattr(distributed, "several", lambda: True)
+    monkeypatch.setattr("jax.process_index", lambda: 0)
     monkeypatch.setattr(distributed, "_exit", end)
     monkeypatch.setattr(distributed.runtime.global_state, "client", store)
-    with distributed.Watch(0.2) as watch:
+    with distributed.Watch(1.0) as watch:
         for _ in range(20):
             watch.step()
-            time.sleep(0.02)
+            time.sleep(0.1)
         assert not ends, "a run that steps was ended"
         assert said.wait(30)
     assert ends[0][0] == distributed.AGAIN
