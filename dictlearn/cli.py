@@ -210,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--workdir", metavar="DIR", help="the run's folder; default runs/NAME")
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         if verb in TOGETHER:
-            distributed.add_arguments(sub)
+            distributed.add_arguments(sub, steps=verb == "train")
         if verb == "train":
             sub.add_argument(
                 "--allow_changed", action="store_true", help="go on although the config has changed"

@@ -67,7 +67,7 @@ def find(
     given = {"--coordinator": coordinator, "--processes": processes, "--process": process}
     missing = [flag for flag, value in given.items() if value is None]
     if len(missing) == len(given):
-        return Place() if _managed(environment) else None
+        return Place() if _managed(environment) or _on_tpu(environment) else None
     if coordinator is None or processes is None or process is None:
         raise ValueError(
             f"{' and '.join(missing)} missing; one of several processes needs --coordinator=HOST:PORT "
@@ -80,8 +80,8 @@ def find(
     return Place(coordinator, processes, process)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of one of several processes."""
+def add_arguments(parser: argparse.ArgumentParser, steps: bool) -> None:
+    """The flags of one of several processes. steps: whether its work is steps, which `Watch` watches."""
     join = "one of several processes: where process 0 listens; auto for what JAX finds out"
     silent = f"after so long without a heartbeat it is dead; default {HEARTBEAT_SECONDS}"
     hung = f"the run ends if no step has ended for so long; default {STEP_SECONDS}"
@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, seconds, text in (
         ("start_timeout", START_SECONDS, f"the others start in this time; default {START_SECONDS}"),
         ("heartbeat", HEARTBEAT_SECONDS, silent),
-        ("step_timeout", STEP_SECONDS, hung),
+        *([("step_timeout", STEP_SECONDS, hung)] if steps else []),
     ):
         parser.add_argument(f"--{name}", type=float, metavar="SECONDS", default=seconds, help=text)
 
@@ -100,13 +100,14 @@ def join(arguments: argparse.Namespace, together: bool) -> None:
     """`find`s this process's place by the flags of `add_arguments`, if it has them, and `start`s.
 
     together: whether there is work for several. Raises ValueError where there is not."""
-    given = vars(arguments)
-    place = find(given.get("coordinator"), given.get("processes"), given.get("process"))
-    if place is not None and not together:
-        raise ValueError(
-            "this is the work of one process, and the environment says that it is one of several; run it "
-            "outside srun or mpirun, and without JAX_COORDINATOR_ADDRESS."
-        )
+    if not together:
+        if "JAX_COORDINATOR_ADDRESS" in os.environ or _managed(os.environ):
+            raise ValueError(
+                "this is the work of one process, and the environment says that it is one of several; "
+                "run it outside srun or mpirun, and without JAX_COORDINATOR_ADDRESS."
+            )
+        return
+    place = find(arguments.coordinator, arguments.processes, arguments.process)
     if place is not None:
         start(place, arguments.heartbeat, arguments.start_timeout)
 
@@ -230,14 +231,21 @@ def _number(given: int | None, name: str, environment: Mapping[str, str]) -> int
 
 
 def _managed(environment: Mapping[str, str]) -> bool:
-    """Whether what started this process says that it started several, or may have (a TPU VM)."""
+    """Whether what started this process says that it started several."""
     for names in MANAGED:
         if all(name in environment for name in names):
             return int(environment[names[0]]) > 1
     hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES", "")
-    if "tpu" not in environment.get("JAX_PLATFORMS", "tpu"):
+    several = re.fullmatch(r"[\w.:-]+(,[\w.:-]+)+", hosts) is not None
+    return several and "tpu" in environment.get("JAX_PLATFORMS", "tpu")
+
+
+def _on_tpu(environment: Mapping[str, str]) -> bool:
+    """Whether this is a TPU VM, which may be one of several: only its metadata server, which JAX asks,
+    knows."""
+    if "tpu" not in environment.get("JAX_PLATFORMS", "tpu") or "TPU_SKIP_MDS_QUERY" in environment:
         return False
-    if hosts or "TPU_SKIP_MDS_QUERY" in environment:
-        return re.fullmatch(r"[\w.:-]+(,[\w.:-]+)+", hosts) is not None
+    if environment.get("TPU_WORKER_HOSTNAMES"):
+        return False
     chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
     return bool(chips) and importlib.util.find_spec("libtpu") is not None

@@ -46,7 +46,8 @@ def a_checkpoint(run: Run) -> None:
 def test_four_processes_stop_after_one_step_with_the_parameters_of_one(tmp_path):
     config, port, workdir = planted(steps=600, every=5), free_port(), tmp_path / "four"
     cpu = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    environment = {**os.environ, **cpu, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    cpu |= {"XLA_FLAGS": "", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {**os.environ, **cpu, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, Path(__file__).parent / "trainer.py", json.dumps(config), workdir]
     running = [
         subprocess.Popen(
@@ -144,12 +145,13 @@ def test_a_hung_process_is_named_by_those_that_wait_for_it(monkeypatch):
     end = lambda status, message: (ends.append((status, message)), said.set())
     store = Store({"dictlearn/steps/1": "3", "dictlearn/steps/2": "2", "dictlearn/steps/3": "2"})
     monkeypatch.setattr(distributed, "several", lambda: True)
+    monkeypatch.setattr("jax.process_index", lambda: 0)
     monkeypatch.setattr(distributed, "_exit", end)
     monkeypatch.setattr(distributed.runtime.global_state, "client", store)
-    with distributed.Watch(0.2) as watch:
+    with distributed.Watch(1.0) as watch:
         for _ in range(20):
             watch.step()
-            time.sleep(0.02)
+            time.sleep(0.1)
         assert not ends, "a run that steps was ended"
         assert said.wait(30)
     assert ends[0][0] == distributed.AGAIN
