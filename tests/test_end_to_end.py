@@ -167,7 +167,7 @@ def test_members_side_by_side_on_eight_devices_are_those_that_one_device_trains_
         first = jax.tree.map(np.array, first)
         _, states, infos = run(config, 2, dtype=np.float64, start=first)
         split = run(config, 2, mesh_of(2, 2, 2), dtype=np.float64, start=first)
-    close(split[1:], (states, infos), 1e-7)
+    close(split[1:], (states, infos), 1e-5)  # the model itself norms in float32
 
 
 def test_the_models_parameters_are_arguments_of_the_program_and_lie_split_over_the_mesh(folder):
