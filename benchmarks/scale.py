@@ -11,8 +11,10 @@ from pathlib import Path
 
 import jax
 
+from dictlearn.configs import read
 from dictlearn.plan import plan
-from experiments.million import get_config
+
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "million.py"
 
 DOUBLE = {"n_latents": 2**21, "batch_size": 131_072, "model": 16}
 ROWS = {
@@ -34,7 +36,7 @@ HEADER = (
 
 
 def planned(arg: str, slice_name: str, changes: dict) -> dict:
-    config = get_config(arg).to_dict()
+    config = read(EXPERIMENT, arg, ())
     if "n_latents" in changes:
         config["dictionary"]["n_latents"] = changes["n_latents"]
     if "model" in changes:

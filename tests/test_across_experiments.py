@@ -1,13 +1,12 @@
 """The experiments over layers and over time: their configs are read whole, and a series follows what turns."""
 
-import jax
 import numpy as np
 import pytest
 
 from dictlearn import experiment
 from dictlearn.ops.matching import nearest
 from dictlearn.streams.synthetic import draw, plant
-from dictlearn.trained import restore_run
+from dictlearn.trained import restore
 from experiments import layer_groups, sae_track
 from tests.helpers import planted_config
 
@@ -46,14 +45,13 @@ def config_of(path, **changes):
 def test_a_series_keeps_its_latents_while_features_turn_and_the_first_dictionary_loses_them(
     tmp_path,
 ):
-    variables, found, planted = None, [], []
+    last, found, planted = None, [], []
     for t, (path, atoms) in enumerate(turning(tmp_path)):
         rows = np.load(path)
-        _, variables, started = sae_track.step(
-            config_of(path), tmp_path / f"run{t}", variables, rows
-        )
+        last, started = sae_track.step(config_of(path), tmp_path / f"run{t}", last, rows)
         assert started == ("warm" if t else "cold")
-        found.append(np.asarray(variables["params"]["W_dec_FD"][0]))
+        (dictionary,) = restore(last)
+        found.append(np.asarray(dictionary.variables["params"]["W_dec_FD"]))
         planted.append(atoms)
     cosine, latent = map(np.asarray, nearest(planted[0], found[0]))
     known = cosine > 0.95
@@ -61,14 +59,3 @@ def test_a_series_keeps_its_latents_while_features_turn_and_the_first_dictionary
     follow = lambda atoms, t: ((atoms[latent] * planted[t]).sum(1)[known] > 0.95).mean()
     assert follow(found[1], 1) > 0.9
     assert follow(found[0], 1) < 0.1
-
-
-def test_a_run_that_starts_from_another_has_its_weights_and_nothing_else(tmp_path):
-    (path, _), *_ = turning(tmp_path, 1)
-    config = {**config_of(path), "steps": 3}
-    _, variables, _ = sae_track.step(config, tmp_path / "first", None, np.load(path))
-    sae_track.start_from(config, tmp_path / "next", variables)
-    sae_track.start_from(config, tmp_path / "next", jax.tree.map(np.zeros_like, variables))
-    run = restore_run(tmp_path / "next")
-    assert run.step == 0
-    jax.tree.map(np.testing.assert_array_equal, run.variables["topk_n96_0"], variables)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn import dictionaries, experiment
+from dictlearn import dictionaries, experiment, fold, normalise
 from dictlearn.checkpoint import Checkpoints
 from dictlearn.feed import open_stream, place
 from dictlearn.ops.firing import dense
-from dictlearn.types import Codes
+from dictlearn.types import Batch, Codes
 from tests.helpers import mesh_of, planted_config, run
 
 NAMES = dictionaries.names()
@@ -56,6 +56,33 @@ def test_encoding_is_per_token(name):
     codes = lambda x: dense(call(module, variables, x, "encode"), 64)
     np.testing.assert_allclose(codes(x)[::3], codes(x[::3]), atol=1e-6)
     np.testing.assert_allclose(codes(x[::-1])[::-1], codes(x), atol=1e-6)
+
+
+def raw_inputs(width=32):
+    mix = jax.random.normal(jax.random.key(3), (width, width)) + 2 * jnp.eye(width)
+    return np.asarray(4 + jax.random.normal(jax.random.key(2), (64, width)) @ mix)
+
+
+def reconstruct(module, variables, x):
+    codes = call(module, variables, x, "encode")
+    return np.asarray(call(module, variables, codes, "decode"))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if getattr(dictionaries.variant(name), "foldable", True)]
+)
+def test_folding_a_scale_keeps_the_function(name):
+    module, variables, _ = built(name)
+    x = raw_inputs()
+    norm = normalise.estimate("mean_norm_sqrt_d", [Batch(x, x)])
+    x_n, undo = normalise.forward(norm, x)
+    wanted = undo(reconstruct(module, variables, x_n))
+    folded = fold.raw(norm, module, variables)
+    found = reconstruct(module, folded, x)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=2e-5 * np.abs(wanted).max())
+    same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), folded, dict(variables))
+    as_it_was = np.abs(wanted - reconstruct(module, variables, x)).max()
+    assert jax.tree.all(same) or as_it_was > 1e-3 * np.abs(wanted).max()
 
 
 @every

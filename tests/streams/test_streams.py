@@ -7,6 +7,8 @@ import pytest
 from dictlearn import streams
 from dictlearn.normalise import Norm
 
+NAMES = ["beside", "from_lm", "group", "npy", "sequences", "store", "synthetic"]
+
 
 def same(a, b):
     return a.x_BD.tobytes() == b.x_BD.tobytes() and a.y_BD.tobytes() == b.y_BD.tobytes()
@@ -127,12 +129,12 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 
 def test_the_streams_there_are():
-    assert streams.names() == ["from_lm", "npy", "store", "synthetic"]
+    assert streams.names() == NAMES
 
 
 @pytest.mark.parametrize("name", ["stroe", "harvest", "store_write", "not a name", "../npy"])
 def test_an_unknown_stream_lists_the_streams(name):
-    with pytest.raises(ValueError, match="there are from_lm, npy, store, synthetic"):
+    with pytest.raises(ValueError, match=f"there are {', '.join(NAMES)}"):
         streams.make(name, batch_size=1, seed=0)
 
 
