@@ -1,6 +1,9 @@
 """The main job, end to end, small, on the real language model."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,12 +18,11 @@ STORE = Path("runs/quickstart-smoke/activations")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder in which the whole quickstart has run."""
+    """A folder in which the whole quickstart has run, on one device, as `make demo` runs it."""
     home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        for verb in ("harvest", "train", "fit", "report"):
-            assert cli.main([verb, CONFIG, "--workdir=run"]) == 0
+    for verb in ("harvest", "train", "fit", "report"):
+        command = [sys.executable, "-m", "dictlearn.cli", verb, CONFIG, "--workdir=run"]
+        subprocess.run(command, cwd=home, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=True)
     return home
 
 
