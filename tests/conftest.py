@@ -1,11 +1,13 @@
 """Eight host devices for every test, shape annotations checked as the code runs, and one store of compiled
 programs a session: many tests compile what another has compiled. NumPy multiplies on one thread: on a busy
-machine the threads of small products spin longer than they work."""
+machine the threads of small products spin longer than they work. XLA's machine code is left as it comes: most
+of a test's time goes into compiling, and what a test looks at is not what LLVM would have saved."""
 
 import os
 import tempfile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 from jaxtyping import install_import_hook

@@ -6,12 +6,9 @@ The learning rate warms up linearly, stays, and decays linearly to zero over the
 `steps`. Under `lr_law="sqrt_latents"` the plateau is lr sqrt(2^14 / n_latents): a rate found at one width
 serves the others (Gao et al. 2024, section 3.1; sparsify and dictionary_learning take lr = 2e-4).
 
-As a chain of `project_gradient`, `optax.clip_by_global_norm`, `optax.adam` and `normalise_atoms` it holds the
-projected gradient and the moved atoms. Written as sums over rows and one expression a leaf, nothing of a
-leaf's size is held, and the pass over memory takes half the time (docs/benchmarks.md); tests/rules compare.
-
-Source: Kingma & Ba 2015; the order and the defaults of Gao et al. 2024 (A.3) and Conerly et al.
-2024 (April update), whose decay over the last fifth this takes.
+As a chain of `project_gradient`, `optax.clip_by_global_norm`, `optax.adam` and `normalise_atoms` it would hold
+three arrays of a leaf's size. As sums over rows and one expression a leaf it holds one, and passes over memory
+less often; tests/rules compare both, and what they hold.
 """
 
 import jax
