@@ -15,12 +15,12 @@ Expected (`small`: 256 latents, k 8, 300 steps of 256 tokens, then 60; medians o
 or more of 2,048 held-out tokens; one seed; jax 0.10.2, 2 CPU cores, eight minutes when busy):
 
     checkpoint  loss    explained  dead    drift    formation: activations, codes
-    step_0      7.43    0.571      0.00    0.777        0.100    0.024
-    step_10     7.12    0.584      0.00    0.794        0.097    0.025
-    step_30     6.04    0.599      0.39    0.807        0.029    0.055
-    step_100    5.41    0.833      0.04    0.871        0.333    0.135
-    step_200    4.66    0.853      0.04    0.962        0.411    0.272
-    step_400    4.30    0.871      0.02    1.000        0.406    0.295
+    step_0      7.43    0.571      0.00    0.778        0.102    0.024
+    step_10     7.12    0.584      0.00    0.797        0.105    0.026
+    step_30     6.04    0.587      0.42    0.809        0.027    0.051
+    step_100    5.41    0.830      0.03    0.872        0.330    0.143
+    step_200    4.66    0.851      0.01    0.962        0.400    0.268
+    step_400    4.30    0.870      0.01    1.000        0.395    0.287
 
 The tokens of a latent are as much alike at step 200 as at the end, and four fifths of that at step 100, where
 its direction still has 30 degrees to turn. Every start was warm: after step 30 the dead came back. That atoms
