@@ -3,7 +3,7 @@
     dictionary -> dictionaries.make      objective -> objectives.make      rule -> rules.make
     learner    -> learners.factory       stream    -> streams.make         model -> lm.load
     harvest    -> streams.harvest        meters    -> evaluate.measure     mesh  -> sharding.mesh
-    start      -> train.begin_from, dictionaries of another run to begin with
+    start      -> begin.begin_from, dictionaries of another run to begin with
     revive     -> rules.make, a rule that wraps the one of `rule`: adapt_bias, resample, reanimate, redraw;
                   left out, the one that the variant is `wrapped_by`, if any
     sweep      -> lists of values for any of the arguments of dictionary, rule, revive and learner, or `seed`

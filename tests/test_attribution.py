@@ -1,17 +1,14 @@
 """What makes a latent of an attention output fire: exact over source tokens, and by head."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models
 
 from dictlearn import attribution, dictionaries
-from dictlearn.lm import LM, decoder
+from dictlearn.lm import decoder
 from dictlearn.types import Codes
-from tests.lm.toy import toy
+from tests.lm.toy import toy_lm
 
 LAYER = 1
 
@@ -19,18 +16,9 @@ LAYER = 1
 @pytest.fixture(scope="module")
 def seen():
     """A llama with four query heads over two key heads, its taps on two texts, and an autoencoder of z."""
-    spec, params = toy()
-    lm = LM(
-        "toy",
-        spec,
-        params,
-        Tokenizer(models.BPE()),
-        0,
-        {},
-        functools.partial(decoder.forward, spec),
-    )
-    tokens = jax.random.randint(jax.random.key(0), (2, 7), 0, spec.vocab)
-    taps = jax.jit(lambda p, t: lm.forward(p, t)[1])(params, tokens)
+    lm = toy_lm()
+    tokens = jax.random.randint(jax.random.key(0), (2, 7), 0, lm.spec.vocab)
+    taps = jax.jit(lambda p, t: lm.forward(p, t)[1])(lm.params, tokens)
     module = dictionaries.make("relu", d_in=24, n_latents=5, l1=0.1)
     variables = module.init(jax.random.key(1), jnp.zeros((1, 24)), jnp.zeros(5, bool))
     params = variables["params"] | {"b_enc_F": jnp.arange(5.0), "b_dec_D": jnp.linspace(-1, 1, 24)}

@@ -1,34 +1,22 @@
 """Several taps of the running model replaced at once, side by side."""
 
-import functools
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tokenizers import Tokenizer, models
 
 from dictlearn.evaluate import Splice, _at
-from dictlearn.lm import LM, decoder
-from tests.lm.toy import SPEC, toy
+from tests.lm.toy import SPEC, toy_lm
 
 TAPS = ("resid.0", "mlp_out.1")
 
 
 def test_several_taps_are_replaced_each_by_its_part():
-    spec, params = toy(0, replace(SPEC, n_layers=2))
-    lm = LM(
-        "toy",
-        spec,
-        params,
-        Tokenizer(models.BPE()),
-        0,
-        {},
-        functools.partial(decoder.forward, spec),
-    )
-    tokens = jax.random.randint(jax.random.key(0), (2, 8), 0, spec.vocab)
+    lm = toy_lm(0, replace(SPEC, n_layers=2))
+    tokens = jax.random.randint(jax.random.key(0), (2, 8), 0, lm.spec.vocab)
     mask = jnp.ones((2, 8), bool).at[:, 0].set(False)
-    (y,) = _at(jax.jit(lm.forward)(params, tokens)[1], (TAPS,))
+    (y,) = _at(jax.jit(lm.forward)(lm.params, tokens)[1], (TAPS,))
     assert y.shape == (2, 8, 24)
     splice = Splice(lm, TAPS)
     splice.begin(tokens, mask, y)
@@ -41,11 +29,11 @@ def test_several_taps_are_replaced_each_by_its_part():
         edits = {
             tap: lambda x, m, part=part: jnp.where(m[..., None], part, x) for tap, part in parts
         }
-        return lm.forward(params, tokens, edits=edits, mask_BT=mask)[0]
+        return lm.forward(lm.params, tokens, edits=edits, mask_BT=mask)[0]
 
     for part in range(2):
         halved = y * (jnp.arange(24) // 12 == part)
         np.testing.assert_allclose(
-            splice._run(params, tokens, mask, y, halved), edited(halved), atol=1e-5
+            splice._run(lm.params, tokens, mask, y, halved), edited(halved), atol=1e-5
         )
         assert kl(halved) > 1e-3

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from dictlearn.ops import auxk, sparse
+from dictlearn.ops import auxk, sparse, support
 from dictlearn.ops.initialise import unit_rows
-from dictlearn.types import Codes
+from dictlearn.types import Codes, Out
 
 
 def declare(module, enc_scale: float = 1.0, rows=unit_rows) -> None:
@@ -93,3 +93,13 @@ def beside(module, read, pre_BF, codes: Codes, dead_F, atoms_FD=None):
         x_BD, pre_BF, codes, dead_F, W_enc_FD, b_enc_F, atoms_FD, module.aux_k
     )
     return ehat_BD, (x_BD, W_enc_FD, b_enc_F), atoms_FD
+
+
+def few_or_many(module, read, pre_BF, f_BF, most: int, dead_F) -> Out:
+    """What a training forward returns of the codes f_BF, zero or `pre_BF`, with AuxK: a token with no more
+    than `most` active latents is computed sparsely (ops/support.py). read: what `encoder` gave."""
+    codes = Codes(f_BF)
+    residual_BD, read, atoms_FD = beside(module, read, pre_BF, codes, dead_F)
+    body = lambda entries, W_FD: entries.decode(jnp.where(entries.on, entries.z, 0), W_FD)
+    y_BD = support.over(body, f_BF, pre_BF, most, *read, atoms_FD) + module.b_dec_D
+    return Out(y_BD, codes, pre_BF, residual_BD=residual_BD)

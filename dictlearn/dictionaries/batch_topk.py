@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
-from dictlearn.ops import support
 from dictlearn.ops.batch_topk import batch_top
 from dictlearn.ops.encode import pre_activations
 from dictlearn.types import Codes, Out, Scalar
@@ -75,11 +74,7 @@ class BatchTopK(nn.Module):
         _allocation.remember(self, f_BF * self._weight(), ended)
         if self.anneal_steps:
             _stats.advance(self)
-        codes = Codes(f_BF)
-        residual_BD, read, atoms_FD = _linear.beside(self, read, pre_BF, codes, dead_F)
-        body = lambda entries, W: entries.decode(jnp.where(entries.on, entries.z, 0), W)
-        y_BD = support.over(body, f_BF, pre_BF, most, *read, atoms_FD) + self.b_dec_D
-        return Out(y_BD, codes, pre_BF, residual_BD=residual_BD)
+        return _linear.few_or_many(self, read, pre_BF, f_BF, most, dead_F)
 
     def _weight(self):
         return _allocation.atom_norms(self) if self.norm_weighted else 1.0

@@ -25,7 +25,7 @@ from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _allocation, _linear, _sources
-from dictlearn.ops import penalties, sources, support
+from dictlearn.ops import penalties, sources
 from dictlearn.ops.batch_topk import batch_top
 from dictlearn.ops.encode import pre_activations
 from dictlearn.types import Codes, Out, Scalar
@@ -93,11 +93,7 @@ class Crosscoder(nn.Module):
         n, most = jnp.round(self.k * x_BD.shape[0]).astype(jnp.int32), _allocation.crowd(self)
         f_BF = f_BF * batch_top(f_BF * weight_F, n, most)
         _allocation.remember(self, f_BF * weight_F)
-        codes = Codes(f_BF)
-        residual_BD, read, atoms_FD = _linear.beside(self, read, pre_BF, codes, dead_F)
-        body = lambda entries, W: entries.decode(jnp.where(entries.on, entries.z, 0), W)
-        y_BD = support.over(body, f_BF, pre_BF, most, *read, atoms_FD) + self.b_dec_D
-        return Out(y_BD, codes, pre_BF, residual_BD=residual_BD)
+        return _linear.few_or_many(self, read, pre_BF, f_BF, most, dead_F)
 
     def _weight(self):
         """w, `[F]`, in float32 or wider."""

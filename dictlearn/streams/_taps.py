@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from dictlearn import lm as language
 
 
@@ -26,6 +28,11 @@ def width(widths: Mapping[str, int], taps: Sequence[str]) -> int:
         listed = ", ".join(f"{tap} has {widths[tap]}" for tap in taps)
         raise ValueError(f"Taps side by side must be of one width; {listed}.")
     return sum(widths[tap] for tap in taps)
+
+
+def side_by_side(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Their columns side by side; one part is itself, uncopied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def only(taps: Sequence[str]) -> str:

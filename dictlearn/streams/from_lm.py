@@ -90,7 +90,7 @@ def from_lm(
 
     def batch_of(rows: list[dict[str, np.ndarray]]) -> Batch:
         whole = lambda name: np.concatenate([piece[name] for piece in rows])
-        columns = [np.concatenate([whole(name) for name in side], axis=1) for side in unlike]
+        columns = [_taps.side_by_side([whole(name) for name in side]) for side in unlike]
         columns = [column.astype(np.float32) for column in columns]
         found = Batch(columns[0], columns[-1])
         if keys:

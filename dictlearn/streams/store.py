@@ -93,8 +93,7 @@ def store(
         return rows
 
     def beside(block_K: np.ndarray, taps: Sequence[str]) -> np.ndarray:
-        parts = [gather(block_K, name) for name in taps]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        return _taps.side_by_side([gather(block_K, name) for name in taps])
 
     def raw(block_K: np.ndarray) -> Batch:
         x_BD = beside(block_K, read)

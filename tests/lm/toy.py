@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
+from dictlearn.lm import LM, decoder
 from dictlearn.lm.spec import Spec, random_params
 
 from . import gguf_files
@@ -19,6 +20,13 @@ SPEC = Spec(n_layers=3, d_model=12, n_heads=4, n_kv_heads=2, head_dim=6, d_mlp=2
 def toy(seed: int = 0, spec: Spec = SPEC) -> tuple[Spec, dict[str, Any]]:
     """A spec and its random parameters, made once: not to be written to."""
     return spec, random_params(spec, jax.random.key(seed))
+
+
+def toy_lm(seed: int = 0, spec: Spec = SPEC) -> LM:
+    """The same as a model that was loaded, with a tokenizer of no words."""
+    spec, params = toy(seed, spec)
+    forward = functools.partial(decoder.forward, spec)
+    return LM("toy", spec, params, Tokenizer(models.BPE()), 0, {}, forward)
 
 
 def tokenizer_metadata() -> dict[str, Any]:
