@@ -30,7 +30,7 @@ from transformers import LlamaConfig, LlamaModel
 from dictlearn import dictionaries, objectives, rules, streams
 from dictlearn import lm as language
 from dictlearn.learners.gradient import gradient
-from dictlearn.streams.source import Forward, Recipe, Source, cut
+from dictlearn.streams._source import Forward, Recipe, Source, cut
 from dictlearn.types import Batch
 
 TAP, N_BLOCKS = "resid.9", 10

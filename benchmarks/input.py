@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 
 import dictlearn.train as loop
 from dictlearn import experiment, sharding, streams
-from dictlearn.streams import store_write
+from dictlearn.streams import _store_write
 from dictlearn.types import Batch
 
 SHARDS = 4
@@ -40,20 +40,20 @@ SHOWN = 6
 
 def write_store(path: Path, n_rows: int, d: int) -> None:
     """A finished store of one tap of normal rows."""
-    manifest = store_write.begin(path, {"taps": {"resid.0": d}, "seed": 0})
+    manifest = _store_write.begin(path, {"taps": {"resid.0": d}, "seed": 0})
     assert manifest is not None
     empty_ST = np.zeros((1, 2), np.int32)
     for split in ("train", "held_out"):
-        store_write.add_tokens(path, manifest, split, empty_ST, empty_ST > 0)
+        _store_write.add_tokens(path, manifest, split, empty_ST, empty_ST > 0)
     rng = np.random.default_rng(0)
     for shard in range(SHARDS):
         rows_RD = rng.standard_normal((n_rows // SHARDS, d), np.float32)
         key_R = np.arange(len(rows_RD), dtype=np.int32)
         tensors = {"resid.0": rows_RD.astype(ml_dtypes.bfloat16)}
-        store_write.add_shard(
+        _store_write.add_shard(
             path, manifest, shard, tensors | {"sequence_R": key_R, "position_R": key_R}
         )
-    store_write.complete(path, manifest)
+    _store_write.complete(path, manifest)
 
 
 def forget(path: Path) -> None:

@@ -28,7 +28,8 @@ from jax import lax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from dictlearn.ops import backend, forms, topk
+from dictlearn.ops.sparse import backend, forms
+from dictlearn.ops.topk import exact
 
 
 def codes(val_BK, idx_BK, n):
@@ -63,7 +64,7 @@ def contenders(n: int, k: int) -> dict:
         },
     }
     ours = {
-        "top_k": {name: partial(form, mask_F=None, k=k) for name, form in topk.FORMS.items()},
+        "top_k": {name: partial(form, mask_F=None, k=k) for name, form in exact.FORMS.items()},
         "rows_sum": forms.SUM,
         "rows_dot": forms.DOT,
         "rows_add": {name: partial(form, n_latents=n) for name, form in forms.ADD.items()},

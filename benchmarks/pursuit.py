@@ -32,9 +32,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dictlearn.ops import pursuit
-from dictlearn.ops.gradient_pursuit import gradient
-from dictlearn.ops.orthogonal import orthogonal
+from dictlearn.ops.pursuit import matching
+from dictlearn.ops.pursuit.gradient import gradient
+from dictlearn.ops.pursuit.orthogonal import orthogonal
 
 SLOW = {"scikit-learn": 64, "dictionary_learning": 256}
 """Tokens that slow peers get."""
@@ -55,8 +55,8 @@ def ours(x_BD, W_FD, k: int) -> dict[str, tuple[int, Callable]]:
     """Name -> (tokens, a call that gives (values, indices))."""
     x, W = jnp.asarray(x_BD), jnp.asarray(W_FD)
     searches = {
-        "matching": pursuit.pursue,
-        "matching, by magnitude": partial(pursuit.pursue, absolute=True),
+        "matching": matching.pursue,
+        "matching, by magnitude": partial(matching.pursue, absolute=True),
         "orthogonal": orthogonal,
         "orthogonal, non-negative": partial(orthogonal, nonnegative=True),
         "gradient": gradient,

@@ -29,8 +29,9 @@ import numpy as np
 
 from dictlearn import experiment, sharding, streams
 from dictlearn import lm as language
-from dictlearn.feed import open_stream, place
+from dictlearn.experiment.stream import open_stream
 from dictlearn.ops.firing import l0
+from dictlearn.streams._place import place
 from dictlearn.streams.store import open_manifest, tokens
 
 N, K, BATCH = 4608, 32, 512

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from dictlearn.configs import read
+from dictlearn.cli.config import read
 from dictlearn.plan import plan
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "million.py"

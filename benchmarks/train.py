@@ -120,7 +120,7 @@ def dictlearn(case: dict, x_BD):
 
 
 def dictlearn_kernels(case: dict, x_BD):
-    from dictlearn.ops.backend import FORMS
+    from dictlearn.ops.sparse.backend import FORMS
 
     for named in FORMS.values():
         named["cuda"] = "kernel"

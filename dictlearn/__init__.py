@@ -3,8 +3,8 @@
 from dictlearn import dictionaries, lm, meters, objectives, rules, streams
 from dictlearn.learners.gradient import gradient
 from dictlearn.ops.firing import dense
+from dictlearn.runs.trained import Trained, restore
 from dictlearn.sweep import sweep
-from dictlearn.trained import Trained, restore
 from dictlearn.types import Batch, Codes, Firing, Learner, Meter, Out
 
 __version__ = "0.1.0"

@@ -21,13 +21,13 @@ from dictlearn import normalise, sharding, streams
 from dictlearn.experiment import Program
 from dictlearn.lm.text import Packed
 from dictlearn.meters import Reading, firing, loss_recovered, reconstruction
-from dictlearn.meters.recovery import recovery
-from dictlearn.pursued import beside
+from dictlearn.ops.recovery import recovery
+from dictlearn.runs.pursuit_encoder import beside
+from dictlearn.runs.trained import Run, reconstruct, restore_run
+from dictlearn.runs.workdir import plain, write_json
 from dictlearn.streams import _taps, store
-from dictlearn.streams.source import Recipe, Source
-from dictlearn.trained import Run, reconstruct, restore_run
+from dictlearn.streams._source import Recipe, Source
 from dictlearn.types import Batch, Meter
-from dictlearn.workdir import plain, write_json
 
 SEQUENCES = 8
 """Sequences to one pass of the language model."""

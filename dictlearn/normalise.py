@@ -1,4 +1,4 @@
-"""Input normalisation: estimated, applied to batches, undone on reconstructions (`fold.py` folds it away).
+"""Input normalisation: estimated, applied to batches, undone on reconstructions (`runs/fold.py` folds it away).
 
     none               x
     mean_norm_sqrt_d   s x,  s = sqrt(d) / E|x|         the mean norm becomes sqrt(d)

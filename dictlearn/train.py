@@ -18,10 +18,11 @@ import jax
 from jax.experimental import multihost_utils
 
 from dictlearn import experiment, sharding, streams
-from dictlearn.begin import begin_from
-from dictlearn.checkpoint import Checkpoints, versions
-from dictlearn.feed import open_stream, place, sample, target_width
-from dictlearn.workdir import Log, flat, plain, write_json
+from dictlearn.experiment.stream import open_stream, target_width
+from dictlearn.runs.checkpoint import Checkpoints, versions
+from dictlearn.runs.warm_start import warm_start
+from dictlearn.runs.workdir import Log, flat, plain, write_json
+from dictlearn.streams._place import place, sample
 
 MAY_CHANGE = ("steps", "checkpoint_every", "log_every", "meters", "mesh", "harvest", "model")
 """What a run that goes on may be given anew; all else must be as the checkpoint has it."""
@@ -122,7 +123,7 @@ def _start(config, check: Callable[[Mapping], None], checkpoints, stream, progra
     first = sample(stream, mesh)
     states = {p.key: experiment.init(p, first, mesh) for p in programs}
     if config.get("start"):
-        states = begin_from(states, stream.norm, mesh, **config["start"])
+        states = warm_start(states, stream.norm, mesh, **config["start"])
     return 0, states
 
 

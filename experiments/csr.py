@@ -40,7 +40,7 @@ from ml_collections import ConfigDict
 from dictlearn import cli, dense, restore
 from dictlearn.lm import bert
 from dictlearn.lm.text import documents, wiki_topics
-from dictlearn.workdir import write_json
+from dictlearn.runs.workdir import write_json
 
 KS = (8, 16, 32)
 GAMMAS = (0.0, 0.1, 1.0)

@@ -1,6 +1,6 @@
 """End to end beside local: the L0 that each needs for the same CE score.
 
-    python experiments/e2e_frontier.py                   both runs, frontier.json, compare.png and a table
+    python experiments/e2e_frontier.py                   both runs, frontier.json, frontier.png and a table
     python experiments/e2e_frontier.py runs/DIR pod      the same, pod-sized
     dictlearn train --config=experiments/e2e_frontier.py:local (then :tuned), each run by itself
 
@@ -39,11 +39,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from dictlearn import lm as language
-from dictlearn.compare import compare
 from dictlearn.evaluate import evaluate
-from dictlearn.streams.harvest import harvest
+from dictlearn.harvest import harvest
+from dictlearn.runs.workdir import write_json
 from dictlearn.train import train
-from dictlearn.workdir import write_json
 
 LAYER, LAYERS = 24, 30
 TAP = f"resid.{LAYER}"
@@ -146,7 +145,7 @@ def main(folder: str = "runs/e2e_frontier", size: str = "") -> list[dict]:
         values = (f"{key} {row[key]:.3f}" for key in list(row)[:-1])
         print(f"{name:22}", *values, f"local needs L0 {needed}", sep="  ")
     write_json(Path(folder, "frontier.json"), {"rows": rows})
-    compare(metrics, Path(folder))
+    frontier(metrics, Path(folder))
     return rows
 
 

@@ -48,7 +48,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from dictlearn.workdir import read_json
+from dictlearn.runs.workdir import read_json
 
 AT = ("recovery_0.8", "recovery_0.9")
 

@@ -42,8 +42,8 @@ from ml_collections import ConfigDict
 
 import dictlearn
 from dictlearn import streams
-from dictlearn.meters.recovery import consistency, most_active
-from dictlearn.workdir import read_json, write_json
+from dictlearn.ops.recovery import consistency, most_active
+from dictlearn.runs.workdir import read_json, write_json
 
 COSINE = 0.9
 SHARES = (1.0, 0.25)

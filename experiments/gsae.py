@@ -35,11 +35,11 @@ from ml_collections import ConfigDict
 from dictlearn import lm as language
 from dictlearn import normalise, restore
 from dictlearn.evaluate import Splice, evaluate
+from dictlearn.harvest import harvest
 from dictlearn.meters import loss_recovered
-from dictlearn.streams.harvest import harvest
+from dictlearn.runs.workdir import write_json
 from dictlearn.streams.store import tokens
 from dictlearn.train import train
-from dictlearn.workdir import write_json
 
 TAP = "resid.9"
 SLOPE = language.gradients.PREFIX + TAP

@@ -39,11 +39,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dictlearn import lm as language
+from dictlearn.analyses.similarity import similarity
+from dictlearn.harvest import harvest
 from dictlearn.report import heat
-from dictlearn.similarity import similarity
-from dictlearn.streams.harvest import harvest
+from dictlearn.runs.workdir import write_json
 from dictlearn.train import train
-from dictlearn.workdir import write_json
 
 WEIGHTS = {"float32": None, "bfloat16": None, "steps7": 7, "steps3": 3}
 """Steps from 0 to a row's largest weight; None where a dtype says how weights are rounded."""

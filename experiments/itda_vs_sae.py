@@ -57,8 +57,8 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from dictlearn.evaluate import evaluate
+from dictlearn.runs.workdir import write_json
 from dictlearn.train import train
-from dictlearn.workdir import write_json
 
 BUDGETS = {"topk": (10, 20, 50, 100, 200), "itda": (2, 5, 10, 20)}
 """Steps of the runs whose time is taken; the rates of each fall to zero in its own."""

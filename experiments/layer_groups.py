@@ -3,8 +3,8 @@
     python experiments/layer_groups.py [runs/layer_groups [small|smoke|pod]]
 
 SmolLM2-135M-Instruct (4-bit), the residual stream after some of its blocks, Wikipedia leads. Layers are
-clustered by angular distance into a third of their number (ops/layer_groups.py). A group's dictionary reads
-each token at one of its layers (streams/group.py), for as many steps as the dictionary of one layer, so that
+clustered by angular distance into a third of their number (layer_groups.py). A group's dictionary reads
+each token at one of its layers (stream one_of_taps), for as many steps as the dictionary of one layer, so that
 all groups together cost a third of all layers. Every dictionary is measured on every layer of its own, under
 that layer's scale. `get_config` is the config of a dictionary of all layers; `main` puts other streams in its
 place.
@@ -36,12 +36,12 @@ from ml_collections import ConfigDict
 
 from dictlearn import lm as language
 from dictlearn import sharding, streams
+from dictlearn.analyses.layer_groups import amad, angular_distances, cluster
 from dictlearn.evaluate import measure
-from dictlearn.ops.layer_groups import amad, angular_distances, cluster
-from dictlearn.streams.harvest import harvest
+from dictlearn.harvest import harvest
+from dictlearn.runs.trained import restore_run
+from dictlearn.runs.workdir import write_json
 from dictlearn.train import train
-from dictlearn.trained import restore_run
-from dictlearn.workdir import write_json
 
 SIZES = {
     "smoke": {"layers": (2, 5, 8), "n_tokens": 2000, "n_latents": 96, "k": 8, "steps": 20},
@@ -77,7 +77,7 @@ def get_config(size: str = "small", folder: str = "runs/layer_groups") -> Config
         "sequence_length": 64 if size == "smoke" else 128,
     }
     config.stream = {
-        "name": "group",
+        "name": "one_of_taps",
         "path": f"{folder}/activations",
         "taps": taps,
         "normalise": "unit_mean_sq",

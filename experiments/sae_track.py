@@ -43,14 +43,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from dictlearn import dense
 from dictlearn import lm as language
-from dictlearn.feed import open_stream
+from dictlearn.analyses import tracking
+from dictlearn.experiment.stream import open_stream
 from dictlearn.lm import decoder, names
 from dictlearn.lm.spec import Spec, random_params
-from dictlearn.ops import tracking
+from dictlearn.runs.trained import restore
+from dictlearn.runs.workdir import write_json
 from dictlearn.train import train
-from dictlearn.trained import restore
 from dictlearn.types import Batch
-from dictlearn.workdir import write_json
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {

@@ -40,12 +40,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dictlearn import lm as language
-from dictlearn import replacement
+from dictlearn.circuits import replacement
 from dictlearn.evaluate import evaluate
-from dictlearn.streams.harvest import harvest
+from dictlearn.harvest import harvest
+from dictlearn.runs.workdir import read_json, write_json
 from dictlearn.streams.store import tokens
 from dictlearn.train import train
-from dictlearn.workdir import read_json, write_json
 
 KINDS = ("sae", "transcoder")
 SIZES = {

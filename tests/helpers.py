@@ -5,8 +5,9 @@ import numpy as np
 from jax.sharding import AxisType
 
 from dictlearn import dictionaries, experiment, sharding, streams
-from dictlearn.feed import open_stream, place, target_width
-from dictlearn.meters.recovery import recovery as recovery
+from dictlearn.experiment.stream import open_stream, target_width
+from dictlearn.ops.recovery import recovery as recovery
+from dictlearn.streams._place import place
 
 AXES = ("sweep", "data", "model")
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from dictlearn import experiment
-from dictlearn.ops.matching import nearest
+from dictlearn.ops.cosine import nearest
+from dictlearn.runs.trained import restore
 from dictlearn.streams.synthetic import draw, plant
-from dictlearn.trained import restore
 from experiments import layer_groups, sae_track
 from tests.helpers import planted_config
 

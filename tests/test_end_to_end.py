@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from dictlearn import dictionaries, experiment, normalise, objectives, restore, rules
-from dictlearn.begin import begin_from
-from dictlearn.feed import open_stream, place
+from dictlearn.experiment.stream import open_stream
 from dictlearn.learners.gradient import State, gradient
+from dictlearn.runs.trained import restore_run
+from dictlearn.runs.warm_start import warm_start
+from dictlearn.streams._place import place
 from dictlearn.train import train
-from dictlearn.trained import restore_run
 from dictlearn.types import Batch, Codes, Context, Out
 from tests.helpers import mesh_of, run
 from tests.lm.toy import SPEC, toy, write_gguf
@@ -215,13 +216,13 @@ def test_fine_tuning_starts_from_the_function_that_a_run_left(folder, tmp_path):
     mesh = mesh_of(1, 1, 1)
     left = restore_run(tmp_path / "local").variables["topk_n32_0"]
     states = dict.fromkeys("ab", State(left, None, left, left, left, left))
-    both = begin_from(states, old.norm, mesh, **start, program="topk_n32_0")
+    both = warm_start(states, old.norm, mesh, **start, program="topk_n32_0")
     jax.tree.map(lambda leaf: leaf.delete(), both["a"].variables)
     jax.tree.map(np.testing.assert_array_equal, both["b"].variables, left)
     with pytest.raises(ValueError, match=r"holds topk_n32_0; there is no other to start from"):
-        begin_from({"other": None}, new.norm, mesh, **start)
+        warm_start({"other": None}, new.norm, mesh, **start)
     with pytest.raises(ValueError, match=r"trained under unit_mean_sq, which cannot become none"):
-        begin_from({}, normalise.Norm(), mesh, **start)
+        warm_start({}, normalise.Norm(), mesh, **start)
 
 
 def test_an_objective_that_runs_the_model_says_what_it_needs(folder):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dictlearn import dictionaries, experiment, rules
-from dictlearn.checkpoint import Checkpoints
-from dictlearn.topology import placed
+from dictlearn.plan.topology import placed
+from dictlearn.runs.checkpoint import Checkpoints
 from tests.helpers import mesh_of, planted_config
 
 MESHES = {"8": (1, 1, 8), "4": (2, 2, 1), "1": (1, 1, 1), "2 x 4": (1, 2, 4)}

@@ -51,7 +51,8 @@ def test_no_collective_of_the_topk_step_moves_tokens_times_latents():
     import re
 
     from dictlearn import experiment
-    from dictlearn.feed import open_stream, place
+    from dictlearn.experiment.stream import open_stream
+    from dictlearn.streams._place import place
 
     config = planted_config(dictionary={"n_latents": 1024, "k": 4}, batch_size=256)
     mesh = mesh_of(1, 2, 4)

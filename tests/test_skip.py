@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn import dictionaries, fold, objectives, rules
+from dictlearn import dictionaries, objectives, rules
 from dictlearn.learners.gradient import gradient
 from dictlearn.normalise import Norm
 from dictlearn.ops import skip
-from dictlearn.trained import reconstruct
+from dictlearn.runs import fold
+from dictlearn.runs.trained import reconstruct
 from dictlearn.types import Batch, Codes, Out
 
 D, HIDDEN = 16, 24

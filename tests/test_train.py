@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from dictlearn import restore
+from dictlearn.runs.trained import restore_run
 from dictlearn.train import train
-from dictlearn.trained import restore_run
 from tests.helpers import planted_config
 
 ROOT = Path(__file__).parents[1]

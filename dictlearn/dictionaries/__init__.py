@@ -14,7 +14,7 @@ others are static. A field `NAME_max` bounds a traced field `NAME`. It may also 
     targets() -> [F]                             the share of the tokens on which each latent may fire
 
 and say of itself, as class attributes, what it is not: `transcodes = False` (its target is its input),
-`foldable = False` (another function at another scale of the input; see fold.py); what it reads beside x,
+`foldable = False` (another function at another scale of the input; see runs/fold.py); what it reads beside x,
 `reads_gradient = True` (a third argument g_BD, None where there is none); and what it is not without:
 `wrapped_by = NAME`, the rule that wraps its rule where the config has no `revive`.
 """

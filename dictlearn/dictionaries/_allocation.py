@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dictlearn.dictionaries import _linear, _stats
-from dictlearn.ops.uniform import most_of_members
+from dictlearn.ops.control_flow import most_of_members
 from dictlearn.types import Codes
 
 _RATE = 5.0

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from dictlearn.ops import auxk, sparse, support
+from dictlearn.ops import auxk
 from dictlearn.ops.initialise import unit_rows
+from dictlearn.ops.sparse import coding, support
 from dictlearn.types import Codes, Out
 
 
@@ -37,7 +38,7 @@ def encoder(module, x_BD):
     W_enc_FD, b_enc_F = module.W_enc_FD, module.b_enc_F
     if not _subtracts(module):
         return x_BD, W_enc_FD, b_enc_F
-    b_enc_F = sparse.shifted(b_enc_F, W_enc_FD, module.b_dec_D)
+    b_enc_F = coding.shifted(b_enc_F, W_enc_FD, module.b_dec_D)
     return x_BD - lax.stop_gradient(module.b_dec_D), W_enc_FD, b_enc_F
 
 
@@ -68,7 +69,7 @@ def from_atoms(codes: Codes, atoms_FD, used=None):
     rest being zero; None for all."""
     if codes.idx_BK is None:
         return jnp.asarray(codes.val) @ atoms_FD
-    return sparse.decode(codes.val, codes.idx_BK, atoms_FD, used)
+    return coding.decode(codes.val, codes.idx_BK, atoms_FD, used)
 
 
 def decode(module, codes: Codes, used=None):
@@ -97,7 +98,7 @@ def beside(module, read, pre_BF, codes: Codes, dead_F, atoms_FD=None):
 
 def few_or_many(module, read, pre_BF, f_BF, most: int, dead_F) -> Out:
     """What a training forward returns of the codes f_BF, zero or `pre_BF`, with AuxK: a token with no more
-    than `most` active latents is computed sparsely (ops/support.py). read: what `encoder` gave."""
+    than `most` active latents is computed sparsely (ops/sparse/support.py). read: what `encoder` gave."""
     codes = Codes(f_BF)
     residual_BD, read, atoms_FD = beside(module, read, pre_BF, codes, dead_F)
     body = lambda entries, W_FD: entries.decode(jnp.where(entries.on, entries.z, 0), W_FD)

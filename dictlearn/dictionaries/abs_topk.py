@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear
-from dictlearn.ops import sparse
 from dictlearn.ops.encode import pre_activations
-from dictlearn.ops.pick import top_by
+from dictlearn.ops.sparse import coding
+from dictlearn.ops.topk.by_score import top_by
 from dictlearn.types import Codes, Out, Scalar
 
 
@@ -46,5 +46,5 @@ class AbsTopK(nn.Module):
         read = _linear.encoder(self, x_BD)
         pre_BF = pre_activations(*read)
         val_BK, idx_BK = top_by(jnp.abs(pre_BF), pre_BF, self._most)
-        val_BK = sparse.select(val_BK, idx_BK, *read)
+        val_BK = coding.select(val_BK, idx_BK, *read)
         return Codes(val_BK * (jnp.arange(self._most) < self.k), idx_BK), pre_BF

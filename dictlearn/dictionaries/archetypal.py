@@ -23,11 +23,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear
-from dictlearn.ops import sparse
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.initialise import unit_rows
 from dictlearn.ops.kmeans import kmeans
-from dictlearn.ops.topk import top_k
+from dictlearn.ops.sparse import coding
+from dictlearn.ops.topk.exact import top_k
 from dictlearn.types import Codes, Out, Scalar
 
 
@@ -132,6 +132,6 @@ class Archetypal(nn.Module):
     def _codes(self, read):
         pre_BF = pre_activations(*read)
         val_BK, idx_BK = top_k(pre_BF, self._most)
-        val_BK = sparse.select(val_BK, idx_BK, *read)
+        val_BK = coding.select(val_BK, idx_BK, *read)
         kept = jnp.arange(self._most) < self.k
         return Codes(jax.nn.relu(val_BK) * kept, idx_BK), pre_BF

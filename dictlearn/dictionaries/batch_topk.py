@@ -4,7 +4,7 @@
     inference  f = ReLU(z) * [s > theta],   theta = E_batches[smallest positive score kept]
 
 Source: Bussmann et al. 2024 (arXiv:2412.06410), section 3. The batch is the global one: over shards the
-threshold is found by counting (ops/batch_topk.py). theta is the running mean of the per-batch minima with
+threshold is found by counting (ops/topk/batch.py). theta is the running mean of the per-batch minima with
 `threshold_decay`, corrected for its start at zero; the paper takes the mean over batches after training.
 `norm_weighted` and annealing: Llama Scope (He et al. 2024, arXiv:2410.20526), section 3.
 """
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
-from dictlearn.ops.batch_topk import batch_top
 from dictlearn.ops.encode import pre_activations
+from dictlearn.ops.topk.batch import batch_top
 from dictlearn.types import Codes, Out, Scalar
 
 

@@ -20,7 +20,7 @@ from jax import lax
 
 from dictlearn.dictionaries import _allocation, _atoms, _linear
 from dictlearn.ops.initialise import unit_rows
-from dictlearn.ops.topk import top_k
+from dictlearn.ops.topk.exact import top_k
 from dictlearn.types import Codes, Out, Scalar
 
 

@@ -26,8 +26,8 @@ from jax import lax
 
 from dictlearn.dictionaries import _allocation, _linear, _sources
 from dictlearn.ops import penalties, sources
-from dictlearn.ops.batch_topk import batch_top
 from dictlearn.ops.encode import pre_activations
+from dictlearn.ops.topk.batch import batch_top
 from dictlearn.types import Codes, Out, Scalar
 
 

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear
-from dictlearn.ops import sparse
 from dictlearn.ops.contrastive import contrastive
 from dictlearn.ops.encode import pre_activations
-from dictlearn.ops.topk import top_k
+from dictlearn.ops.sparse import coding
+from dictlearn.ops.topk.exact import top_k
 from dictlearn.types import Codes, Out, Scalar
 
 
@@ -81,5 +81,5 @@ class CSR(nn.Module):
         """(values, indices, pre-activations): the `most` largest, those after the `k`-th zero."""
         pre_BF = pre_activations(*read)
         val_BK, idx_BK = top_k(pre_BF, most)
-        val_BK = sparse.select(val_BK, idx_BK, *read)
+        val_BK = coding.select(val_BK, idx_BK, *read)
         return jax.nn.relu(val_BK) * (jnp.arange(most) < k), idx_BK, pre_BF

@@ -18,9 +18,9 @@ from jax import lax
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
 from dictlearn.ops import zipf
-from dictlearn.ops.axis_topk import column_top
-from dictlearn.ops.batch_topk import batch_top
-from dictlearn.ops.uniform import any_member
+from dictlearn.ops.control_flow import any_member
+from dictlearn.ops.topk.axis import column_top
+from dictlearn.ops.topk.batch import batch_top
 from dictlearn.types import Codes, Out, Scalar
 
 

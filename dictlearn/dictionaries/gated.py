@@ -18,8 +18,9 @@ from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _linear
-from dictlearn.ops import penalties, support
+from dictlearn.ops import penalties
 from dictlearn.ops.encode import pre_activations
+from dictlearn.ops.sparse import support
 from dictlearn.types import Codes, Out, Scalar
 
 

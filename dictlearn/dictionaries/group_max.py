@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dictlearn.dictionaries import _linear
-from dictlearn.ops import sparse
 from dictlearn.ops.encode import pre_activations
+from dictlearn.ops.sparse import coding
 from dictlearn.types import Codes, Out
 
 
@@ -55,5 +55,5 @@ class GroupMax(nn.Module):
         full = jnp.pad(pre_BF, ((0, 0), (0, lacking)), constant_values=-jnp.inf)
         groups = full.reshape(len(full), self.k, size)
         idx_BK = groups.argmax(-1) + size * jnp.arange(self.k)
-        val_BK = sparse.select(groups.max(-1), idx_BK, *read)
+        val_BK = coding.select(groups.max(-1), idx_BK, *read)
         return Codes(jax.nn.relu(val_BK), idx_BK), pre_BF

@@ -19,9 +19,9 @@ from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _allocation, _atoms, _linear
-from dictlearn.ops import sparse
 from dictlearn.ops.encode import pre_activations
-from dictlearn.ops.pick import top_by
+from dictlearn.ops.sparse import coding
+from dictlearn.ops.topk.by_score import top_by
 from dictlearn.types import Codes, Out, Scalar
 
 
@@ -79,5 +79,5 @@ class GSAE(nn.Module):
         return *top_by(score_BF, pre_BF, self._most), pre_BF
 
     def _valued(self, val_BK, idx_BK, read, used=None) -> Codes:
-        val_BK = sparse.select(val_BK, idx_BK, *read, used)
+        val_BK = coding.select(val_BK, idx_BK, *read, used)
         return Codes(jax.nn.relu(val_BK) * (jnp.arange(self._most) < self.k), idx_BK)

@@ -14,7 +14,7 @@ from typing import ClassVar
 from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _atoms, _linear
-from dictlearn.ops import pursuit
+from dictlearn.ops.pursuit import matching
 from dictlearn.types import Codes, Out, Scalar
 
 
@@ -47,6 +47,6 @@ class ICFL(nn.Module):
     def _codes(self, x_BD):
         x_BD, most = _linear.centre(self, x_BD), _allocation.most(self)
         search = {"width": self.width, "kept": self.k}
-        val_BK, idx_BK, pre_BF = pursuit.pursue(x_BD, self.W_dec_FD, most, **search)
-        val_BK = pursuit.merge(val_BK, idx_BK).astype(x_BD.dtype)
+        val_BK, idx_BK, pre_BF = matching.pursue(x_BD, self.W_dec_FD, most, **search)
+        val_BK = matching.merge(val_BK, idx_BK).astype(x_BD.dtype)
         return Codes(val_BK, idx_BK), pre_BF.astype(x_BD.dtype)

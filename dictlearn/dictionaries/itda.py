@@ -17,7 +17,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from dictlearn.dictionaries import _allocation, _atoms, _linear
-from dictlearn.ops import pursuit
+from dictlearn.ops.pursuit import matching
 from dictlearn.types import Codes, Out, Scalar
 
 
@@ -58,8 +58,8 @@ class ITDA(nn.Module):
 
     def _codes(self, x_BD):
         most = _allocation.most(self)
-        val_BK, idx_BK, pre_BF = pursuit.pursue(
+        val_BK, idx_BK, pre_BF = matching.pursue(
             x_BD, self.W_dec_FD, most, kept=self.k, absolute=True
         )
-        val_BK = pursuit.merge(val_BK, idx_BK)
+        val_BK = matching.merge(val_BK, idx_BK)
         return Codes(val_BK.astype(x_BD.dtype), idx_BK), pre_BF

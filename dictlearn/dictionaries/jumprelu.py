@@ -26,8 +26,9 @@ from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _linear
-from dictlearn.ops import jumprelu, penalties, support
+from dictlearn.ops import jumprelu, penalties
 from dictlearn.ops.encode import pre_activations
+from dictlearn.ops.sparse import support
 from dictlearn.types import Batch, Codes, Out, Scalar
 
 PENALTIES = ("l0", "tanh", "target_l0")

@@ -21,7 +21,7 @@ from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _atoms, _linear, _stats
-from dictlearn.ops.orthogonal import orthogonal
+from dictlearn.ops.pursuit.orthogonal import orthogonal
 from dictlearn.types import Codes, Out, Scalar
 
 

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
-from dictlearn.ops import sparse, support
-from dictlearn.ops.batch_topk import batch_top
 from dictlearn.ops.encode import pre_activations
-from dictlearn.ops.topk import top_k
+from dictlearn.ops.sparse import coding, support
+from dictlearn.ops.topk.batch import batch_top
+from dictlearn.ops.topk.exact import top_k
 from dictlearn.types import Codes, Out, Scalar
 
 _SELECTIONS = ("batch_topk", "topk", "relu")
@@ -128,7 +128,7 @@ class Matryoshka(nn.Module):
     def _top(self, read):
         pre_BF = pre_activations(*read)
         val_BK, idx_BK = top_k(pre_BF, self._most)
-        val_BK = sparse.select(val_BK, idx_BK, *read)
+        val_BK = coding.select(val_BK, idx_BK, *read)
         return Codes(jax.nn.relu(val_BK) * (jnp.arange(self._most) < self.k), idx_BK), pre_BF
 
     def _weights(self):

@@ -18,7 +18,7 @@ from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _allocation, _atoms, _linear, _stats
-from dictlearn.ops import pursuit
+from dictlearn.ops.pursuit import matching
 from dictlearn.types import Codes, Out, Scalar
 
 
@@ -70,6 +70,6 @@ class MP(nn.Module):
     def _codes(self, x_BD, mask_F=None):
         x_BD, atoms_FD = _linear.centre(self, x_BD), self._atoms()
         most = _allocation.most(self)
-        _, idx_BK, pre_BF = pursuit.pursue(x_BD, atoms_FD, most, kept=self.k, mask_F=mask_F)
-        val_BK = pursuit.follow(x_BD, idx_BK, atoms_FD) * (jnp.arange(most) < self.k)
-        return Codes(pursuit.merge(val_BK, idx_BK), idx_BK), pre_BF.astype(x_BD.dtype)
+        _, idx_BK, pre_BF = matching.pursue(x_BD, atoms_FD, most, kept=self.k, mask_F=mask_F)
+        val_BK = matching.follow(x_BD, idx_BK, atoms_FD) * (jnp.arange(most) < self.k)
+        return Codes(matching.merge(val_BK, idx_BK), idx_BK), pre_BF.astype(x_BD.dtype)

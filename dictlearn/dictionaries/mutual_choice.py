@@ -16,7 +16,7 @@ from jax import lax
 
 from dictlearn.dictionaries import _allocation, _linear
 from dictlearn.ops import zipf
-from dictlearn.ops.batch_topk import batch_top
+from dictlearn.ops.topk.batch import batch_top
 from dictlearn.types import Codes, Out, Scalar
 
 

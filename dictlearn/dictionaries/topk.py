@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
-from dictlearn.ops import sparse
 from dictlearn.ops.encode import pre_activations
-from dictlearn.ops.pick import top_by
-from dictlearn.ops.topk import top_k
+from dictlearn.ops.sparse import coding
+from dictlearn.ops.topk.by_score import top_by
+from dictlearn.ops.topk.exact import top_k
 from dictlearn.types import Codes, Out, Scalar
 
 
@@ -96,7 +96,7 @@ class TopK(nn.Module):
 
 def _valued(val_BK, idx_BK, read, used=None) -> Codes:
     """Codes of the entries that rank first, with gradient. used: how many may have one."""
-    return Codes(jax.nn.relu(sparse.select(val_BK, idx_BK, *read, used)), idx_BK)
+    return Codes(jax.nn.relu(coding.select(val_BK, idx_BK, *read, used)), idx_BK)
 
 
 def _first(codes: Codes, width: int, k) -> Codes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dictlearn.trained import Trained
+from dictlearn.runs.trained import Trained
 
 SUFFIX = ".npz"
 

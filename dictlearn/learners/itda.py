@@ -3,7 +3,7 @@
     l(x) = |x - xhat|^2 / |x|^2        D <- D u {x / |x|} for the tokens with l(x) > tau
 
 Each atom keeps its key, the sequence and the position of its token: dictionaries of two models that read the
-same text in the same order are compared by their keys alone (similarity.py), whatever their axes are.
+same text in the same order are compared by their keys alone (analyses/similarity.py), whatever their axes are.
 
 `tolerance` is tau, and decides the size. `size` decides it instead: by step t of T the dictionary may hold
 size (t / T)^(1/4) atoms, about as it grows under a fixed tau, and the tokens of largest l(x) take what room
@@ -29,7 +29,7 @@ from jax import lax
 
 from dictlearn.learners import _skip
 from dictlearn.ops.firing import l0
-from dictlearn.ops.rows import bins, rows_add
+from dictlearn.ops.sparse.rows import bins, rows_add
 from dictlearn.types import Batch, Learner, Scalar
 
 READS_KEYS = True

@@ -24,13 +24,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from dictlearn.ops.axis_topk import row_top
-from dictlearn.ops.branch import switch
+from dictlearn.ops.control_flow import any_member, switch
 from dictlearn.ops.firing import count
-from dictlearn.ops.rows import bins, rows_add, rows_dot, rows_sum
-from dictlearn.ops.sparse import decode, select
-from dictlearn.ops.topk import top_k
-from dictlearn.ops.uniform import any_member
+from dictlearn.ops.sparse.coding import decode, select
+from dictlearn.ops.sparse.rows import bins, rows_add, rows_dot, rows_sum
+from dictlearn.ops.topk.axis import row_top
+from dictlearn.ops.topk.exact import top_k
 from dictlearn.sharding import is_split
 from dictlearn.types import Codes
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dictlearn.ops.rows import bins
+from dictlearn.ops.sparse.rows import bins
 from dictlearn.types import Codes
 
 

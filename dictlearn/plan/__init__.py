@@ -18,11 +18,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dictlearn import experiment, sharding, topology
-from dictlearn.feed import carried, open_stream, target_width
-from dictlearn.plan import advice, hlo, language
+from dictlearn import experiment, sharding
+from dictlearn.experiment.stream import carried, open_stream, target_width
+from dictlearn.plan import advice, hlo, language, topology
 from dictlearn.plan.operations import operations
-from dictlearn.topology import Chip, Compiled
+from dictlearn.plan.topology import Chip, Compiled
 from dictlearn.types import Batch
 
 PLATFORMS = {"gpu": "cuda"}

@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from dictlearn import lm as languages
-from dictlearn import sharding, topology
+from dictlearn import sharding
 from dictlearn.lm.decoder import forward as run
-from dictlearn.lm.plan import abstract_params, lower
+from dictlearn.plan import topology
+from dictlearn.plan.model import abstract_params, lower
 from dictlearn.plan.operations import operations
-from dictlearn.streams.source import Recipe
+from dictlearn.streams._source import Recipe
 
 
 def forward(config: Mapping, mesh, elsewhere: bool, warnings: list[str]) -> dict | None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from dictlearn import lm as language
 from dictlearn.report import page, records
 from dictlearn.report.latents import Study, study
-from dictlearn.trained import restore
-from dictlearn.workdir import replace
+from dictlearn.runs.trained import restore
+from dictlearn.runs.workdir import replace
 
 
 def write(

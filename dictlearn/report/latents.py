@@ -24,8 +24,8 @@ import numpy as np
 
 from dictlearn import lm as language
 from dictlearn.report.passages import Passage, documents, passage, readable
+from dictlearn.runs.trained import Trained
 from dictlearn.streams import _taps, store
-from dictlearn.trained import Trained
 
 N_TOKENS = 200_000
 N_ACTIVE = 16_000_000

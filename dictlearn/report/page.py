@@ -5,7 +5,6 @@ import json
 from importlib import resources
 from string import Template
 
-from dictlearn.checkpoint import versions
 from dictlearn.report import cards, figures, law, table
 from dictlearn.report.latents import Study
 from dictlearn.report.markup import shown
@@ -18,6 +17,7 @@ from dictlearn.report.records import (
     tokens_trained,
     varying,
 )
+from dictlearn.runs.checkpoint import versions
 
 
 def render(run: Run, study: Study | None) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dictlearn.workdir import read_json
+from dictlearn.runs.workdir import read_json
 
 
 class Record(NamedTuple):

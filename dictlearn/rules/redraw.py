@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dictlearn.ops.control_flow import any_member
 from dictlearn.ops.initialise import unit_rows
-from dictlearn.ops.uniform import any_member
 from dictlearn.rules import _latents
 
 _BLOCK = 1024

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dictlearn.ops.uniform import any_member
+from dictlearn.ops.control_flow import any_member
 from dictlearn.rules import _latents
 
 

@@ -1,1 +1,26 @@
-"""Scaling laws: fitted to runs, doubted, and drawn."""
+"""The scaling law of a run: from its metrics to `scaling.json` and `scaling.png`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dictlearn.runs.workdir import write_json
+from dictlearn.scaling.draw import draw
+from dictlearn.scaling.joint import joint_law
+
+
+def fit(metrics: Mapping[str, Mapping], path: Path) -> dict:
+    """Fits L(n, k) to the held-out normalised MSE (`fvu`) of every dictionary in `metrics`, writes both
+    files into the workdir `path`, and returns what `scaling.json` holds.
+
+    Raises ValueError for dictionaries without n_latents and k, or too few of them for the law."""
+    runs = []
+    for name, record in metrics.items():
+        hparams = record["hparams"]
+        if "k" not in hparams:
+            raise ValueError(f"{name} has no k; the law L(n, k) is fitted to a sweep over both.")
+        cell = {key: hparams[key] for key in ("n_latents", "k", "seed")}
+        runs.append({**cell, "loss": record["fvu"]})
+    found = joint_law(runs)
+    write_json(path / "scaling.json", {**found, "loss": "fvu", "runs": runs})
+    draw(runs, found, path / "scaling.png")
+    return found

@@ -29,8 +29,8 @@ from dictlearn import lm as language
 from dictlearn.lm.text import Packed
 from dictlearn.normalise import apply, check_kind, estimate, gradient_scale
 from dictlearn.streams import Process, Stream, _taps
-from dictlearn.streams.ahead import Ahead
-from dictlearn.streams.source import Forward, Recipe, Source, cut, random, shuffled
+from dictlearn.streams._ahead import Ahead
+from dictlearn.streams._source import Forward, Recipe, Source, cut, random, shuffled
 from dictlearn.types import Batch
 
 _KEPT = 3

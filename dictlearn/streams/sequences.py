@@ -14,8 +14,8 @@ from dictlearn import lm as language
 from dictlearn import sharding
 from dictlearn.normalise import SCALAR_KINDS, apply, estimate
 from dictlearn.streams import Process, Stream, blocks
-from dictlearn.streams.ahead import Ahead
-from dictlearn.streams.source import Forward, Recipe, Source
+from dictlearn.streams._ahead import Ahead
+from dictlearn.streams._source import Forward, Recipe, Source
 from dictlearn.types import Batch, Context
 
 _SAMPLE_ROWS = 32_768

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn import dictionaries, experiment, fold, normalise
-from dictlearn.checkpoint import Checkpoints
-from dictlearn.feed import open_stream, place
+from dictlearn import dictionaries, experiment, normalise
+from dictlearn.experiment.stream import open_stream
 from dictlearn.ops.firing import dense
+from dictlearn.runs import fold
+from dictlearn.runs.checkpoint import Checkpoints
+from dictlearn.streams._place import place
 from dictlearn.types import Batch, Codes
 from tests.helpers import mesh_of, planted_config, run
 

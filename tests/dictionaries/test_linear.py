@@ -7,7 +7,7 @@ import pytest
 
 from dictlearn import dictionaries
 from dictlearn.dictionaries import _linear
-from dictlearn.ops import sparse
+from dictlearn.ops.sparse import coding
 
 FIELDS = {
     "topk": {"k": 3, "aux_k": 4},
@@ -58,7 +58,7 @@ def test_an_encoder_without_gradient_of_its_input_has_no_product_of_tokens_for_i
 
     def loss(shift_D):
         shifted_BD = x_BD - jax.lax.stop_gradient(shift_D)
-        return jnp.sum(jnp.cos(shifted_BD @ W_FD.T + sparse.shifted(b_F, W_FD, shift_D)))
+        return jnp.sum(jnp.cos(shifted_BD @ W_FD.T + coding.shifted(b_F, W_FD, shift_D)))
 
     text = jax.jit(jax.grad(loss)).lower(jnp.ones(8)).as_text()
     assert "tensor<16x8xf32>, tensor<8x32xf32>" in text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dictlearn import dictionaries
-from dictlearn.feed import open_stream
+from dictlearn.experiment.stream import open_stream
 from dictlearn.types import Batch
 from tests.helpers import mesh_of, planted_config, run
 

@@ -106,7 +106,7 @@ def difference(a: Path, b: Path) -> float:
     import jax
     import numpy as np
 
-    from dictlearn.trained import restore_run
+    from dictlearn.runs.trained import restore_run
 
     runs = [restore_run(path) for path in (a, b)]
     assert runs[0].step == runs[1].step

@@ -16,8 +16,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dictlearn import cli, distributed, sharding
-from dictlearn.distributed import Place
+from dictlearn import cli, sharding
+from dictlearn.cli import distributed
+from dictlearn.cli.distributed import Place
 from dictlearn.train import train
 from tests.launch.kills import ROOT, Run, difference, planted
 

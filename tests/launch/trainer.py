@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from dictlearn import distributed
+from dictlearn.cli import distributed
 from dictlearn.train import Stopped, train
 
 if __name__ == "__main__":

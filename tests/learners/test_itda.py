@@ -7,11 +7,11 @@ import pytest
 from jax import lax
 
 from dictlearn import dictionaries, experiment
-from dictlearn.feed import carried
+from dictlearn.analyses._alignment import jaccard
+from dictlearn.analyses.similarity import keys
+from dictlearn.experiment.stream import carried
 from dictlearn.learners.itda import itda
-from dictlearn.ops.alignment import jaccard
 from dictlearn.ops.firing import dense
-from dictlearn.similarity import keys
 from dictlearn.types import Batch
 from tests.helpers import mesh_of, planted_config, run
 

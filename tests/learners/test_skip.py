@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from dictlearn import experiment
-from dictlearn.feed import open_stream, place
+from dictlearn.experiment.stream import open_stream
 from dictlearn.learners import _skip
+from dictlearn.runs.trained import restore_run
+from dictlearn.streams._place import place
 from dictlearn.train import Diverged, train
-from dictlearn.trained import restore_run
 from tests.helpers import mesh_of, planted_config
 
 COUNTERS = ("skipped", "bad_batch")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dictlearn import streams
+from dictlearn.harvest import harvest
 from dictlearn.lm import gradients
-from dictlearn.streams.harvest import harvest
 from tests.streams.language import SIZES, load, write_lm, write_text
 
 TAP = "resid.1"

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dictlearn.lm import plan
+from dictlearn.plan import model
 
 if importlib.util.find_spec("libtpu") is None:
     pytest.skip("libtpu is not installed: pip install dictlearn[tpu]", allow_module_level=True)
@@ -28,7 +28,7 @@ def test_llama_3_70b_compiles_for_a_pod_and_fits_its_chips():
         *("--topology", "v5p:2x2x4", "--model", MODEL, "--batch", BATCH, "--length", LENGTH)
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found, spec = json.loads(done.stdout), plan.LLAMA_3_70B
+    found, spec = json.loads(done.stdout), model.LLAMA_3_70B
     assert found["devices"] == DEVICES
     assert found["total"] < found["hbm"] == 95 * 2**30
 
@@ -74,8 +74,8 @@ def test_a_models_own_config_is_planned_for(tmp_path):
 def test_a_topology_or_tap_that_is_none_is_refused():
     shape = {"batch": 8, "length": 16}
     with pytest.raises(ValueError, match=r"Unknown topology='v9:2x2'; known: v4, v5e, v5p, v6e"):
-        plan.plan(plan.LLAMA_3_70B, "v9:2x2", tap="embed", **shape)
+        model.plan(model.LLAMA_3_70B, "v9:2x2", tap="embed", **shape)
     with pytest.raises(ValueError, match=r"Unknown tap 'resid\.80'; known: embed, attn_in\.0"):
-        plan.plan(plan.LLAMA_3_70B, "v5e:4x8", tap="resid.80", **shape)
+        model.plan(model.LLAMA_3_70B, "v5e:4x8", tap="resid.80", **shape)
     done = command("--model", 3)
     assert "x model=3 is 15 devices, but there are 16" in done.stderr

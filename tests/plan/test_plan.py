@@ -15,11 +15,11 @@ from rich.console import Console
 
 from dictlearn import cli, experiment, sharding
 from dictlearn.lm.decoder import forward
-from dictlearn.lm.plan import abstract_params
 from dictlearn.lm.spec import Spec
 from dictlearn.plan import advice, hlo, plan, table
+from dictlearn.plan.model import abstract_params
 from dictlearn.plan.operations import operations
-from dictlearn.topology import compiled, placed
+from dictlearn.plan.topology import compiled, placed
 from dictlearn.types import Batch
 from tests.helpers import mesh_of, planted_config
 

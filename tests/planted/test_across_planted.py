@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dictlearn.ops import sources
-from dictlearn.ops.matching import nearest
+from dictlearn.ops.cosine import nearest
 from tests.helpers import planted_config, recovery, run, truth
 
 

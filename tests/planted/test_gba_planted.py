@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dictlearn import experiment
-from dictlearn.meters.recovery import recovery
+from dictlearn.ops.recovery import recovery
 from dictlearn.streams import synthetic
 from dictlearn.types import Batch
 from tests.helpers import planted_config, run, truth

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dictlearn.circuits import head_codes
 from dictlearn.lm import decoder
 from dictlearn.lm.spec import random_params
-from dictlearn.ops import head_codes
 from tests.helpers import planted_config, run
 from tests.lm.toy import SPEC
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn.feed import open_stream
+from dictlearn.experiment.stream import open_stream
 from tests.helpers import planted_config, recovery, run, truth
 
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn.convert import to_jumprelu, trained_to_jumprelu
 from dictlearn.normalise import Norm
 from dictlearn.ops.firing import l0
+from dictlearn.runs.to_jumprelu import to_jumprelu, trained_to_jumprelu
+from dictlearn.runs.trained import Trained
 from dictlearn.streams.synthetic import draw, plant
-from dictlearn.trained import Trained
 from tests.helpers import planted_config, recovery, run, truth
 
 HELD_OUT = 2**48

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from dictlearn import experiment
-from dictlearn.feed import place
 from dictlearn.ops.shrinkage import fista, ista
 from dictlearn.streams import synthetic
+from dictlearn.streams._place import place
 from dictlearn.types import Batch
 from tests.helpers import mesh_of, planted_config, recovery, run, truth
 

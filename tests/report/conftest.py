@@ -8,13 +8,13 @@ import pytest
 
 from dictlearn import lm as language
 from dictlearn.evaluate import evaluate
+from dictlearn.harvest import harvest
+from dictlearn.runs.workdir import read_json, write_json
 from dictlearn.scaling import fit as scaling_fit
 from dictlearn.scaling import laws
 from dictlearn.scaling.draw import draw
 from dictlearn.scaling.joint import joint_law
-from dictlearn.streams.harvest import harvest
 from dictlearn.train import train
-from dictlearn.workdir import read_json, write_json
 from tests.helpers import planted_config
 from tests.lm import toy
 

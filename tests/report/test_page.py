@@ -10,7 +10,7 @@ import pytest
 from dictlearn import report
 from dictlearn.report.law import symbols
 from dictlearn.report.markup import decimals, shown
-from dictlearn.workdir import read_json
+from dictlearn.runs.workdir import read_json
 
 VOID = {"meta", "link", "img", "br"}
 BLOCKS = {"p", "dl", "div", "table", "ul", "ol", "h2", "h3", "section", "article", "figure", "pre"}

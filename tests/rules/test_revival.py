@@ -7,10 +7,11 @@ import optax
 import pytest
 
 from dictlearn import experiment, rules
-from dictlearn.feed import open_stream, place
+from dictlearn.experiment.stream import open_stream
 from dictlearn.rules.adam import adam
 from dictlearn.rules.redraw import redraw
 from dictlearn.rules.resample import resample
+from dictlearn.streams._place import place
 from dictlearn.types import Batch, Firing
 from tests.helpers import mesh_of, planted_config
 

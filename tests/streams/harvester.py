@@ -10,7 +10,7 @@ import time
 import jax
 from language import SIZES, TAPS, load
 
-from dictlearn.streams.harvest import harvest
+from dictlearn.harvest import harvest
 
 if __name__ == "__main__":
     model, text, path, index, count, port, seconds, limit = sys.argv[1:]

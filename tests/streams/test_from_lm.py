@@ -10,9 +10,9 @@ import pytest
 from language import SIZES, TAPS
 
 from dictlearn import sharding, streams
-from dictlearn.streams.ahead import Ahead
-from dictlearn.streams.harvest import harvest
-from dictlearn.streams.source import Recipe, Source
+from dictlearn.harvest import harvest
+from dictlearn.streams._ahead import Ahead
+from dictlearn.streams._source import Recipe, Source
 from tests.helpers import mesh_of
 
 

@@ -9,9 +9,9 @@ import pytest
 from language import SIZES, TAPS
 
 from dictlearn import streams
+from dictlearn.harvest import harvest
 from dictlearn.streams import store
-from dictlearn.streams.harvest import harvest
-from dictlearn.streams.source import shuffled
+from dictlearn.streams._source import shuffled
 
 
 @pytest.fixture(scope="module")

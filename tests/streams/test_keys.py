@@ -5,7 +5,7 @@ from language import SIZES, TAPS
 from numbered import numbered, write_store
 
 from dictlearn import streams
-from dictlearn.feed import place
+from dictlearn.streams._place import place
 from tests.helpers import mesh_of
 
 

@@ -8,10 +8,11 @@ import pytest
 from language import SIZES
 from numbered import WIDTHS, numbered, write_store
 
-from dictlearn import fold, streams
+from dictlearn import streams
 from dictlearn.normalise import Norm, estimate, forward
-from dictlearn.streams import store_write
-from dictlearn.streams.group import source_of
+from dictlearn.runs import fold
+from dictlearn.streams import _store_write
+from dictlearn.streams.one_of_taps import source_of
 from dictlearn.streams.synthetic import plant
 from dictlearn.types import Batch
 
@@ -26,7 +27,7 @@ def recipe(text):
 
 @pytest.fixture(scope="module")
 def stored(lm, recipe, tmp_path_factory):
-    from dictlearn.streams.harvest import harvest
+    from dictlearn.harvest import harvest
 
     path = tmp_path_factory.mktemp("side") / "store"
     harvest(lm, path, TAPS, **{key: value for key, value in recipe.items() if key != "taps"})
@@ -76,7 +77,9 @@ def test_taps_of_two_widths_do_not_stand_side_by_side(store_path):
 
 def test_stores_of_two_models_stand_side_by_side_token_by_token(tmp_path):
     one, other = write_store(tmp_path / "a"), write_store(tmp_path / "b")
-    stream = streams.make("beside", paths=(one, other), tap="resid.0", block_rows=8, **SHARED)
+    stream = streams.make(
+        "stores_side_by_side", paths=(one, other), tap="resid.0", block_rows=8, **SHARED
+    )
     batch = stream.batch(2)
     assert stream.d_in == 10
     np.testing.assert_array_equal(batch.x_BD[:, :5], batch.x_BD[:, 5:])
@@ -86,38 +89,38 @@ def test_stores_of_two_models_stand_side_by_side_token_by_token(tmp_path):
 def test_stores_of_other_tokens_are_refused_by_name(tmp_path):
     one, other = write_store(tmp_path / "a"), write_store(tmp_path / "b", seed=1)
     with pytest.raises(ValueError, match=r"b and .*a differ in seed"):
-        streams.make("beside", paths=(one, other), tap="resid.0", **SHARED)
+        streams.make("stores_side_by_side", paths=(one, other), tap="resid.0", **SHARED)
     with pytest.raises(ValueError, match="two stores or more"):
-        streams.make("beside", paths=(one,), tap="resid.0", **SHARED)
+        streams.make("stores_side_by_side", paths=(one,), tap="resid.0", **SHARED)
 
 
 def test_a_group_gives_each_token_at_one_tap_drawn_uniformly(tmp_path):
     taps = {"resid.0": 5, "resid.1": 5, "resid.2": 5}
     path = tmp_path / "s"
-    manifest = store_write.begin(path, {"taps": taps})
+    manifest = _store_write.begin(path, {"taps": taps})
     tokens = np.zeros((4, 10), np.int32)
     for split in ("train", "held_out"):
-        store_write.add_tokens(path, manifest, split, tokens, tokens == 0)
+        _store_write.add_tokens(path, manifest, split, tokens, tokens == 0)
     rows = numbered(5)
     scaled = {tap: rows * 10**n for n, tap in enumerate(taps)}
     where = np.zeros(len(rows), np.int32)
-    store_write.add_shard(path, manifest, 0, {**scaled, "sequence_R": where, "position_R": where})
-    store_write.complete(path, manifest)
+    _store_write.add_shard(path, manifest, 0, {**scaled, "sequence_R": where, "position_R": where})
+    _store_write.complete(path, manifest)
     shared = {"path": path, "batch_size": 1000, "seed": 3, "block_rows": 8}
-    grouped = streams.make("group", taps=list(taps), **shared)
+    grouped = streams.make("one_of_taps", taps=list(taps), **shared)
     alone = [streams.make("store", tap=tap, **shared).batch(1).x_BD for tap in taps]
     drawn = source_of(3, 1, 0, 1000, 3)
     np.testing.assert_array_equal(grouped.batch(1).x_BD, np.stack(alone)[drawn, np.arange(1000)])
     count = np.bincount(np.concatenate([source_of(3, t, 0, 1000, 3) for t in range(20)]))
     assert ((count - 20_000 / 3) ** 2 / (20_000 / 3)).sum() < 13.8  # chi^2 of 2 at p = 0.001
-    even = streams.make("group", taps=list(taps), normalise="unit_mean_sq", **shared)
+    even = streams.make("one_of_taps", taps=list(taps), normalise="unit_mean_sq", **shared)
     assert np.mean((even.batch(0).x_BD ** 2).sum(1)) == pytest.approx(1, rel=0.2)
     assert even.norm == Norm()
 
 
 def test_a_group_of_one_tap_is_that_tap(store_path):
     shared = {"path": store_path, **SHARED, "block_rows": 8}
-    one = streams.make("group", taps=["resid.0"], **shared)
+    one = streams.make("one_of_taps", taps=["resid.0"], **shared)
     np.testing.assert_array_equal(
         one.batch(4).x_BD, streams.make("store", tap="resid.0", **shared).batch(4).x_BD
     )

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from dictlearn import streams
 from dictlearn.normalise import estimate
-from dictlearn.streams import store, store_write
+from dictlearn.streams import _store_write, store
 from dictlearn.types import Batch
 
 
@@ -285,7 +285,7 @@ numbered.write_store(Path(sys.argv[2]))
 
 def test_a_full_disk_is_said_plainly_and_leaves_no_litter(tmp_path, monkeypatch):
     path, fsync = tmp_path / "s", os.fsync
-    manifest = store_write.begin(path, {"taps": WIDTHS, "seed": 0})
+    manifest = _store_write.begin(path, {"taps": WIDTHS, "seed": 0})
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -293,7 +293,7 @@ def test_a_full_disk_is_said_plainly_and_leaves_no_litter(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", full)
     mask = np.ones((4, 10), bool)
     with pytest.raises(OSError, match=r"tokens_train.*No space left.*Make room") as caught:
-        store_write.add_tokens(path, manifest, "train", mask.astype(np.int32), mask)
+        _store_write.add_tokens(path, manifest, "train", mask.astype(np.int32), mask)
     assert caught.value.errno == errno.ENOSPC
     assert [file.name for file in path.iterdir()] == ["partial.json"]
     monkeypatch.setattr(os, "fsync", fsync)

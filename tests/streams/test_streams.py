@@ -7,7 +7,7 @@ import pytest
 from dictlearn import streams
 from dictlearn.normalise import Norm
 
-NAMES = ["beside", "from_lm", "group", "npy", "sequences", "store", "synthetic"]
+NAMES = ["from_lm", "npy", "one_of_taps", "sequences", "store", "stores_side_by_side", "synthetic"]
 
 
 def same(a, b):

@@ -1,0 +1,212 @@
+"""Two sides compared, each a run, a folder of exported dictionaries, or a folder of runs, one a layer.
+
+    runs, exports      for each pair of dictionaries: MMCS both ways, one to one, one to many (ops/cosine.py),
+                       and the Jaccard index of their keys where both have keys (ITDA)
+    folders of runs    for each pair of layers: the Jaccard index of keys, and CKA, SVCCA and relative
+                       representations of the activations that the runs read (_alignment.py); for each of
+                       these the score of matching layers by it; and Jaccard of the union of all layers' keys
+
+Source: Leask et al. 2025, section 5, equations 8 to 10; Kornblith et al. 2019 for the score. A key says which
+token of which sequence an atom was, so it means something only if both sides read the same text, cut alike;
+and in the same order, as which tokens join depends on those before. Another text is refused.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dictlearn import normalise
+from dictlearn.analyses import _alignment
+from dictlearn.experiment.stream import open_stream
+from dictlearn.ops import cosine
+from dictlearn.runs.trained import Trained, restore
+from dictlearn.runs.workdir import read_json
+from dictlearn.streams import store
+
+SHARED = 0.7
+"""The cosine from which atoms count as shared (Paulo & Belrose 2025)."""
+
+N_TOKENS = 4096
+"""Tokens of the training stream on which activations are compared."""
+
+Key = tuple[int, int]
+
+
+class Entry(NamedTuple):
+    """A dictionary of a side. keys: None where its atoms have none. text: which text they are of."""
+
+    name: str
+    atoms_FD: np.ndarray
+    keys: set[Key] | None
+    text: Any
+
+
+def similarity(a: Path, b: Path) -> dict:
+    """What `similarity.json` holds: {"kind", "a", "b", "names", "measures": {name: [[...]]}, ...}, rows
+    the dictionaries (or layers) of `a`, columns those of `b`.
+
+    Raises FileNotFoundError for what is neither; ValueError for sides of different kinds or texts."""
+    layered = [_is_layered(path) for path in (a, b)]
+    if layered[0] != layered[1]:
+        one, other = (a, b) if layered[0] else (b, a)
+        raise ValueError(f"{one} is a folder of runs and {other} is not; compare like with like.")
+    found = _layers(a, b) if layered[0] else _dictionaries(a, b)
+    return {"a": str(a), "b": str(b), **found}
+
+
+def keys(variables: Mapping[str, Any]) -> set[Key] | None:
+    """The (sequence, position) of every atom; None for a dictionary whose atoms have no keys."""
+    stats = variables.get("stats", {})
+    if "sequence_F" not in stats:
+        return None
+    columns = [np.asarray(stats[leaf]) for leaf in ("sequence_F", "position_F")]
+    return _key_set(*(column[: int(stats["n_atoms"])] for column in columns))
+
+
+def _dictionaries(a: Path, b: Path) -> dict:
+    sides = [_entries(path) for path in (a, b)]
+    _same_text([entry for side in sides for entry in side])
+    pairs = [[_pair(left, right) for right in sides[1]] for left in sides[0]]
+    found = dict.fromkeys(name for row in pairs for pair in row for name in pair)
+    measures = {name: [[pair.get(name) for pair in row] for row in pairs] for name in found}
+    names = [[entry.name for entry in side] for side in sides]
+    return {"kind": "dictionaries", "names": names, "measures": measures}
+
+
+def _pair(a: Entry, b: Entry) -> dict[str, Any]:
+    """Every measure of two dictionaries; cosines are None where their widths differ."""
+    found: dict[str, Any] = {}
+    if a.keys is not None and b.keys is not None:
+        found["jaccard"] = _alignment.jaccard(a.keys, b.keys)
+    if a.atoms_FD.shape[1] != b.atoms_FD.shape[1]:
+        return found | dict.fromkeys(("mmcs_ab", "mmcs_ba", "one_to_one", "shared"))
+    pairs = cosine.one_to_one(a.atoms_FD, b.atoms_FD)
+    many_F = cosine.one_to_many(a.atoms_FD, b.atoms_FD, SHARED)
+    width = a.atoms_FD.shape[1]
+    return found | {
+        "mmcs_ab": float(cosine.nearest(a.atoms_FD, b.atoms_FD)[0].mean()),
+        "mmcs_ba": float(cosine.nearest(b.atoms_FD, a.atoms_FD)[0].mean()),
+        "mmcs_ab_by_chance": cosine.by_chance(len(b.atoms_FD), width),
+        "mmcs_ba_by_chance": cosine.by_chance(len(a.atoms_FD), width),
+        "one_to_one": float(pairs.cosine_P.mean()),
+        "one_to_one_exact": pairs.exact,
+        "shared": float((pairs.cosine_P >= SHARED).sum() / len(a.atoms_FD)),
+        "one_to_none": float((many_F == 0).mean()),
+        "one_to_many": float((many_F > 1).mean()),
+    }
+
+
+def _entries(path: Path) -> list[Entry]:
+    """The dictionaries of a run or of exported archives."""
+    if (path / "checkpoints").is_dir():
+        config = read_json(path / "config.json", "dictlearn train")
+        return [_entry(dictionary, _text(config)) for dictionary in restore(path)]
+    files = [path] if path.suffix == ".npz" else sorted(path.glob("*.npz"))
+    if not files or not all(file.is_file() for file in files):
+        raise FileNotFoundError(
+            f"{path} is no run, no folder of runs and holds no .npz; `dictlearn train` and "
+            "`dictlearn export` make what can be compared."
+        )
+    found = []
+    for file in files:
+        with np.load(file) as arrays:
+            known = "sequence" in arrays
+            key = _key_set(arrays["sequence"], arrays["position"]) if known else None
+            found.append(Entry(file.stem, arrays["W_dec"], key, None))
+    return found
+
+
+def _entry(dictionary: Trained, text: Any) -> Entry:
+    """Atoms in the space of the raw activations, those that are there."""
+    params = dictionary.variables["params"]
+    if "W_dec_FD" not in params:
+        raise ValueError(f"{dictionary.name} has no W_dec_FD; its atoms cannot be compared.")
+    atoms_FD, found = np.asarray(params["W_dec_FD"], np.float32), keys(dictionary.variables)
+    if found is not None:
+        atoms_FD = atoms_FD[: int(dictionary.variables["stats"]["n_atoms"])]
+    if dictionary.norm.kind == "whiten":
+        atoms_FD = atoms_FD @ normalise.whitening(dictionary.norm)[2].T
+    return Entry(dictionary.name, atoms_FD, found, text)
+
+
+def _layers(a: Path, b: Path) -> dict:
+    runs = [_runs(path) for path in (a, b)]
+    names = [[run.name for run in side] for side in runs]
+    entries = [[_entries(run)[0] for run in side] for side in runs]
+    _same_text([entry for side in entries for entry in side])
+    keyed = [[entry.keys for entry in side if entry.keys is not None] for side in entries]
+    measures = {}
+    found: dict[str, Any] = {"kind": "layers", "names": names}
+    if list(map(len, keyed)) == list(map(len, entries)):
+        measures["jaccard"] = _matrix(_alignment.jaccard, *keyed)
+        found["union_jaccard"] = _alignment.jaccard(*(set().union(*side) for side in keyed))
+    rows = _activations([run for side in runs for run in side])
+    split = rows[: len(runs[0])], rows[len(runs[0]) :]
+    for name, measure in _alignment.MEASURES.items():
+        prepared = [[measure.prepare(x_BD) for x_BD in side] for side in split]
+        measures[name] = _matrix(measure.compare, *prepared)
+    scores = {name: _alignment.matching_score(np.array(rows)) for name, rows in measures.items()}
+    return {**found, "n_tokens": len(rows[0]), "measures": measures, "scores": scores}
+
+
+def _activations(runs: list[Path]) -> list[np.ndarray]:
+    """The first tokens that each run was trained on; they must be the same ones in all."""
+    found, first = [], None
+    for run in runs:
+        config = read_json(run / "config.json", "dictlearn train")
+        stream = open_stream({**config, "stream": {**config["stream"], "keys": True}})
+        n = -(-min(N_TOKENS, config["steps"] * config["batch_size"]) // config["batch_size"])
+        batches = [stream.batch(step) for step in range(n)]
+        where = [np.concatenate([b[leaf] for b in batches]) for leaf in (2, 3)]
+        first = where if first is None else first
+        if not all(map(np.array_equal, where, first)):
+            raise ValueError(
+                f"{run} read other tokens than {runs[0]}, or in another order; train both with the "
+                "same seed, batch_size and stream."
+            )
+        found.append(np.concatenate([batch.x_BD for batch in batches]))
+    return found
+
+
+def _matrix(compare, a, b) -> list[list[float]]:
+    return [[compare(left, right) for right in b] for left in a]
+
+
+def _is_layered(path: Path) -> bool:
+    return path.is_dir() and not (path / "checkpoints").is_dir() and bool(_runs(path))
+
+
+def _runs(path: Path) -> list[Path]:
+    """The runs in a folder, `resid.9` before `resid.10`."""
+    runs = [folder for folder in path.iterdir() if (folder / "checkpoints").is_dir()]
+    number = lambda run: run.suffix[1:].zfill(8)
+    return sorted(runs, key=lambda run: (run.stem, number(run)))
+
+
+def _text(config: Mapping) -> Any:
+    """What says which token a key names."""
+    stream = config["stream"]
+    if stream["name"] == "store":
+        recipe = store.open_manifest(stream["path"])["recipe"]
+        return recipe.get("text"), recipe.get("sequence_length")
+    if stream["name"] == "from_lm":
+        apart = ("taps", "dtype", "lm_batch", "shard_rows")
+        return {k: v for k, v in config["harvest"].items() if k not in apart}
+    return stream["name"]
+
+
+def _same_text(entries: list[Entry]) -> None:
+    """Raises ValueError for keys of different texts; those of an archive do not say of which they are."""
+    keyed = [entry for entry in entries if entry.keys is not None and entry.text is not None]
+    for entry in keyed:
+        if entry.text != keyed[0].text:
+            raise ValueError(
+                f"{entry.name} and {keyed[0].name} read different texts ({entry.text}, "
+                f"{keyed[0].text}); their keys do not name the same tokens."
+            )
+
+
+def _key_set(sequence_F: np.ndarray, position_F: np.ndarray) -> set[Key]:
+    return set(zip(sequence_F.tolist(), position_F.tolist(), strict=True))

@@ -1,0 +1,78 @@
+"""An experiment's config as the command line gives it: a file, its argument, and keys that are set."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from dictlearn import experiment, sharding
+from dictlearn import lm as language
+from dictlearn.evaluate import measure
+from dictlearn.streams._source import Recipe
+
+READS = {"meters": measure, "model": language.load, "harvest": Recipe, "mesh": sharding.mesh}
+"""The callables whose arguments are these subtrees."""
+
+
+def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
+    """`get_config(arg)` of the file, with `--config.KEY=VALUE` applied by ml_collections, checked.
+
+    Raises ValueError for a file that is no experiment and for keys that nothing reads; ends with status 2
+    at other arguments."""
+    spec = importlib.util.spec_from_file_location("experiment", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file} is no Python file; --config names an experiment's file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{file} has no get_config(arg) that returns a ConfigDict.")
+    config = module.get_config(arg) if arg else module.get_config()
+    for name in set(experiment.SUBTREES) - set(config):
+        config[name] = ConfigDict()
+    values = flags.FlagValues()
+    words = ["dictlearn", *_long(rest)]
+    try:
+        config_flags.DEFINE_config_dict(
+            "config",
+            config,
+            flag_values=values,
+            sys_argv=words,
+            lock_config=False,
+            accept_new_attributes=True,
+        )
+        unread = values(words)[1:]
+    except flags.Error as error:
+        raise ValueError(str(error)) from error
+    except KeyError as error:
+        raise ValueError(f"config has no subtree {error.args[0]}") from error
+    if unread:
+        misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
+    found = {name: value for name, value in config.to_dict().items() if value != {}}
+    experiment.check(found, READS)
+    return found
+
+
+def _long(words: Sequence[str]) -> list[str]:
+    """The words of the command line, short ones (see the top) as the keys that they stand for."""
+    short, found = "--config.model=", []
+    for word in words:
+        if not word.startswith(short):
+            word = re.sub(r"^--config\.(?=(taps|text)=)", "--config.harvest.", word)
+            found.append(re.sub(r"^--mesh\.", "--config.mesh.", word))
+    for word in [word for word in words if word.startswith(short)][-1:]:
+        model = word.removeprefix(short)
+        if Path(model).exists():
+            found += [f"--config.model.name={Path(model).stem}", f"--config.model.path={model}"]
+        else:
+            found.append(f"--config.model.name={model}")
+    return found
+
+
+def misuse(message: str) -> NoReturn:
+    print(f"dictlearn: error: {message}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,93 @@
+"""Harvesting: run a language model over text once, and keep what passes its taps in a store.
+
+Documents are split into train and held-out and packed into sequences, and the train sequences are
+cut into shards of whole sequences. The rows of a shard are its unmasked tokens, in an order drawn
+from (seed, shard number). So a shard is a pure function of the recipe and its number: a harvest
+that was killed is continued by running it again, and of n processes, which must all see the same
+folder, process i writes every n-th shard. The bytes are the same for every n.
+
+The device works ahead by one forward pass, and a finished shard is hashed and written by a thread
+of its own, while the next one is computed.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dictlearn import lm as language
+from dictlearn.streams import _store_write
+from dictlearn.streams._source import Forward, Recipe, Source, cut, shuffled
+
+
+def harvest(
+    lm: language.LM,
+    path: str | Path,
+    taps: str | Sequence[str],
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **recipe: Any,
+) -> None:
+    """Write the activations of `taps` into the store at `path`. taps, recipe: see `source.Recipe`.
+
+    progress: called with (rows done, rows in all), of this process, after every forward pass and
+    every shard that was there already.
+
+    A complete store of the same recipe is left as it is. Errors: ValueError for an unknown tap or
+    dtype, too little text, a folder that holds anything else, or activations that are not finite
+    in `dtype`; OSError for a full disk; RuntimeError where another process failed."""
+    path, source = Path(path), Source(lm, Recipe.of(taps=taps, **recipe))
+    manifest = _store_write.begin(path, source.identity())
+    if manifest is None:
+        return
+    with barrier(f"Harvesting into {path}"):
+        if jax.process_index() == 0:
+            _store_write.add_tokens(path, manifest, "train", *source.train)
+            _store_write.add_tokens(path, manifest, "held_out", *source.held_out)
+        _write_shards(path, manifest, source, progress)
+    _store_write.complete(path, manifest)
+
+
+def _write_shards(path, manifest, source: Source, progress) -> None:
+    mine = _shards(source)[jax.process_index() :: jax.process_count()]
+    total = sum(rows for _, _, rows in mine)
+    there = [_store_write.shard_name(shard) in manifest["shards"] for shard, _, _ in mine]
+    done = 0
+    for (_, _, rows), skip in zip(mine, there, strict=True):
+        if skip:
+            done += rows
+            progress(done, total)
+    todo = [job for job, skip in zip(mine, there, strict=True) if not skip]
+    if not todo:
+        return
+    forward, size = Forward(source, source.widths), source.recipe.lm_batch
+    pieces_of = forward.rows(source.train, (s for _, chosen, _ in todo for s in cut(chosen, size)))
+    with ThreadPoolExecutor(1) as writer:
+        writing = None
+        for shard, chosen_S, _ in todo:
+            pieces = []
+            for _ in cut(chosen_S, size):
+                pieces.append(next(pieces_of))
+                done += len(pieces[-1]["sequence_R"])
+                progress(done, total)
+            if writing is not None:
+                writing.result()
+            writing = writer.submit(_write, path, manifest, shard, pieces, source.recipe.seed)
+        if writing is not None:
+            writing.result()
+
+
+def _write(path, manifest, shard: int, pieces, seed: int) -> None:
+    _store_write.add_shard(path, manifest, shard, shuffled(pieces, seed, (shard,)))
+
+
+def _shards(source: Source) -> list[tuple[int, np.ndarray, int]]:
+    """(number, its sequences, its rows) of every shard."""
+    rows_S = source.train.mask_ST.sum(axis=1)
+    shard_S = (np.cumsum(rows_S) - rows_S) // source.recipe.shard_rows
+    number, first = np.unique(shard_S, return_index=True)
+    chosen = np.split(np.arange(len(rows_S)), first[1:])
+    return [(int(n), s, int(rows_S[s].sum())) for n, s in zip(number, chosen, strict=True)]

@@ -1,0 +1,43 @@
+"""The n largest entries of each column of a batch (a latent chooses its tokens) or of each row, as a mask.
+
+As in ops/topk/batch.py a threshold is found by counting, here one a column or a row; counts are sums, and so
+are exact over any sharding. For a mask of many entries a row, counting is faster than `lax.top_k`.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from dictlearn.ops.control_flow import any_member
+from dictlearn.ops.topk.batch import INFINITY, smallest
+
+_ROWS = 32
+"""Rows counted at a time: they stay in a core's cache for all 31 counts."""
+
+
+def column_top(x_BF: Float[Array, "B F"], n_F: Int[Array, " F"]) -> Bool[Array, "B F"]:
+    """True for the `n_F` largest positive entries of every column, ties to the lowest row. Entries must
+    not be negative."""
+    return _top(lax.stop_gradient(x_BF), n_F, 0)
+
+
+def row_top(x_BF: Float[Array, "B F"], n) -> Bool[Array, "B F"]:
+    """True for the `n` largest positive entries of every row, ties to the lowest column. Entries must not be
+    negative."""
+    x_BF = lax.stop_gradient(x_BF)
+    if len(x_BF) % _ROWS:
+        return _top(x_BF, jnp.full(len(x_BF), n), 1)
+    blocks = x_BF.reshape(-1, _ROWS, x_BF.shape[1])
+    return lax.map(lambda block: _top(block, jnp.full(_ROWS, n), 1), blocks).reshape(x_BF.shape)
+
+
+def _top(x, n, axis):
+    bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)
+    count = lambda mask: jnp.sum(mask, axis=axis, dtype=jnp.int32)
+    each = lambda values: jnp.expand_dims(values, axis)
+    threshold = each(smallest(lambda value: count(bits > each(value)) < n, INFINITY, n.shape))
+    above, level = bits > threshold, (bits == threshold) & (bits > 0)
+    room = n - count(above)
+    crowded = any_member(jnp.any(count(level) > room))
+    first = lambda: level & (jnp.cumsum(level, axis=axis, dtype=jnp.int32) <= each(room))
+    return above | lax.cond(crowded, first, lambda: level)

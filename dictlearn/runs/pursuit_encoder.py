@@ -1,0 +1,115 @@
+"""A trained dictionary's atoms under another encoder: a pursuit, at the L0 of the encoder that it replaces.
+
+    f = pursuit of x - b in the atoms d_i / |d_i|, over |d_i|          yhat = f D + b
+
+Source: Smith 2024, "Replacing SAE encoders with inference-time optimisation"; Engels et al. 2024, "Decomposing
+the dark matter of sparse autoencoders" (gradient pursuit, each token at its own L0). What the pursuit still
+leaves is the atoms' fault, the rest was the encoder's. Atoms and bias are read off the decoder, which is affine
+in every variant: b = decode(0), d_i = decode(e_i) - b. Atoms of zero are never found.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from dictlearn.experiment import Member, Program
+from dictlearn.ops.firing import l0
+from dictlearn.ops.pursuit.gradient import gradient
+from dictlearn.ops.pursuit.matching import merge, pursue
+from dictlearn.ops.pursuit.orthogonal import orthogonal
+from dictlearn.runs.trained import Run, Trained
+from dictlearn.sharding import TABLE, axis_size
+from dictlearn.types import Codes
+
+METHODS = {"matching": pursue, "gradient": gradient, "orthogonal": orthogonal}
+
+
+class Pursued(nn.Module):
+    """`inner` with its encoder replaced; it reads the variables of `inner`.
+
+    method: one of METHODS. k: steps a token, the most active latents. own_l0: a token takes as many steps as
+    `inner` has latents active on it, k at most; otherwise k. nonnegative: whether values are, as a trained
+    encoder's mostly are; otherwise atoms are found by magnitude. Encoding has no gradient. Raises ValueError
+    for an unknown method, for more steps than latents, and for a transcoder, whose atoms do not explain its
+    input."""
+
+    foldable: ClassVar[bool] = False
+
+    inner: nn.Module
+    method: str
+    k: int
+    own_l0: bool = True
+    nonnegative: bool = True
+
+    def setup(self):
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method!r} must be one of {', '.join(METHODS)}.")
+        if not 1 <= self.k <= self.inner.n_latents:
+            raise ValueError(f"k={self.k} must lie between 1 and n_latents={self.inner.n_latents}.")
+        if self.inner.d_out is not None:
+            raise ValueError(
+                f"d_out={self.inner.d_out}: a transcoder's atoms explain its target, so no pursuit of its "
+                "input can encode it; keep its own encoder."
+            )
+        nn.share_scope(self, self.inner)
+
+    def encode(self, x_BD) -> Codes:
+        b_BD, atoms_FD = self._affine(x_BD)
+        norm_F = jnp.linalg.norm(atoms_FD, axis=1)
+        norm_F = jnp.where(norm_F > 0, norm_F, 1)
+        kept = l0(self.inner.encode(x_BD)) if self.own_l0 else None
+        val_BK, idx_BK, _ = METHODS[self.method](
+            *(x_BD - b_BD, atoms_FD / norm_F[:, None], self.k),
+            **{"kept": kept, "absolute": not self.nonnegative, "nonnegative": self.nonnegative},
+        )
+        val_BK = merge(val_BK, idx_BK) / norm_F[idx_BK]
+        return lax.stop_gradient(Codes(val_BK.astype(x_BD.dtype), idx_BK))
+
+    def decode(self, codes: Codes):
+        return self.inner.decode(codes)
+
+    def _affine(self, x_BD):
+        """b, once a token, and the atoms; as many of them are decoded as the devices divide."""
+        none_B1 = jnp.zeros((len(x_BD), 1), x_BD.dtype)
+        b_BD = self.decode(Codes(none_B1, none_B1.astype(jnp.int32)))
+        n, ways = self.inner.n_latents, axis_size(TABLE["B"])
+        place_F1 = jnp.minimum(jnp.arange(n + -n % ways), n - 1)[:, None]
+        atoms_FD = self.decode(Codes(jnp.ones(place_F1.shape, x_BD.dtype), place_F1))
+        return b_BD, atoms_FD[:n] - b_BD[0]
+
+
+def pursued(dictionary: Trained, method: str, k: int, **options) -> Trained:
+    """The dictionary with its encoder replaced, on raw activations as before: see Pursued for method, k and the
+    options. Its metrics are left empty, for it has not been evaluated. Fold before, not after."""
+    module = Pursued(dictionary.module, method, k, **options)
+    return replace(dictionary, module=module, metrics={})
+
+
+def beside(run: Run, methods: Sequence[str], k: int) -> Run:
+    """The run with every dictionary once more under each of these pursuits, at each token's own L0 but k at
+    most. `topk_n64_0` has `topk+gradient_n64_0` beside it, with `encoder` and `k_pursuit` in its hparams."""
+    programs, variables = list(run.programs), dict(run.variables)
+    for method in methods:
+        for program in run.programs:
+            most = min(k, program.n_latents)
+            more = {"encoder": method, "k_pursuit": most}
+            members = [
+                Member(_named(m.name, method), {**m.hparams, **more}) for m in program.members
+            ]
+            new = program._replace(members=members, module=_wrap(program, method, most))
+            programs.append(new)
+            variables[new.key] = run.variables[program.key]
+    return run._replace(programs=programs, variables=variables)
+
+
+def _wrap(program: Program, method: str, k: int) -> Callable:
+    return lambda hparams: Pursued(program.module(hparams), method, k)
+
+
+def _named(name: str, method: str) -> str:
+    label, rest = name.rsplit("_n", 1)
+    return f"{label}+{method}_n{rest}"

@@ -1,0 +1,130 @@
+"""Trained dictionaries, read back from a workdir.
+
+for dictionary in dictlearn.restore("runs/quickstart"):
+    codes = dictionary.encode(x_BD)
+    print(dictionary.name, dictionary.metrics["explained_variance"])
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from dictlearn import experiment, normalise
+from dictlearn.experiment import Program
+from dictlearn.ops import skip
+from dictlearn.runs import fold
+from dictlearn.runs.checkpoint import Checkpoints
+from dictlearn.runs.workdir import read_json
+from dictlearn.types import Codes
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained dictionary. It reads and writes raw activations; its codes are those of the
+    normalised ones. hparams: everything it was made with. metrics: of `metrics.json`, empty if it
+    has not been evaluated."""
+
+    name: str
+    hparams: dict
+    module: nn.Module
+    variables: Mapping[str, Any]
+    norm: normalise.Norm
+    metrics: dict
+
+    def encode(self, x_BD: Float[Array, "B D"]) -> Codes:
+        """The latents of raw activations; `dictlearn.dense` makes a `[B, F]` array of them."""
+        return _encode(self.module, self.norm, self.variables, x_BD)
+
+    def decode(self, codes: Codes) -> Float[Array, "B D"]:
+        """Raw reconstructions. Under a per-token normalisation codes alone do not determine them,
+        and these are the normalised ones; a skip transcoder's lack what its input adds by the skip.
+        `reconstruct` gives raw and whole ones always."""
+        return _decode(self.module, self.norm, self.variables, codes)
+
+    def reconstruct(self, x_BD: Float[Array, "B D"]) -> Float[Array, "B D"]:
+        """Raw activations in, raw reconstructions out."""
+        return _reconstruct(self.module, self.norm, self.variables, x_BD)
+
+    def folded(self) -> "Trained":
+        """The same dictionary with the normalisation in its weights: `module.apply(variables, x_BD)`
+        reads and writes raw activations, but for a skip (ops/skip.py). Raises ValueError where that
+        cannot be (runs/fold.py)."""
+        variables = fold.raw(self.norm, self.module, self.variables)
+        return replace(self, variables=variables, norm=normalise.Norm())
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _encode(module, norm, variables, x_BD):
+    return module.apply(variables, normalise.forward(norm, x_BD)[0], method="encode")
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _decode(module, norm, variables, codes):
+    return normalise.undo(norm, module.apply(variables, codes, method="decode"))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _reconstruct(module, norm, variables, x_BD):
+    return reconstruct(module, norm, variables, x_BD)[0]
+
+
+def reconstruct(module, norm: normalise.Norm, variables, x_BD) -> tuple[Array, Codes]:
+    """Raw reconstructions `[B, D]` of raw activations, and the codes between; traceable."""
+    x_BD, undo = normalise.forward(norm, x_BD)
+    codes = module.apply(variables, x_BD, method="encode")
+    y_BD = module.apply(variables, codes, method="decode")
+    return undo(skip.add(variables["params"], jnp.asarray(x_BD), y_BD)), codes
+
+
+class Run(NamedTuple):
+    """A run as its newest checkpoint has it. variables: for each program by its key, `[N, ...]`."""
+
+    step: int
+    config: dict
+    norm: normalise.Norm
+    programs: list[Program]
+    variables: dict[str, Any]
+
+
+def restore_run(workdir: str | Path, mesh=None) -> Run:
+    """The newest intact checkpoint of a workdir, placed on `mesh` or on one device.
+
+    Raises FileNotFoundError where there is none."""
+    directory = Path(workdir) / "checkpoints"
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory} does not exist; `dictlearn train` writes it.")
+    programs = []
+
+    def target(meta):
+        programs[:] = experiment.programs(meta["config"], meta["d_in"], meta["d_out"])
+        return experiment.abstract_states(programs, meta["d_in"], meta["d_out"], mesh)
+
+    with Checkpoints(directory) as checkpoints:
+        restored = checkpoints.restore(target)
+    if restored is None:
+        raise FileNotFoundError(f"{directory} holds no checkpoint; `dictlearn train` writes one.")
+    step, states, meta = restored
+    variables = {p.key: p.learner.variables(states[p.key]) for p in programs}
+    return Run(step, meta["config"], normalise.Norm(**meta["norm"]), programs, variables)
+
+
+def restore(workdir: str | Path) -> list[Trained]:
+    """All dictionaries of a run, in the order of its sweep."""
+    run = restore_run(workdir)
+    path = Path(workdir) / "metrics.json"
+    metrics = read_json(path, "dictlearn eval") if path.exists() else {}
+    found = []
+    for program in run.programs:
+        for n, member in enumerate(program.members):
+            hparams = {name: value[n].item() for name, value in program.hparams.items()}
+            one = jax.tree.map(lambda leaf, n=n: leaf[n], run.variables[program.key])
+            module, known = program.module(hparams), metrics.get(member.name, {})
+            found.append(Trained(member.name, member.hparams, module, one, run.norm, known))
+    return found

@@ -1,0 +1,219 @@
+"""Writing a store so that it can be killed at any moment and continued to the same bytes.
+
+Every file is written under another name, flushed to the disk and renamed. `partial.json` is the
+manifest so far, rewritten after each file; the last step renames it to `manifest.json`. A rerun
+keeps the files that it lists, if they are intact, and writes the rest. Of several processes,
+process i > 0 keeps a `partial_i.json` of its own; process 0 merges them at the end, or when the
+next harvest begins, be it of another number of processes.
+
+    format      1
+    recipe      everything that decides the bytes: model, text, taps and widths, dtype, seed, ...
+    tokens      file name -> bytes, sha256
+    shards      file name -> rows, bytes, sha256, sums: tap -> [sum of |x|, sum of |x|^2]
+    statistics  tap -> tokens, mean_norm E|x|, mean_square E|x|^2, of the rows as stored
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save
+
+from dictlearn.normalise import norm_sums
+from dictlearn.streams.store import FORMAT, MANIFEST, PARTIAL, check_file, open_manifest
+
+_TEMPORARY = ".tmp"
+_SUM_ROWS = 4096
+
+
+def begin(path: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest so far; what it lists of this process's share is intact. None if this very store
+    is complete. All processes call it.
+
+    Errors: ValueError for a folder that holds a store of another recipe, or other files, and for
+    one that only process 0 sees."""
+    recipe = json.loads(json.dumps(recipe))
+    with barrier(f"Beginning the store at {path}"):
+        if jax.process_index() == 0:
+            _prepare(path, recipe)
+    with barrier(f"Going on with the store at {path}"):
+        manifest = _share(path, recipe)
+    return manifest
+
+
+def _prepare(path: Path, recipe: dict[str, Any]) -> None:
+    """What process 0 does alone: leave one partial manifest and no leftovers."""
+    path.mkdir(parents=True, exist_ok=True)
+    if (path / MANIFEST).exists():
+        return
+    for leftover in path.glob(f"*{_TEMPORARY}"):
+        leftover.unlink()
+    if (path / PARTIAL).exists():
+        manifest = open_manifest(path, PARTIAL)
+        _same_recipe(path, manifest, recipe)
+        _merge(path, manifest)
+    elif any(path.iterdir()):
+        raise ValueError(f"{path} holds files that are no store; give an empty or a new folder.")
+    else:
+        _write(
+            path / PARTIAL, _json({"format": FORMAT, "recipe": recipe, "tokens": {}, "shards": {}})
+        )
+
+
+def _share(path: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
+    if (path / MANIFEST).exists():
+        _same_recipe(path, open_manifest(path), recipe)
+        return None
+    index, count = jax.process_index(), jax.process_count()
+    if not (path / PARTIAL).exists():
+        raise ValueError(f"Process {index} does not see {path}; give a folder that all can see.")
+    manifest = open_manifest(path, PARTIAL)
+    _same_recipe(path, manifest, recipe)
+
+    def kept(name: str, entry: dict[str, Any]) -> bool:
+        mine = _number(name) % count == index
+        return _intact(path, name, entry) if mine else index == 0
+
+    for kind in ("tokens", "shards"):
+        manifest[kind] = {n: e for n, e in manifest[kind].items() if kept(n, e)}
+    if index:
+        _write(path / _partial(), _json(manifest))
+    return manifest
+
+
+def _partial() -> str:
+    """The partial manifest of this process."""
+    index = jax.process_index()
+    return PARTIAL.replace(".", f"_{index}.") if index else PARTIAL
+
+
+def _merge(path: Path, manifest: dict[str, Any]) -> None:
+    """Take what the other processes wrote into the manifest, and their partial manifests away."""
+    found = list(path.glob(PARTIAL.replace(".", "_*.")))
+    for file in found:
+        partial = open_manifest(path, file.name)
+        _same_recipe(path, partial, manifest["recipe"])
+        manifest["shards"] |= partial["shards"]
+    _write(path / PARTIAL, _json(manifest))
+    for file in found:
+        file.unlink()
+
+
+def add_tokens(
+    path: Path, manifest: dict[str, Any], split: str, tokens_ST: np.ndarray, mask_ST: np.ndarray
+) -> None:
+    """Write `tokens_{split}.safetensors`, unless it is there."""
+    name = f"tokens_{split}.safetensors"
+    if name not in manifest["tokens"]:
+        entry = _write(path / name, save({"tokens_ST": tokens_ST, "mask_ST": mask_ST}))
+        manifest["tokens"][name] = entry
+        _write(path / _partial(), _json(manifest))
+
+
+def shard_name(shard: int) -> str:
+    return f"shard_{shard:05d}.safetensors"
+
+
+def _number(name: str) -> int:
+    """Which process looks after a file: shards by their number, all else the first."""
+    found = re.fullmatch(r"shard_(\d+)\.safetensors", name)
+    return int(found[1]) if found else 0
+
+
+def add_shard(
+    path: Path, manifest: dict[str, Any], shard: int, tensors: dict[str, np.ndarray]
+) -> None:
+    """Write a shard: its rows [R, D] per tap, `sequence_R` and `position_R`, already shuffled."""
+    entry = _write(path / shard_name(shard), save(tensors))
+    entry["rows"] = len(tensors["sequence_R"])
+    entry["sums"] = {tap: _sums(tensors[tap]) for tap in manifest["recipe"]["taps"]}
+    manifest["shards"][shard_name(shard)] = entry
+    _write(path / _partial(), _json(manifest))
+
+
+def complete(path: Path, manifest: dict[str, Any]) -> None:
+    """Total the statistics and turn the partial manifests into the manifest. All processes call it,
+    after the last shard of all."""
+    with barrier(f"Completing the store at {path}"):
+        if jax.process_index() == 0:
+            _merge(path, manifest)
+            _complete(path, manifest)
+
+
+def _complete(path: Path, manifest: dict[str, Any]) -> None:
+    for kind in ("tokens", "shards"):
+        manifest[kind] = dict(sorted(manifest[kind].items()))
+    shards = manifest["shards"].values()
+    rows = sum(shard["rows"] for shard in shards)
+    manifest["statistics"] = {
+        tap: {
+            "tokens": rows,
+            "mean_norm": sum(shard["sums"][tap][0] for shard in shards) / rows,
+            "mean_square": sum(shard["sums"][tap][1] for shard in shards) / rows,
+        }
+        for tap in manifest["recipe"]["taps"]
+    }
+    _write(path / PARTIAL, _json(manifest))
+    _rename(path / PARTIAL, path / MANIFEST)
+
+
+def _sums(rows_RD: np.ndarray) -> list[float]:
+    chunks = range(0, len(rows_RD), _SUM_ROWS)
+    total = sum(norm_sums(rows_RD[i : i + _SUM_ROWS].astype(np.float32)) for i in chunks)
+    return np.asarray(total)[1:].tolist()
+
+
+def _intact(path: Path, name: str, entry: dict[str, Any]) -> bool:
+    try:
+        check_file(path, name, entry, verify=True)
+    except ValueError:
+        return False
+    return True
+
+
+def _same_recipe(path: Path, manifest: dict[str, Any], recipe: dict[str, Any]) -> None:
+    there = manifest["recipe"]
+    keys = [key for key in {**there, **recipe} if there.get(key) != recipe.get(key)]
+    if keys:
+        differ = "; ".join(f"{key} is {there.get(key)}, not {recipe.get(key)}" for key in keys)
+        raise ValueError(f"{path} holds another store: {differ}. Give another path.")
+
+
+def _json(manifest: dict[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1) + "\n").encode()
+
+
+def _write(file: Path, contents: bytes) -> dict[str, Any]:
+    """Write a file whole or not at all; its entry in the manifest."""
+    temporary = file.with_name(file.name + _TEMPORARY)
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(contents)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        free = shutil.disk_usage(file.parent).free
+        raise OSError(
+            error.errno,
+            f"{file} ({len(contents)} bytes, {free} free) was not written: {error.strerror}. "
+            "Make room and harvest again; what is finished is kept",
+        ) from error
+    _rename(temporary, file)
+    return {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
+
+
+def _rename(old: Path, new: Path) -> None:
+    """Rename, and make the new name outlive a power cut."""
+    os.replace(old, new)
+    folder = os.open(new.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,66 @@
+"""The rows of a group of taps in one stream: for every token the activation at one of them, drawn uniformly.
+
+    x_b = s_l(b) x_b^l(b),    l(b) uniform over the taps,    s_l the scale of tap l alone
+
+Source: Ghilardi et al. 2024/25 (arXiv:2410.21508), one dictionary for a group of layers. Which tap a row is
+of is drawn by Philox from (seed, t, process). Rows come scaled, each by the scale of its own tap, so the
+stream's own normalisation is none: a dictionary of a group reads the rows of a tap as a stream of that tap
+alone scales them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import grain
+import jax
+import numpy as np
+
+from dictlearn.normalise import Norm, check_kind
+from dictlearn.streams import Process, Stream, _taps
+from dictlearn.streams.store import open_manifest, store
+from dictlearn.types import Batch
+
+
+def one_of_taps(
+    path: str | Path,
+    taps: str | Sequence[str],
+    *,
+    batch_size: int,
+    seed: int,
+    normalise: str = "none",
+    block_rows: int = 64,
+    verify: bool = True,
+    process: Process | None = None,
+) -> Stream:
+    """A stream of these taps (names, or patterns) of the store at `path`; one epoch of it visits each
+    token once. The other arguments are those of `store`.
+
+    Errors: what `store` raises; ValueError for taps of different widths, and for a normalisation that is
+    no scalar where there are several taps."""
+    taps = _taps.chosen(list(open_manifest(path)["recipe"]["taps"]), taps, f"The store at {path}")
+    if len(taps) > 1:
+        check_kind(normalise, transcoder=True)
+    shared = {"normalise": normalise, "block_rows": block_rows, "process": process}
+    whole = store(path, taps, batch_size=batch_size, seed=seed, verify=verify, **shared)
+    width = whole.d_in // len(taps)
+    index = (process or (jax.process_index(), jax.process_count()))[0]
+
+    def batch(step: int) -> Batch:
+        rows_BD = whole.batch(step).x_BD
+        chosen_B = source_of(seed, step, index, len(rows_BD), len(taps))
+        x_BD = rows_BD.reshape(len(rows_BD), -1, width)[np.arange(len(rows_BD)), chosen_B]
+        return Batch(x_BD, x_BD)
+
+    return Stream(
+        d_in=width,
+        d_out=width,
+        batches=grain.MapDataset.range(len(whole.batches)).map(batch),
+        norm=Norm(),
+        n_rows=whole.n_rows,
+    )
+
+
+def source_of(seed: int, step: int, process: int, rows: int, n_taps: int) -> np.ndarray:
+    """Which tap each row of a batch is of, [B]."""
+    key = np.random.SeedSequence(seed, spawn_key=(step, process))
+    return np.random.Generator(np.random.Philox(key)).integers(n_taps, size=rows)

@@ -1,0 +1,89 @@
+"""Several stores of one text side by side: the same tokens through several models, as a crosscoder reads
+them.
+
+A model's tokenizer must be the others': rows are of the same tokens only where the stores' token files are
+the same, byte for byte, and so are their recipes but for the model and the taps. What `store` says of one
+holds of all.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+
+from dictlearn.normalise import Norm, check_kind, side_by_side
+from dictlearn.streams import Process, Stream
+from dictlearn.streams.store import open_manifest, store
+from dictlearn.types import Batch
+
+_OF_A_MODEL = ("model", "taps")
+
+
+def stores_side_by_side(
+    paths: Sequence[str | Path],
+    tap: str | Sequence[str] | None = None,
+    *,
+    batch_size: int,
+    seed: int,
+    normalise: str = "none",
+    block_rows: int = 64,
+    verify: bool = True,
+    keys: bool = False,
+    process: Process | None = None,
+) -> Stream:
+    """A stream of the rows of `tap` (default: the only one; of several, side by side) of each store in
+    `paths`, concatenated in their order, each scaled by itself. The other arguments are those of
+    `store`.
+
+    Errors: what `store` raises; ValueError for fewer than two stores, for stores of other texts, for widths
+    that differ, and for a normalisation that is no scalar."""
+    check_kind(normalise, transcoder=True)
+    if len(paths) < 2 or isinstance(paths, str):
+        raise ValueError(
+            f"{paths=} must name two stores or more; a single one is the stream 'store'."
+        )
+    _same_rows(paths)
+    shared: dict[str, Any] = {"normalise": normalise, "block_rows": block_rows, "verify": verify}
+    shared |= {"batch_size": batch_size, "seed": seed, "process": process, "keys": keys}
+    sides = [store(path, tap, **shared) for path in paths]
+    if len({side.d_in for side in sides}) > 1:
+        listed = ", ".join(f"{p} has {s.d_in}" for p, s in zip(paths, sides, strict=True))
+        raise ValueError(f"Stores side by side must be of one width; {listed}.")
+
+    def batch(step: int) -> Batch:
+        parts = [side.batch(step) for side in sides]
+        x_BD = np.concatenate([part.x_BD for part in parts], axis=1)
+        return parts[0]._replace(x_BD=x_BD, y_BD=x_BD)
+
+    first = sides[0]
+    scale = side_by_side(np.concatenate([np.ravel(side.norm.scale_in) for side in sides]).tolist())
+    return Stream(
+        d_in=len(sides) * first.d_in,
+        d_out=len(sides) * first.d_in,
+        batches=grain.MapDataset.range(len(first.batches)).map(batch),
+        norm=Norm(normalise, scale, scale),
+        n_rows=first.n_rows,
+    )
+
+
+def _same_rows(paths: Sequence[str | Path]) -> None:
+    manifests = [open_manifest(path) for path in paths]
+    wanted = _text(manifests[0])
+    for path, manifest in zip(paths, manifests, strict=True):
+        found = _text(manifest)
+        differ = sorted(key for key in wanted | found if wanted.get(key) != found.get(key))
+        if differ:
+            raise ValueError(
+                f"{path} and {paths[0]} differ in {', '.join(differ)}: their rows are of other tokens; "
+                "harvest both with the same arguments."
+            )
+
+
+def _text(manifest: dict[str, Any]) -> dict[str, Any]:
+    """All that decides which tokens the rows are of, and their order."""
+    recipe = {key: value for key, value in manifest["recipe"].items() if key not in _OF_A_MODEL}
+    rows = {name: entry["rows"] for name, entry in manifest["shards"].items()}
+    tokens = {name: entry["sha256"] for name, entry in manifest["tokens"].items()}
+    return recipe | {"shards": rows, "tokens": tokens}

@@ -1,0 +1,89 @@
+"""Few entries or many, the same function with the same gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dictlearn.ops.sparse import support
+from dictlearn.ops.sparse.crowded import ROWS
+from tests.helpers import mesh_of
+
+B, D, F, MOST = 32, 6, 32, 10
+
+
+def body(entries, W_FD, scale_F):
+    val = jnp.where(entries.on, jnp.tanh(entries.z) * entries.of(scale_F), 0)
+    return entries.decode(val, W_FD), val.sum(-1)
+
+
+def plain(cut, x, W_enc, b, W_dec, scale):
+    z = x @ W_enc.T + b
+    f = jnp.where(z > cut, jnp.tanh(z) * scale, 0)
+    return f @ W_dec, f.sum(-1)
+
+
+def ours(cut, x, W_enc, b, *more):
+    pre = x @ W_enc.T + b
+    return support.over(body, jax.nn.relu(pre - cut), pre, MOST, x, W_enc, b, *more)
+
+
+def operands(seed=0):
+    keys = jax.random.split(jax.random.key(seed), 5)
+    shapes = (B, D), (F, D), (F,), (F, D), (F,)
+    return [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+
+
+def scalar(form):
+    def loss(cut, *args):
+        y, total = form(cut, *args)
+        return jnp.sum(jnp.sin(y)) + jnp.sum(total**2)
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(1, 2, 3, 4, 5)))
+
+
+def crowded(cut, x, W_enc, b, *_):
+    return int(((x @ W_enc.T + b > cut).sum(1) > MOST).sum())
+
+
+CUTS = {"none": 6.0, "few": 3.2, "many": -1.0}
+"""Cuts above which no token, one of the 32, or most of them have more than MOST active."""
+
+
+@pytest.mark.parametrize("crowd", CUTS)
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2, 4)])
+def test_values_and_gradients_equal_those_of_the_dense_form(crowd, sizes):
+    args, cut = operands(), CUTS[crowd]
+    n = crowded(cut, *args)
+    assert {"none": n == 0, "few": 1 <= n <= B // ROWS, "many": n > B // ROWS}[crowd], n
+    wanted = scalar(plain)(cut, *args)
+    with jax.set_mesh(mesh_of(*sizes)):
+        found = scalar(ours)(cut, *args)
+    each = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+    jax.tree.map(each, found, wanted)
+
+
+@pytest.mark.parametrize("crowd", CUTS)
+def test_few_entries_are_computed_sparsely_and_many_densely(crowd):
+    x, W_enc, b, *more = operands()
+    pre, seen, cut = x @ W_enc.T + b, [], CUTS[crowd]
+
+    def told(entries, *more):
+        jax.debug.callback(lambda: seen.append((entries.idx is None, len(entries.z))))
+        return body(entries, *more)
+
+    jax.jit(lambda: support.over(told, jax.nn.relu(pre - cut), pre, MOST, x, W_enc, b, *more))()
+    jax.effects_barrier()
+    few = {(False, B), (True, B // ROWS)}
+    assert set(seen) == ({(True, B)} if crowd == "many" else few)
+
+
+def test_members_of_a_vmap_share_the_choice_and_keep_their_values():
+    args = operands()
+    cuts = jnp.array([6.0, 3.2, -1.0])
+    found = jax.vmap(lambda cut: scalar(ours)(cut, *args))(cuts)
+    for n, cut in enumerate(cuts):
+        wanted = scalar(plain)(cut, *args)
+        mine = jax.tree.map(lambda leaf, n=n: leaf[n], found)
+        each = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+        jax.tree.map(each, mine, wanted)

@@ -1,0 +1,56 @@
+"""The n largest of a batch, by counting."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dictlearn.ops.topk.batch import batch_top, nth_largest
+from tests.helpers import mesh_of
+
+
+@pytest.mark.parametrize("n", [1, 2, 17, 500])
+def test_the_threshold_is_the_nth_largest_value(n):
+    x = jax.nn.relu(jax.random.normal(jax.random.key(n), (20, 64)))
+    assert nth_largest(x, n) == np.sort(np.asarray(x).ravel())[-n]
+
+
+def test_the_threshold_has_the_type_of_the_batch_wherever_it_is_looked_for():
+    x = jax.ShapeDtypeStruct((64, 256), jnp.bfloat16)
+    for most in (None, 8):
+        assert jax.eval_shape(lambda x, most=most: nth_largest(x, 9, most), x).dtype == x.dtype
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2, 4)])
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_exactly_n_are_kept_with_ties_to_the_lowest_flat_index(sizes, levels):
+    x = jax.random.randint(jax.random.key(0), (16, 64), 0, levels).astype(jnp.float32)
+    n = 100
+    with jax.set_mesh(mesh_of(*sizes)):
+        kept = np.asarray(jax.jit(batch_top, static_argnums=1)(x, n))
+    order = np.argsort(-np.asarray(x).ravel(), kind="stable")[:n]
+    wanted = np.zeros(x.size, bool)
+    wanted[order] = True
+    np.testing.assert_array_equal(kept.ravel(), wanted)
+
+
+@pytest.mark.parametrize("most", [1, 3, 8, 40])
+def test_looking_at_the_largest_of_each_row_first_changes_nothing(most):
+    x = jax.random.randint(jax.random.key(0), (16, 64), -9, 30).astype(jnp.float32)
+    x = jax.nn.relu(x) * (
+        jnp.arange(16)[:, None] % 3
+    )  # rows of zeros, ties, rows with more than their share
+    for n in (1, 40, 100, 2000):
+        near = jax.jit(lambda x, n=n: batch_top(x, n, most))(x)
+        np.testing.assert_array_equal(near, batch_top(x, n))
+
+
+def test_zeros_are_never_kept():
+    x = jnp.zeros((4, 8)).at[1, 2].set(3.0)
+    assert int(batch_top(x, 10).sum()) == 1
+
+
+def test_members_of_a_vmap_have_their_own_n():
+    x = jax.random.uniform(jax.random.key(1), (3, 8, 16))
+    kept = jax.vmap(batch_top)(x, jnp.array([1, 20, 128]))
+    np.testing.assert_array_equal(kept.sum((1, 2)), [1, 20, 128])
