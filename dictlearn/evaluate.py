@@ -273,7 +273,7 @@ class _Totals:
 def _by_source(program: Program) -> Meter:
     """The meter of reconstruction for as many sources as the program's dictionaries have."""
     first = {name: value[0].item() for name, value in program.hparams.items()}
-    return reconstruction.by_source(getattr(program.module(first), "sources", 1))
+    return reconstruction.by_source(program.module(first).sources)
 
 
 def _pass(program: Program, norm: normalise.Norm, meters: Mapping, mesh) -> Callable:

@@ -12,10 +12,11 @@ Every array's name ends in its axis letters, one letter an axis, slowest first:
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 AXES = "NBDFKSTVHGMWCL"
 
@@ -89,6 +90,76 @@ class Out(NamedTuple):
     penalty_B: jax.Array | None = None
     residual_BD: jax.Array | None = None
     others: tuple[tuple[Scalar, jax.Array], ...] = ()
+
+
+class Dictionary(nn.Module):
+    """What a dictionary is: `encode`, `decode`, a training forward, and what else may be asked of it.
+
+    An interface: every trait below has the answer of a plain dictionary, and a variant overrides those in which
+    it differs. Readers ask the trait, never whether there is one. A field may take the place of a property.
+
+    d_in, n_latents: widths of the input and of the codes.
+
+    learner: name of the learner that makes it. wrapped_by: name of the rule that wraps its rule where the
+    config has no `revive`. reads_gradient: `encode` and `__call__` take g_BD too. transcodes: whether `d_out`
+    may be set."""
+
+    learner: ClassVar[str] = "gradient"
+    wrapped_by: ClassVar[str | None] = None
+    reads_gradient: ClassVar[bool] = False
+    transcodes: ClassVar[bool] = True
+
+    d_in: int
+    n_latents: int
+
+    def encode(self, x_BD: jax.Array) -> Codes:
+        """Inference, each token by itself."""
+        raise NotImplementedError
+
+    def decode(self, codes: Codes) -> jax.Array:
+        """The reconstruction `[B, D]` of the target, from sparse or dense codes."""
+        raise NotImplementedError
+
+    def __call__(self, x_BD: jax.Array, dead_F: jax.Array) -> Out:
+        """Training: may look at the whole batch, and at which latents are dead."""
+        raise NotImplementedError
+
+    def threshold(self) -> jax.Array | None:
+        """What a pre-activation must exceed for its latent to fire at inference, a scalar or `[F]`; None where
+        no threshold decides."""
+        return None
+
+    def start(self, key: jax.Array, variables: dict, batch: Batch) -> dict:
+        """`variables` with a start that depends on a sample of the data. Pure and unbound."""
+        return variables
+
+    def project(self, params: dict) -> dict:
+        """`params` after an update, e.g. onto a simplex. Pure and unbound."""
+        return params
+
+    def targets(self) -> jax.Array | None:
+        """The share of the tokens on which each latent may fire, `[F]`; None for any. Unbound."""
+        return None
+
+    @property
+    def d_out(self) -> int | None:
+        """Width of the target of a transcoder; None in an autoencoder, whose target is its input."""
+        return None
+
+    @property
+    def sources(self) -> int:
+        """How many activations stand side by side in its input: layers, or models."""
+        return 1
+
+    @property
+    def subtract_b_dec(self) -> bool:
+        """Whether an autoencoder's encoder reads `x - b_dec`; a transcoder's reads `x`."""
+        return True
+
+    @property
+    def foldable(self) -> bool:
+        """Whether the scale of its input can be folded into its weights (runs/fold.py)."""
+        return True
 
 
 class Firing(NamedTuple):

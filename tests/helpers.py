@@ -25,7 +25,7 @@ SIZES = {"k": 3, "aux_k": 8, "l1": 0.1}
 def planted_config(name: str = "topk", **changes) -> dict:
     """P1 small with one dictionary of 64 latents; keys of `changes` replace or join subtrees."""
     known = dictionaries.fields(name)
-    learner = getattr(dictionaries.variant(name), "learner", "gradient")
+    learner = dictionaries.variant(name).learner
     config = {
         "seed": 0,
         "steps": 10,

@@ -19,11 +19,12 @@ and say of itself, as class attributes, what it is not: `transcodes = False` (it
 `wrapped_by = NAME`, the rule that wraps its rule where the config has no `revive`.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from types import MappingProxyType
 
-from flax import linen as nn
+from dictlearn.types import Dictionary
 
 
 def names() -> list[str]:
@@ -32,7 +33,7 @@ def names() -> list[str]:
     return sorted(name for name in found if not name.startswith("_"))
 
 
-def variant(name: str) -> type[nn.Module]:
+def variant(name: str) -> type[Dictionary]:
     """The class of a variant: the one module class that its file defines."""
     if name not in names():
         raise ValueError(f"unknown dictionary {name!r}; there are {', '.join(names())}.")
@@ -41,7 +42,7 @@ def variant(name: str) -> type[nn.Module]:
         value
         for value in vars(module).values()
         if isinstance(value, type)
-        and issubclass(value, nn.Module)
+        and issubclass(value, Dictionary)
         and value.__module__ == module.__name__
     ]
     if len(classes) != 1:
@@ -53,11 +54,11 @@ def variant(name: str) -> type[nn.Module]:
 
 def fields(name: str) -> MappingProxyType:
     """The hyperparameters of a variant: name -> dataclass field."""
-    known = dict(variant(name).__dataclass_fields__)
+    known = {field.name: field for field in dataclasses.fields(variant(name))}
     return MappingProxyType({k: v for k, v in known.items() if k not in ("parent", "name")})
 
 
-def make(name: str, **hyperparameters) -> nn.Module:
+def make(name: str, **hyperparameters) -> Dictionary:
     """The variant `name` with these fields.
 
     Raises ValueError for an unknown variant or field, listing what there is."""

@@ -53,7 +53,7 @@ def product(x_BD, W_enc_FD, b_enc_F):
 
 
 def _subtracts(module) -> bool:
-    return module.d_out is None and getattr(module, "subtract_b_dec", True)
+    return module.d_out is None and module.subtract_b_dec
 
 
 def crowd(module) -> int:

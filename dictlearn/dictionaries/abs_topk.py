@@ -8,16 +8,15 @@ our TopK. There is no AuxK, which rectifies; a latent that never fires has a sma
 """
 
 import jax.numpy as jnp
-from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.sparse import coding
 from dictlearn.ops.topk.by_score import top_by
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class AbsTopK(nn.Module):
+class AbsTopK(Dictionary):
     """d_in: width of the input. n_latents: F. k: active latents a token, of either sign; may be traced
     if `k_max`, its bound, is given. d_out: width of the target of a transcoder; None makes an
     autoencoder, which subtracts b_dec."""

@@ -28,10 +28,10 @@ from dictlearn.ops.initialise import unit_rows
 from dictlearn.ops.kmeans import kmeans
 from dictlearn.ops.sparse import coding
 from dictlearn.ops.topk.exact import top_k
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class Archetypal(nn.Module):
+class Archetypal(Dictionary):
     """d_in: width of the input. n_latents: F. k: active latents a token; may be traced if `k_max`, its
     bound, is given. delta: bound on |Lambda_i|, may be traced. unit_atoms: scale atoms to unit length, as the
     free ones that they are compared with; else they are the paper's, in the hull itself. n_points: candidates;

@@ -11,15 +11,14 @@ threshold is found by counting (ops/topk/batch.py). theta is the running mean of
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.topk.batch import batch_top
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class BatchTopK(nn.Module):
+class BatchTopK(Dictionary):
     """d_in: width of the input. n_latents: F. k: mean active latents a token, may be fractional and
     traced. k_max: bound of a traced k. aux_k: dead latents that AuxK uses a token, 0 for none.
     threshold_decay: of the running

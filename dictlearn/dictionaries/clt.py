@@ -22,10 +22,10 @@ from jax import lax
 from dictlearn.dictionaries import _linear, _sources
 from dictlearn.ops import jumprelu, penalties, sources
 from dictlearn.ops.firing import dense
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class CLT(nn.Module):
+class CLT(Dictionary):
     """d_in: width of all layers' inputs together. n_latents: F, of all layers. sources: L, which divides
     both. sparsity: the penalty's coefficient, on the scale of a squared error summed over all layers.
     tanh_scale: c. threshold_start: of every theta. bandwidth: width of the window around theta. d_out:

@@ -15,21 +15,19 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _allocation, _atoms, _linear
 from dictlearn.ops.initialise import unit_rows
 from dictlearn.ops.topk.exact import top_k
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class Codebook(nn.Module):
+class Codebook(Dictionary):
     """d_in: width of the input. n_latents: F, the codes. k: codes a token; may be traced if `k_max`, its
     bound, is given. score: "inner" or "euclid". combine: "mean" or "sum". d_out: must be None."""
 
     transcodes: ClassVar[bool] = False
-    foldable: ClassVar[bool] = False
 
     d_in: int
     n_latents: int
@@ -56,6 +54,11 @@ class Codebook(nn.Module):
         noise_FD = unit_rows(key, rows_FD.shape, rows_FD.dtype)
         rows_FD = rows_FD + 0.01 * jnp.linalg.norm(x_BD, axis=1).mean() * noise_FD
         return {**variables, "params": {**variables["params"], "code_FD": rows_FD}}
+
+    @property
+    def foldable(self) -> bool:
+        """Another function at another scale of the input."""
+        return False
 
     def encode(self, x_BD) -> Codes:
         return self._codes(x_BD)[0]

@@ -21,17 +21,16 @@ some taps and writes others, as many: the acausal form.
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _allocation, _linear, _sources
 from dictlearn.ops import penalties, sources
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.topk.batch import batch_top
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class Crosscoder(nn.Module):
+class Crosscoder(Dictionary):
     """d_in: width of all sources together. n_latents: F. sources: L, each of d_in / L columns. selection:
     "batch_topk" or "l1". k: mean active latents a token under batch_topk; may be fractional and traced. l1:
     the coefficient under l1, on the scale of a squared error summed over all sources. weight: "sum" or

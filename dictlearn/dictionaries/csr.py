@@ -15,17 +15,16 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear
 from dictlearn.ops.contrastive import contrastive
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.sparse import coding
 from dictlearn.ops.topk.exact import top_k
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class CSR(nn.Module):
+class CSR(Dictionary):
     """d_in: width of the input. n_latents: F. k: active latents a token; may be traced if `k_max`, its
     bound, is given. multiple, multi_weight: of the second reconstruction. gamma: of the contrastive loss;
     temperature: its t; unit_codes: scale codes to unit length in it. aux_k: dead latents that AuxK uses a

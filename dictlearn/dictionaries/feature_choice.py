@@ -13,7 +13,6 @@ given to others.
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
@@ -21,10 +20,10 @@ from dictlearn.ops import zipf
 from dictlearn.ops.control_flow import any_member
 from dictlearn.ops.topk.axis import column_top
 from dictlearn.ops.topk.batch import batch_top
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class FeatureChoice(nn.Module):
+class FeatureChoice(Dictionary):
     """d_in: width of the input. n_latents: F. k: mean active latents a token, may be fractional and
     traced. law: "zipf" or "uniform" m. choose_after: passes of Mutual Choice before. aux_k: under-used
     latents that AuxK uses a token, 0 for none; afterwards only dead ones are. margin: share of the law

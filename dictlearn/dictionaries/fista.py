@@ -9,20 +9,18 @@ Inference is the same search. Scaling the input scales no code unless l1 is scal
 
 from typing import ClassVar
 
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _atoms, _linear
 from dictlearn.ops import shrinkage
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class FISTA(nn.Module):
+class FISTA(Dictionary):
     """d_in: width of the input. n_latents: F. l1: weight of the penalty, may be traced. iterations: of the
     search. positive: whether codes are non-negative, as the metrics expect. d_out: must be None."""
 
     transcodes: ClassVar[bool] = False
-    foldable: ClassVar[bool] = False
 
     d_in: int
     n_latents: int
@@ -33,6 +31,11 @@ class FISTA(nn.Module):
 
     def setup(self):
         _atoms.declare(self)
+
+    @property
+    def foldable(self) -> bool:
+        """Another function at another scale of the input."""
+        return False
 
     def encode(self, x_BD) -> Codes:
         x_BD, atoms_FD = lax.stop_gradient((_linear.centre(self, x_BD), self.W_dec_FD))

@@ -21,10 +21,10 @@ from dictlearn.dictionaries import _linear
 from dictlearn.ops import penalties
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.sparse import support
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class Gated(nn.Module):
+class Gated(Dictionary):
     """d_in: width of the input. n_latents: F. l1: the coefficient of the gate's L1, may be traced.
     d_out: width of the target of a transcoder; None makes an autoencoder, which subtracts b_dec."""
 

@@ -27,13 +27,13 @@ from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _atoms, _linear
-from dictlearn.types import Batch, Codes, Out, Scalar
+from dictlearn.types import Batch, Codes, Dictionary, Out, Scalar
 
 ACTIVATIONS = ("jumprelu", "relu")
 MOST_TOKENS = 8192
 
 
-class GBA(nn.Module):
+class GBA(Dictionary):
     """d_in: width of the input. n_latents: F. density_high, density_low: p_1 and p_K, shares of the tokens;
     both may be traced. groups: K, of sizes that differ by one at most; with one, p_1 is every latent's.
     activation: "jumprelu" or "relu". quantile_start: biases from a sample, else zero. scale_start: of

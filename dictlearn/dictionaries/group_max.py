@@ -9,15 +9,14 @@ Differs: F need not be a multiple of k, the last group is then smaller; AuxK as 
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from dictlearn.dictionaries import _linear
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.sparse import coding
-from dictlearn.types import Codes, Out
+from dictlearn.types import Codes, Dictionary, Out
 
 
-class GroupMax(nn.Module):
+class GroupMax(Dictionary):
     """d_in: width of the input. n_latents: F. k: groups, and so the most latents active on a token.
     aux_k: dead latents that AuxK uses a token, 0 for none. d_out: width of the target of a
     transcoder; None makes an autoencoder, which subtracts b_dec."""

@@ -15,17 +15,16 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _allocation, _atoms, _linear
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.sparse import coding
 from dictlearn.ops.topk.by_score import top_by
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class GSAE(nn.Module):
+class GSAE(Dictionary):
     """d_in: width of the input. n_latents: F. k: active latents a token; may be traced if `k_max`, its bound,
     is given. beta: weight of the gradient in the choice, may be traced. aux_k: dead latents that AuxK uses a
     token, 0 for none. d_out: must be None."""

@@ -11,14 +11,12 @@ Values may be negative. With L = 1 the codes are those of signed matching pursui
 
 from typing import ClassVar
 
-from flax import linen as nn
-
 from dictlearn.dictionaries import _allocation, _atoms, _linear
 from dictlearn.ops.pursuit import matching
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class ICFL(nn.Module):
+class ICFL(Dictionary):
     """d_in: width of the input. n_latents: F. k: the most active latents a token, may be traced if `k_max`,
     its bound, is given. width: atoms a round, which must divide k_max. d_out: must be None."""
 

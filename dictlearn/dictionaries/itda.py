@@ -18,10 +18,10 @@ from jax import numpy as jnp
 
 from dictlearn.dictionaries import _allocation, _atoms, _linear
 from dictlearn.ops.pursuit import matching
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class ITDA(nn.Module):
+class ITDA(Dictionary):
     """d_in: width of the input. n_latents: F, the most atoms there can be. k: steps of the pursuit; may be
     traced if `k_max`, its bound, is given. d_out: must be None.
 
@@ -29,7 +29,6 @@ class ITDA(nn.Module):
     was, int32."""
 
     transcodes: ClassVar[bool] = False
-    subtract_b_dec: ClassVar[bool] = False
     learner: ClassVar[str] = "itda"
 
     d_in: int
@@ -45,6 +44,11 @@ class ITDA(nn.Module):
         self.variable("stats", "n_atoms", jnp.zeros, (), jnp.int32)
         self.variable("stats", "sequence_F", jnp.zeros, (n,), jnp.int32)
         self.variable("stats", "position_F", jnp.zeros, (n,), jnp.int32)
+
+    @property
+    def subtract_b_dec(self) -> bool:
+        """It has no b_dec."""
+        return False
 
     def encode(self, x_BD) -> Codes:
         return self._codes(x_BD)[0]

@@ -22,20 +22,19 @@ to be swept: neither paper's grid is known to us. Compute in float32: bfloat16 d
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _linear
 from dictlearn.ops import jumprelu, penalties
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.sparse import support
-from dictlearn.types import Batch, Codes, Out, Scalar
+from dictlearn.types import Batch, Codes, Dictionary, Out, Scalar
 
 PENALTIES = ("l0", "tanh", "target_l0")
 MOST_TOKENS = 8192
 
 
-class JumpReLU(nn.Module):
+class JumpReLU(Dictionary):
     """d_in: width of the input. n_latents: F. sparsity: the penalty's coefficient, on the scale of a
     squared error summed over D. penalty: "l0", "tanh" or "target_l0". threshold_start: of every theta.
     bandwidth: width of the window around theta. kernel: "rectangle", "triangle" or "gaussian".

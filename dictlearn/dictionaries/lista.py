@@ -13,15 +13,14 @@ the codes f*, where they take it as given. The penalty trains the network alone.
 from typing import ClassVar
 
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _atoms, _linear
 from dictlearn.ops import shrinkage
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class LISTA(nn.Module):
+class LISTA(Dictionary):
     """d_in: width of the input. n_latents: F. l1: weight of the penalty behind f*, may be traced. layers:
     of the network. iterations: of FISTA. positive: whether codes are non-negative. d_out: must be None."""
 

@@ -17,15 +17,14 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _atoms, _linear, _stats
 from dictlearn.ops.pursuit.orthogonal import orthogonal
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class Masked(nn.Module):
+class Masked(Dictionary):
     """d_in: width of the input. n_latents: F. k: active latents a token. observed: share of the coordinates
     that codes are found from in training, in (0, 1], may be traced. seed: of the masks. d_out: must be
     None."""

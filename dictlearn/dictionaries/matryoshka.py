@@ -16,19 +16,18 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.sparse import coding, support
 from dictlearn.ops.topk.batch import batch_top
 from dictlearn.ops.topk.exact import top_k
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 _SELECTIONS = ("batch_topk", "topk", "relu")
 
 
-class Matryoshka(nn.Module):
+class Matryoshka(Dictionary):
     """d_in: width of the input. n_latents: F. k: active latents a token, a mean under "batch_topk"; 0
     under "relu". k_max: bound of a traced k. prefixes: m_j ascending, shares of F (float)
     or latents (int), the last all of F. weights: w_j of all but the last, None for ones. draw: prefixes

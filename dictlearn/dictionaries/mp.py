@@ -14,15 +14,14 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _allocation, _atoms, _linear, _stats
 from dictlearn.ops.pursuit import matching
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class MP(nn.Module):
+class MP(Dictionary):
     """d_in: width of the input. n_latents: F. k: steps of the pursuit, the most active latents a token; may
     be traced if `k_max`, its bound, is given. dropout: share of the atoms that a training forward hides,
     drawn from `seed` and its number. revive: coefficient of the pull of dead atoms towards what is left

@@ -11,16 +11,15 @@ is active in the batch helps too, else it would be helped only when it is dead.
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _allocation, _linear
 from dictlearn.ops import zipf
 from dictlearn.ops.topk.batch import batch_top
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class MutualChoice(nn.Module):
+class MutualChoice(Dictionary):
     """d_in: width of the input. n_latents: F. k: mean active latents a token, may be fractional and
     traced. aux_k: under-used latents that AuxK uses a token, 0 for none (spec of the paper: about
     d_in / 2). margin: share of the law below which a latent is under-used. density_decay,

@@ -16,15 +16,14 @@ slope bounded at zero (ops/penalties.py). A step is a forward pass: each part of
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _linear, _stats
 from dictlearn.ops import penalties
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class PAnneal(nn.Module):
+class PAnneal(Dictionary):
     """d_in: width of the input. n_latents: F. l1: the coefficient while p is 1. p_end: the last p.
     anneal_start, anneal_end: steps between which p falls, in n_updates. queue: steps whose mean keeps
     the loss continuous. d_out: width of the target of a transcoder; None makes an autoencoder."""

@@ -17,16 +17,15 @@ from jax import lax
 
 from dictlearn.dictionaries import _atoms, _linear
 from dictlearn.ops import shrinkage
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class PSD(nn.Module):
+class PSD(Dictionary):
     """d_in: width of the input. n_latents: F. l1: weight of the penalty, may be traced. alpha: of the pull
     between code and prediction, may be traced. iterations: of FISTA. positive: whether the codes f* are
     non-negative. d_out: must be None."""
 
     transcodes: ClassVar[bool] = False
-    foldable: ClassVar[bool] = False
 
     d_in: int
     n_latents: int
@@ -40,6 +39,11 @@ class PSD(nn.Module):
         _atoms.refuse_transcoder(self)
         _linear.declare(self)
         self.gain_F = self.param("gain_F", nn.initializers.ones, (self.n_latents,))
+
+    @property
+    def foldable(self) -> bool:
+        """Another function at another scale of the input."""
+        return False
 
     def encode(self, x_BD) -> Codes:
         return Codes(self.gain_F * jnp.tanh(self._pre(x_BD)))

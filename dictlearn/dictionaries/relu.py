@@ -17,17 +17,16 @@ bounded at zero (ops/penalties.py), and in that `tanh` may be had in either form
 """
 
 import jax
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _linear
 from dictlearn.ops import penalties
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 PENALTIES = ("l1", "sqrt", "tanh")
 
 
-class ReLU(nn.Module):
+class ReLU(Dictionary):
     """d_in: width of the input. n_latents: F. l1: the penalty's coefficient, may be traced. penalty:
     "l1", "sqrt" or "tanh". tanh_scale: its c. weight_by_norm: penalise f_i |d_i|, with gradient to the
     atom, in place of f_i. subtract_b_dec: from the input of an autoencoder. d_out: width of the target

@@ -11,17 +11,16 @@ section 3; there without AuxK, which here ranks dead latents by z.
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from dictlearn.dictionaries import _allocation, _linear, _stats
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.sparse import coding
 from dictlearn.ops.topk.by_score import top_by
 from dictlearn.ops.topk.exact import top_k
-from dictlearn.types import Codes, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar
 
 
-class TopK(nn.Module):
+class TopK(Dictionary):
     """d_in: width of the input. n_latents: F. k: active latents a token; may be traced if `k_max`, its
     bound, is given. aux_k: dead latents that AuxK uses a token, 0 for none (the paper: about d_in / 2).
     multi: weight of the loss of the reconstruction from `multi_factor` k latents, 0 for none (the paper:

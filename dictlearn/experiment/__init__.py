@@ -97,7 +97,7 @@ def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> N
                 raise ValueError(f"{where}.{name}.name is missing; there are {_names(name)}.")
         _refuse_unread(where, block, reads)
         kind, own = block["dictionary"]["name"], learner_name(block)
-        wanted = getattr(dictionaries.variant(kind), "learner", "gradient")
+        wanted = dictionaries.variant(kind).learner
         if wanted != own:
             raise ValueError(
                 f"{where}: {kind!r} is made by the learner {wanted!r}, not {own!r}; set learner.name."
@@ -216,7 +216,7 @@ def _traced(learner: Callable, group: Group) -> Learner:
 def _revive(config: Mapping) -> Mapping:
     """config.revive, or the rule that the variant is nothing without."""
     variant = dictionaries.variant(config["dictionary"]["name"])
-    own = getattr(variant, "wrapped_by", None)
+    own = variant.wrapped_by
     return config.get("revive") or ({"name": own} if own else {})
 
 

@@ -52,7 +52,7 @@ def carried(config: Mapping) -> set[str]:
         variant = dictionaries.variant(block["dictionary"]["name"])
         wanted = {
             "keys": learners.reads_keys(experiment.learner_name(block)),
-            "gradients": getattr(variant, "reads_gradient", False),
+            "gradients": variant.reads_gradient,
             "context": block.get("objective", {}).get("name") in objectives.RUNS_MODEL,
         }
         found |= {name for name, is_wanted in wanted.items() if is_wanted}

@@ -27,7 +27,7 @@ def export(workdir: Path, format: str, out: Path) -> list[Path]:
         path = out / f"{dictionary.name}{writer.SUFFIX}"
         writer.save(dictionary, path)
         centred = dictionary.hparams["d_out"] is None
-        centred = centred and getattr(dictionary.module, "subtract_b_dec", True)
+        centred = centred and dictionary.module.subtract_b_dec
         reads = "x - b_dec" if centred else "x"
         index[path.name] = {**dictionary.hparams, "encoder_input": reads}
         paths.append(path)

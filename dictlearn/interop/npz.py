@@ -32,9 +32,8 @@ def arrays(dictionary: Trained) -> dict[str, np.ndarray]:
         )
     found = {name: params[leaf] for name, leaf in names.items()}
     found["W_enc"] = found["W_enc"].T
-    if hasattr(folded.module, "threshold"):
-        threshold = folded.module.apply(folded.variables, method="threshold")
-        found |= {} if threshold is None else {"threshold": threshold}
+    threshold = folded.module.apply(folded.variables, method="threshold")
+    found |= {} if threshold is None else {"threshold": threshold}
     return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
 

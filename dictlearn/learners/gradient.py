@@ -102,8 +102,7 @@ def gradient(
         params = _start.bias(module, b_enc_start, b_dec_start, params, batch)
         params = _start.linear(module, params, batch) if skip else params
         variables = {**variables, "params": params}
-        if hasattr(module, "start"):
-            variables = module.start(k_start, variables, batch)
+        variables = module.start(k_start, variables, batch)
         state = rule(hparams).init(variables["params"])
         silent_F, step = jnp.zeros(module.n_latents, jnp.int32), jnp.zeros((), jnp.int32)
         ema = None if ema_decay is None else jax.tree.map(jnp.zeros_like, variables["params"])
@@ -116,7 +115,7 @@ def gradient(
         else:
             x_BD = batch.x_BD
         module, reads = dictionary(hparams), [x_BD, dead_F]
-        if getattr(module, "reads_gradient", False) and batch.g_BD is not None:
+        if module.reads_gradient and batch.g_BD is not None:
             reads.append(batch.g_BD.astype(x_BD.dtype))
         out, changed = module.apply({"params": params, **rest}, *reads, mutable=list(rest))
         out = _with_linear(out, params, x_BD)
@@ -174,7 +173,7 @@ def gradient(
         find = differentiate if accumulate == 1 else differentiate_parts
         (grads, parts), changed, seen = find(params, rest, state, hparams, batch, dead_F)
         module = dictionary(hparams)
-        target_F = module.targets() if hasattr(module, "targets") else None
+        target_F = module.targets()
         firing = Firing(seen.count_F, seen.max_F, dead_F, target_F)
 
         def take() -> State:
@@ -182,7 +181,7 @@ def gradient(
                 grads, state.rule, params, firing=firing, batch=batch, error_B=seen.error_B
             )
             new = optax.apply_updates(params, updates)
-            new = module.project(new) if hasattr(module, "project") else new
+            new = module.project(new)
             silent_F = jnp.minimum(state.silent_F + n_tokens, _SATURATED)
             return state._replace(
                 variables={**changed, "params": new},

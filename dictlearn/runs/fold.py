@@ -41,7 +41,7 @@ def raw(norm: Norm, module, variables: Mapping[str, Any]) -> dict:
             f"{norm.kind} has a scale for each source, and atoms scaled by parts rank otherwise: it cannot "
             "be folded; call normalise.forward around the dictionary instead."
         )
-    if not getattr(module, "foldable", True):
+    if not module.foldable:
         raise ValueError(
             f"{type(module).__name__} is not the same function at another scale of its input, so "
             f"{norm.kind} cannot be folded; call normalise.forward around it instead."

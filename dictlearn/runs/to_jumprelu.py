@@ -59,7 +59,7 @@ def to_jumprelu(
     theta = sum(found) / len(found)
     if min(found) <= 0:
         raise ValueError(f"fewer than {k=} pre-activations a token are positive; give a smaller k.")
-    sizes = {name: getattr(module, name) for name in ("d_in", "n_latents", "d_out")}
+    sizes = {"d_in": module.d_in, "n_latents": module.n_latents, "d_out": module.d_out}
     threshold_F = theta / jnp.where(norm_F > 0, norm_F, 1)
     params = {**params, "log_threshold_F": jnp.log(threshold_F)}
     return dictionaries.make("jumprelu", **sizes), {"params": params}

@@ -18,7 +18,7 @@ from tests.helpers import mesh_of, planted_config, run
 
 NAMES = dictionaries.names()
 every = pytest.mark.parametrize("name", NAMES)
-LEARNT = [n for n in NAMES if not hasattr(dictionaries.variant(n), "learner")]
+LEARNT = [n for n in NAMES if dictionaries.variant(n).learner == "gradient"]
 by_gradient = pytest.mark.parametrize("name", LEARNT)
 """Those that other learners make prove this with the learner."""
 
@@ -52,6 +52,14 @@ def call(module, variables, x, method):
     return module.apply(variables, x, method=method)
 
 
+def only(name):
+    return {k: v for k, v in (("k", 3), ("l1", 0.1)) if k in dictionaries.fields(name)}
+
+
+def foldable(name):
+    return dictionaries.make(name, d_in=32, n_latents=64, **only(name)).foldable
+
+
 @every
 def test_encoding_is_per_token(name):
     module, variables, x = built(name)
@@ -70,9 +78,7 @@ def reconstruct(module, variables, x):
     return np.asarray(call(module, variables, codes, "decode"))
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NAMES if getattr(dictionaries.variant(name), "foldable", True)]
-)
+@pytest.mark.parametrize("name", [name for name in NAMES if foldable(name)])
 def test_folding_a_scale_keeps_the_function(name):
     module, variables, _ = built(name)
     x = raw_inputs()
@@ -164,10 +170,6 @@ def test_without_auxk_few_dead_latents_come_alive(name):
     assert off <= 6, f"of 32 latents killed, {off} came alive without AuxK"
 
 
-def only(name):
-    return {k: v for k, v in (("k", 3), ("l1", 0.1)) if k in dictionaries.fields(name)}
-
-
 def survivors(name, aux_k):
     """How many of every other latent, 32 killed by their bias, fire after 300 steps."""
     fields = {
@@ -226,7 +228,7 @@ def test_an_unknown_variant_is_answered_with_those_there_are():
 
 
 def transcodes(name):
-    return getattr(dictionaries.variant(name), "transcodes", True)
+    return dictionaries.variant(name).transcodes
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not transcodes(name)])

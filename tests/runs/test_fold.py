@@ -9,13 +9,11 @@ from dictlearn import dictionaries, normalise
 from dictlearn.normalise import Norm
 from dictlearn.runs import fold
 from dictlearn.types import Batch
-from tests.dictionaries.test_conformance import NAMES, built, raw_inputs, reconstruct
+from tests.dictionaries.test_conformance import NAMES, built, foldable, raw_inputs, reconstruct
 from tests.helpers import planted_config
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NAMES if not getattr(dictionaries.variant(name), "foldable", True)]
-)
+@pytest.mark.parametrize("name", [name for name in NAMES if not foldable(name)])
 def test_a_variant_that_cannot_be_folded_says_so(name):
     module = dictionaries.make(d_in=32, **planted_config(name)["dictionary"])
     with pytest.raises(ValueError, match="cannot be folded"):
