@@ -120,6 +120,12 @@ class Dictionary(nn.Module):
         """The reconstruction `[B, D]` of the target, from sparse or dense codes."""
         raise NotImplementedError
 
+    def reconstruct(self, x_BD: jax.Array) -> tuple[jax.Array, Codes]:
+        """Inference from input to target: the reconstruction `[B, D]`, whole, and the codes between. `decode` lacks
+        what a skip adds."""
+        codes = self.encode(x_BD)
+        return self.decode(codes), codes
+
     def __call__(self, x_BD: jax.Array, dead_F: jax.Array) -> Out:
         """Training: may look at the whole batch, and at which latents are dead."""
         raise NotImplementedError
