@@ -1,105 +1,147 @@
-"""Who may import whom (docs/design.md): arrows point down, siblings do not know each other."""
+"""Who may import whom (docs/design.md), and what may not be written anywhere: the fences of the house."""
 
 import ast
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[1] / "dictlearn"
 
-MAY = {
-    "types": set(),
-    "sharding": {"types"},
-    "normalise": {"types"},
-    "checkpoint": set(),
-    "distributed": set(),
-    "progress": set(),
-    "workdir": set(),
-    "ops": {"types", "sharding", "ops"},
-    "dictionaries": {"types", "ops", "dictionaries._linear", "dictionaries"},
-    "objectives": {"types"},
-    "rules": {"types", "ops", "rules"},
-    "learners": {"types", "ops", "learners"},
-    "sweep": {"types", "sharding"},
-    "topology": {"sharding"},
-    "lm": {"types", "sharding", "topology", "lm"},
-    "streams": {"types", "sharding", "normalise", "lm", "streams"},
-    "meters": {"types", "ops", "meters"},
-    "scaling": {"scaling"},
-    "experiment": {"types", "sharding", "dictionaries", "objectives", "rules", "learners", "sweep"},
-    "feed": {
-        *("types", "sharding", "experiment", "streams", "lm"),
-        *("dictionaries", "learners", "objectives"),
-    },
-    "begin": {"normalise", "sharding", "fold", "trained"},
-    "train": {"sharding", "experiment", "streams", "feed", "begin", "checkpoint", "workdir"},
-    "plan": {"types", "sharding", "topology", "experiment", "lm", "streams", "feed", "plan"},
-    "configs": {"experiment", "sharding", "lm", "streams", "evaluate"},
-    "fold": {"normalise"},
-    "trained": {"types", "ops", "fold", "normalise", "experiment", "checkpoint", "workdir"},
-    "evaluate": {
-        *("types", "experiment", "sharding", "normalise", "streams", "lm", "meters"),
-        *("trained", "pursued", "workdir"),
-    },
-    "replacement": {"lm", "meters", "trained", "workdir"},
-    "attribution": {"types", "lm", "ops"},
-    "similarity": {"normalise", "ops", "streams", "feed", "trained", "workdir"},
-    "pursued": {"types", "sharding", "ops", "experiment", "trained"},
-    "convert": {"types", "normalise", "dictionaries", "ops", "trained"},
-    "interop": {"trained"},
-    "fit": {"scaling", "workdir"},
-    "compare": {"workdir"},
-    "export": {"interop", "trained", "workdir"},
-    "report": {"trained", "streams", "lm", "checkpoint", "workdir", "report"},
+LAYERS = (
+    {"types"},
+    {"sharding", "normalise"},
+    {"ops", "lm"},
+    {"dictionaries", "objectives", "rules", "streams", "meters"},
+    {"learners"},
+    {"sweep"},
+    {"experiment"},
+    {"runs"},
+    {"train", "plan", "harvest", "evaluate", "interop", "scaling"},
+    {"analyses", "circuits"},
+    {"interpret"},
+    {"report"},
+    {"cli"},
+    {"__init__"},
+)
+"""From the bottom up. A room imports lower layers and itself, never another room of its own layer."""
+RAISED = {("analyses", "circuits"), ("circuits", "analyses")}
+"""Rooms of one layer that may meet all the same: an analysis uses another's result."""
+STRANGERS = ("dictionaries", "dictionaries/_activations", "learners", "meters", "interop")
+"""Folders in which no member imports another; what members share has an underscore."""
+
+FILES = {
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): file
+    for file in sorted(PACKAGE.rglob("*.py"))
 }
-"""Room -> rooms it may import. `cli` and `__init__` may import all."""
+TREES = {name: ast.parse(file.read_text()) for name, file in FILES.items()}
 
 
-def imported(file: Path) -> set[str]:
-    """Our modules that a file imports, dotted, without the package's name."""
+def imported(name: str) -> set[str]:
+    """The files of the package that a file imports, within functions and for types only included."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.removeprefix("dictlearn.") for name in found if name.startswith("dictlearn.")}
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in FILES else node.module)
+    return (found & FILES.keys()) - {name}
 
 
-def room(file: Path) -> str:
-    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+IMPORTS = {name: imported(name) for name in FILES}
 
 
-def test_every_import_follows_the_arrows():
-    wrong = []
-    for file in sorted(PACKAGE.rglob("*.py")):
-        where = room(file)
-        if where in ("cli", "__init__"):
-            continue
-        assert where in MAY, f"{where} has no place in the layers yet"
-        for name in imported(file):
-            if name.split(".")[0] not in MAY[where]:
-                wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
+def room(name: str) -> str:
+    return (*name.split("."), "__init__")[1]
+
+
+def level(name: str) -> int:
+    found = [i for i, layer in enumerate(LAYERS) if room(name) in layer]
+    assert found, f"{name} has no layer"
+    return found[0]
+
+
+def places(kind):
+    """(file, node) for every node of a kind in the package."""
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, kind):
+                yield name, node
+
+
+def shown(name: str, node: ast.expr) -> str:
+    return f"{FILES[name].relative_to(PACKAGE)}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_every_import_goes_down():
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in IMPORTS.items()
+        for other in sorted(others)
+        if room(name) != room(other)
+        and level(name) <= level(other)
+        and (room(name), room(other)) not in RAISED
+    ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_variants_import_no_other_variant():
-    for file in (PACKAGE / "dictionaries").glob("[a-z]*.py"):
-        for name in imported(file):
-            assert not name.startswith("dictionaries.") or "._" in name, f"{file.name}: {name}"
+def test_no_files_import_each_other_in_a_circle():
+    left = {name: set(others) for name, others in IMPORTS.items()}
+    while free := {name for name, others in left.items() if not others & left.keys()}:
+        left = {name: others for name, others in left.items() if name not in free}
+    # What is left imports a circle or is on one; on one is what can be reached from itself.
+    reached = {name: others & left.keys() for name, others in left.items()}
+    for _ in left:
+        reached = {a: bs.union(*(reached[b] for b in bs)) for a, bs in reached.items()}
+    assert not (on := sorted(name for name in left if name in reached[name])), on
+
+
+@pytest.mark.parametrize("folder", STRANGERS)
+def test_members_of_a_folder_do_not_know_each_other(folder):
+    within = "dictlearn." + folder.replace("/", ".")
+    members = {f"{within}.{file.stem}" for file in (PACKAGE / folder).glob("[a-z]*.py")}
+    wrong = {name: both for name in members if (both := IMPORTS[name] & members)}
+    assert not wrong
 
 
 def test_only_placement_names_a_mesh_axis():
     allowed = {"sharding.py", "ops/topk/exact.py", "ops/sparse/rows.py"}
-    placing = {"jax.sharding.PartitionSpec", "jax.sharding.NamedSharding", "jax.shard_map"}
-    for file in sorted(PACKAGE.rglob("*.py")):
+    placing = ("PartitionSpec", "NamedSharding", "shard_map")
+    for file in FILES.values():
         where, text = str(file.relative_to(PACKAGE)), file.read_text()
-        if where not in allowed:
-            assert not any(name.split(".")[-1] in text for name in placing), where
+        assert where in allowed or not any(name in text for name in placing), where
+
+
+def test_no_variant_is_told_by_its_class():
+    classes = {
+        node.name
+        for name, node in places(ast.ClassDef)
+        if room(name) in ("dictionaries", "learners", "streams", "rules")
+    }
+    wrong = []
+    for name, call in places(ast.Call):
+        if ast.unparse(call.func) in ("isinstance", "issubclass"):
+            asked = {
+                node.attr for node in ast.walk(call.args[1]) if isinstance(node, ast.Attribute)
+            }
+            asked |= {node.id for node in ast.walk(call.args[1]) if isinstance(node, ast.Name)}
+            wrong += [shown(name, call)] if asked & classes else []
+    assert not wrong, "\n".join(wrong)
+
+
+def test_few_files_lie_loose():
+    assert len(loose := sorted(file.stem for file in PACKAGE.glob("*.py"))) <= 10, loose
 
 
 def test_files_stay_small():
-    long = {
-        str(f.relative_to(PACKAGE)): n
-        for f in PACKAGE.rglob("*.py")
-        if (n := len(f.read_text().splitlines())) > 320
-    }
+    sizes = {name: len(file.read_text().splitlines()) for name, file in FILES.items()}
+    long = {name: size for name, size in sizes.items() if size > 320}
     assert not long, f"draw a wall: {long}"
+
+
+def test_functions_stay_short():
+    functions = places(ast.FunctionDef)
+    sizes = sorted((f.end_lineno - f.lineno + 1, f"{name}.{f.name}") for name, f in functions)
+    at = len(sizes) * 95 // 100
+    assert sizes[at][0] <= 30, sizes[at:]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dictlearn.lm import edits
-from dictlearn.lm.load import LM
+from dictlearn.lm.model import LM
 from dictlearn.meters import loss_recovered
 from dictlearn.runs.trained import Trained, reconstruct, restore
 from dictlearn.runs.workdir import read_json

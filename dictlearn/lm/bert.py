@@ -5,7 +5,6 @@ Wang et al. 2020 (arXiv:2002.10957). The model itself is in `bert_model`.
 """
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dictlearn.lm.bert_model import BertSpec, forward
-from dictlearn.lm.load import LM
+from dictlearn.lm.model import LM, sha256
 from dictlearn.lm.packages import locate
 from dictlearn.lm.tokenizer import from_file
 from dictlearn.lm.weights import Safetensors, dtype_of, read_json
@@ -131,15 +130,13 @@ def load(name: str = "minilm", path: str | Path | None = None, dtype: str = "flo
     if separator is None:
         raise ValueError(f"{folder / 'tokenizer.json'}: no token {_SEPARATOR!r}.")
     tensors = Safetensors(folder)
-    with (folder / tensors.main).open("rb") as file:
-        source = {"file": tensors.main, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     return LM(
         name=name,
         spec=spec,
         params=_read(folder, tensors, spec, dtype),
         tokenizer=tokenizer,
         separator=separator,
-        source=source,
+        source={"file": tensors.main, "sha256": sha256(folder / tensors.main)},
         forward=functools.partial(forward, spec),
     )
 

