@@ -1,27 +1,22 @@
 """A new variant is one new file: dropped into the folder, it passes conformance untouched."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.dropin import drop_in
 
 VARIANT = '''
 """AbsTopK: the k pre-activations of largest magnitude, with their signs (a test's variant)."""
 
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _linear
-from dictlearn.ops import sparse
-from dictlearn.ops.topk import top_k
-from dictlearn.types import Codes, Out
+from dictlearn.ops.sparse import coding
+from dictlearn.ops.topk.exact import top_k
+from dictlearn.types import Codes, Dictionary, Out
 
 
-class AbsTopK(nn.Module):
+class AbsTopK(Dictionary):
     d_in: int
     n_latents: int
     k: int
@@ -44,38 +39,17 @@ class AbsTopK(nn.Module):
         pre_BF = lax.stop_gradient(x_BD @ self.W_enc_FD.T + self.b_enc_F)
         _, idx_BK = top_k(jnp.abs(pre_BF), self.k)
         val_BK = jnp.take_along_axis(pre_BF, idx_BK, axis=1)
-        val_BK = sparse.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
+        val_BK = coding.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
         return Codes(val_BK, idx_BK), pre_BF
 '''
 
-DROP_IN = """
-import sys
-import pytest
-
-
-class DropIn:
-    def pytest_sessionstart(self):
-        import dictlearn.dictionaries
-
-        dictlearn.dictionaries.__path__.append(sys.argv[1])
-
-
-options = ["-k", sys.argv[2], "-p", "no:cacheprovider", sys.argv[3]]
-sys.exit(pytest.main(options, plugins=[DropIn()]))
-"""
-
-
-def conformance(tmp_path, text, chosen="dropped_in"):
-    (tmp_path / "dropped_in.py").write_text(text)
-    suite = ROOT / "tests" / "dictionaries" / "test_conformance.py"
-    command = [sys.executable, "-c", DROP_IN, str(tmp_path), chosen, str(suite)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+SUITE = "tests/dictionaries/test_conformance.py"
 
 
 def test_one_dropped_in_file_passes_conformance_untouched(tmp_path):
-    found = conformance(tmp_path, VARIANT)
-    assert found.returncode == 0, found.stdout[-3000:]
-    assert "10 passed" in found.stdout
+    found = drop_in(tmp_path, "dictionaries", VARIANT, SUITE)
+    assert found.passed, found.log
+    assert not found.failed, found.log
 
 
 @pytest.mark.parametrize(
@@ -85,6 +59,5 @@ def test_one_dropped_in_file_passes_conformance_untouched(tmp_path):
 def test_a_variant_that_looks_at_other_tokens_is_caught(tmp_path, right, wrong):
     assert right in VARIANT
     text = VARIANT.replace(right, wrong)
-    found = conformance(tmp_path, text, "dropped_in and per_token")
-    assert found.returncode == 1, found.stdout[-3000:]
-    assert "test_encoding_is_per_token" in found.stdout
+    found = drop_in(tmp_path, "dictionaries", text, SUITE, chosen="dropped_in and per_token")
+    assert found.failed == {"test_encoding_is_per_token"}, found.log
