@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dictlearn import normalise
+from dictlearn import interop, normalise
 from dictlearn.analyses import _alignment
 from dictlearn.experiment.stream import open_stream
 from dictlearn.ops import cosine
@@ -62,7 +62,8 @@ def keys(variables: Mapping[str, Any]) -> set[Key] | None:
     if "sequence_F" not in stats:
         return None
     columns = [np.asarray(stats[leaf]) for leaf in ("sequence_F", "position_F")]
-    return _key_set(*(column[: int(stats["n_atoms"])] for column in columns))
+    columns = [column[: int(stats["n_atoms"])].tolist() for column in columns]
+    return set(zip(*columns, strict=True))
 
 
 def _dictionaries(a: Path, b: Path) -> dict:
@@ -99,23 +100,17 @@ def _pair(a: Entry, b: Entry) -> dict[str, Any]:
 
 
 def _entries(path: Path) -> list[Entry]:
-    """The dictionaries of a run or of exported archives."""
+    """The dictionaries of a run or of exported files."""
     if (path / "checkpoints").is_dir():
         config = read_json(path / "config.json", "dictlearn train")
         return [_entry(dictionary, _text(config)) for dictionary in restore(path)]
-    files = [path] if path.suffix == ".npz" else sorted(path.glob("*.npz"))
-    if not files or not all(file.is_file() for file in files):
+    files = [path] if path.is_file() else sorted(filter(interop.recognised, path.glob("*")))
+    if not files:
         raise FileNotFoundError(
-            f"{path} is no run, no folder of runs and holds no .npz; `dictlearn train` and "
+            f"{path} is no run, no folder of runs and no exported dictionary; `dictlearn train` and "
             "`dictlearn export` make what can be compared."
         )
-    found = []
-    for file in files:
-        with np.load(file) as arrays:
-            known = "sequence" in arrays
-            key = _key_set(arrays["sequence"], arrays["position"]) if known else None
-            found.append(Entry(file.stem, arrays["W_dec"], key, None))
-    return found
+    return [_entry(interop.load(file), None) for file in files]
 
 
 def _entry(dictionary: Trained, text: Any) -> Entry:
@@ -206,7 +201,3 @@ def _same_text(entries: list[Entry]) -> None:
                 f"{entry.name} and {keyed[0].name} read different texts ({entry.text}, "
                 f"{keyed[0].text}); their keys do not name the same tokens."
             )
-
-
-def _key_set(sequence_F: np.ndarray, position_F: np.ndarray) -> set[Key]:
-    return set(zip(sequence_F.tolist(), position_F.tolist(), strict=True))

@@ -229,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--d_in", type=int, help="width, where model and stream cannot say")
             sub.add_argument("--json", action="store_true", help="print JSON")
         if verb == "export":
-            sub.add_argument("--format", default="npz", help=f"one of {', '.join(interop.FORMATS)}")
+            sub.add_argument("--format", default="npz", help=f"one of {', '.join(interop.names())}")
             sub.add_argument("--out", metavar="DIR", help="folder of the files; default DIR/export")
     return parser
 

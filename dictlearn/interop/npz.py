@@ -1,45 +1,58 @@
-"""NumPy archives: W_enc [D, F], b_enc [F], W_dec [F, D], b_dec [D], and threshold where there is one; of an
-ITDA its atoms W_dec [n, D] and their keys, sequence [n] and position [n], alone.
+"""NumPy archives of the complete layout (interop/_layout.py), its header as the string `header`.
 
-The normalisation is folded in, so the arrays read and write raw activations. An autoencoder's encoder reads
-`x - b_dec`, a transcoder's `x`; which it is stands in `index.json`.
+with np.load(path) as f:
+    pre_BF = (x_BD - f["b_dec"]) @ f["W_enc"] + f["b_enc"]
 """
 
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from dictlearn.interop import _layout
 from dictlearn.runs.trained import Trained
 
 SUFFIX = ".npz"
+LEAVES = None
 
 
-def arrays(dictionary: Trained) -> dict[str, np.ndarray]:
-    """The folded arrays. Raises ValueError for a normalisation that cannot be folded, and for a
-    variant that has not exactly these parameters."""
-    folded = dictionary.folded()
-    params, stats = folded.variables["params"], folded.variables.get("stats", {})
-    if "sequence_F" in stats:
-        n = int(stats["n_atoms"])
-        atoms = {"W_dec": np.asarray(params["W_dec_FD"], np.float32)[:n]}
-        where = {"sequence": stats["sequence_F"], "position": stats["position_F"]}
-        return atoms | {name: np.asarray(value)[:n] for name, value in where.items()}
-    names = {"W_enc": "W_enc_FD", "b_enc": "b_enc_F", "W_dec": "W_dec_FD", "b_dec": "b_dec_D"}
-    if not set(names.values()) <= set(params):
-        raise ValueError(
-            f"{dictionary.name} has the parameters {', '.join(params)}; an archive holds "
-            f"{', '.join(names.values())}. `dictlearn.restore` reads every variant."
-        )
-    found = {name: params[leaf] for name, leaf in names.items()}
-    found["W_enc"] = found["W_enc"].T
-    threshold = folded.module.apply(folded.variables, method="threshold")
-    found |= {} if threshold is None else {"threshold": threshold}
-    return {name: np.asarray(value, np.float32) for name, value in found.items()}
+def recognises(path: Path) -> bool:
+    """Whether it is an archive with a header."""
+    if not (path.is_file() and zipfile.is_zipfile(path)):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return "header.npy" in archive.namelist()
 
 
-def save(dictionary: Trained, path: Path) -> None:
-    """Writes the archive whole or not at all."""
-    half = path.with_name(path.name + ".tmp")
-    with half.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays(dictionary))
-    half.replace(path)
+def load(path: Path) -> Trained:
+    """The dictionary of an archive. Raises ValueError for an array that does not belong there."""
+    try:
+        shapes = _shapes(path)
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(str(archive["header"]))
+            return _layout.unpack(header, shapes, archive.__getitem__)
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ValueError(str(error)) from error
+
+
+def save(trained: Trained, path: Path) -> None:
+    """Writes an archive. Raises ValueError for a dictionary that is no file of dictionaries/."""
+    header, arrays = _layout.pack(trained)
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, header=np.array(json.dumps(header)), **arrays)
+
+
+def _shapes(path: Path) -> dict[str, tuple]:
+    """Shape and type of every array but the header, of which none is read."""
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0
+                read = read if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+            found[name.removesuffix(".npy")] = shape, dtype
+    found.pop("header")
+    return found

@@ -10,7 +10,6 @@ in every variant: b = decode(0), d_i = decode(e_i) - b. Atoms of zero are never 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -23,12 +22,12 @@ from dictlearn.ops.pursuit.matching import merge, pursue
 from dictlearn.ops.pursuit.orthogonal import orthogonal
 from dictlearn.runs.trained import Run, Trained
 from dictlearn.sharding import TABLE, axis_size
-from dictlearn.types import Codes
+from dictlearn.types import Codes, Dictionary
 
 METHODS = {"matching": pursue, "gradient": gradient, "orthogonal": orthogonal}
 
 
-class Pursued(nn.Module):
+class Pursued(Dictionary):
     """`inner` with its encoder replaced; it reads the variables of `inner`.
 
     method: one of METHODS. k: steps a token, the most active latents. own_l0: a token takes as many steps as
@@ -37,9 +36,7 @@ class Pursued(nn.Module):
     for an unknown method, for more steps than latents, and for a transcoder, whose atoms do not explain its
     input."""
 
-    foldable: ClassVar[bool] = False
-
-    inner: nn.Module
+    inner: Dictionary
     method: str
     k: int
     own_l0: bool = True
@@ -72,6 +69,18 @@ class Pursued(nn.Module):
     def decode(self, codes: Codes):
         return self.inner.decode(codes)
 
+    @property
+    def sources(self) -> int:
+        return self.inner.sources
+
+    @property
+    def subtract_b_dec(self) -> bool:
+        return self.inner.subtract_b_dec
+
+    @property
+    def foldable(self) -> bool:
+        return False
+
     def _affine(self, x_BD):
         """b, once a token, and the atoms; as many of them are decoded as the devices divide."""
         none_B1 = jnp.zeros((len(x_BD), 1), x_BD.dtype)
@@ -85,8 +94,7 @@ class Pursued(nn.Module):
 def pursued(dictionary: Trained, method: str, k: int, **options) -> Trained:
     """The dictionary with its encoder replaced, on raw activations as before: see Pursued for method, k and the
     options. Its metrics are left empty, for it has not been evaluated. Fold before, not after."""
-    module = Pursued(dictionary.module, method, k, **options)
-    return replace(dictionary, module=module, metrics={})
+    return replace(dictionary, module=_over(dictionary.module, method, k, **options), metrics={})
 
 
 def beside(run: Run, methods: Sequence[str], k: int) -> Run:
@@ -107,7 +115,11 @@ def beside(run: Run, methods: Sequence[str], k: int) -> Run:
 
 
 def _wrap(program: Program, method: str, k: int) -> Callable:
-    return lambda hparams: Pursued(program.module(hparams), method, k)
+    return lambda hparams: _over(program.module(hparams), method, k)
+
+
+def _over(inner: Dictionary, method: str, k: int, **options) -> Pursued:
+    return Pursued(inner.d_in, inner.n_latents, inner, method, k, **options)
 
 
 def _named(name: str, method: str) -> str:

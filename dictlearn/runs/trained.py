@@ -7,13 +7,12 @@ for dictionary in dictlearn.restore("runs/quickstart"):
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jaxtyping import Array, Float
 
 from dictlearn import experiment, normalise
@@ -22,21 +21,27 @@ from dictlearn.ops import skip
 from dictlearn.runs import fold
 from dictlearn.runs.checkpoint import Checkpoints
 from dictlearn.runs.workdir import read_json
-from dictlearn.types import Codes
+from dictlearn.types import Codes, Dictionary
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One trained dictionary. It reads and writes raw activations; its codes are those of the
-    normalised ones. hparams: everything it was made with. metrics: of `metrics.json`, empty if it
-    has not been evaluated."""
+    """A trained dictionary. It reads and writes raw activations; its codes are those of the normalised ones.
 
-    name: str
-    hparams: dict
-    module: nn.Module
+    module, variables, norm: the dictionary, its parameters and statistics, and the normalisation of its input.
+    name: of the run's member. hparams: what it was trained with. metrics: of `metrics.json`, empty if it has
+    not been evaluated.
+
+    Example:
+      Trained(dictionaries.make("relu", d_in=64, n_latents=512, l1=0.1), {"params": params}).encode(x_BD)
+    """
+
+    module: Dictionary
     variables: Mapping[str, Any]
-    norm: normalise.Norm
-    metrics: dict
+    norm: normalise.Norm = normalise.Norm()  # noqa: RUF009 - it is frozen
+    name: str = ""
+    hparams: dict = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
 
     def encode(self, x_BD: Float[Array, "B D"]) -> Codes:
         """The latents of raw activations; `dictlearn.dense` makes a `[B, F]` array of them."""
@@ -126,5 +131,5 @@ def restore(workdir: str | Path) -> list[Trained]:
             hparams = {name: value[n].item() for name, value in program.hparams.items()}
             one = jax.tree.map(lambda leaf, n=n: leaf[n], run.variables[program.key])
             module, known = program.module(hparams), metrics.get(member.name, {})
-            found.append(Trained(member.name, member.hparams, module, one, run.norm, known))
+            found.append(Trained(module, one, run.norm, member.name, member.hparams, known))
     return found

@@ -117,9 +117,10 @@ def test_it_is_measured_reported_and_exported_with_its_keys(sides, tmp_path):
     assert index["itda_n256_1.npz"]["encoder_input"] == "x"
     first = restore(workdir)[0]
     with np.load(tmp_path / "itda_n256_0.npz") as arrays:
-        tokens = LAYERS["resid.2"][arrays["position"]]
+        n = arrays["stats/n_atoms"]
+        tokens = LAYERS["resid.2"][arrays["stats/position_F"][:n]]
         unit = tokens / np.linalg.norm(tokens, axis=1)[:, None]
-        np.testing.assert_allclose(arrays["W_dec"], unit, atol=1e-5)
+        np.testing.assert_allclose(arrays["params/W_dec_FD"][:n], unit, atol=1e-5)
         x = tokens.astype(np.float32)
     np.testing.assert_allclose(first.reconstruct(x), x, atol=1e-4)
     assert similarity(workdir, tmp_path)["measures"]["jaccard"] == [

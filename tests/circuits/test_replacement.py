@@ -49,7 +49,7 @@ def perfect(lm, layer, with_skip=False) -> Piece:
         flipped_FD = params["W_enc_FD"].at[:10].multiply(-1.0)
         params |= {skip.NAME: linear_DD, "W_enc_FD": flipped_FD}
     module = dictionaries.make("relu", d_in=12, d_out=12, n_latents=20, l1=0.0)
-    dictionary = Trained(f"layer{layer}", {}, module, {"params": params}, norm, {})
+    dictionary = Trained(module, {"params": params}, norm, f"layer{layer}")
     return Piece(f"mlp_in.{layer}", f"mlp_out.{layer}", dictionary)
 
 
@@ -76,9 +76,7 @@ def test_the_scores_of_perfect_replacements_are_perfect_and_worse_ones_are_worse
     assert found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["ce_score"] == pytest.approx(1, abs=1e-3)
     half = jax.tree.map(lambda leaf: 0.5 * leaf, pieces[1].dictionary.variables)
-    dictionary = Trained(
-        "half", {}, pieces[1].dictionary.module, half, pieces[1].dictionary.norm, {}
-    )
+    dictionary = Trained(pieces[1].dictionary.module, half, pieces[1].dictionary.norm, "half")
     worse = measure(
         lm, [pieces[0], pieces[1]._replace(dictionary=dictionary), pieces[2]], tokens, mask
     )

@@ -203,7 +203,7 @@ def test_a_dictionary_read_back_is_converted_on_raw_activations():
     sizes = {"n_latents": 128, "k": 3, "aux_k": 16}
     _, ((module, variables),), _ = trained("batch_topk", "p1", 500, **sizes)
     norm = Norm("mean_norm_sqrt_d", scale_in=2.0, scale_out=2.0)
-    before = Trained("batch_topk", {}, module, variables, norm, {"explained_variance": 0.5})
+    before = Trained(module, variables, norm, metrics={"explained_variance": 0.5})
     x_BD = held_out("p1")
     after = trained_to_jumprelu(before, x_BD.reshape(8, 2048, -1) / 2)
     _, wanted = to_jumprelu(module, variables, x_BD.reshape(8, 2048, -1))

@@ -11,7 +11,7 @@ import pytest
 from dictlearn import cli, dictionaries, normalise
 from dictlearn.ops.firing import dense, l0
 from dictlearn.runs.fold import unit_atoms
-from dictlearn.runs.pursuit_encoder import Pursued, pursued
+from dictlearn.runs.pursuit_encoder import pursued
 from dictlearn.runs.trained import Trained
 
 B, D, F, K = 48, 16, 40, 4
@@ -27,7 +27,7 @@ def trained(name: str = "topk", **fields) -> Trained:
     params["b_dec_D"] = params["b_dec_D"] + 0.3
     variables = {**variables, "params": params}
     norm = normalise.Norm("unit_mean_sq", 0.5, 0.5)
-    return Trained(name, {}, module, variables, norm, {"l0": 1.0})
+    return Trained(module, variables, norm, name, metrics={"l0": 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,9 @@ def test_what_cannot_be_pursued_is_refused():
         (module.clone(d_out=D), "matching", K, "a transcoder's atoms explain its target"),
     ):
         with pytest.raises(ValueError, match=message):
-            Pursued(inner, method, k).init(jax.random.key(0), x_BD, method="encode")
+            pursued(Trained(inner, {}), method, k).module.init(
+                jax.random.key(0), x_BD, method="encode"
+            )
 
 
 def test_a_run_is_measured_under_pursuits_too_and_compared(tmp_path, capsys):

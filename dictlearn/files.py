@@ -1,0 +1,40 @@
+"""Files written whole or not at all, and their checksums."""
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write a file or a folder to, which takes the place of `path` when the block ends.
+
+    An error in the block leaves `path` as it was, and nothing beside it.
+
+    Example:
+      with files.whole(path) as half:
+          half.write_text(text)
+    """
+    half = path.with_name(path.name + ".tmp")
+    _remove(half)
+    try:
+        yield half
+        if path.is_dir():
+            shutil.rmtree(path)
+        half.replace(path)
+    finally:
+        _remove(half)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)

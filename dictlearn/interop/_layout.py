@@ -1,0 +1,171 @@
+"""The complete layout of a trained dictionary: every leaf by its path, and a header of what they are.
+
+    params/W_enc_FD ...    leaves of the variables, as they are
+    header                 JSON: the variant and its fields, the normalisation, name, hyperparameters, metrics
+
+A dictionary of one linear encoder and one linear decoder that works on raw activations has these arrays, for
+other programs, in place of the leaves that they are:
+
+    W_enc [D, F]    b_enc [F]    W_dec [F, D']    b_dec [D']    W_skip [D, D'] where there is a skip
+
+and, where a threshold decides which latents fire, `threshold` beside the leaf that it comes from. The header's
+`encoder_input` says whether the encoder reads `x - b_dec` or `x`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dictlearn import dictionaries, normalise
+from dictlearn.runs.trained import Trained
+from dictlearn.types import Dictionary
+
+VERSION = 1
+TRANSPOSED = {"W_enc": "params/W_enc_FD", "W_skip": "params/W_skip_DD"}
+SIMPLE = {"b_enc": "params/b_enc_F", "W_dec": "params/W_dec_FD", "b_dec": "params/b_dec_D"}
+OPTIONAL = {"params/W_skip_DD", "params/log_threshold_F"}
+KEYS = {"version", "name", "dictionary", "norm", "encoder_input", "hparams", "metrics"}
+
+
+def pack(trained: Trained) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(header, arrays) of a dictionary. Raises ValueError for what the layout cannot hold, naming it."""
+    leaves = {name: np.asarray(leaf) for name, leaf in flat(trained.variables).items()}
+    for name, leaf in leaves.items():
+        if leaf.dtype.kind not in "biuf":
+            raise ValueError(
+                f"{trained.name}: {name} is {leaf.dtype}, which this format cannot hold; cast it to float32."
+            )
+    arrays = dict(leaves)
+    if trained.norm.kind == "none" and _is_simple(leaves):
+        for name, leaf in _simple(leaves).items():
+            del arrays[leaf]
+            arrays[name] = leaves[leaf].T if name in TRANSPOSED else leaves[leaf]
+        threshold = trained.module.apply(trained.variables, method="threshold")
+        if threshold is not None:
+            arrays["threshold"] = np.asarray(threshold, np.float32)
+    header = {
+        "version": VERSION,
+        "name": trained.name,
+        "dictionary": _described(trained.module),
+        "norm": dataclasses.asdict(trained.norm),
+        "encoder_input": encoder_input(trained.module),
+        "hparams": trained.hparams,
+        "metrics": trained.metrics,
+    }
+    return header, arrays
+
+
+def unpack(header: Any, shapes: Mapping[str, tuple], read: Callable[[str], np.ndarray]) -> Trained:
+    """The dictionary of a header and its arrays, told by shape and dtype, and read by `read` once they fit.
+
+    Raises ValueError for a header or an array that is not as `pack` makes it."""
+    if not isinstance(header, dict) or header.keys() != KEYS:
+        there = ", ".join(sorted(header)) if isinstance(header, dict) else repr(header)
+        raise ValueError(f"the header holds {there}; it must hold {', '.join(sorted(KEYS))}.")
+    if header["version"] != VERSION:
+        raise ValueError(f"the layout has version {header['version']!r}; this reads {VERSION}.")
+    try:
+        module, norm = _built(header["dictionary"]), normalise.Norm(**header["norm"])
+        wanted = _abstract(module, shapes)
+    except Exception as error:
+        raise ValueError(f"the header describes no dictionary: {error}") from error
+    if header["name"] != Path(str(header["name"])).name:
+        raise ValueError(f"the name {header['name']!r} is no plain file name.")
+    names = {name: name for name in wanted}
+    if norm.kind == "none" and _is_simple(wanted):
+        names |= {leaf: name for name, leaf in _simple(wanted).items()}
+    _check(wanted, names, shapes)
+    leaves: dict = {}
+    for leaf, name in names.items():
+        kind, _, last = leaf.partition("/")
+        array = read(name)
+        leaves.setdefault(kind, {})[last] = jnp.asarray(
+            array.T if name in TRANSPOSED and name != leaf else array
+        )
+    return Trained(
+        module,
+        leaves,
+        norm,
+        name=header["name"],
+        hparams=header["hparams"],
+        metrics=header["metrics"],
+    )
+
+
+def flat(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of variables by their paths, as "params/W_enc_FD"."""
+    found = jax.tree_util.tree_leaves_with_path(dict(variables))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in found}
+
+
+def encoder_input(module: Dictionary) -> str:
+    """What the encoder reads, in words."""
+    return "x - b_dec" if module.d_out is None and module.subtract_b_dec else "x"
+
+
+def _is_simple(leaves: Mapping[str, Any]) -> bool:
+    """Whether the leaves are those of one linear encoder and one linear decoder."""
+    params = {name for name in leaves if name.startswith("params/")}
+    return params - OPTIONAL == {TRANSPOSED["W_enc"], *SIMPLE.values()}
+
+
+def _simple(leaves: Mapping[str, Any]) -> dict[str, str]:
+    return {name: leaf for name, leaf in (TRANSPOSED | SIMPLE).items() if leaf in leaves}
+
+
+def _described(module: Dictionary) -> dict[str, Any]:
+    """A variant as JSON: its name and its fields."""
+    name = type(module).__module__.rpartition(".")[2]
+    if name not in dictionaries.names() or dictionaries.variant(name) is not type(module):
+        raise ValueError(
+            f"{type(module).__name__} is no file of dictionaries/ and cannot be written; "
+            "write the dictionary that it was made of."
+        )
+    return {
+        "name": name,
+        **{key: _plain(getattr(module, key)) for key in dictionaries.fields(name)},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.ndarray | np.generic | jax.Array) else value
+
+
+def _built(described: Any) -> Dictionary:
+    """The variant of `_described`; lists are tuples again."""
+    tuples = lambda v: tuple(map(tuples, v)) if isinstance(v, list) else v
+    fields = {key: tuples(value) for key, value in described.items() if key != "name"}
+    return dictionaries.make(described["name"], **fields)
+
+
+def _abstract(module: Dictionary, shapes: Mapping[str, tuple]) -> dict[str, jax.ShapeDtypeStruct]:
+    x_BD = jax.ShapeDtypeStruct((1, module.d_in), jnp.float32)
+    encode = lambda x_BD: module.init(jax.random.key(0), x_BD, method="encode")
+    leaves = flat(jax.eval_shape(encode, x_BD))
+    if shapes.keys() & {"W_skip", TRANSPOSED["W_skip"]}:
+        shape = (module.d_out or module.d_in, module.d_in)
+        leaves[TRANSPOSED["W_skip"]] = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return leaves
+
+
+def _check(wanted: Mapping, names: Mapping[str, str], shapes: Mapping[str, tuple]) -> None:
+    """ValueError for an array that is missing, not known, or of another shape or type."""
+    derived = {"threshold"} if "W_enc" in names.values() else set()
+    if missing := sorted(set(names.values()) - shapes.keys()):
+        raise ValueError(f"it lacks {', '.join(missing)}; it holds {', '.join(sorted(shapes))}.")
+    if unknown := sorted(shapes.keys() - set(names.values()) - derived):
+        raise ValueError(
+            f"it holds {', '.join(unknown)}, which the dictionary has not; "
+            f"it has {', '.join(sorted(names.values()))}."
+        )
+    for leaf, name in names.items():
+        turned = name in TRANSPOSED and name != leaf
+        shape = wanted[leaf].shape[::-1] if turned else wanted[leaf].shape
+        if shapes[name] != (shape, wanted[leaf].dtype):
+            there = f"{shapes[name][1]}{list(shapes[name][0])}"
+            raise ValueError(f"{name} is {there}, not {wanted[leaf].dtype}{list(shape)}.")

@@ -1,0 +1,49 @@
+"""safetensors files of the complete layout (interop/_layout.py), its header in the metadata as `dictlearn`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from dictlearn.interop import _layout
+from dictlearn.runs.trained import Trained
+
+SUFFIX = ".safetensors"
+LEAVES = None
+KEY = "dictlearn"
+TYPES = {"F16": "float16", "F32": "float32", "F64": "float64", "BOOL": "bool", "BF16": "bfloat16"}
+TYPES |= {
+    f"{kind[0].upper()}{bits}": f"{kind}{bits}"
+    for kind in ("int", "uint")
+    for bits in (8, 16, 32, 64)
+}
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a file whose metadata holds our header."""
+    if path.suffix != SUFFIX or not path.is_file():
+        return False
+    try:
+        with safe_open(path, "numpy") as file:
+            return KEY in (file.metadata() or {})
+    except SafetensorError:
+        return False
+
+
+def load(path: Path) -> Trained:
+    """The dictionary of a file. Raises ValueError for a tensor that does not belong there."""
+    with safe_open(path, "numpy") as file:
+        shapes = {}
+        for name in file.keys():  # noqa: SIM118 - it has no other way to list them
+            told = file.get_slice(name)
+            shapes[name] = tuple(told.get_shape()), TYPES.get(told.get_dtype(), told.get_dtype())
+        return _layout.unpack(json.loads(file.metadata()[KEY]), shapes, file.get_tensor)
+
+
+def save(trained: Trained, path: Path) -> None:
+    """Writes a file. Raises ValueError for a dictionary that is no file of dictionaries/."""
+    header, arrays = _layout.pack(trained)
+    whole = {name: np.array(array, order="C") for name, array in arrays.items()}
+    save_file(whole, path, {KEY: json.dumps(header)})

@@ -1,0 +1,123 @@
+"""What every format proves with every dictionary: it comes back to the bit, or is refused."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dictlearn import dictionaries, interop
+from dictlearn.interop import _layout
+from dictlearn.normalise import Norm
+from dictlearn.runs.trained import Trained
+from tests.helpers import SIZES
+
+D, F = 16, 32
+FORMATS, NAMES = interop.names(), dictionaries.names()
+formats = pytest.mark.parametrize("format", FORMATS)
+TRANSCODES = [name for name in NAMES if dictionaries.variant(name).transcodes]
+
+
+def trained(name, norm=None, **fields):
+    """A dictionary with random leaves: no two of them alike, none as it starts."""
+    sizes = {key: value for key, value in SIZES.items() if key in dictionaries.fields(name)}
+    module = dictionaries.make(name, d_in=D, n_latents=F, **sizes, **fields)
+    x = jax.ShapeDtypeStruct((1, D), jnp.float32)
+    shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, method="encode"), x)
+    rng = np.random.default_rng(0)
+    draw = lambda leaf: jnp.asarray(rng.integers(1, 9, leaf.shape) / 8, leaf.dtype)
+    variables = jax.tree.map(draw, shapes)
+    return Trained(module, variables, norm or Norm(), f"{name}_0", {"seed": 3}, {"l0": 1 / 3})
+
+
+def same(a: Trained, b: Trained):
+    assert dataclasses.replace(a, variables={}) == dataclasses.replace(b, variables={})
+    assert hash(a.module) == hash(b.module)
+    before, after = _layout.flat(a.variables), _layout.flat(b.variables)
+    assert before.keys() == after.keys()
+    for name, leaf in before.items():
+        assert leaf.dtype == after[name].dtype, name
+        np.testing.assert_array_equal(leaf, after[name], err_msg=name)
+
+
+def check(one: Trained, format, path):
+    """It comes back to the bit, or is refused with every leaf named that the format cannot hold."""
+    writer = interop.format_of(format)
+    beyond = _layout.flat(one.variables).keys() - (
+        writer.LEAVES or _layout.flat(one.variables).keys()
+    )
+    if beyond:
+        with pytest.raises(ValueError, match=", ".join(sorted(beyond))):
+            interop.save(one, path, format)
+        assert not list(path.parent.iterdir())
+        return
+    interop.save(one, path, format)
+    assert interop.recognised(path) == format
+    same(one, interop.load(path))
+
+
+def file(tmp_path, format):
+    return tmp_path / f"one{interop.format_of(format).SUFFIX}"
+
+
+@formats
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dictionary_comes_back_to_the_bit_or_is_refused(name, format, tmp_path):
+    check(trained(name), format, file(tmp_path, format))
+
+
+@formats
+@pytest.mark.parametrize("name", TRANSCODES)
+def test_a_skip_transcoder_comes_back_to_the_bit_or_is_refused(name, format, tmp_path):
+    one = trained(name, d_out=D // 2)
+    params = one.variables["params"] | {"W_skip_DD": jnp.ones((D // 2, D))}
+    one = dataclasses.replace(one, variables={**one.variables, "params": params})
+    check(one, format, file(tmp_path, format))
+
+
+@formats
+@pytest.mark.parametrize(
+    "norm",
+    [Norm("unit_mean_sq", 1 / 3, 3.0), Norm("token_unit"), Norm("unit_mean_sq", (1.0, 1 / 7))],
+)
+def test_the_normalisation_comes_back_to_the_bit(norm, format, tmp_path):
+    check(trained("jumprelu", norm=norm), format, file(tmp_path, format))
+
+
+@formats
+def test_what_was_written_before_is_kept_if_writing_fails(format, tmp_path, monkeypatch):
+    path = file(tmp_path, format)
+    interop.save(trained("relu"), path, format)
+    writer = interop.format_of(format)
+
+    def fails(trained, path):
+        path.write_bytes(b"half")
+        raise ValueError("the disk is full")
+
+    monkeypatch.setattr(writer, "save", fails)
+    with pytest.raises(ValueError, match="the disk is full"):
+        interop.save(trained("topk"), path, format)
+    assert list(tmp_path.iterdir()) == [path]
+    same(trained("relu"), interop.load(path))
+
+
+@formats
+def test_a_cut_file_is_refused(format, tmp_path):
+    path = file(tmp_path, format)
+    interop.save(trained("relu"), path, format)
+    whole = path.read_bytes()
+    for size in (0, 9, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=path.name):
+            interop.load(path)
+
+
+def test_what_is_of_no_format_lists_the_formats(tmp_path):
+    (tmp_path / "notes.txt").write_text("W_enc")
+    with pytest.raises(ValueError, match=r"notes\.txt.*" + ", ".join(FORMATS)):
+        interop.load(tmp_path / "notes.txt")
+    with pytest.raises(FileNotFoundError, match="none"):
+        interop.load(tmp_path / "none")
+    with pytest.raises(ValueError, match="'pickle'.*" + ", ".join(FORMATS)):
+        interop.save(trained("relu"), tmp_path / "x", "pickle")
