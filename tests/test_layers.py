@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "dictlearn"
 
 LAYERS = (
-    {"types"},
+    {"types", "files"},
     {"sharding", "normalise"},
     {"ops", "lm"},
     {"dictionaries", "objectives", "rules", "streams", "meters"},
