@@ -20,6 +20,7 @@ import numpy as np
 
 from dictlearn import lm as language
 from dictlearn.streams import _store_write
+from dictlearn.streams._barrier import barrier
 from dictlearn.streams._source import Forward, Recipe, Source, cut, shuffled
 
 

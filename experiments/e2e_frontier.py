@@ -39,6 +39,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from dictlearn import lm as language
+from dictlearn.analyses.frontier import frontier
 from dictlearn.evaluate import evaluate
 from dictlearn.harvest import harvest
 from dictlearn.runs.workdir import write_json

@@ -26,6 +26,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from dictlearn.normalise import norm_sums
+from dictlearn.streams._barrier import barrier
 from dictlearn.streams.store import FORMAT, MANIFEST, PARTIAL, check_file, open_manifest
 
 _TEMPORARY = ".tmp"

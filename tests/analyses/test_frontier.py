@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from dictlearn import cli
-from dictlearn.analyses.frontier import show
+from dictlearn.analyses.frontier import frontier, show
 
 
 def record(n, l0, ev):

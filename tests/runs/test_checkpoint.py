@@ -446,7 +446,7 @@ def start(program, *arguments):
 SAVE_FOREVER = """
 import sys
 import jax, jax.numpy as jnp
-from dictlearn.checkpoint import Checkpoints
+from dictlearn.runs.checkpoint import Checkpoints
 
 def state_at(step):
     return {"W_FD": jnp.full((256, 256), step, jnp.float32), "key": jax.random.key(step)}
@@ -487,7 +487,7 @@ from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from dictlearn.checkpoint import SEAL, Checkpoints
+from dictlearn.runs.checkpoint import SEAL, Checkpoints
 
 directory, address, process = sys.argv[1], sys.argv[2], int(sys.argv[3])
 jax.config.update("jax_num_cpu_devices", 2)
