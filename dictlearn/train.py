@@ -24,7 +24,16 @@ from dictlearn.runs.warm_start import warm_start
 from dictlearn.runs.workdir import Log, flat, plain, write_json
 from dictlearn.streams._place import place, sample
 
-MAY_CHANGE = ("steps", "checkpoint_every", "log_every", "meters", "mesh", "harvest", "model")
+MAY_CHANGE = (
+    "steps",
+    "checkpoint_every",
+    "log_every",
+    "meters",
+    "analyses",
+    "mesh",
+    "harvest",
+    "model",
+)
 """What a run that goes on may be given anew; all else must be as the checkpoint has it."""
 
 

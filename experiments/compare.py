@@ -2,11 +2,11 @@
 
     dictlearn harvest --config=experiments/quickstart.py           (once; the same activations)
     dictlearn train   --config=experiments/compare.py
-    dictlearn compare --config=experiments/compare.py --l0=16
+    dictlearn analyse --config=experiments/compare.py frontier --frontier.l0=16
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 9, 105,000 tokens; 768 latents, batches of 512, 100
 steps (half a pass), Adam at 4e-3. Each kind is trained at three settings of what decides its L0, all three one
-program, all kinds on the same batches; `compare` reads each curve at one L0 and draws them all. About twenty
+program, all kinds on the same batches; `frontier` reads each curve at one L0 and draws them all. About twenty
 minutes on two CPU cores, most of it compiling and the pursuit kinds.
 
 Expected (at L0 16 on 8,192 held-out tokens, CE score on 1,024; jax 0.10.2; a short run, so kinds that start far

@@ -1,8 +1,10 @@
 """End to end beside local: the L0 that each needs for the same CE score.
 
-    python experiments/e2e_frontier.py                   both runs, frontier.json, frontier.png and a table
-    python experiments/e2e_frontier.py runs/DIR pod      the same, pod-sized
-    dictlearn train --config=experiments/e2e_frontier.py:local (then :tuned), each run by itself
+    dictlearn harvest --config=experiments/e2e_frontier.py:local
+    dictlearn train   --config=experiments/e2e_frontier.py:local --workdir=runs/e2e_frontier/local
+    dictlearn train   --config=experiments/e2e_frontier.py:tuned --workdir=runs/e2e_frontier/tuned
+    dictlearn analyse frontier runs/e2e_frontier/local runs/e2e_frontier/tuned \
+        --frontier.metrics="('ce_score', 'kl', 'explained_variance')" --frontier.reference="tuned local_more"
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 24 of 30. `local` trains TopK on activations. `tuned`
 goes on from there on whole sequences, three times: by the same objective (`local_more`), by KL(original ||
@@ -31,19 +33,7 @@ objective change nothing. At L0 32 both are better than anything the local curve
 far from converged, both ratios are from one seed, and latents that were dead stay so.
 """
 
-import itertools
-import math
-import sys
-from pathlib import Path
-
 from ml_collections import ConfigDict
-
-from dictlearn import lm as language
-from dictlearn.analyses.frontier import frontier
-from dictlearn.evaluate import evaluate
-from dictlearn.harvest import harvest
-from dictlearn.runs.workdir import write_json
-from dictlearn.train import train
 
 LAYER, LAYERS = 24, 30
 TAP = f"resid.{LAYER}"
@@ -108,47 +98,3 @@ def get_config(arg: str = "", folder: str = "runs/e2e_frontier") -> ConfigDict:
         config.start = {"workdir": f"{folder}/local", "program": f"topk_n{size['n']}_0"}
     config.meters = {"n_tokens": 512, "n_sequences": 8 if name == "smoke" else 16}
     return config
-
-
-def l0_at(points: list[tuple[float, float]], score: float) -> float | None:
-    """The L0 at which a curve of (L0, score) has `score`, linear in log L0; None outside the curve."""
-    points = sorted(points)
-    for (l0, low), (l1, high) in itertools.pairwise(points):
-        if low <= score <= high and low < high:
-            share = (score - low) / (high - low)
-            return math.exp(math.log(l0) + share * (math.log(l1) - math.log(l0)))
-    return None
-
-
-def main(folder: str = "runs/e2e_frontier", size: str = "") -> list[dict]:
-    """Both runs in `folder`. Rows of `frontier.json`: each dictionary's L0 and CE score, and the L0 that
-    `local_more` needs for that score."""
-    metrics = {}
-    for kind in KINDS:
-        config: dict = get_config(f"{kind},{size}", folder).to_dict()
-        if kind == "local":
-            lm = language.load(**config["model"])
-            harvest(lm, config["stream"]["path"], seed=config["seed"], **config["harvest"])
-        train(config, Path(folder, kind))
-        found = evaluate(config, Path(folder, kind))
-        metrics |= {name.replace("topk", "local"): record for name, record in found.items()}
-    points = {}
-    for name, one in metrics.items():
-        points.setdefault(name.rsplit("_n", 1)[0], []).append((one["l0"], one["ce_score"]))
-    rows = []
-    for name, one in metrics.items():
-        row = {
-            key: one[key] for key in ("l0", "ce_score", "kl", "explained_variance", "dead_fraction")
-        }
-        row["local_l0"] = l0_at(points["local_more"], one["ce_score"])
-        rows.append({"name": name, **row})
-        needed = "-" if row["local_l0"] is None else f"{row['local_l0']:.1f}"
-        values = (f"{key} {row[key]:.3f}" for key in list(row)[:-1])
-        print(f"{name:22}", *values, f"local needs L0 {needed}", sep="  ")
-    write_json(Path(folder, "frontier.json"), {"rows": rows})
-    frontier(metrics, Path(folder))
-    return rows
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

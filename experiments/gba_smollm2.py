@@ -2,7 +2,7 @@
 
     dictlearn harvest --config=experiments/quickstart.py           (once; the same activations)
     dictlearn train   --config=experiments/gba_smollm2.py
-    dictlearn compare --config=experiments/gba_smollm2.py --l0=16
+    dictlearn analyse --config=experiments/gba_smollm2.py frontier --frontier.l0=16
     python experiments/gba_smollm2.py runs/gba_smollm2             -> consistency.json, consistency.png
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 9, 105,000 tokens of Wikipedia leads, 768 latents,

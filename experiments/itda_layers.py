@@ -5,9 +5,9 @@
 SmolLM2-135M-Instruct, and the sentence encoder all-MiniLM-L6-v2, each against itself with its weights rounded,
 to bfloat16 and to whole steps of each row's largest weight (`steps7`: 15 values, `steps3`: 7 values a row). Ten
 taps of SmolLM2, resid.2 to resid.29, and the six blocks of MiniLM, 20,000 tokens of Wikipedia leads, an ITDA of
-512 atoms, k 8, for each. `get_config("MODEL,WEIGHTS,TAP")` is the config of one of them; `dictlearn compare
-DIR/smollm2/float32 DIR/smollm2/steps3` draws a pair again. The two models cut text into other tokens, so their
-keys name different things, and `compare` refuses the pair.
+512 atoms, k 8, for each. `get_config("MODEL,WEIGHTS,TAP")` is the config of one of them; `dictlearn analyse
+similarity DIR/smollm2/float32 DIR/smollm2/steps3` draws a pair again. The two models cut text into other
+tokens, so their keys name different things, and `similarity` refuses the pair.
 
 Claim (Leask et al. 2025, section 5.1): a layer is found again in the other model by the Jaccard index of keys
 as well as by relative representations, and better than by CKA or SVCCA. There the models are GPT-2s from
@@ -38,11 +38,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from dictlearn import analyses
 from dictlearn import lm as language
-from dictlearn.analyses.similarity import similarity
 from dictlearn.harvest import harvest
-from dictlearn.report import heat
-from dictlearn.runs.workdir import write_json
 from dictlearn.train import train
 
 WEIGHTS = {"float32": None, "bfloat16": None, "steps7": 7, "steps3": 3}
@@ -115,9 +113,11 @@ def pairs(folder: Path, model: str, *smoke: str) -> None:
         for tap, config in zip(first["harvest"]["taps"], configs, strict=False):
             train(config.to_dict(), folder / model / weights / tap)
     for weights in [*WEIGHTS][1:]:
-        found = similarity(folder / model / "float32", folder / model / weights)
-        write_json(folder / model / f"{weights}.json", found)
-        heat.draw(found, folder / model / f"{weights}.png")
+        result = analyses.run(
+            "similarity", [folder / model / name for name in ("float32", weights)]
+        )
+        analyses.write("similarity", result, {}, folder / model / f"{weights}-float32")
+        found = result.values
         scores = "  ".join(f"{name} {score:.3f}" for name, score in found["scores"].items())
         print(f"{model} {weights:9} {scores}  union {found['union_jaccard']:.3f}", flush=True)
 

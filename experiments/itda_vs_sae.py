@@ -2,7 +2,7 @@
 
     dictlearn harvest --config=experiments/quickstart.py           (once; the same activations)
     dictlearn train   --config=experiments/itda_vs_sae.py
-    dictlearn compare --config=experiments/itda_vs_sae.py --l0=16
+    dictlearn analyse --config=experiments/itda_vs_sae.py frontier --frontier.l0=16
     python experiments/itda_vs_sae.py                              (time.json, time.png: both against time)
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 9, one pass over 102,400 tokens, 1536 latents or

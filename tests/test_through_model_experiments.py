@@ -26,9 +26,3 @@ def test_every_config_is_one_that_its_callables_take(size):
 def test_an_unknown_word_is_answered_with_those_there_are(module):
     with pytest.raises(ValueError, match=r"takes no 'large'; there are .*smoke"):
         module.get_config("large")
-
-
-def test_a_score_between_two_points_of_a_curve_has_an_l0_between_theirs():
-    points = [(8.0, 0.8), (32.0, 0.9)]
-    assert e2e_frontier.l0_at(points, 0.85) == pytest.approx(16.0)
-    assert e2e_frontier.l0_at(points, 0.95) is None

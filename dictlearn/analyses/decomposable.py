@@ -10,10 +10,14 @@ the wording of H2; the mean share is ours. Under all four, any other decompositi
 (theorem 5.3).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+from dictlearn.analyses._result import Result, Table
+from dictlearn.analyses._subject import Subject, dense_codes
 
 
 class Conditions(NamedTuple):
@@ -24,6 +28,29 @@ class Conditions(NamedTuple):
     cooccurrence: float
     incoherence: float
     bound: float
+
+
+def decomposable(subjects: Sequence[Subject], *, n_tokens: int = 4096) -> Result:
+    """The four conditions for the codes and atoms of every dictionary, over the latents that fire.
+
+    Args:
+        subjects: runs, whose dictionaries have a decoder `W_dec_FD`.
+        n_tokens: tokens of the stream that are encoded, at most.
+    """
+    rows = []
+    for subject in subjects:
+        x_BD = subject.sample(n_tokens)
+        for one in subject.trained:
+            code_BF = dense_codes(one, x_BD)
+            fires_F = (code_BF != 0).any(0)
+            atoms_FD = np.asarray(one.variables["params"]["W_dec_FD"])
+            found = conditions(code_BF[:, fires_F], atoms_FD[fires_F])
+            rows.append({"name": one.name, "latents": int(fires_F.sum()), **found._asdict()})
+    columns = [key.replace("_", " ") for key in rows[0]]
+    table = Table(
+        "Conditions of a unique decomposition", columns, [[*row.values()] for row in rows]
+    )
+    return Result({"dictionaries": rows}, [table])
 
 
 def conditions(

@@ -1,71 +1,83 @@
-"""Dictionaries of several kinds side by side: `compare.json`, `compare.png` and a table, at matched L0.
+"""The L0 frontier: kinds of dictionaries along their whole curves, and all of them at one L0.
 
-Explained variance and CE score trade against L0, so kinds are compared along their whole curve, and at one L0:
-between the two measured points around it, linearly in log L0. Nothing is said of an L0 outside a curve.
+Explained variance and CE score trade against L0, so kinds are compared at an L0 that their curves reach:
+between the two measured points around it, linearly in log L0. Nothing is said of an L0 outside a curve. With
+a reference, each dictionary also has the L0 at which the reference's curve has its value of the first metric.
 """
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
-from dictlearn.runs.workdir import write_json
+from dictlearn.analyses import _draw
+from dictlearn.analyses._result import Result, Table
+from dictlearn.analyses._subject import Subject
 
-VALUES = ("explained_variance", "ce_score", "dead_fraction")
-_TITLES = ("explained variance", "CE score", "dead fraction")
-_MARKERS = "osD^vP*X"
+METRICS = ("explained_variance", "ce_score", "dead_fraction")
 
 
-def frontier(metrics: Mapping[str, Mapping], path: Path, l0: float | None = None) -> dict:
-    """Writes both files into the workdir `path`; returns what `compare.json` holds.
+def frontier(
+    subjects: Sequence[Subject],
+    *,
+    l0: float | None = None,
+    metrics: Sequence[str] = METRICS,
+    reference: str = "",
+) -> Result:
+    """Every kind of the subjects' runs, rows sorted by the first metric at that L0, and last those whose curve
+    does not reach it.
 
-    l0: where the table compares; by default the (geometric) middle of what most curves span. Rows are
-    sorted by explained variance there, those whose curve does not reach it last. Raises ValueError for
-    fewer than two dictionaries."""
+    Args:
+        subjects: runs; where there are several, kinds are called "RUN MEMBER".
+        l0: where kinds are compared; by default the geometric middle of what most curves span.
+        metrics: names in `metrics.json`; what a run has not measured is left out.
+        reference: the kind whose curve says which L0 it needs for the first metric; none if empty.
+
+    Raises:
+        ValueError: for fewer than two dictionaries, metrics that none has, and an unknown reference.
+    """
+    rows = _rows(subjects, metrics)
+    target = l0 if l0 is not None else _middle([row["points"] for row in rows])
+    for row in rows:
+        row["at_l0"] = {key: _at(row["points"], key, target) for key in metrics if _has(row, key)}
+    first = next((key for key in metrics if any(_has(row, key) for row in rows)), None)
+    if first is None:
+        raise ValueError(f"metrics={tuple(metrics)}: no dictionary was measured by any of them.")
+    rank = lambda row: -math.inf if (value := row["at_l0"].get(first)) is None else value
+    rows.sort(key=rank, reverse=True)
+    tables = [_table(rows, target, metrics)]
+    if reference:
+        tables.append(_needed(rows, first, reference))
+    values = {"l0": target, "rows": rows}
+    return Result(values, tables, [_figure(rows, target, metrics)])
+
+
+def _rows(subjects: Sequence[Subject], metrics: Sequence[str]) -> list[dict]:
+    """{"member", "n_latents", "points"} of each kind and width, points by L0."""
     curves: dict[tuple[str, int], list[dict]] = {}
-    for name, record in metrics.items():
-        label, n = name.rsplit("_n", 1)[0], record["hparams"]["n_latents"]
-        point = {"name": name, "l0": record["l0"], **{k: record[k] for k in VALUES if k in record}}
-        curves.setdefault((label, n), []).append(point)
-    if len(metrics) < 2:
-        raise ValueError(f"{len(metrics)} dictionaries; a comparison needs two or more.")
-    target = l0 if l0 is not None else _middle(curves.values())
-    rows = []
-    for (label, n), points in curves.items():
-        points = sorted(points, key=lambda point: point["l0"])
-        at = {key: _between(points, key, target) for key in VALUES if key in points[0]}
-        rows.append({"member": label, "n_latents": n, "at_l0": at, "points": points})
-    worst = -math.inf
-    rows.sort(key=lambda row: row["at_l0"]["explained_variance"] or worst, reverse=True)
-    found = {"l0": target, "rows": rows}
-    write_json(path / "compare.json", found)
-    _draw(rows, target, path / "compare.png")
-    return found
+    for subject in subjects:
+        for name, record in subject.metrics.items():
+            label, n = name.rsplit("_n", 1)[0], record["hparams"]["n_latents"]
+            label = f"{subject.name} {label}" if len(subjects) > 1 else label
+            measured = {key: record[key] for key in metrics if record.get(key) is not None}
+            curves.setdefault((label, n), []).append({"name": name, "l0": record["l0"], **measured})
+    if (found := sum(map(len, curves.values()))) < 2:
+        raise ValueError(f"{found} dictionaries; a comparison needs two or more.")
+    by_l0 = lambda points: sorted(points, key=lambda point: point["l0"])
+    return [
+        {"member": label, "n_latents": n, "points": by_l0(points)}
+        for (label, n), points in curves.items()
+    ]
 
 
-def show(found: Mapping[str, Any], console: Console) -> None:
-    """The table, on a console; a dash where a curve does not reach the L0."""
-    present = [key for key in VALUES if any(key in row["at_l0"] for row in found["rows"])]
-    table = Table(title=f"at L0 {found['l0']:.3g}", title_justify="left")
-    for column in ("member", "n", *(key.replace("_", " ") for key in present), "L0 measured"):
-        table.add_column(column, justify="left" if column == "member" else "right", no_wrap=True)
-    for row in found["rows"]:
-        values = [row["at_l0"].get(key) for key in present]
-        cells = ["-" if value is None else f"{value:.4f}" for value in values]
-        span = f"{row['points'][0]['l0']:.1f} .. {row['points'][-1]['l0']:.1f}"
-        table.add_row(row["member"], str(row["n_latents"]), *cells, span)
-    console.print(table)
+def _has(row: Mapping, key: str) -> bool:
+    return all(key in point for point in row["points"])
 
 
-def _middle(curves) -> float:
+def _middle(curves: Sequence[Sequence[Mapping]]) -> float:
     """The L0 within the most curves, midway (in its logarithm) along the stretch where that is so."""
-    spans = [(min(p["l0"] for p in c), max(p["l0"] for p in c)) for c in curves]
+    spans = [(points[0]["l0"], points[-1]["l0"]) for points in curves]
     ends = sorted({end for span in spans for end in span if end > 0})
     covered = lambda a, b: sum(low <= a and b <= high for low, high in spans)
     stretches = list(itertools.pairwise(ends))
@@ -77,44 +89,62 @@ def _middle(curves) -> float:
     return math.sqrt(low * high)
 
 
-def _between(points: Sequence[Mapping], key: str, l0: float) -> float | None:
-    """The value at `l0`, between the measured points on both sides of it; None outside of them."""
-    for low, high in itertools.pairwise(points):
-        if 0 < low["l0"] <= l0 <= high["l0"]:
-            width = math.log(high["l0"] / low["l0"])
-            share = math.log(l0 / low["l0"]) / width if width else 0.0
-            return (1 - share) * low[key] + share * high[key]
+def between(curve: Sequence[tuple[float, float]], x: float) -> float | None:
+    """y of a curve of (x, y) at x, linear on the first rising stretch of x that holds it; None outside."""
+    for (x0, y0), (x1, y1) in itertools.pairwise(curve):
+        if x0 <= x <= x1:
+            share = (x - x0) / (x1 - x0) if x1 > x0 else 0.0
+            return (1 - share) * y0 + share * y1
+    return None
+
+
+def _at(points: Sequence[Mapping], key: str, l0: float) -> float | None:
+    """The metric at an L0; a point within 2 % counts as there, where the curve is no longer."""
+    curve = [(math.log(point["l0"]), point[key]) for point in points if point["l0"] > 0]
+    found = between(curve, math.log(l0))
     alone = [point[key] for point in points if math.isclose(point["l0"], l0, rel_tol=0.02)]
-    return alone[0] if alone else None
+    return alone[0] if found is None and alone else found
 
 
-def _draw(rows: Sequence[Mapping], l0: float, path: Path) -> None:
-    present = [key for key in VALUES if key in rows[0]["points"][0]]
-    figure = Figure(figsize=(4.4 * len(present) + 2.2, 4.4), dpi=160, layout="constrained")
-    panels = figure.subplots(1, len(present), squeeze=False)[0]
-    colours = matplotlib.colormaps["turbo"]
+def _needed(rows: Sequence[Mapping], key: str, reference: str) -> Table:
+    """The L0 at which the reference has each dictionary's value of a metric."""
+    of = {row["member"]: row for row in rows if _has(row, key)}
+    if reference not in of:
+        raise ValueError(f"{reference=} has no curve of {key}; there are {', '.join(of)}.")
+    points = of[reference]["points"]
+    curve = [(point[key], math.log(point["l0"])) for point in points if point["l0"] > 0]
+    found = []
+    for row in of.values():
+        for point in row["points"]:
+            needed = between(curve, point[key])
+            point["reference_l0"] = None if needed is None else math.exp(needed)
+            found.append((point["name"], point["l0"], point[key], point["reference_l0"]))
+    columns = ("dictionary", "L0", key.replace("_", " "), f"L0 of {reference} for it")
+    return Table(f"The L0 that {reference} needs for the same {columns[2]}", columns, found)
+
+
+def _table(rows: Sequence[Mapping], l0: float, metrics: Sequence[str]) -> Table:
+    present = [key for key in metrics if any(key in row["at_l0"] for row in rows)]
+    columns = ("member", "n", *(key.replace("_", " ") for key in present), "L0 measured")
+    cells = []
+    for row in rows:
+        span = f"{row['points'][0]['l0']:.1f} .. {row['points'][-1]['l0']:.1f}"
+        values = (row["at_l0"].get(key) for key in present)
+        cells.append((row["member"], row["n_latents"], *values, span))
+    return Table(f"at L0 {l0:.3g}", columns, cells)
+
+
+def _figure(rows: Sequence[Mapping], l0: float, metrics: Sequence[str]) -> Figure:
+    present = [key for key in metrics if any(_has(row, key) for row in rows)]
+    figure, panels = _draw.panels(len(present))
+    wide = len({row["n_latents"] for row in rows}) > 1
     for key, axes in zip(present, panels, strict=True):
         for i, row in enumerate(rows):
-            label = row["member"] + (f" n {row['n_latents']}" if _widths(rows) > 1 else "")
-            axes.plot(
-                [point["l0"] for point in row["points"]],
-                [point[key] for point in row["points"]],
-                color=colours((i + 0.5) / len(rows)),
-                marker=_MARKERS[i % len(_MARKERS)],
-                markersize=4,
-                linewidth=1.1,
-                label=label,
-            )
+            if _has(row, key):
+                points = [(point["l0"], point[key]) for point in row["points"]]
+                label = row["member"] + (f" n {row['n_latents']}" if wide else "")
+                _draw.curve(axes, points, i, len(rows), label)
         axes.axvline(l0, color="#999999", linewidth=0.8, linestyle=":")
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_xlabel("L0, active latents per token")
-        axes.set_title(_TITLES[VALUES.index(key)], fontsize=10)
-        axes.grid(color="#e4e4e4", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+        _draw.finish(axes, key.replace("_", " "), "L0, active latents per token")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    figure.savefig(path, format="png")
-
-
-def _widths(rows: Sequence[Mapping]) -> int:
-    return len({row["n_latents"] for row in rows})
+    return figure

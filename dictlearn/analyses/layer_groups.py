@@ -8,12 +8,56 @@ of groups by a bound on AMAD. UNSURE: their bound. Differs: their code hands the
 clustering as if its rows were features; here it is the distances that are clustered, as the paper says.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
+
+from dictlearn import streams
+from dictlearn.analyses._heat import heat
+from dictlearn.analyses._result import Result, Table
+from dictlearn.analyses._subject import Subject, exactly
+
+
+def layer_groups(
+    subjects: Sequence[Subject],
+    *,
+    n_groups: int | None = None,
+    bound: float | None = None,
+    n_tokens: int = 8192,
+) -> Result:
+    """The layers that one run reads, in groups of layers that are alike.
+
+    Args:
+        subjects: one run on the taps of a store (`stream.taps`).
+        n_groups: how many groups; by default one for every three layers.
+        bound: on AMAD, for the fewest groups that keep it; in the place of `n_groups`.
+        n_tokens: tokens whose angles are averaged, at most.
+
+    Raises:
+        ValueError: for both settings at once, and for bounds that no grouping has.
+    """
+    if n_groups is not None and bound is not None:
+        raise ValueError(f"{n_groups=} and {bound=}: set one of them.")
+    (subject,) = exactly(1, subjects, "layer_groups")
+    taps, path = list(subject.config["stream"]["taps"]), subject.config["stream"]["path"]
+    stream = streams.make("store", path=path, tap=taps, batch_size=256, block_rows=1, seed=0)
+    batches = (stream.batch(t).x_BD for t in range(-(-n_tokens // 256)))
+    distance_LL = angular_distances(batches, len(taps))
+    default = -(-len(taps) // 3) if n_groups is None else n_groups
+    groups = cluster(distance_LL, default) if bound is None else fewest_groups(distance_LL, bound)
+    named = [[taps[layer] for layer in group] for group in groups]
+    widest = [distance_LL[np.ix_(group, group)].max() for group in groups]
+    table = Table(
+        "Layers in groups",
+        ("group", "largest distance inside"),
+        [(", ".join(group), width) for group, width in zip(named, widest, strict=True)],
+    )
+    values = {"taps": taps, "groups": named, "amad": amad(distance_LL, groups)}
+    drawn = heat((taps, taps), {"angular distance": distance_LL})
+    return Result(values | {"distances": distance_LL}, [table], [drawn])
 
 
 def angular_distances(

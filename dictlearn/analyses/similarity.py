@@ -1,4 +1,4 @@
-"""Two sides compared, each a run, a folder of exported dictionaries, or a folder of runs, one a layer.
+"""Two subjects compared, each a run, a folder of exported dictionaries, or a folder of runs, one a layer.
 
     runs, exports      for each pair of dictionaries: MMCS both ways, one to one, one to many (ops/cosine.py),
                        and the Jaccard index of their keys where both have keys (ITDA)
@@ -11,25 +11,41 @@ token of which sequence an atom was, so it means something only if both sides re
 and in the same order, as which tokens join depends on those before. Another text is refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from dictlearn import interop, normalise
 from dictlearn.analyses import _alignment
+from dictlearn.analyses._heat import heat
+from dictlearn.analyses._result import Result, Table
+from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.experiment.stream import open_stream
 from dictlearn.ops import cosine
 from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import read_json
 from dictlearn.streams import store
+from dictlearn.types import Batch
 
 SHARED = 0.7
 """The cosine from which atoms count as shared (Paulo & Belrose 2025)."""
 
 N_TOKENS = 4096
 """Tokens of the training stream on which activations are compared."""
+
+TITLES = {
+    "jaccard": "Jaccard of keys (ITDA)",
+    "cka": "linear CKA",
+    "svcca": "SVCCA",
+    "relative": "relative representations",
+    "mmcs_ab": "MMCS, A in B",
+    "mmcs_ba": "MMCS, B in A",
+    "one_to_one": "one to one, mean cosine",
+}
+"""The measures that are drawn."""
 
 Key = tuple[int, int]
 
@@ -43,17 +59,45 @@ class Entry(NamedTuple):
     text: Any
 
 
-def similarity(a: Path, b: Path) -> dict:
-    """What `similarity.json` holds: {"kind", "a", "b", "names", "measures": {name: [[...]]}, ...}, rows
-    the dictionaries (or layers) of `a`, columns those of `b`.
+def similarity(subjects: Sequence[Subject]) -> Result:
+    """How alike the dictionaries, or the layers, of two subjects are.
 
-    Raises FileNotFoundError for what is neither; ValueError for sides of different kinds or texts."""
+    The values are {"kind", "a", "b", "names", "measures": {name: [[...]]}, ...}: rows are the dictionaries
+    (or layers) of the first subject, columns those of the second.
+
+    Raises:
+        FileNotFoundError: for a path that is neither a run, nor exported, nor a folder of runs.
+        ValueError: unless there are two subjects, of one kind and of one text.
+    """
+    a, b = (subject.workdir for subject in exactly(2, subjects, "similarity"))
     layered = [_is_layered(path) for path in (a, b)]
     if layered[0] != layered[1]:
         one, other = (a, b) if layered[0] else (b, a)
         raise ValueError(f"{one} is a folder of runs and {other} is not; compare like with like.")
     found = _layers(a, b) if layered[0] else _dictionaries(a, b)
-    return {"a": str(a), "b": str(b), **found}
+    return Result({"a": str(a), "b": str(b), **found}, [_table(found)], [_figure(found)])
+
+
+def _table(found: Mapping[str, Any]) -> Table:
+    """The scores of matched layers, or every measure of every pair of dictionaries."""
+    if found["kind"] == "layers":
+        return Table("Layers matched", ("measure", "share"), list(found["scores"].items()))
+    measures = found["measures"]
+    pairs = [
+        (a, b, *(rows[i][j] for rows in measures.values()))
+        for i, a in enumerate(found["names"][0])
+        for j, b in enumerate(found["names"][1])
+    ]
+    return Table("Dictionaries compared", ("a", "b", *measures), pairs)
+
+
+def _figure(found: Mapping[str, Any]) -> Figure:
+    scores = {
+        name: f"\nlayers matched {score:.2f}" for name, score in found.get("scores", {}).items()
+    }
+    measures = {name: rows for name, rows in found["measures"].items() if name in TITLES}
+    panels = {TITLES[name] + scores.get(name, ""): rows for name, rows in measures.items()}
+    return heat(found["names"], panels)
 
 
 def keys(variables: Mapping[str, Any]) -> set[Key] | None:
@@ -154,7 +198,7 @@ def _activations(runs: list[Path]) -> list[np.ndarray]:
         stream = open_stream({**config, "stream": {**config["stream"], "keys": True}})
         n = -(-min(N_TOKENS, config["steps"] * config["batch_size"]) // config["batch_size"])
         batches = [stream.batch(step) for step in range(n)]
-        where = [np.concatenate([b[leaf] for b in batches]) for leaf in (2, 3)]
+        where = [np.concatenate(column) for column in zip(*map(_key_columns, batches), strict=True)]
         first = where if first is None else first
         if not all(map(np.array_equal, where, first)):
             raise ValueError(
@@ -163,6 +207,15 @@ def _activations(runs: list[Path]) -> list[np.ndarray]:
             )
         found.append(np.concatenate([batch.x_BD for batch in batches]))
     return found
+
+
+def _key_columns(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Which token each row is."""
+    if batch.sequence_B is None or batch.position_B is None:
+        raise ValueError(
+            "the stream does not say which token a row is, so layers cannot be aligned."
+        )
+    return np.asarray(batch.sequence_B), np.asarray(batch.position_B)
 
 
 def _matrix(compare, a, b) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""A latent followed over a series of dictionaries, one for each checkpoint of a model's training.
+"""SAE-Track: latents followed over a series of dictionaries, one for each checkpoint of a model's training.
 
     drift_i(t)     = cos(d_i(t), d_i(T))                                  T: the last dictionary
     formation_i(t) = mean_{u != v in U_i} s(x_u^t, x_v^t) - mean_{u != v random} s(x_u^t, x_v^t)
@@ -16,9 +16,50 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from dictlearn.analyses._result import Result, Table
+from dictlearn.analyses._subject import Subject, dense_codes
+
 TOP = 25
 MEASURES = ("cosine", "jaccard", "weighted_jaccard")
 Rows = Float[np.ndarray, "F D"]
+
+
+def tracking(subjects: Sequence[Subject], *, top: int = TOP, n_tokens: int = 2048) -> Result:
+    """Drift and formation at every subject of a series, medians over the latents that fire on `top` or more
+    tokens in the last one.
+
+    Args:
+        subjects: runs of one dictionary each, in the order of training, whose streams read the same text.
+        top: tokens of a latent on which formation is measured.
+        n_tokens: tokens read, at most.
+
+    Raises:
+        ValueError: for no subjects, more than one dictionary in one, and no latent that fires so often.
+    """
+    rows, atoms, inputs, codes = [], [], [], []
+    for subject in subjects:
+        x_BD, dictionary = subject.sample(n_tokens), subject.only
+        code_BF, y_BD = dense_codes(dictionary, x_BD), np.asarray(dictionary.reconstruct(x_BD))
+        share = ((x_BD - y_BD) ** 2).sum() / ((x_BD - x_BD.mean(0)) ** 2).sum()
+        row = {"name": subject.name, "explained_variance": 1 - share}
+        rows.append(row | {"dead_fraction": (code_BF == 0).all(0).mean()})
+        atoms.append(np.asarray(dictionary.variables["params"]["W_dec_FD"]))
+        inputs.append(x_BD)
+        codes.append(code_BF)
+    turned_TF = drift(atoms)
+    often_F = (codes[-1] > 0).sum(0) >= top
+    if not often_F.any():
+        raise ValueError(
+            f"no latent of {rows[-1]['name']} fires on {top=} of {len(codes[-1])} tokens."
+        )
+    top_FU = top_tokens(codes[-1], top)[often_F]
+    formed = lambda of, by: np.median(formation(of, top_FU, np.random.default_rng(0), by))
+    for row, turned_F, x_BD, code_BF in zip(rows, turned_TF, inputs, codes, strict=True):
+        row |= {"drift": np.median(turned_F[often_F]), "formation": formed(x_BD, "cosine")}
+        row |= {"formation_codes": formed(code_BF, "weighted_jaccard")}
+    columns = [key.replace("_", " ") for key in rows[0]]
+    table = Table("Latents over the series", columns, [tuple(row.values()) for row in rows])
+    return Result({"latents": int(often_F.sum()), "series": rows}, [table])
 
 
 def drift(series: Sequence[Rows]) -> Float[np.ndarray, "T F"]:

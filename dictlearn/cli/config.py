@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -10,9 +11,10 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dictlearn import experiment, sharding
+from dictlearn import analyses, experiment, sharding
 from dictlearn import lm as language
 from dictlearn.evaluate import measure
+from dictlearn.runs.workdir import read_json
 from dictlearn.streams._source import Recipe
 
 READS = {"meters": measure, "model": language.load, "harvest": Recipe, "mesh": sharding.mesh}
@@ -54,7 +56,52 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
         misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
     found = {name: value for name, value in config.to_dict().items() if value != {}}
     experiment.check(found, READS)
+    analyses.check(found.get("analyses", {}))
     return found
+
+
+def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tuple[dict, Path]:
+    """The config as nested dicts, and the workdir; where `from_workdir`, the config may be the workdir's."""
+    if "words" in arguments:
+        rest = _analysed(arguments, rest)
+        if len(arguments.words) > 1:
+            return {}, _beside(arguments)
+    if arguments.config is None:
+        if not from_workdir or arguments.workdir is None:
+            more = " or --workdir=DIR" if from_workdir else ""
+            misuse(f"{arguments.verb} needs --config=experiments/NAME.py{more}.")
+        if rest:
+            misuse(f"unknown argument {rest[0]!r}; without --config nothing else can be set.")
+        workdir = Path(arguments.workdir)
+        return read_json(workdir / "config.json", "dictlearn train"), workdir
+    name, _, arg = arguments.config.partition(":")
+    file = Path(name)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; --config names an experiment's file.")
+    config = read(file, arg, rest)
+    workdir = Path(arguments.workdir or Path("runs") / file.stem)
+    if config.get("stream", {}).get("name") == "store":
+        config["stream"].setdefault("path", str(workdir / "activations"))
+    return config, workdir
+
+
+def _analysed(arguments: Namespace, rest: Sequence[str]) -> list[str]:
+    """Leaves an analysis its words and its `settings` among the arguments; what is left is of the config."""
+    ours = lambda word: word.startswith(("--config.", "--mesh."))
+    arguments.words += [word for word in rest if not word.startswith("-")]
+    arguments.settings = [word for word in rest if word.startswith("-") and not ours(word)]
+    return [word for word in rest if ours(word)]
+
+
+def _beside(arguments: Namespace) -> Path:
+    """Where the result for subjects goes that the command names: the workdir, or that of
+    the only subject, or runs/A-B."""
+    if arguments.config:
+        misuse("subjects or --config, not both; --workdir says where the result goes.")
+    subjects = [Path(subject) for subject in arguments.words[1:]]
+    together = Path("runs") / "-".join(subject.stem for subject in subjects)
+    own = len(subjects) == 1 and subjects[0].is_dir()
+    return Path(arguments.workdir or (subjects[0] if own else together))
 
 
 def _long(words: Sequence[str]) -> list[str]:

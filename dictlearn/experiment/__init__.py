@@ -31,7 +31,7 @@ from dictlearn.types import Batch, Learner, Scalar
 NUMBERS = ("seed", "steps", "batch_size", "checkpoint_every", "log_every")
 SUBTREES = (
     *("dictionary", "objective", "rule", "revive", "learner", "sweep"),
-    *("members", "model", "harvest", "stream", "start", "meters", "mesh"),
+    *("members", "model", "harvest", "stream", "start", "meters", "analyses", "mesh"),
 )
 OWN = ("dictionary", "objective", "rule", "revive", "learner", "sweep")
 """The subtrees that a member may have of its own."""

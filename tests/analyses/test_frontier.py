@@ -1,14 +1,12 @@
 """Kinds of dictionaries side by side: matched L0 is interpolated, never extrapolated."""
 
-import io
 import json
 import math
 
 import pytest
-from rich.console import Console
 
-from dictlearn import cli
-from dictlearn.analyses.frontier import frontier, show
+from dictlearn import analyses, cli
+from dictlearn.analyses.frontier import between
 
 
 def record(n, l0, ev):
@@ -25,23 +23,54 @@ METRICS = {
 }
 
 
-def test_the_table_is_at_one_l0_and_leaves_out_what_does_not_reach_it(tmp_path):
-    found = frontier(METRICS, tmp_path, l0=16.0)
-    at = {row["member"]: row["at_l0"]["explained_variance"] for row in found["rows"]}
+@pytest.fixture
+def run(tmp_path):
+    """A workdir with the metrics above."""
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
+    return tmp_path
+
+
+def test_the_table_is_at_one_l0_and_leaves_out_what_does_not_reach_it(run):
+    found = analyses.run("frontier", [run], l0=16.0)
+    rows = found.values["rows"]
+    at = {row["member"]: row["at_l0"]["explained_variance"] for row in rows}
     assert at["topk"] == pytest.approx(0.7)
     assert at["gated"] == pytest.approx(0.5 + 0.4 * 2 / 3)
     assert at["far"] is None
-    assert [row["member"] for row in found["rows"]] == ["gated", "topk", "far"]
-    assert json.loads((tmp_path / "compare.json").read_text()) == found
-    assert (tmp_path / "compare.png").read_bytes()[:4] == b"\x89PNG"
-    text = io.StringIO()
-    show(found, Console(file=text, width=120))
-    assert "0.7000" in text.getvalue()
-    assert "100.0 .. 100.0" in text.getvalue()
+    assert [row["member"] for row in rows] == ["gated", "topk", "far"]
+    cells = {row[0]: row[2] for row in found.tables[0].rows}
+    assert cells == at
+    assert found.tables[0].rows[2][-1] == "100.0 .. 100.0"
 
 
-def test_without_an_l0_the_middle_of_what_most_curves_span_is_taken(tmp_path):
-    assert frontier(METRICS, tmp_path)["l0"] == pytest.approx(math.sqrt(8 * 32))
+def test_without_an_l0_the_middle_of_what_most_curves_span_is_taken(run):
+    assert analyses.run("frontier", [run]).values["l0"] == pytest.approx(math.sqrt(8 * 32))
+
+
+def test_a_reference_says_which_l0_it_needs_for_what_another_kind_has(run):
+    rows = analyses.run("frontier", [run], reference="topk").tables[1].rows
+    needed = {name: l0 for name, _, _, l0 in rows}
+    assert needed["topk_n64_0"] == pytest.approx(8)
+    assert needed["gated_n64_0"] is None
+    assert needed["gated_n64_1"] is None
+    with pytest.raises(ValueError, match=r"'psd'.*gated"):
+        analyses.run("frontier", [run], reference="psd")
+
+
+def test_several_runs_are_one_frontier_and_any_metric_may_be_asked_for(run, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "metrics.json").write_text((run / "metrics.json").read_text())
+    found = analyses.run("frontier", [run, other], metrics=("dead_fraction",))
+    assert len(found.values["rows"]) == 6
+    assert {row["at_l0"]["dead_fraction"] for row in found.values["rows"]} <= {0.0, None}
+    with pytest.raises(ValueError, match="psnr"):
+        analyses.run("frontier", [run], metrics=("psnr",))
+
+
+def test_a_curve_has_a_value_between_two_points_of_it_and_none_outside():
+    curve = [(0.8, math.log(8)), (0.9, math.log(32))]
+    assert math.exp(between(curve, 0.85)) == pytest.approx(16)
+    assert between(curve, 0.95) is None
 
 
 def test_members_of_several_kinds_train_on_the_same_batches_and_compare(tmp_path, capsys):
@@ -71,8 +100,10 @@ def get_config(arg=""):
     assert set(metrics) == {f"{kind}_n64_{i}" for kind in ("topk", "slow", "relu") for i in (0, 1)}
     fast, slow = (metrics[f"{kind}_n64_1"]["explained_variance"] for kind in ("topk", "slow"))
     assert fast > slow + 0.01
-    assert cli.main(["compare", f"--workdir={tmp_path / 'run'}", "--l0=3"]) == 0
+    assert cli.main(["analyse", "frontier", run[1], "--frontier.l0=3"]) == 0
     assert "at L0 3" in capsys.readouterr().out
-    assert (tmp_path / "run" / "compare.png").exists()
+    kept = json.loads((tmp_path / "run" / "analyses" / "frontier.json").read_text())
+    assert kept["settings"] == {"l0": 3}
+    assert (tmp_path / "run" / "analyses" / "frontier.png").read_bytes()[:4] == b"\x89PNG"
     assert cli.main(["train", *run, "--config.members.relu.rate=1"]) == 1
     assert "config.members.relu has no 'rate'" in capsys.readouterr().err

@@ -11,8 +11,8 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
-from dictlearn import cli, experiment, restore
-from dictlearn.analyses.similarity import keys, similarity
+from dictlearn import analyses, cli, experiment, restore
+from dictlearn.analyses.similarity import keys
 from dictlearn.lm import LM
 from dictlearn.train import train
 
@@ -45,6 +45,10 @@ def config(path, **changes):
     }
 
 
+def similarity(*subjects):
+    return analyses.run("similarity", subjects).values
+
+
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory):
     """Two folders of a run a layer: one of activations, one of the same ones turned."""
@@ -65,10 +69,11 @@ def sides(tmp_path_factory):
 
 def test_dictionaries_of_turned_activations_have_the_same_keys_and_other_atoms(sides, capsys):
     a, b = sides / "a" / "resid.2", sides / "b" / "resid.2"
-    argv = ["compare", str(a), str(b), f"--out={sides / 'out'}"]
+    argv = ["analyse", "similarity", str(a), str(b), f"--workdir={sides / 'out'}"]
     assert cli.main(argv) == 0
     assert "similarity.png" in capsys.readouterr().out
-    found = json.loads((sides / "out" / "similarity.json").read_text())
+    kept = sides / "out" / "analyses"
+    found = json.loads((kept / "similarity.json").read_text())["values"]
     jaccard = np.array(found["measures"]["jaccard"])
     assert found["names"] == [["itda_n256_0", "itda_n256_1"]] * 2
     np.testing.assert_array_equal(np.diag(jaccard), 1)
@@ -77,12 +82,11 @@ def test_dictionaries_of_turned_activations_have_the_same_keys_and_other_atoms(s
     assert abs(turned - chance) < 0.1
     assert similarity(a, a)["measures"]["one_to_one"][0][0] == pytest.approx(1, abs=1e-6)
     assert similarity(a, a)["measures"]["shared"][1][1] == 1
-    assert (sides / "out" / "similarity.png").read_bytes()[:4] == b"\x89PNG"
+    assert (kept / "similarity.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_layers_are_matched_by_their_keys_and_by_every_other_measure(sides):
-    assert cli.main(["compare", str(sides / "a"), str(sides / "b"), f"--out={sides / 'l'}"]) == 0
-    found = json.loads((sides / "l" / "similarity.json").read_text())
+    found = similarity(sides / "a", sides / "b")
     assert found["names"] == [["resid.2", "resid.10"]] * 2
     assert found["scores"] == dict.fromkeys(("jaccard", "cka", "svcca", "relative"), 1.0)
     for rows in found["measures"].values():
@@ -135,9 +139,8 @@ def test_what_cannot_be_compared_says_why(sides, tmp_path, capsys):
         similarity(a, a / "resid.2")
     with pytest.raises(FileNotFoundError, match="is no run, no folder of runs"):
         similarity(tmp_path, tmp_path)
-    with pytest.raises(SystemExit):
-        cli.main(["compare", str(a)])
-    assert "compare takes two sides" in capsys.readouterr().err
+    assert cli.main(["analyse", "similarity", str(a)]) == 1
+    assert "2 subject(s), not 1" in capsys.readouterr().err
     shutil.copytree(a, tmp_path / "b")
     kept = tmp_path / "b" / "resid.2" / "config.json"
     kept.write_text(kept.read_text().replace('"seed": 0', '"seed": 1'))

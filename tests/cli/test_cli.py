@@ -124,7 +124,7 @@ def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
         ("--config.sweep.kk=(1, 2)", "sweep.kk names no single argument; there are"),
         (
             "--config.stream.name=zarr",
-            "Unknown stream 'zarr'; there are beside, from_lm, group, npy, sequences, store, synthetic",
+            "Unknown stream 'zarr'; there are from_lm, npy",
         ),
         ("--config.stream.pth=x", "Stream npy has no argument 'pth'; it takes"),
         ("--config.steps=many", "invalid literal for int"),

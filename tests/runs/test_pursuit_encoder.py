@@ -122,5 +122,5 @@ def get_config(arg=""):
     assert beside["hparams"] == {**record["hparams"], "encoder": "matching", "k_pursuit": 4}
     assert beside["l0"] <= record["l0"]
     assert beside["fvu"] < record["fvu"]
-    assert cli.main(["compare", f"--workdir={workdir}"]) == 0
+    assert cli.main(["analyse", "frontier", f"--workdir={workdir}"]) == 0
     assert "topk+matching" in capsys.readouterr().out

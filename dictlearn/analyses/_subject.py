@@ -1,0 +1,117 @@
+"""What an analysis is asked of: trained dictionaries with their run, each part read when it is asked for."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dictlearn import lm as language
+from dictlearn.experiment.stream import open_stream
+from dictlearn.lm import LM
+from dictlearn.ops.firing import dense
+from dictlearn.runs.trained import Trained, restore
+from dictlearn.runs.workdir import read_json
+from dictlearn.streams import Stream
+
+PURSUITS = "pursuits.json"
+PASS = 1024
+"""Tokens that are encoded at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The dictionaries of a run, or dictionaries without one.
+
+    name: what tables call it. path: the run's workdir, or the exported file or folder; None without one.
+    given: the dictionaries, where they are not read from `path`. setup: a config in the place of the workdir's,
+    where model and store lie elsewhere now."""
+
+    name: str
+    path: Path | None = None
+    given: Sequence[Trained] = ()
+    setup: Mapping = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, it: "Subject | Trained | str | Path") -> "Subject":
+        """A subject as it is, one dictionary, or what lies at a path."""
+        if isinstance(it, Subject):
+            return it
+        if isinstance(it, Trained):
+            return cls(it.name, given=[it])
+        return cls(Path(it).name, Path(it))
+
+    @functools.cached_property
+    def trained(self) -> list[Trained]:
+        """The dictionaries, in the order of the run's sweep."""
+        return list(self.given) or restore(self.workdir)
+
+    @property
+    def only(self) -> Trained:
+        """The dictionary of a subject that has one. Raises ValueError, with their names, for several."""
+        if len(self.trained) != 1:
+            names = ", ".join(one.name for one in self.trained)
+            raise ValueError(
+                f"{self.name} has {len(self.trained)} dictionaries, {names}; one is needed."
+            )
+        return self.trained[0]
+
+    @property
+    def workdir(self) -> Path:
+        """The path. Raises ValueError for dictionaries that were given without a run."""
+        if self.path is None:
+            raise ValueError(f"{self.name} has no workdir; this analysis reads a run.")
+        return self.path
+
+    @functools.cached_property
+    def config(self) -> Mapping:
+        """The config of the run."""
+        return self.setup or read_json(self.workdir / "config.json", "dictlearn train")
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, dict]:
+        """{name: {"hparams", metric: value, ...}} of `metrics.json`, and of `pursuits.json` where it is."""
+        made_by = f"dictlearn eval --workdir={self.workdir}"
+        found = read_json(self.workdir / "metrics.json", made_by)
+        more = self.workdir / PURSUITS
+        return found | (read_json(more, made_by) if more.exists() else {})
+
+    @functools.cached_property
+    def lm(self) -> LM:
+        """The language model. Raises ValueError for a run without one."""
+        if not self.config.get("model"):
+            raise ValueError(f"{self.name} has no language model; its config has no model.")
+        return language.load(**self.config["model"])
+
+    @functools.cached_property
+    def stream(self) -> Stream:
+        """The stream that the run was trained on, with raw activations."""
+        raw = {**self.config["stream"], "normalise": "none"}
+        return open_stream({**self.config, "stream": raw})
+
+    def sample(self, n_tokens: int) -> np.ndarray:
+        """Raw activations `[B, D]` of `n_tokens` tokens or as many as there are: held-out ones where the stream
+        holds some out, and otherwise of the training batches, from the first on."""
+        size, stream = self.config["batch_size"], self.stream
+        n = -(-n_tokens // size)
+        rest = stream.held_out
+        batches = stream.batches if rest is None else rest
+        n = n if rest is None else min(n, len(rest))
+        rows = [np.asarray(batches[t].x_BD) for t in range(n)]
+        return np.concatenate(rows)[:n_tokens]
+
+
+def dense_codes(dictionary: Trained, x_BD: np.ndarray) -> np.ndarray:
+    """The codes of raw activations, `[B, F]`, encoded in passes of one shape, so that one program does."""
+    padded_BD = np.pad(x_BD, ((0, -len(x_BD) % PASS), (0, 0)))
+    encode = lambda rows_BD: dense(dictionary.encode(rows_BD), dictionary.module.n_latents)
+    parts = [encode(padded_BD[start : start + PASS]) for start in range(0, len(x_BD), PASS)]
+    return np.concatenate([np.asarray(part) for part in parts])[: len(x_BD)]
+
+
+def exactly(n: int, subjects: Sequence[Subject], name: str) -> Sequence[Subject]:
+    """The subjects. Raises ValueError where there are not `n`."""
+    if len(subjects) != n:
+        raise ValueError(f"{name} is asked of {n} subject(s), not {len(subjects)}.")
+    return subjects

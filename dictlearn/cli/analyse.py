@@ -1,0 +1,75 @@
+"""The verb `analyse`: which analysis, of which subjects, with which settings; its tables on the console."""
+
+import ast
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dictlearn import analyses
+from dictlearn.analyses import Subject
+from dictlearn.cli.config import misuse
+
+
+def analyse(config: Mapping, workdir: Path, arguments) -> None:
+    """One analysis of the words' subjects or of the workdir; all of the config's where no word names one."""
+    name, *paths = arguments.words or [None]
+    if name is None:
+        if not config.get("analyses"):
+            misuse(
+                f"name an analysis, or set config.analyses; there are {', '.join(analyses.names())}."
+            )
+        every(config, workdir)
+        return
+    subjects = [*map(Subject.of, paths)] or [Subject(workdir.name, workdir, setup=config)]
+    given = {**config.get("analyses", {}).get(name, {}), **_settings(name, arguments.settings)}
+    _one(name, subjects, given, workdir)
+
+
+def every(config: Mapping, workdir: Path) -> None:
+    """All of `config.analyses`, asked of the run in `workdir`."""
+    subject = Subject(workdir.name, workdir, setup=config)
+    for name, given in config.get("analyses", {}).items():
+        _one(name, [subject], given, workdir)
+
+
+def _one(name: str, subjects: Sequence[Subject], given: Mapping[str, Any], workdir: Path) -> None:
+    result = analyses.run(name, subjects, **given)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for table in result.tables:
+        _show(table, console)
+    print(f"{name}: {', '.join(map(str, analyses.write(name, result, given, workdir)))}")
+
+
+def _settings(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """The settings of words `--NAME.SETTING=VALUE`, values as Python writes them, or else as words."""
+    found = {}
+    for word in words:
+        key, equals, value = word.removeprefix(f"--{name}.").partition("=")
+        if not word.startswith(f"--{name}.") or not equals:
+            misuse(f"unknown argument {word!r}; settings are --{name}.SETTING=VALUE.")
+        try:
+            found[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[key] = value
+    return found
+
+
+def _show(table: analyses.Table, console: Console) -> None:
+    """A table on a console; a dash where a cell has no value."""
+    shown = Table(title=table.title, title_justify="left")
+    words = [any(isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))]
+    for column, of_words in zip(table.columns, words, strict=True):
+        shown.add_column(column, justify="left" if of_words else "right", no_wrap=True)
+    for row in table.rows:
+        shown.add_row(*map(_cell, row))
+    console.print(shown)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

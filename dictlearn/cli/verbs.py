@@ -1,0 +1,180 @@
+"""The verbs: what each does with a config and a workdir, and the table of them all."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from rich.console import Console
+
+from dictlearn import interop, report, sharding
+from dictlearn import lm as language
+from dictlearn.cli import distributed
+from dictlearn.cli.analyse import analyse, every
+from dictlearn.cli.progress import Progress
+from dictlearn.evaluate import evaluate
+from dictlearn.harvest import harvest
+from dictlearn.plan import plan, table
+from dictlearn.runs.workdir import read_json, write_json
+from dictlearn.scaling import fit
+from dictlearn.train import train
+
+
+class Verb(NamedTuple):
+    """run: (config, workdir, parsed arguments) -> None. flags: those of its own, as `add_argument` takes them.
+    from_workdir: whether the config may be the workdir's. together: whether several processes may run it.
+    steps: whether its work is steps, which are watched."""
+
+    run: Callable[[Mapping, Path, Any], None]
+    help: str
+    flags: Mapping[str, Mapping[str, Any]] = {}
+    from_workdir: bool = False
+    together: bool = False
+    steps: bool = False
+
+
+def _harvest(config: Mapping, workdir: Path, arguments) -> None:
+    for name in ("model", "harvest"):
+        if name not in config:
+            raise ValueError(f"config.{name} is missing; a harvest needs model and harvest.")
+    path = config.get("stream", {}).get("path", workdir / "activations")
+    with Progress("harvest", "tokens") as progress:
+        ways = math.gcd(config.get("mesh", {}).get("model", 1), jax.local_device_count())
+        mesh = sharding.local_mesh(jax.local_device_count(), ways) if ways > 1 else None
+        lm = language.load(**config["model"], mesh=mesh)
+        settings = {"seed": config["seed"], **config["harvest"]}
+        harvest(lm, path, progress=progress, **settings)
+    print(f"activations: {path}")
+
+
+def _plan(config: Mapping, workdir: Path, arguments) -> None:
+    if arguments.topology:
+        jax.config.update("jax_platforms", "cpu")
+    found = plan(config, arguments.topology, arguments.d_in)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+    else:
+        table.show(found, Console(width=None if sys.stdout.isatty() else 140))
+
+
+def _train(config: Mapping, workdir: Path, arguments) -> None:
+    started = time.perf_counter()
+    with (
+        distributed.Watch(arguments.step_timeout) as watch,
+        Progress("train", "tokens") as progress,
+    ):
+
+        def step(done: int, total: int) -> None:
+            watch.step()
+            progress(done, total)
+
+        train(config, workdir, step, arguments.allow_changed)
+    seconds = time.perf_counter() - started
+    write_json(
+        workdir / "timing.json", {"train_seconds": seconds, "tokens_per_second": progress.rate}
+    )
+    _evaluate(config, workdir, arguments)
+
+
+def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
+    with Progress("eval", "tokens") as progress:
+        found = evaluate(config, workdir, progress)
+    for name, metrics in found.items():
+        shown = ("explained_variance", "l0", "dead_fraction", "ce_score")
+        values = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown if key in metrics)
+        print(f"{name:24} {values}")
+    print(f"metrics: {workdir / 'metrics.json'}")
+    if distributed.several() and config.get("analyses"):
+        print(f"Analyses are the work of one process: dictlearn analyse --workdir={workdir}")
+    else:
+        every(config, workdir)
+
+
+def _fit(config: Mapping, workdir: Path, arguments) -> None:
+    metrics = read_json(workdir / "metrics.json", f"dictlearn eval --workdir={workdir}")
+    found = fit(metrics, workdir)
+    print(found["law"])
+    for name, value in found["parameters"].items():
+        print(f"{name:8} {value['value']: .4f}  [{value['low']: .4f}, {value['high']: .4f}]")
+    print(
+        f"held-out cells: worst {found['held_out_worst']:.2%}, median {found['held_out_median']:.2%}"
+    )
+    print(f"law: {workdir / 'scaling.json'}, {workdir / 'scaling.png'}")
+
+
+def _report(config: Mapping, workdir: Path, arguments) -> None:
+    with Progress("report", "tokens") as progress:
+        path = report.write(config, workdir, progress)
+    print(f"report: {path}")
+
+
+def _export(config: Mapping, workdir: Path, arguments) -> None:
+    for path in interop.export(
+        workdir, arguments.format, Path(arguments.out or workdir / "export")
+    ):
+        print(path)
+
+
+_ON = {"action": "store_true"}
+
+VERBS = {
+    "harvest": Verb(
+        _harvest,
+        "run the language model once and keep its activations (config.model, config.harvest)",
+        together=True,
+    ),
+    "plan": Verb(
+        _plan,
+        "what a run will need: compiled for --topology=v5p:4x4x4, or for the devices present",
+        {
+            "--topology": {"help": "a TPU slice, as v5p:4x4x4; default these devices"},
+            "--d_in": {"type": int, "help": "width, where model and stream cannot say"},
+            "--json": {**_ON, "help": "print JSON"},
+        },
+    ),
+    "train": Verb(
+        _train,
+        "train, or go on training, every dictionary of the sweep; then eval",
+        {"--allow_changed": {**_ON, "help": "go on although the config has changed"}},
+        together=True,
+        steps=True,
+    ),
+    "eval": Verb(
+        _evaluate,
+        "measure every dictionary on held-out data -> metrics.json; then config.analyses",
+        from_workdir=True,
+        together=True,
+    ),
+    "fit": Verb(
+        _fit,
+        "fit the scaling law to the sweep -> scaling.json, scaling.png",
+        from_workdir=True,
+    ),
+    "analyse": Verb(
+        analyse,
+        "ask something of trained dictionaries -> analyses/NAME.json, analyses/NAME.png",
+        {
+            "words": {
+                "nargs": "*",
+                "metavar": "NAME [SUBJECT ...]",
+                "help": "an analysis, and the runs that it is asked of; default the workdir. Without a name, "
+                "all of config.analyses. --NAME.SETTING=VALUE sets a setting",
+            }
+        },
+        from_workdir=True,
+    ),
+    "report": Verb(_report, "one page with everything -> report.html", from_workdir=True),
+    "export": Verb(
+        _export,
+        "the dictionaries as files for others -> --out",
+        {
+            "--format": {"default": "npz", "help": f"one of {', '.join(interop.names())}"},
+            "--out": {"metavar": "DIR", "help": "folder of the files; default DIR/export"},
+        },
+        from_workdir=True,
+    ),
+}
