@@ -1,6 +1,7 @@
 """Heat maps: a panel for each matrix, one side's names down, the other's across."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 _MOST_NUMBERS = 12
 
 
-def heat(names: tuple[Sequence[str], Sequence[str]], panels: Mapping[str, Sequence]) -> Figure:
+def heat(names: tuple[Sequence[str], Sequence[str]], panels: Mapping[str, Any]) -> Figure:
     """panels: {title: rows of numbers, None where there is none}. Cells are numbered while they are few."""
     size = 2.2 + 0.28 * max(map(len, names))
     figure = Figure(figsize=(size * len(panels) + 0.6, size + 0.6), dpi=160, layout="constrained")

@@ -28,7 +28,7 @@ class Result(NamedTuple):
     figures: Sequence[Figure] = ()
 
 
-def plain(tree):
+def plain(tree) -> Any:
     """The tree as JSON has it: arrays as lists, paths as words, numbers that are not finite as None."""
     if isinstance(tree, Mapping):
         return {str(key): plain(value) for key, value in tree.items()}

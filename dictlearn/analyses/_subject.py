@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from dictlearn.ops.firing import dense
 from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import read_json
 from dictlearn.streams import Stream
+from dictlearn.types import Batch
 
 PURSUITS = "pursuits.json"
 PASS = 1024
@@ -98,7 +100,7 @@ class Subject:
         rest = stream.held_out
         batches = stream.batches if rest is None else rest
         n = n if rest is None else min(n, len(rest))
-        rows = [np.asarray(batches[t].x_BD) for t in range(n)]
+        rows = [np.asarray(cast(Batch, batches[t]).x_BD) for t in range(n)]
         return np.concatenate(rows)[:n_tokens]
 
 

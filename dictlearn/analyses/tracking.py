@@ -13,6 +13,7 @@ progress measure; here the plain difference, 0 for a latent whose tokens are no 
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -39,7 +40,10 @@ def tracking(subjects: Sequence[Subject], *, top: int = TOP, n_tokens: int = 204
     rows, atoms, inputs, codes = [], [], [], []
     for subject in subjects:
         x_BD, dictionary = subject.sample(n_tokens), subject.only
-        code_BF, y_BD = dense_codes(dictionary, x_BD), np.asarray(dictionary.reconstruct(x_BD))
+        code_BF, y_BD = (
+            dense_codes(dictionary, x_BD),
+            np.asarray(dictionary.reconstruct(jnp.asarray(x_BD))),
+        )
         share = ((x_BD - y_BD) ** 2).sum() / ((x_BD - x_BD.mean(0)) ** 2).sum()
         row = {"name": subject.name, "explained_variance": 1 - share}
         rows.append(row | {"dead_fraction": (code_BF == 0).all(0).mean()})

@@ -16,14 +16,14 @@ from dictlearn.cli.config import misuse
 
 def analyse(config: Mapping, workdir: Path, arguments) -> None:
     """One analysis of the words' subjects or of the workdir; all of the config's where no word names one."""
-    name, *paths = arguments.words or [None]
-    if name is None:
+    if not arguments.words:
         if not config.get("analyses"):
             misuse(
                 f"name an analysis, or set config.analyses; there are {', '.join(analyses.names())}."
             )
         every(config, workdir)
         return
+    name, *paths = arguments.words
     subjects = [*map(Subject.of, paths)] or [Subject(workdir.name, workdir, setup=config)]
     given = {**config.get("analyses", {}).get(name, {}), **_settings(name, arguments.settings)}
     _one(name, subjects, given, workdir)
