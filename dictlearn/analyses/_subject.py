@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 
+from dictlearn import interop
 from dictlearn import lm as language
 from dictlearn.experiment.stream import open_stream
 from dictlearn.lm import LM
@@ -46,8 +47,21 @@ class Subject:
 
     @functools.cached_property
     def trained(self) -> list[Trained]:
-        """The dictionaries, in the order of the run's sweep."""
-        return list(self.given) or restore(self.workdir)
+        """The dictionaries of the run in the order of its sweep, or of exported files by name.
+
+        Raises FileNotFoundError where the path holds neither."""
+        if self.given:
+            return list(self.given)
+        path = self.workdir
+        if (path / "config.json").exists():
+            return restore(path)
+        files = [path] if path.is_file() else sorted(filter(interop.recognised, path.glob("*")))
+        if not files:
+            raise FileNotFoundError(
+                f"{path} is no run and no exported dictionary; `dictlearn train` and `dictlearn export` make "
+                "what can be analysed."
+            )
+        return [interop.load(file) for file in files]
 
     @property
     def only(self) -> Trained:

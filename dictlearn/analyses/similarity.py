@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from dictlearn import interop, normalise
+from dictlearn import normalise
 from dictlearn.analyses import _alignment
 from dictlearn.analyses._heat import heat
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.experiment.stream import open_stream
 from dictlearn.ops import cosine
-from dictlearn.runs.trained import Trained, restore
+from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import read_json
 from dictlearn.streams import store
 from dictlearn.types import Batch
@@ -145,16 +145,9 @@ def _pair(a: Entry, b: Entry) -> dict[str, Any]:
 
 def _entries(path: Path) -> list[Entry]:
     """The dictionaries of a run or of exported files."""
-    if (path / "checkpoints").is_dir():
-        config = read_json(path / "config.json", "dictlearn train")
-        return [_entry(dictionary, _text(config)) for dictionary in restore(path)]
-    files = [path] if path.is_file() else sorted(filter(interop.recognised, path.glob("*")))
-    if not files:
-        raise FileNotFoundError(
-            f"{path} is no run, no folder of runs and no exported dictionary; `dictlearn train` and "
-            "`dictlearn export` make what can be compared."
-        )
-    return [_entry(interop.load(file), None) for file in files]
+    subject = Subject.of(path)
+    text = _text(subject.config) if (path / "config.json").exists() else None
+    return [_entry(dictionary, text) for dictionary in subject.trained]
 
 
 def _entry(dictionary: Trained, text: Any) -> Entry:

@@ -137,7 +137,7 @@ def test_what_cannot_be_compared_says_why(sides, tmp_path, capsys):
     a = sides / "a"
     with pytest.raises(ValueError, match=r"is a folder of runs and .* is not"):
         similarity(a, a / "resid.2")
-    with pytest.raises(FileNotFoundError, match="is no run, no folder of runs"):
+    with pytest.raises(FileNotFoundError, match="is no run"):
         similarity(tmp_path, tmp_path)
     assert cli.main(["analyse", "similarity", str(a)]) == 1
     assert "2 subject(s), not 1" in capsys.readouterr().err
