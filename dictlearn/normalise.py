@@ -21,7 +21,6 @@ Donhauser et al. 2024 (whiten, there from control data).
 Difference: an all-zero token stays zero under token_unit instead of becoming NaN.
 """
 
-import base64
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -42,37 +41,68 @@ _LEAST_VARIANCE = 1e-6
 Array = jax.Array | np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Norm:
-    """How activations were scaled: `x_n = scale_in * x`, `y_n = scale_out * y`; both 1 in the
-    per-token kinds and in whitening, whose mean [D] and matrix [D, D] are base64 of float32 bytes.
-    Several scales are of as many sources side by side, each of its part of the columns.
-    Gradients at x, where there are any, are always scaled: `g_n = scale_gradient * g` has a root mean
-    square of 1 over tokens and dimensions.
-    `dataclasses.asdict` gives JSON, and `Norm(**json)` the same Norm back.
+    """How activations were scaled: `x_n = scale_in * x`, `y_n = scale_out * y`; both 1 in the per-token kinds
+    and in whitening. A pytree of float32 arrays, whose kind is static.
 
-    Errors: ValueError for an unknown kind, or a scale that is not positive and finite."""
+    scale_in, scale_out: [] or, of several sources side by side, [L], each for its part of the columns.
+    scale_gradient: [], of gradients at x: `g_n = scale_gradient * g` has a root mean square of 1 over tokens
+    and dimensions. mean_D, matrix_DD: mu and W of whitening, None in the other kinds.
+
+    Raises ValueError for an unknown kind, or a scale that is not positive and finite."""
 
     kind: str = "none"
-    scale_in: float | Sequence[float] = 1.0
-    scale_out: float | Sequence[float] = 1.0
-    mean: str = ""
-    matrix: str = ""
-    scale_gradient: float = 1.0
+    scale_in: Any = 1.0
+    scale_out: Any = 1.0
+    scale_gradient: Any = 1.0
+    mean_D: Any = None
+    matrix_DD: Any = None
 
     def __post_init__(self):
         check_kind(self.kind)
+        for name in LEAVES:
+            leaf = getattr(self, name)
+            object.__setattr__(self, name, None if leaf is None else np.asarray(leaf, np.float32))
         for name in ("scale_in", "scale_out", "scale_gradient"):
             scale = getattr(self, name)
-            if np.ndim(scale):
-                object.__setattr__(self, name, tuple(scale))
-            if not np.all(np.isfinite(scale) & (np.asarray(scale) > 0)):
-                raise ValueError(f"{name}={scale} must be positive and finite.")
+            if not np.all(np.isfinite(scale) & (scale > 0)):
+                raise ValueError(f"{name}={scale.tolist()} must be positive and finite.")
+        whitens = self.mean_D is not None and self.matrix_DD is not None
+        if whitens != (self.kind == "whiten"):
+            raise ValueError(f"mean_D and matrix_DD are of kind whiten, not of {self.kind}.")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Norm) or self.kind != other.kind:
+            return False
+        return all(map(np.array_equal, arrays(self).values(), arrays(other).values()))
 
     @property
     def by_source(self) -> bool:
         """Whether each of several sources has a scale of its own."""
         return np.ndim(self.scale_in) + np.ndim(self.scale_out) > 0
+
+
+LEAVES = ("scale_in", "scale_out", "scale_gradient", "mean_D", "matrix_DD")
+
+
+def _unflatten(kind: str, leaves: Iterable[Any]) -> Norm:
+    """Without __init__: in a trace, and in what stands for a Norm, leaves are no arrays to be checked."""
+    norm = object.__new__(Norm)
+    for name, leaf in zip(("kind", *LEAVES), (kind, *leaves), strict=True):
+        object.__setattr__(norm, name, leaf)
+    return norm
+
+
+jax.tree_util.register_pytree_node(
+    Norm, lambda norm: ([getattr(norm, name) for name in LEAVES], norm.kind), _unflatten
+)
+
+
+def arrays(norm: Norm) -> dict[str, Array]:
+    """The arrays of a Norm by name, those that its kind has: `Norm(kind, **arrays)` is the Norm again."""
+    leaves = {name: getattr(norm, name) for name in LEAVES}
+    return {name: leaf for name, leaf in leaves.items() if leaf is not None}
 
 
 def check_kind(kind: str, transcoder: bool = False) -> None:
@@ -177,20 +207,13 @@ def _whiten(batches: Iterable[Batch], n_tokens: int) -> Norm:
         raise ValueError("whiten needs activations that differ; their covariance is zero.")
     value_D = np.maximum(value_D, _LEAST_VARIANCE * value_D[-1])[::-1]
     matrix_DD = vector_DD.T[::-1] / np.sqrt(value_D)[:, None]
-    text = lambda array: base64.b64encode(array.astype("<f4").tobytes()).decode()
-    return Norm("whiten", mean=text(mean_D), matrix=text(matrix_DD))
+    return Norm("whiten", mean_D=mean_D, matrix_DD=matrix_DD)
 
 
-@functools.lru_cache(maxsize=8)
-def whitening(norm: Norm) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mu_D, W_DD, inverse of W_DD), float32, of a Norm whose kind is whiten."""
-    mean_D, matrix_DD = (
-        np.frombuffer(base64.b64decode(text), "<f4") for text in (norm.mean, norm.matrix)
-    )
-    wide_DD = matrix_DD.reshape(len(mean_D), -1).astype(np.float64)
-    # The rows of W are orthogonal, so its inverse is its transpose over their squared norms.
-    inverse_DD = wide_DD.T / (wide_DD**2).sum(1)
-    return mean_D, wide_DD.astype(np.float32), inverse_DD.astype(np.float32)
+def colouring(norm: Norm) -> Array:
+    """The inverse [D, D] of the matrix of a Norm that whitens, whose rows are orthogonal: its transpose over
+    their squared norms."""
+    return norm.matrix_DD.T / (norm.matrix_DD**2).sum(1)
 
 
 def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any], Any]]:
@@ -207,8 +230,7 @@ def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any
         norm_B1 = (x_BD * x_BD).sum(axis=-1, keepdims=True) ** 0.5
         return x_BD / (norm_B1 + (norm_B1 == 0)), lambda y_BD: y_BD * norm_B1
     if norm.kind == "whiten":
-        mean_D, matrix_DD, _ = whitening(norm)
-        return (x_BD - mean_D) @ matrix_DD.T, back
+        return (x_BD - norm.mean_D) @ norm.matrix_DD.T, back
     return x_BD * _columns(norm.scale_in, x_BD), back
 
 
@@ -218,16 +240,14 @@ def undo(norm: Norm, y_BD: Float[Array, "... D"]) -> Array:
     if norm.kind == "none" or norm.kind in TOKEN_KINDS:
         return y_BD
     if norm.kind == "whiten":
-        mean_D, _, inverse_DD = whitening(norm)
-        return y_BD @ inverse_DD.T + mean_D
+        return y_BD @ colouring(norm).T + norm.mean_D
     return y_BD / _columns(norm.scale_out, y_BD)
 
 
-def _columns(scale: float | Sequence[float], x_BD: Array) -> float | np.ndarray:
+def _columns(scale: Array, x_BD: Array) -> Array:
     """The scale of every column, or of all."""
-    if isinstance(scale, float | int):
-        return scale
-    return np.repeat(np.asarray(scale, x_BD.dtype), x_BD.shape[-1] // len(scale))
+    scale = scale.astype(x_BD.dtype)
+    return scale.repeat(x_BD.shape[-1] // len(scale)) if scale.ndim else scale
 
 
 def apply(norm: Norm, batch: Batch) -> Batch:
@@ -236,7 +256,7 @@ def apply(norm: Norm, batch: Batch) -> Batch:
     Errors: ValueError for a per-token kind on a batch whose targets are not its inputs."""
     x_BD, _ = forward(norm, batch.x_BD)
     if batch.g_BD is not None:
-        batch = batch._replace(g_BD=batch.g_BD * np.float32(norm.scale_gradient))
+        batch = batch._replace(g_BD=batch.g_BD * norm.scale_gradient)
     if batch.y_BD is batch.x_BD:
         return batch._replace(x_BD=x_BD, y_BD=x_BD)
     check_kind(norm.kind, transcoder=True)

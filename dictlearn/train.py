@@ -11,15 +11,15 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import jax
 from jax.experimental import multihost_utils
 
-from dictlearn import experiment, sharding, streams
+from dictlearn import experiment, normalise, sharding, streams
 from dictlearn.experiment.stream import open_stream, target_width
 from dictlearn.runs.checkpoint import Checkpoints, versions
+from dictlearn.runs.trained import abstract
 from dictlearn.runs.warm_start import warm_start
 from dictlearn.runs.workdir import Log, flat, plain, write_json
 from dictlearn.streams._place import place, sample
@@ -70,12 +70,20 @@ def train(
         check = functools.partial(_refuse_other, config, path, allow_changed=allow_changed)
         start, states = _start(config, check, checkpoints, stream, programs, mesh)
         write_json(path / "config.json", plain(config))
-        meta = {"config": plain(config), "norm": asdict(stream.norm), "versions": versions()}
-        meta |= {"d_in": stream.d_in, "d_out": d_out}
-        _loop(config, path, checkpoints, stream, programs, mesh, start, states, meta, progress)
+        norm = jax.device_put(normalise.arrays(stream.norm), sharding.everywhere(mesh))
+        shapes = {name: list(leaf.shape) for name, leaf in norm.items()}
+        meta = {
+            "config": plain(config),
+            "versions": versions(),
+            "d_in": stream.d_in,
+            "d_out": d_out,
+        }
+        meta |= {"norm": {"kind": stream.norm.kind, "shapes": shapes}}
+        save = lambda done: checkpoints.save(done, (states, norm), {**meta, "step": done})
+        _loop(config, path, checkpoints, stream, programs, mesh, start, states, save, progress)
 
 
-def _loop(config, path, checkpoints, stream, programs, mesh, start, states, meta, progress) -> None:
+def _loop(config, path, checkpoints, stream, programs, mesh, start, states, save, progress) -> None:
     log, size, steps = Log(path / "metrics.jsonl", start), config["batch_size"], config["steps"]
     updates = {p.key: experiment.update(p, states[p.key], mesh) for p in programs}
     batches = streams.read(stream, start)
@@ -95,7 +103,7 @@ def _loop(config, path, checkpoints, stream, programs, mesh, start, states, meta
                 _refuse_diverged(config, path, log.take(done, done * size, infos))
             if stop or last or done % config.get("checkpoint_every", 1000) == 0:
                 _refuse_diverged(config, path, log.flush())
-                checkpoints.save(done, states, {**meta, "step": done})
+                save(done)
             if progress:
                 progress(done * size, steps * size)
             if stop and not last:
@@ -124,11 +132,12 @@ def _start(config, check: Callable[[Mapping], None], checkpoints, stream, progra
 
     def target(meta):
         check(meta)
-        return experiment.abstract_states(programs, meta["d_in"], meta["d_out"], mesh)
+        return abstract(programs, meta, mesh)
 
     restored = checkpoints.restore(target)
     if restored is not None:
-        return restored[:2]
+        step, (states, _), _ = restored
+        return step, states
     first = sample(stream, mesh)
     states = {p.key: experiment.init(p, first, mesh) for p in programs}
     if config.get("start"):

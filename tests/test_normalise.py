@@ -1,7 +1,6 @@
 """Normalisation: estimated as defined, undone exactly, folded without changing the function."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +84,7 @@ def test_estimate_does_not_depend_on_how_tokens_are_batched():
     x = 100 + draws(1000, D, seed=2)
     whole = normalise.estimate("mean_norm_sqrt_d", [Batch(x, x)])
     parts = normalise.estimate("mean_norm_sqrt_d", [Batch(p, p) for p in np.split(x, [1, 400])])
-    assert parts.scale_in == pytest.approx(whole.scale_in, rel=1e-12)
+    assert parts.scale_in == pytest.approx(whole.scale_in, rel=1e-6)
 
 
 def test_estimate_stops_once_it_has_seen_enough_tokens():
@@ -107,9 +106,29 @@ def test_per_token_kinds_refuse_a_transcoder(kind):
         normalise.apply(Norm(kind), raw_batch())
 
 
-def test_a_norm_survives_json_exactly():
-    norm = normalise.estimate("mean_norm_sqrt_d", [raw_batch()])
-    assert Norm(**json.loads(json.dumps(dataclasses.asdict(norm)))) == norm
+@pytest.mark.parametrize("kind", normalise.KINDS)
+def test_a_norm_is_its_kind_and_its_arrays(kind):
+    x = raw_batch().x_BD
+    norm = normalise.estimate(kind, [Batch(x, x)])
+    assert Norm(kind, **normalise.arrays(norm)) == norm
+    assert {leaf.dtype for leaf in jax.tree.leaves(norm)} == {np.dtype(np.float32)}
+    for name, leaf in normalise.arrays(norm).items():
+        assert dataclasses.replace(norm, **{name: 2 * leaf}) != norm
+
+
+def test_a_norm_is_an_argument_of_a_program_that_is_compiled_once_a_kind():
+    x = raw_batch().x_BD
+    forward = jax.jit(lambda norm, x_BD: normalise.forward(norm, x_BD)[0])
+    for norm in (Norm("unit_mean_sq", 2.0), Norm("unit_mean_sq", 3.0)):
+        np.testing.assert_array_equal(forward(norm, x), normalise.forward(norm, x)[0])
+    assert forward._cache_size() == 1
+
+
+def test_arrays_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match=r"mean_D and matrix_DD.*token_unit"):
+        Norm("token_unit", mean_D=np.zeros(3), matrix_DD=np.eye(3))
+    with pytest.raises(ValueError, match="whiten"):
+        Norm("whiten", mean_D=np.zeros(3))
 
 
 def test_an_unknown_kind_lists_the_kinds():
@@ -140,7 +159,6 @@ def test_whitened_activations_have_unit_covariance_and_come_back():
     np.testing.assert_allclose(np.cov(x_n.T, bias=True), np.eye(D), atol=1e-4)
     np.testing.assert_allclose(x_n.mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(undo(x_n), x, atol=1e-3)
-    assert Norm(**json.loads(json.dumps(dataclasses.asdict(norm)))) == norm
 
 
 def test_whitening_a_flat_direction_stays_finite():

@@ -159,7 +159,7 @@ def _entry(dictionary: Trained, text: Any) -> Entry:
     if found is not None:
         atoms_FD = atoms_FD[: int(dictionary.variables["stats"]["n_atoms"])]
     if dictionary.norm.kind == "whiten":
-        atoms_FD = atoms_FD @ normalise.whitening(dictionary.norm)[2].T
+        atoms_FD = atoms_FD @ normalise.colouring(dictionary.norm).T
     return Entry(dictionary.name, atoms_FD, found, text)
 
 

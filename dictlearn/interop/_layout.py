@@ -1,6 +1,7 @@
 """The complete layout of a trained dictionary: every leaf by its path, and a header of what they are.
 
     params/W_enc_FD ...    leaves of the variables, as they are
+    norm/scale_in ...      arrays of the normalisation
     header                 JSON: the variant and its fields, the normalisation, name, hyperparameters, metrics
 
 A dictionary of one linear encoder and one linear decoder that works on raw activations has these arrays, for
@@ -12,7 +13,6 @@ and, where a threshold decides which latents fire, `threshold` beside the leaf t
 `encoder_input` says whether the encoder reads `x - b_dec` or `x`.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ VERSION = 1
 TRANSPOSED = {"W_enc": "params/W_enc_FD", "W_skip": "params/W_skip_DD"}
 SIMPLE = {"b_enc": "params/b_enc_F", "W_dec": "params/W_dec_FD", "b_dec": "params/b_dec_D"}
 OPTIONAL = {"params/W_skip_DD", "params/log_threshold_F"}
-KEYS = {"version", "name", "dictionary", "norm", "encoder_input", "hparams", "metrics"}
+KEYS = {"version", "name", "dictionary", "normalisation", "encoder_input", "hparams", "metrics"}
 
 
 def pack(trained: Trained) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -48,11 +48,14 @@ def pack(trained: Trained) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         threshold = trained.module.apply(trained.variables, method="threshold")
         if threshold is not None:
             arrays["threshold"] = np.asarray(threshold, np.float32)
+    arrays |= {
+        f"norm/{name}": np.asarray(leaf) for name, leaf in normalise.arrays(trained.norm).items()
+    }
     header = {
         "version": VERSION,
         "name": trained.name,
         "dictionary": _described(trained.module),
-        "norm": dataclasses.asdict(trained.norm),
+        "normalisation": trained.norm.kind,
         "encoder_input": encoder_input(trained.module),
         "hparams": trained.hparams,
         "metrics": trained.metrics,
@@ -70,31 +73,25 @@ def unpack(header: Any, shapes: Mapping[str, tuple], read: Callable[[str], np.nd
     if header["version"] != VERSION:
         raise ValueError(f"the layout has version {header['version']!r}; this reads {VERSION}.")
     try:
-        module, norm = _built(header["dictionary"]), normalise.Norm(**header["norm"])
-        wanted = _abstract(module, shapes)
+        module, kind = _built(header["dictionary"]), header["normalisation"]
+        normalise.check_kind(kind)
+        wanted = _abstract(module, shapes) | _abstract_norm(kind, module, shapes)
     except Exception as error:
         raise ValueError(f"the header describes no dictionary: {error}") from error
     if header["name"] != Path(str(header["name"])).name:
         raise ValueError(f"the name {header['name']!r} is no plain file name.")
-    names = {name: name for name in wanted}
-    if norm.kind == "none" and _is_simple(wanted):
+    names = {leaf: leaf for leaf in wanted}
+    if kind == "none" and _is_simple(wanted):
         names |= {leaf: name for name, leaf in _simple(wanted).items()}
     _check(wanted, names, shapes)
     leaves: dict = {}
     for leaf, name in names.items():
-        kind, _, last = leaf.partition("/")
-        array = read(name)
-        leaves.setdefault(kind, {})[last] = jnp.asarray(
-            array.T if name in TRANSPOSED and name != leaf else array
-        )
-    return Trained(
-        module,
-        leaves,
-        norm,
-        name=header["name"],
-        hparams=header["hparams"],
-        metrics=header["metrics"],
-    )
+        room, _, last = leaf.partition("/")
+        leaves.setdefault(room, {})[last] = read(name).T if _turns(leaf, name) else read(name)
+    norm = normalise.Norm(kind, **leaves.pop("norm"))
+    variables = jax.tree.map(jnp.asarray, leaves)
+    told = {key: header[key] for key in ("name", "hparams", "metrics")}
+    return Trained(module, variables, norm, **told)
 
 
 def flat(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,6 +141,7 @@ def _built(described: Any) -> Dictionary:
 
 
 def _abstract(module: Dictionary, shapes: Mapping[str, tuple]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The leaves of a variant's variables."""
     x_BD = jax.ShapeDtypeStruct((1, module.d_in), jnp.float32)
     encode = lambda x_BD: module.init(jax.random.key(0), x_BD, method="encode")
     leaves = flat(jax.eval_shape(encode, x_BD))
@@ -151,6 +149,17 @@ def _abstract(module: Dictionary, shapes: Mapping[str, tuple]) -> dict[str, jax.
         shape = (module.d_out or module.d_in, module.d_in)
         leaves[TRANSPOSED["W_skip"]] = jax.ShapeDtypeStruct(shape, jnp.float32)
     return leaves
+
+
+def _abstract_norm(kind: str, module: Dictionary, shapes: Mapping[str, tuple]) -> dict:
+    """The arrays of a normalisation; scales may be of so many sources as divide the columns."""
+    d_in, wanted = module.d_in, {f"norm/scale_{of}": () for of in ("in", "out", "gradient")}
+    for name, width in (("norm/scale_in", d_in), ("norm/scale_out", module.d_out or d_in)):
+        shape = shapes.get(name, [()])[0]
+        wanted[name] = shape if len(shape) == 1 and shape[0] and width % shape[0] == 0 else ()
+    if kind == "whiten":
+        wanted |= {"norm/mean_D": (d_in,), "norm/matrix_DD": (d_in, d_in)}
+    return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in wanted.items()}
 
 
 def _check(wanted: Mapping, names: Mapping[str, str], shapes: Mapping[str, tuple]) -> None:
@@ -164,8 +173,12 @@ def _check(wanted: Mapping, names: Mapping[str, str], shapes: Mapping[str, tuple
             f"it has {', '.join(sorted(names.values()))}."
         )
     for leaf, name in names.items():
-        turned = name in TRANSPOSED and name != leaf
-        shape = wanted[leaf].shape[::-1] if turned else wanted[leaf].shape
+        shape = wanted[leaf].shape[:: -1 if _turns(leaf, name) else 1]
         if shapes[name] != (shape, wanted[leaf].dtype):
             there = f"{shapes[name][1]}{list(shapes[name][0])}"
             raise ValueError(f"{name} is {there}, not {wanted[leaf].dtype}{list(shape)}.")
+
+
+def _turns(leaf: str, name: str) -> bool:
+    """Whether an array is the transpose of its leaf."""
+    return name != leaf and name in TRANSPOSED

@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dictlearn import normalise
 from dictlearn.normalise import Norm
@@ -77,7 +76,7 @@ def unit_atoms(variables: Mapping[str, Any]) -> dict:
 
 
 def _scaled(norm: Norm) -> Callable:
-    s, r = (float(np.asarray(scale)) for scale in (norm.scale_in, norm.scale_out))
+    s, r = float(norm.scale_in), float(norm.scale_out)
 
     def one(base: str, leaf):
         if base.startswith(("W_dec", "W_skip")):
@@ -95,15 +94,15 @@ def _scaled(norm: Norm) -> Callable:
 
 
 def _whitened(norm: Norm, module) -> Callable:
-    mean_D, matrix_DD, inverse_DD = normalise.whitening(norm)
+    inverse_DD = normalise.colouring(norm)
 
     def one(base: str, leaf):
         if base == "W_enc":
-            return leaf @ matrix_DD
+            return leaf @ norm.matrix_DD
         if base == "W_dec":
             return leaf @ inverse_DD.T
         if base == "b_dec":
-            return leaf @ inverse_DD.T + mean_D
+            return leaf @ inverse_DD.T + norm.mean_D
         if leaf.ndim > 1:
             name = type(module).__name__
             raise ValueError(f"whitening cannot be folded into {base} of {name}.")

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dictlearn import experiment, normalise
+from dictlearn import experiment, normalise, sharding
 from dictlearn.experiment import Program
 from dictlearn.ops import skip
 from dictlearn.runs import fold
@@ -38,7 +38,7 @@ class Trained:
 
     module: Dictionary
     variables: Mapping[str, Any]
-    norm: normalise.Norm = normalise.Norm()  # noqa: RUF009 - it is frozen
+    norm: normalise.Norm = field(default_factory=normalise.Norm)
     name: str = ""
     hparams: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
@@ -65,17 +65,17 @@ class Trained:
         return replace(self, variables=variables, norm=normalise.Norm())
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=0)
 def _encode(module, norm, variables, x_BD):
     return module.apply(variables, normalise.forward(norm, x_BD)[0], method="encode")
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=0)
 def _decode(module, norm, variables, codes):
     return normalise.undo(norm, module.apply(variables, codes, method="decode"))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=0)
 def _reconstruct(module, norm, variables, x_BD):
     return reconstruct(module, norm, variables, x_BD)[0]
 
@@ -109,15 +109,25 @@ def restore_run(workdir: str | Path, mesh=None) -> Run:
 
     def target(meta):
         programs[:] = experiment.programs(meta["config"], meta["d_in"], meta["d_out"])
-        return experiment.abstract_states(programs, meta["d_in"], meta["d_out"], mesh)
+        return abstract(programs, meta, mesh)
 
     with Checkpoints(directory) as checkpoints:
         restored = checkpoints.restore(target)
     if restored is None:
         raise FileNotFoundError(f"{directory} holds no checkpoint; `dictlearn train` writes one.")
-    step, states, meta = restored
+    step, (states, norm), meta = restored
     variables = {p.key: p.learner.variables(states[p.key]) for p in programs}
-    return Run(step, meta["config"], normalise.Norm(**meta["norm"]), programs, variables)
+    norm = normalise.Norm(meta["norm"]["kind"], **norm)
+    return Run(step, meta["config"], norm, programs, variables)
+
+
+def abstract(programs: list[Program], meta: Mapping, mesh=None) -> tuple[dict, dict]:
+    """What a checkpoint with this meta holds, as ShapeDtypeStructs: the states by program, and the arrays of
+    the normalisation; placed on `mesh` if there is one."""
+    states = experiment.abstract_states(programs, meta["d_in"], meta["d_out"], mesh)
+    placed = mesh and sharding.everywhere(mesh)
+    one = lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=placed)
+    return states, {name: one(shape) for name, shape in meta["norm"]["shapes"].items()}
 
 
 def restore(workdir: str | Path) -> list[Trained]:

@@ -1,9 +1,6 @@
 """A run that begins from the dictionaries of another."""
 
-import dataclasses
-
 import jax
-import numpy as np
 
 from dictlearn import sharding
 from dictlearn.normalise import Norm
@@ -20,13 +17,13 @@ def warm_start(states: dict, norm: Norm, mesh, workdir: str, program: str | None
     of normalisation."""
     run = restore_run(workdir, mesh)
     same = run.norm == norm
-    if not same and (run.norm.kind != norm.kind or norm.mean or norm.by_source):
+    if not same and (run.norm.kind != norm.kind or norm.kind == "whiten" or norm.by_source):
         raise ValueError(
             f"{workdir} was trained under {run.norm.kind}, which cannot become {norm.kind}; set "
             "stream.normalise to that kind, and to one that is a number."
         )
-    ratio = lambda name: np.divide(getattr(run.norm, name), getattr(norm, name)).tolist()
-    change = dataclasses.replace(norm, scale_in=ratio("scale_in"), scale_out=ratio("scale_out"))
+    ratio = run.norm.scale_in / norm.scale_in, run.norm.scale_out / norm.scale_out
+    change = Norm(norm.kind, *ratio)
     first = lambda p: {name: value[0] for name, value in p.hparams.items()}
     modules = {p.key: p.module(first(p)) for p in run.programs}
     found = {}
