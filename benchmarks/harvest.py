@@ -125,14 +125,14 @@ def train(lm, lm_batch: int, pools: int, rounds: int) -> dict:
     """Every round: `pools` pools through the learner alone, the model alone, and both at once, of
     which the first pool, that nothing can overlap with, is not counted."""
     recipe = {"taps": TAP, "dtype": "float32", "lm_batch": lm_batch, "n_tokens": 60_000}
-    rule = lambda hparams: rules.make("adam", lr=1e-3, steps=10**6)
-    module = lambda hparams: dictionaries.make("topk", d_in=576, n_latents=LATENTS, k=K)
-    learner = gradient(module, lambda hparams: objectives.make("fvu"), rule)
+    rule = rules.make("adam", lr=1e-3, steps=10**6)
+    module = dictionaries.make("topk", d_in=576, n_latents=LATENTS, k=K)
+    learner = gradient(module, objectives.make("fvu"), rule)
     update = jax.jit(learner.update, donate_argnums=0)
     settings = {"batch_size": BATCH, "seed": 0, "pool_rows": POOL * BATCH}
     stream = streams.make("from_lm", lm=lm, recipe=recipe, **settings)
     held = [stream.batch(t) for t in range(POOL)]
-    state = jax.jit(learner.init)(jax.random.key(0), {}, held[0])
+    state = jax.jit(learner.init)(jax.random.key(0), held[0])
     source = Source(lm, Recipe.of(**recipe))
     run = Forward(source, [TAP])
     n_sequences = pools * POOL * BATCH // 127
@@ -142,7 +142,7 @@ def train(lm, lm_batch: int, pools: int, rounds: int) -> dict:
         nonlocal state
         for _ in range(n):
             batch = next(batches)
-            state, info = update(state, {}, Batch(batch.x_BD, batch.x_BD))
+            state, info = update(state, Batch(batch.x_BD, batch.x_BD))
             jax.block_until_ready(info)
 
     taken = {"language model alone": [], "learner alone": [], "both": []}

@@ -88,7 +88,7 @@ def ours(store: str, steps: int, dictionary: dict, held_BD, **more) -> dict:
                 started = time.perf_counter()
         jax.block_until_ready(state)
         seconds = time.perf_counter() - (started or 0.0)
-        variables = jax.tree.map(lambda leaf: leaf[0], program.learner.variables(state))
+        variables = jax.tree.map(lambda leaf: leaf[0], program.variables(state))
     module = program.module({})
 
     @jax.jit

@@ -52,15 +52,15 @@ def main():
     x = jax.random.normal(jax.random.key(0), (a.batch, a.d))
     batch, sizes = Batch(x, x), {"d_in": a.d, "n_latents": a.n, "k": a.k}
     modules = {
-        "sparse": lambda hparams: dictionaries.make("topk", aux_k=a.d // 2, **sizes),
-        "dense": lambda hparams: DenseTopK(**sizes),
+        "sparse": dictionaries.make("topk", aux_k=a.d // 2, **sizes),
+        "dense": DenseTopK(**sizes),
     }
     steps, memory = {}, {}
     for name, module in modules.items():
-        rule = lambda hparams: rules.make("adam", lr=1e-3, steps=10**6)
-        learner = gradient(module, lambda hparams: objectives.make("fvu"), rule)
-        state = jax.jit(learner.init)(jax.random.key(0), {}, batch)
-        compiled = jax.jit(learner.update, donate_argnums=0).lower(state, {}, batch).compile()
+        rule = rules.make("adam", lr=1e-3, steps=10**6)
+        learner = gradient(module, objectives.make("fvu"), rule)
+        state = jax.jit(learner.init)(jax.random.key(0), batch)
+        compiled = jax.jit(learner.update, donate_argnums=0).lower(state, batch).compile()
         memory[name] = compiled.memory_analysis().temp_size_in_bytes
         steps[name] = [compiled, state]
     gemm = jax.jit(lambda x, W: x @ W.T)
@@ -73,7 +73,7 @@ def main():
                 jax.block_until_ready(gemm(x, W))
             else:
                 compiled, state = steps[name]
-                steps[name][1], info = compiled(state, {}, batch)
+                steps[name][1], info = compiled(state, batch)
                 jax.block_until_ready((steps[name][1], info))
             if round_:
                 taken.append(time.perf_counter() - start)

@@ -92,15 +92,15 @@ def dictlearn(case: dict, x_BD):
         "jumprelu": {"start_density": k / n, "sparsity": 1e-3},
         "gated": {"l1": 1e-3},
     }[kind]
-    module = lambda hparams: dictionaries.make(kind, d_in=d, n_latents=n, **fields)
+    module = dictionaries.make(kind, d_in=d, n_latents=n, **fields)
     learner = gradient(
         module,
-        lambda hparams: objectives.make("fvu"),
-        lambda hparams: rules.make("adam", lr=1e-4, steps=10**6),
+        objectives.make("fvu"),
+        rules.make("adam", lr=1e-4, steps=10**6),
         compute_dtype=case.get("dtype", "float32"),
     )
     batch = Batch(jnp.asarray(x_BD), jnp.asarray(x_BD))
-    state = jax.jit(learner.init)(jax.random.key(0), {}, batch)
+    state = jax.jit(learner.init)(jax.random.key(0), batch)
     params, silent_F = state.variables["params"], state.silent_F
     off = round(case.get("dead", 0) * n)
     if kind == "gated":  # the gate has no start of its own
@@ -113,7 +113,7 @@ def dictlearn(case: dict, x_BD):
     update, held = jax.jit(learner.update, donate_argnums=0), [state]
 
     def step():
-        held[0], info = update(held[0], {}, batch)
+        held[0], info = update(held[0], batch)
         return {name: float(value) for name, value in jax.block_until_ready(info).items()}
 
     return step

@@ -43,7 +43,7 @@ def evaluate(
     config: Mapping, path: Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, dict]:
     """Evaluates every dictionary of the run in `path` as `config["meters"]` says (see `measure`), writes
-    `metrics.json` and returns it: {name: {"hparams", metric: value, ...}}. What pursuits make of the same
+    `metrics.json` and returns it: {name: {"label", "hparams", METRIC: value}}. What pursuits make of the same
     atoms stands in `pursuits.json` and is returned with it.
 
     progress: called with (tokens done, tokens in all)."""
@@ -87,8 +87,9 @@ def measure(
         records = _through_model(run, mesh, language.load(**model), n_tokens, n_sequences, progress)
     else:
         records = _through_stream(run, mesh, n_tokens, progress)
-    members = {m.name: m.hparams for program in run.programs for m in program.members}
-    return {name: {"hparams": members[name], **record} for name, record in records.items()}
+    members = {m.name: m for program in run.programs for m in program.members}
+    own = lambda m: {"label": m.label, "hparams": m.hparams}
+    return {name: own(members[name]) | record for name, record in records.items()}
 
 
 def _through_stream(run: Run, mesh, n_tokens: int, progress) -> dict[str, dict]:
@@ -272,8 +273,7 @@ class _Totals:
 
 def _by_source(program: Program) -> Meter:
     """The meter of reconstruction for as many sources as the program's dictionaries have."""
-    first = {name: value[0].item() for name, value in program.hparams.items()}
-    return reconstruction.by_source(program.module(first).sources)
+    return reconstruction.by_source(program.module_of(0).sources)
 
 
 def _pass(program: Program, norm: normalise.Norm, meters: Mapping, mesh) -> Callable:

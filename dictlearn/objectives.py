@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dictlearn.types import Batch, Out
+from dictlearn.types import Batch, Objective, Out
 
 
 def squared_error(out: Out, batch: Batch) -> Float[Array, " B"]:
@@ -80,20 +80,27 @@ RUNS_MODEL = ("kl",)
 """Those that read a batch's `context`."""
 
 
-def arguments(name: str) -> list[str]:
-    """The settings of the objective `name`. Raises ValueError for an unknown one, listing what there is."""
+def names() -> list[str]:
+    """The objectives there are."""
+    return list(_ALL)
+
+
+def factory(name: str) -> Callable[..., Array]:
+    """The function `(out, batch, *, ...)` of the objective `name`.
+
+    Raises ValueError for an unknown one, listing what there is."""
     if name not in _ALL:
         raise ValueError(f"unknown objective {name!r}; there are {', '.join(_ALL)}.")
-    known = inspect.signature(_ALL[name]).parameters.values()
-    return [one.name for one in known if one.kind is one.KEYWORD_ONLY]
+    return _ALL[name]
 
 
-def make(name: str, **settings) -> Callable[[Out, Batch], Array]:
+def make(name: str, **settings) -> Objective:
     """The objective `name`. Raises ValueError for an unknown one or setting, listing what there is."""
-    known = arguments(name)
+    parameters = inspect.signature(factory(name)).parameters.values()
+    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
     for key in settings:
         if key not in known:
             raise ValueError(
                 f"objective {name!r} has no {key!r}; it has {', '.join(known) or 'none'}."
             )
-    return functools.partial(_ALL[name], **settings)
+    return functools.partial(factory(name), **settings)

@@ -1,41 +1,63 @@
-"""Sweeps: the same learner with a leading axis N. Many dictionaries, one program, one batch.
+"""Sweeps: a learner with a leading axis N. Many dictionaries, one program, one batch."""
 
-`cells` crosses a config's lists of values; `groups` gathers the cells whose programs are the same, so that
-each group is one vmapped program: whatever decides a shape is static, all else is stacked and traced.
-"""
-
-import itertools
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from dictlearn.sharding import TABLE, axis_size, is_split
-from dictlearn.types import Learner
+from dictlearn.types import Batch, Learner
 
 
-def sweep(learner: Learner) -> Learner:
-    """`learner` over a leading axis N of keys, hparams and state; every member sees the same batch.
+class Sweep(NamedTuple):
+    """A learner over a leading axis N of keys, hyperparameters and states; every member sees the same batch.
+
+    init: (keys_N, hparams_N, batch) -> state_N. update: (state_N, hparams_N, batch) -> (state_N, info_N).
+    variables: (state_N, hparams_N) -> the dictionaries' variables, each leaf [N, ...]."""
+
+    init: Callable[[jax.Array, Any, Batch], Any]
+    update: Callable[[Any, Any, Batch], tuple[Any, dict[str, jax.Array]]]
+    variables: Callable[[Any, Any], dict]
+
+
+def sweep(build: Callable[[Any], Learner]) -> Sweep:
+    """The learners `build(hparams)` as one program: `build` is called under the trace, with one member's
+    hyperparameters as tracers.
 
     Members are updated side by side, by `vmap`; on one CPU device one after another, in a loop inside the
     program: each then takes its own branches and loops as long as its own k, temporaries are one member's,
     and no gather or scatter has a batch axis, for which XLA's CPU code is slow. Measured on 2 cores, D 512,
-    F 4096, k 32, batch 2048: 0.69 of the processor time, and 0.16 of the temporaries of six members."""
-    axis = TABLE["N"]
-    over = lambda function: jax.vmap(function, in_axes=(0, 0, None), spmd_axis_name=axis)
-    beside = over(learner.update)
+    F 4096, k 32, batch 2048: 0.69 of the processor time, and 0.16 of the temporaries of six members.
 
-    def after(state, hparams, batch):
-        return _in_turn(learner.update, state, hparams, batch)
+    Example:
+        rates = sweep(lambda lr: gradient(dictionary, objective, rules.make("adam", lr=lr, steps=100)))
+        state_N = rates.init(jax.random.split(key, 3), jnp.array([1e-4, 3e-4, 1e-3]), batch)
+    """
+    axis = TABLE["N"]
+
+    def init(key, hparams, batch):
+        return build(hparams).init(key, batch)
+
+    def one(state, hparams, batch):
+        return build(hparams).update(state, batch)
+
+    def variables(state, hparams):
+        return build(hparams).variables(state)
+
+    side_by_side = jax.vmap(one, in_axes=(0, 0, None), spmd_axis_name=axis)
+
+    def in_turn(state, hparams, batch):
+        return _in_turn(one, state, hparams, batch)
 
     def update(state, hparams, batch):
         if is_split() or axis_size(axis) > 1:
-            return beside(state, hparams, batch)
-        return lax.platform_dependent(state, hparams, batch, cpu=after, default=beside)
+            return side_by_side(state, hparams, batch)
+        return lax.platform_dependent(state, hparams, batch, cpu=in_turn, default=side_by_side)
 
-    return Learner(over(learner.init), update, learner.variables)
+    first = jax.vmap(init, in_axes=(0, 0, None), spmd_axis_name=axis)
+    return Sweep(first, update, jax.vmap(variables, spmd_axis_name=axis))
 
 
 def _in_turn(update, state, hparams, batch):
@@ -53,33 +75,3 @@ def _in_turn(update, state, hparams, batch):
         return jax.tree.map(put, state, new), info
 
     return lax.scan(one, state, (jnp.arange(n_members), hparams))
-
-
-class Group(NamedTuple):
-    """Cells that share a program. static: name -> value, the same in all. traced: one dict of numbers
-    a cell, all with the same names. cells: each cell's place in the order of the whole sweep."""
-
-    static: dict
-    traced: list[dict]
-    cells: list[int]
-
-
-def cells(lists: Mapping[str, Sequence]) -> list[dict]:
-    """Every combination of the listed values, the last name varying fastest."""
-    for name, values in lists.items():
-        if not isinstance(values, list | tuple) or not values:
-            raise ValueError(f"sweep.{name}={values!r} must be a list of at least one value.")
-    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
-
-
-def groups(cells: Sequence[dict], traceable: set[str]) -> list[Group]:
-    """Cells grouped by their values of every name that is not `traceable` (or not a number)."""
-    found: dict[tuple, Group] = {}
-    for place, cell in enumerate(cells):
-        number = {k for k, v in cell.items() if isinstance(v, int | float) and k in traceable}
-        static = {k: v for k, v in cell.items() if k not in number}
-        traced = {k: v for k, v in cell.items() if k in number}
-        group = found.setdefault(tuple(sorted(static.items())), Group(static, [], []))
-        group.traced.append(traced)
-        group.cells.append(place)
-    return list(found.values())

@@ -121,8 +121,8 @@ class Dictionary(nn.Module):
         raise NotImplementedError
 
     def reconstruct(self, x_BD: jax.Array) -> tuple[jax.Array, Codes]:
-        """Inference from input to target: the reconstruction `[B, D]`, whole, and the codes between. `decode` lacks
-        what a skip adds."""
+        """Inference from input to target: the whole reconstruction `[B, D]`, and the codes between. `decode`
+        lacks what a skip adds."""
         codes = self.encode(x_BD)
         return self.decode(codes), codes
 
@@ -179,12 +179,19 @@ class Firing(NamedTuple):
     target_F: jax.Array | None = None
 
 
-class Learner(NamedTuple):
-    """A dictionary-learning algorithm as a fold over a stream of batches."""
+Objective: TypeAlias = Callable[[Out, Batch], jax.Array]
+"""(out, batch) -> the loss of each token, `[B]`."""
 
-    init: Callable  # (key, hparams, batch) -> state
-    update: Callable  # (state, hparams, batch) -> (state, info), pure
-    variables: Callable  # state -> the dictionary's variables
+
+class Learner(NamedTuple):
+    """A dictionary-learning algorithm as a fold over a stream of batches.
+
+    init: (key, batch) -> state. update: (state, batch) -> (state, info), pure. variables: state -> the
+    dictionary's variables. Hyperparameters are in what the learner was built of."""
+
+    init: Callable[[jax.Array, Batch], Any]
+    update: Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]
+    variables: Callable[[Any], dict]
 
 
 class Meter(NamedTuple):

@@ -145,11 +145,11 @@ def measure(smoke: bool) -> dict:
         "truncation": {k: near(x_ND[:, :k]) for k in KS},
     }
     for one in restore(home(smoke)):
-        codes_NF = np.asarray(dense(one.encode(x_ND), one.hparams["n_latents"]))
-        gamma = one.hparams.get("gamma")
+        codes_NF = np.asarray(dense(one.encode(x_ND), one.module.n_latents))
+        gamma = one.hparams["dictionary"].get("gamma")
         curve = "topk" if gamma is None else f"csr, gamma {gamma:g}"
         kept = {key: one.metrics[key] for key in ("explained_variance", "l0", "dead_fraction")}
-        found.setdefault(curve, {})[one.hparams["k"]] = near(codes_NF) | kept
+        found.setdefault(curve, {})[one.hparams["dictionary"]["k"]] = near(codes_NF) | kept
     return {"whole": near(x_ND), "curves": found}
 
 

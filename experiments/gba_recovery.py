@@ -48,7 +48,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from dictlearn.runs.workdir import read_json
+from dictlearn.runs.workdir import read_json, short
 
 AT = ("recovery_0.8", "recovery_0.9")
 
@@ -120,10 +120,11 @@ def table(workdir: Path) -> dict:
     found = {}
     for label, member in config["members"].items():
         (name,) = set(member["sweep"]) - {"seed"}
-        mine = [r for key, r in metrics.items() if key.rsplit("_n", 1)[0] == label]
+        mine = [record for record in metrics.values() if record["label"] == label]
+        own = short([record["hparams"] for record in mine])
         rows = []
         for value in member["sweep"][name]:
-            seeds = [r for r in mine if np.isclose(r["hparams"][name], value)]
+            seeds = [r for r, at in zip(mine, own, strict=True) if np.isclose(at[name], value)]
             rows.append((value, *(np.mean([r[key] for r in seeds]) for key in (*AT, "l0"))))
         found[f"{label} ({name})"] = rows
     figure = Figure(figsize=(2.6 * len(found), 3), dpi=160, layout="constrained")

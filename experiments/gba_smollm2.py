@@ -43,7 +43,7 @@ from ml_collections import ConfigDict
 import dictlearn
 from dictlearn import streams
 from dictlearn.ops.recovery import consistency, most_active
-from dictlearn.runs.workdir import read_json, write_json
+from dictlearn.runs.workdir import read_json, short, write_json
 
 COSINE = 0.9
 SHARES = (1.0, 0.25)
@@ -109,10 +109,10 @@ def agreement(workdir: Path) -> dict:
     x_TBD = [stream.batch(t).x_BD for t in range(max(1, config["meters"]["n_tokens"] // size))]
     runs: dict[tuple, list] = {}
     for each in dictlearn.restore(workdir):
-        label = each.name.rsplit("_n", 1)[0]
+        label, (own,) = each.metrics["label"], short([each.hparams])
         swept = sorted(set(config["members"][label]["sweep"]) - {"seed"})
-        setting = (label, *(each.hparams[name] for name in swept))
-        largest_F = np.zeros(each.hparams["n_latents"])
+        setting = (label, *(own[name] for name in swept))
+        largest_F = np.zeros(each.module.n_latents)
         for x_BD in x_TBD:
             codes = each.encode(x_BD)
             top_F = np.asarray(dictlearn.dense(codes, len(largest_F))).max(0)

@@ -124,7 +124,7 @@ def main(folder: str = "runs/gsae", size: str = "") -> dict:
     found = {name: {"plain": plain[name], "gradient": known[name]} for name in plain}
     write_json(Path(folder, "gradient.json"), found)
     for name, both in found.items():
-        beta = plain[name]["hparams"]["beta"]
+        beta = plain[name]["hparams"]["dictionary"]["beta"]
         for mode, one in both.items():
             values = (f"{key} {one[key]:.4f}" for key in ("explained_variance", "ce_score", "kl"))
             print(

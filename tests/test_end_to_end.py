@@ -9,6 +9,7 @@ import pytest
 
 from dictlearn import dictionaries, experiment, normalise, objectives, restore, rules
 from dictlearn.experiment.stream import open_stream
+from dictlearn.learners import start
 from dictlearn.learners.gradient import State, gradient
 from dictlearn.runs.trained import restore_run
 from dictlearn.runs.warm_start import warm_start
@@ -114,16 +115,16 @@ def test_masked_tokens_keep_their_activation_and_lose_nothing():
 def unread_mass(objective, batch) -> float:
     """The share of the atoms' squared length, weighted by use, that lies where the head does not read."""
     learner = gradient(
-        lambda hparams: dictionaries.make("relu", d_in=4, n_latents=8, l1=0.05),
-        lambda hparams: objectives.make(objective),
-        lambda hparams: rules.make("adam", lr=2e-2, steps=600, warmup_steps=1),
-        b_dec_start="zeros",
+        dictionaries.make("relu", d_in=4, n_latents=8, l1=0.05),
+        objectives.make(objective),
+        rules.make("adam", lr=2e-2, steps=600, warmup_steps=1),
+        start(b_dec_start="zeros"),
     )
 
     @jax.jit
     def whole(key):
-        step = lambda state, _: (learner.update(state, {}, batch)[0], None)
-        return jax.lax.scan(step, learner.init(key, {}, batch), length=600)[0]
+        step = lambda state, _: (learner.update(state, batch)[0], None)
+        return jax.lax.scan(step, learner.init(key, batch), length=600)[0]
 
     state = whole(jax.random.key(1))
     module = dictionaries.make("relu", d_in=4, n_latents=8, l1=0.05)
@@ -142,12 +143,12 @@ def test_parts_of_a_batch_are_whole_sequences():
     batch, states = linear_batch(jax.random.key(0)), []
     for accumulate in (1, 4):
         learner = gradient(
-            lambda hparams: dictionaries.make("topk", d_in=4, n_latents=8, k=2),
-            lambda hparams: objectives.make("kl"),
-            lambda hparams: rules.make("adam", lr=1e-2, steps=9, warmup_steps=1),
+            dictionaries.make("topk", d_in=4, n_latents=8, k=2),
+            objectives.make("kl"),
+            rules.make("adam", lr=1e-2, steps=9, warmup_steps=1),
             accumulate=accumulate,
         )
-        one = lambda key, learner=learner: learner.update(learner.init(key, {}, batch), {}, batch)
+        one = lambda key, learner=learner: learner.update(learner.init(key, batch), batch)
         states.append(jax.jit(one)(jax.random.key(1))[0].variables)
     close(states[0], states[1], 1e-4)
 

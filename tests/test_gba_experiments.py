@@ -23,7 +23,9 @@ def test_recovery_is_read_for_every_setting_as_the_mean_of_its_seeds(workdir):
     assert title == "one target (density_high)"
     assert [row[0] for row in rows] == [0.01, 0.09, 0.3]
     metrics = json.loads((workdir / "metrics.json").read_text())
-    seeds = [each for each in metrics.values() if each["hparams"]["density_high"] == 0.09]
+    seeds = [
+        each for each in metrics.values() if each["hparams"]["dictionary"]["density_high"] == 0.09
+    ]
     assert len(seeds) == 2
     for key, value in zip(("recovery_0.8", "recovery_0.9", "l0"), rows[1][1:], strict=True):
         assert value == pytest.approx(sum(record[key] for record in seeds) / 2)

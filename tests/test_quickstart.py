@@ -37,7 +37,7 @@ def test_every_dictionary_is_measured_with_the_reconstruction_in_the_running_mod
     assert len(metrics) == 9
     for name, record in metrics.items():
         assert 0 < record["explained_variance"] < 1, name
-        assert record["l0"] <= record["hparams"]["k"]
+        assert record["l0"] <= record["hparams"]["dictionary"]["k"]
         assert record["ce_score"] < 1
         assert record["ce_original"] < record["ce_spliced"] < record["ce_ablated"]
         assert record["kl"] > 0

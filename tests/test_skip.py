@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dictlearn import dictionaries, objectives, rules
+from dictlearn.learners import start
 from dictlearn.learners.gradient import gradient
 from dictlearn.normalise import Norm
 from dictlearn.ops import skip
@@ -18,14 +19,12 @@ D, HIDDEN = 16, 24
 
 def learner(name="topk", skips=False, steps=500, lr=1e-2, zeros=False, **fields):
     fields = {"d_in": D, "d_out": D, **fields}
-    start = {"atoms_start": "zeros", "b_enc_start": "centred"} if zeros else {}
+    own = {"atoms_start": "zeros", "b_enc_start": "centred"} if zeros else {}
     return gradient(
-        lambda hparams: dictionaries.make(name, **fields),
-        lambda hparams: objectives.make("fvu"),
-        lambda hparams: rules.make(
-            "adam", lr=lr, steps=steps, warmup_steps=1, decay_fraction=0.5, unit_norm=False
-        ),
-        **{"skip": skips, "b_dec_start": "mean", **start},
+        dictionaries.make(name, **fields),
+        objectives.make("fvu"),
+        rules.make("adam", lr=lr, steps=steps, warmup_steps=1, decay_fraction=0.5, unit_norm=False),
+        start(**{"skip": skips, "b_dec_start": "mean", **own}),
     )
 
 
@@ -46,12 +45,12 @@ def batches(key, n_steps, n_tokens=256, linear=0.0):
 
 
 def trained(learner, data):
-    step = lambda state, batch: (learner.update(state, {}, batch)[0], None)
+    step = lambda state, batch: (learner.update(state, batch)[0], None)
     first = jax.tree.map(lambda a: a[0], data)
 
     @jax.jit
     def whole(key):
-        return jax.lax.scan(step, learner.init(key, {}, first), data)[0]
+        return jax.lax.scan(step, learner.init(key, first), data)[0]
 
     return whole(jax.random.key(1)).variables
 
@@ -91,13 +90,13 @@ def test_the_linear_part_of_an_mlp_is_in_the_skip_and_without_one_is_not_explain
 def test_from_atoms_of_zero_the_first_step_moves_all_but_the_encoder():
     data = jax.tree.map(lambda a: a[0], batches(jax.random.key(2), 1, linear=1.0))
     train = learner(skips=True, zeros=True, n_latents=32, k=3)
-    first = jax.jit(lambda key: train.init(key, {}, data))(jax.random.key(1))
+    first = jax.jit(lambda key: train.init(key, data))(jax.random.key(1))
     params = first.variables["params"]
     np.testing.assert_allclose(
         (data.x_BD @ params["W_enc_FD"].T + params["b_enc_F"]).mean(0), 0, atol=1e-5
     )
     np.testing.assert_allclose(params["b_dec_D"], data.y_BD.mean(0), rtol=1e-6)
-    after = jax.jit(train.update)(first, {}, data)[0].variables["params"]
+    after = jax.jit(train.update)(first, data)[0].variables["params"]
     moved = {name for name in params if float(jnp.abs(after[name] - params[name]).max()) > 1e-6}
     assert moved == {"W_dec_FD", "b_dec_D", skip.NAME}
 
@@ -117,4 +116,4 @@ def test_a_folded_skip_transcoder_is_the_same_function_of_raw_activations():
 def test_an_autoencoder_has_no_skip():
     data = Batch(jnp.ones((8, D)), jnp.ones((8, D)))
     with pytest.raises(ValueError, match=r"learner.skip is for transcoders; set stream.target"):
-        learner(skips=True, n_latents=8, k=2, d_out=None).init(jax.random.key(0), {}, data)
+        learner(skips=True, n_latents=8, k=2, d_out=None).init(jax.random.key(0), data)

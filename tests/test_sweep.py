@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn import dictionaries, objectives, rules
-from dictlearn.learners.gradient import gradient
-from dictlearn.sweep import cells, groups, sweep
-from dictlearn.types import Batch, Learner
+from dictlearn import dictionaries, learners, objectives, rules
+from dictlearn.experiment.members import cells
+from dictlearn.sweep import sweep
+from dictlearn.types import Batch
 from tests.helpers import planted_config, run
 
 
@@ -36,30 +36,30 @@ def test_a_sweep_of_twelve_equals_twelve_separate_runs_with_one_compilation():
 
 def test_temporaries_on_one_cpu_device_are_one_members_however_many_there_are():
     """A slice of the state that XLA may compute twice makes it copy the moments of all members."""
-    train = gradient(
-        lambda hparams: dictionaries.make("topk", d_in=16, n_latents=1024, k=4),
-        lambda hparams: objectives.make("fvu"),
-        lambda hparams: rules.make("adam", lr=1e-3, steps=10),
-        b_dec_start="zeros",
-    )
-    beside = Learner(train.init, jax.vmap(train.update, in_axes=(0, 0, None)), train.variables)
+    built = {
+        "dictionary": dictionaries.make("topk", d_in=16, n_latents=1024, k=4),
+        "objective": objectives.make("fvu"),
+        "rule": rules.make("adam", lr=1e-3, steps=10),
+    }
+    train = learners.make("gradient", built=built, b_dec_start="zeros")
+    beside = lambda state, hparams, batch: jax.vmap(train.update, in_axes=(0, None))(state, batch)
     x_BD = jnp.zeros((64, 16))
     one = sum(leaf.nbytes for leaf in jax.tree.leaves(state_of(train, Batch(x_BD, x_BD), 1)))
 
-    def temporaries(learner, n_members):
+    def temporaries(update, n_members):
         batch = Batch(x_BD, x_BD)
         state = state_of(train, batch, n_members)
-        step = jax.jit(learner.update, donate_argnums=0).lower(state, {}, batch)
+        step = jax.jit(update, donate_argnums=0).lower(state, {}, batch)
         return step.compile().memory_analysis().temp_size_in_bytes
 
-    in_turn = sweep(train)
+    in_turn = sweep(lambda hparams: train).update
     assert temporaries(in_turn, 9) < temporaries(in_turn, 2) + one
     assert temporaries(beside, 9) > temporaries(in_turn, 2) + one
 
 
 def state_of(learner, batch, n_members):
     """What a sweep's state would be, all zeros."""
-    state = jax.eval_shape(learner.init, jax.random.key(0), {}, batch)
+    state = jax.eval_shape(learner.init, jax.random.key(0), batch)
     return jax.tree.map(lambda leaf: jnp.zeros((n_members, *leaf.shape), leaf.dtype), state)
 
 
@@ -71,13 +71,6 @@ def close(found, wanted, tolerance):
 def test_cells_are_crossed_with_the_last_name_fastest():
     found = cells({"n": (1, 2), "k": (3, 4)})
     assert found == [{"n": 1, "k": 3}, {"n": 1, "k": 4}, {"n": 2, "k": 3}, {"n": 2, "k": 4}]
-
-
-def test_groups_share_what_is_static_and_stack_what_is_traced():
-    found = groups(cells({"n_latents": (8, 16), "k": (1, 2)}), traceable={"k"})
-    assert [group.static for group in found] == [{"n_latents": 8}, {"n_latents": 16}]
-    assert [group.traced for group in found] == [[{"k": 1}, {"k": 2}]] * 2
-    assert [group.cells for group in found] == [[0, 1], [2, 3]]
 
 
 def test_an_empty_list_or_a_bare_value_is_refused():

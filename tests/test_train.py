@@ -193,12 +193,12 @@ def test_restored_dictionaries_encode_decode_and_know_their_hyperparameters(tmp_
     train(settings(steps=20, sweep=TWO_PROGRAMS, stream=stream), tmp_path)
     found = restore(tmp_path)
     assert [d.name for d in found] == ["topk_n64_0", "topk_n64_1", "topk_n128_0", "topk_n128_1"]
-    assert [d.hparams["k"] for d in found] == [2, 3, 2, 3]
+    assert [d.hparams["dictionary"]["k"] for d in found] == [2, 3, 2, 3]
     x = np.random.default_rng(0).normal(size=(5, 32)).astype(np.float32)
     for d in found:
         codes = d.encode(x)
         np.testing.assert_allclose(d.decode(codes), d.reconstruct(x), atol=1e-5)
-        assert (np.asarray(codes.val) != 0).sum(1).max() == d.hparams["k"]
+        assert (np.asarray(codes.val) != 0).sum(1).max() == d.hparams["dictionary"]["k"]
 
 
 def test_there_is_nothing_to_restore_where_nothing_was_trained(tmp_path):

@@ -58,7 +58,7 @@ def _rows(subjects: Sequence[Subject], metrics: Sequence[str]) -> list[dict]:
     curves: dict[tuple[str, int], list[dict]] = {}
     for subject in subjects:
         for name, record in subject.metrics.items():
-            label, n = name.rsplit("_n", 1)[0], record["hparams"]["n_latents"]
+            label, n = record["label"], record["hparams"]["dictionary"]["n_latents"]
             label = f"{subject.name} {label}" if len(subjects) > 1 else label
             measured = {key: record[key] for key in metrics if record.get(key) is not None}
             curves.setdefault((label, n), []).append({"name": name, "l0": record["l0"], **measured})

@@ -3,8 +3,9 @@
 import inspect
 from collections.abc import Mapping
 
-from dictlearn import dictionaries, experiment, learners, objectives, streams
+from dictlearn import dictionaries, learners, objectives, streams
 from dictlearn import lm as language
+from dictlearn.experiment.members import members
 from dictlearn.streams import Process, Stream
 from dictlearn.streams.from_lm import from_lm
 from dictlearn.streams.sequences import sequences
@@ -48,14 +49,14 @@ def carried(config: Mapping) -> set[str]:
     """What batches must carry beside x and y: "keys" for a learner, "gradients" for a dictionary,
     "context" for an objective."""
     found = set()
-    for _, block in experiment.blocks(config):
-        variant = dictionaries.variant(block["dictionary"]["name"])
+    for member in members(config):
+        name = {key: part.static["name"] for key, part in member.parts.items()}
         wanted = {
-            "keys": learners.reads_keys(experiment.learner_name(block)),
-            "gradients": variant.reads_gradient,
-            "context": block.get("objective", {}).get("name") in objectives.RUNS_MODEL,
+            "keys": learners.reads_keys(name["learner"]),
+            "gradients": dictionaries.variant(name["dictionary"]).reads_gradient,
+            "context": name.get("objective") in objectives.RUNS_MODEL,
         }
-        found |= {name for name, is_wanted in wanted.items() if is_wanted}
+        found |= {each for each, is_wanted in wanted.items() if is_wanted}
     return found
 
 

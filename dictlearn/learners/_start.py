@@ -1,11 +1,13 @@
-"""Where a dictionary's atoms and decoder bias start, before the first update."""
+"""Where a dictionary's parameters start, before the first update."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from dictlearn.ops import skip
+from dictlearn.ops import skip as linear_part
 from dictlearn.ops.initialise import data_rows, geometric_median, kaiming_uniform
-from dictlearn.types import Batch
+from dictlearn.types import Batch, Dictionary
 
 BIASES = {
     "zeros": lambda y_BD: jnp.zeros(y_BD.shape[1], y_BD.dtype),
@@ -15,9 +17,33 @@ BIASES = {
 ATOMS = ("tied", "kaiming_uniform", "data_rows", "zeros")
 ENCODERS = ("own", "centred")
 
+Start = Callable[[Dictionary, jax.Array, Batch], dict]
+"""(module, key, batch) -> variables: how a learner begins, from a sample of the data."""
 
-def check(atoms_start: str, b_enc_start: str, b_dec_start: str) -> None:
-    """Raises ValueError for a start that there is not."""
+
+def start(
+    *,
+    atoms_start: str = "tied",
+    atom_norm: float = 1.0,
+    b_enc_start: str = "own",
+    b_dec_start: str = "geometric_median",
+    skip: bool = False,
+) -> Start:
+    """The variables of a module before training.
+
+    Args:
+        atoms_start: "tied" (the encoder a copy of random atoms), "kaiming_uniform" (both drawn), "zeros" (the
+            encoder drawn so, atoms of zero: for a rule that does not hold them at unit norm) or "data_rows"
+            (tokens of the batch).
+        atom_norm: the norm of the atoms.
+        b_enc_start: "own" (as the variant declares) or "centred" (the mean pre-activations of the batch are
+            zero; for transcoders).
+        b_dec_start: "zeros", or the "mean" or the "geometric_median" of the batch.
+        skip: a linear map of the input joins the reconstruction (ops/skip.py), from zero.
+
+    Raises:
+        ValueError: for a start that there is not; when called, for one that the variant cannot have.
+    """
     for name, value, known in (
         ("atoms_start", atoms_start, ATOMS),
         ("b_enc_start", b_enc_start, ENCODERS),
@@ -25,6 +51,16 @@ def check(atoms_start: str, b_enc_start: str, b_dec_start: str) -> None:
     ):
         if value not in known:
             raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}.")
+
+    def variables(module: Dictionary, key: jax.Array, batch: Batch) -> dict:
+        k_module, k_start = jax.random.split(key)
+        found = module.init(k_module, batch.x_BD, jnp.zeros(module.n_latents, bool))
+        params = atoms(atoms_start, atom_norm, k_start, dict(found["params"]), batch)
+        params = bias(module, b_enc_start, b_dec_start, params, batch)
+        params = linear(module, params, batch) if skip else params
+        return module.start(k_start, {**found, "params": params}, batch)
+
+    return variables
 
 
 def bias(module, b_enc: str, b_dec: str, params: dict, batch: Batch) -> dict:
@@ -50,7 +86,7 @@ def linear(module, params: dict, batch: Batch) -> dict:
     if module.d_out is None:
         raise ValueError("learner.skip is for transcoders; set stream.target, or leave skip out.")
     W_skip_DD = jnp.zeros((batch.y_BD.shape[1], batch.x_BD.shape[1]), batch.x_BD.dtype)
-    return {**params, skip.NAME: W_skip_DD}
+    return {**params, linear_part.NAME: W_skip_DD}
 
 
 def atoms(name: str, norm, key, params: dict, batch: Batch) -> dict:

@@ -20,17 +20,16 @@ empty, not from common tokens; rows are of fixed number; `size` is ours. Tokens 
 dictionary before it, which the paper does in practice. The cosines within a batch are `[B, B]`.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dictlearn.learners import _skip
+from dictlearn.learners._finite import all_finite
 from dictlearn.ops.firing import l0
 from dictlearn.ops.sparse.rows import bins, rows_add
-from dictlearn.types import Batch, Learner, Scalar
+from dictlearn.types import Batch, Dictionary, Learner, Out, Scalar
 
 READS_KEYS = True
 GROWTH = 1 / 4
@@ -38,53 +37,47 @@ GROWTH = 1 / 4
 
 
 class State(NamedTuple):
-    """variables: the module's params and stats. step: updates done. skipped, bad_batch: see `_skip.py`."""
+    """variables: the module's params and stats. step: updates done."""
 
     variables: dict
     step: jax.Array
-    skipped: jax.Array
-    bad_batch: jax.Array
 
 
 def itda(
-    dictionary: Callable,
+    dictionary: Dictionary,
     *,
     steps: int,
     tolerance: Scalar | None = None,
     size: Scalar | None = None,
     alike: float = 0.9999,
-    max_skipped: int = 10,
 ) -> Learner:
-    """A learner of the variant `itda` from a factory `dictionary(hparams) -> module`.
+    """A learner of the variant `itda`.
 
     steps: T. tolerance: tau, a share of |x|^2. size: atoms wanted in the end, at most the module's
-    `n_latents`. alike: cosine above which two tokens of a batch are the same.
-    max_skipped: batches that may be skipped because a token of theirs is not finite; one more ends the run.
+    `n_latents`. alike: cosine above which two tokens of a batch are the same. Info says by `finite` whether
+    every token's error was.
     Raises ValueError without tolerance and size, or for one out of its bounds."""
     if tolerance is None and size is None:
         raise ValueError("learner itda needs tolerance, the error at which a token joins, or size.")
     if isinstance(tolerance, int | float) and not 0 <= tolerance < 1:
         raise ValueError(f"{tolerance=} is a share of a token's square; it must lie in [0, 1).")
+    n = dictionary.n_latents
+    if isinstance(size, int | float) and not 1 <= size <= n:
+        raise ValueError(
+            f"{size=} must lie between 1 and {dictionary.n_latents=}, the rows there are."
+        )
 
-    _skip.check(max_skipped)
+    def init(key: jax.Array, batch: Batch) -> State:
+        variables = dictionary.init(key, batch.x_BD, jnp.zeros(n, bool))
+        return State(dict(variables), jnp.zeros((), jnp.int32))
 
-    def init(key, hparams, batch: Batch) -> State:
-        module = dictionary(hparams)
-        if isinstance(size, int | float) and not 1 <= size <= module.n_latents:
-            raise ValueError(
-                f"{size=} must lie between 1 and {module.n_latents=}, the rows there are."
-            )
-        variables = module.init(key, batch.x_BD, jnp.zeros(module.n_latents, bool))
-        return State(dict(variables), jnp.zeros((), jnp.int32), **_skip.start())
-
-    def update(state: State, hparams, batch: Batch):
+    def update(state: State, batch: Batch) -> tuple[State, dict]:
         if batch.sequence_B is None:
             raise ValueError(
                 "learner itda reads where tokens came from; give the stream keys=True."
             )
-        module, x_BD = dictionary(hparams), batch.x_BD
-        n = module.n_latents
-        out = module.apply(state.variables, x_BD, jnp.zeros(n, bool))
+        x_BD = batch.x_BD
+        out = cast(Out, dictionary.apply(state.variables, x_BD, jnp.zeros(n, bool)))
         square_B = jnp.sum(x_BD**2, -1)
         error_B = jnp.sum((x_BD - out.y_BD) ** 2, -1)
         share_B = error_B / jnp.where(square_B > 0, square_B, 1)
@@ -111,17 +104,16 @@ def itda(
                 "position_F": stats["position_F"] + written(batch.position_B),
             },
         }
-        new = state._replace(variables=variables, step=state.step + 1)
-        state = _skip.unless_finite(share_B, lambda: new, state)
         info = {
             "loss": share_B.mean(),
             "explained_variance": 1 - error_B.sum() / jnp.sum((x_BD - x_BD.mean(0)) ** 2),
             "l0": l0(out.codes).mean(dtype=jnp.float32),
-            "atoms": state.variables["stats"]["n_atoms"],
+            "atoms": variables["stats"]["n_atoms"],
             "failed": jnp.sum(failed_B, dtype=jnp.int32),
             "least_error": jnp.min(share_B, where=joins_B, initial=1.0),
+            "finite": all_finite(share_B),
         }
-        return state, info | _skip.reading(state, max_skipped)
+        return State(variables, state.step + 1), info
 
     return Learner(init, update, lambda state: state.variables)
 

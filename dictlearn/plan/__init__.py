@@ -93,7 +93,7 @@ def _program(program: experiment.Program, state, batch: Batch, mesh, chip: Chip 
     """The row of one program's training step."""
     abstract = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)
     hparams = jax.tree.map(abstract, program.hparams)
-    params = jax.eval_shape(program.learner.variables, state).get("params", {})
+    params = jax.eval_shape(program.variables, state).get("params", {})
     row = {
         "name": program.key,
         "dictionaries": len(program.members),

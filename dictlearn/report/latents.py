@@ -106,7 +106,7 @@ def study(
         _latent(i, found, tokens_ST, document_ST, lm, one)
         for i, one in zip(chosen, logits, strict=True)
     ]
-    n_latents = dictionary.hparams["n_latents"]
+    n_latents = dictionary.module.n_latents
     counts = found.n_tokens, found.n_sequences, len(candidates), n_latents
     return Study(dictionary.name, ", ".join(target), latents, *counts)
 
@@ -131,7 +131,7 @@ def firings(
                 progress(done, n_tokens)
     latent_E, sequence_E, position_E, val_E = map(np.concatenate, zip(*parts, strict=True))
     order_E = np.lexsort((-val_E, latent_E))
-    edges = np.arange(dictionary.hparams["n_latents"] + 1)
+    edges = np.arange(dictionary.module.n_latents + 1)
     return Firings(
         sequence_E[order_E],
         position_E[order_E],

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dictlearn.runs.workdir import read_json
+from dictlearn.runs.workdir import read_json, short
 
 
 class Record(NamedTuple):
-    """One dictionary: its name, its hyperparameters, and its metrics."""
+    """One dictionary: its name, its hyperparameters by their short names, and its metrics."""
 
     name: str
     hparams: dict
@@ -35,9 +35,10 @@ def read(workdir: Path) -> Run:
     if not metrics:
         raise ValueError(f"{workdir / 'metrics.json'} names no dictionary.")
     found = []
+    hparams = dict(zip(metrics, short([one["hparams"] for one in metrics.values()]), strict=True))
     for name, record in metrics.items():
-        rest = {key: value for key, value in record.items() if key != "hparams"}
-        found.append(Record(name, record["hparams"], rest))
+        rest = {key: value for key, value in record.items() if key not in ("label", "hparams")}
+        found.append(Record(name, hparams[name], rest))
     log, law, figure = (workdir / f for f in ("metrics.jsonl", "scaling.json", "scaling.png"))
     lines = log.read_text("utf-8").splitlines() if log.exists() else []
     return Run(

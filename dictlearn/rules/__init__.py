@@ -14,17 +14,21 @@ import optax
 
 
 def names() -> list[str]:
-    """The rules there are: the files of this folder."""
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in found if not name.startswith("_"))
+    """The rules that stand alone: the files of this folder, without the wrappers."""
+    return [name for name in _files() if "inner" not in _parameters(name)]
 
 
-def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
-    """The function that makes the rule `name`.
+def wrappers() -> list[str]:
+    """The rules that wrap another: the files whose function takes it as `inner`."""
+    return [name for name in _files() if "inner" in _parameters(name)]
+
+
+def factory(name: str) -> Callable[..., optax.GradientTransformation]:
+    """The function that makes the rule `name`, alone or a wrapper.
 
     Raises ValueError for an unknown rule, listing what there is."""
-    if name not in names():
-        raise ValueError(f"unknown rule {name!r}; there are {', '.join(names())}.")
+    if name not in _files():
+        raise ValueError(f"unknown rule {name!r}; there are {', '.join(_files())}.")
     return getattr(importlib.import_module(f"{__name__}.{name}"), name)
 
 
@@ -32,8 +36,17 @@ def make(name: str, **arguments) -> optax.GradientTransformationExtraArgs:
     """The rule `name` with these arguments.
 
     Raises ValueError for an unknown rule or argument, listing what there is."""
-    known = inspect.signature(factory(name)).parameters
+    known = _parameters(name)
     for key in arguments:
         if key not in known:
             raise ValueError(f"rule {name!r} has no {key!r}; it has {', '.join(known)}.")
     return optax.with_extra_args_support(factory(name)(**arguments))
+
+
+def _files() -> list[str]:
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def _parameters(name: str):
+    return inspect.signature(factory(name)).parameters

@@ -99,15 +99,12 @@ def pursued(dictionary: Trained, method: str, k: int, **options) -> Trained:
 
 def beside(run: Run, methods: Sequence[str], k: int) -> Run:
     """The run with every dictionary once more under each of these pursuits, at each token's own L0 but k at
-    most. `topk_n64_0` has `topk+gradient_n64_0` beside it, with `encoder` and `k_pursuit` in its hparams."""
+    most. `topk_n64_0` has `topk+gradient_n64_0` beside it, with `encoder` in its hparams."""
     programs, variables = list(run.programs), dict(run.variables)
     for method in methods:
         for program in run.programs:
             most = min(k, program.n_latents)
-            more = {"encoder": method, "k_pursuit": most}
-            members = [
-                Member(_named(m.name, method), {**m.hparams, **more}) for m in program.members
-            ]
+            members = [_under(member, method, most) for member in program.members]
             new = program._replace(members=members, module=_wrap(program, method, most))
             programs.append(new)
             variables[new.key] = run.variables[program.key]
@@ -122,6 +119,6 @@ def _over(inner: Dictionary, method: str, k: int, **options) -> Pursued:
     return Pursued(inner.d_in, inner.n_latents, inner, method, k, **options)
 
 
-def _named(name: str, method: str) -> str:
-    label, rest = name.rsplit("_n", 1)
-    return f"{label}+{method}_n{rest}"
+def _under(member: Member, method: str, k: int) -> Member:
+    more = {"encoder": {"name": method, "k": k}}
+    return member._replace(label=f"{member.label}+{method}", hparams=member.hparams | more)

@@ -116,7 +116,7 @@ def restore_run(workdir: str | Path, mesh=None) -> Run:
     if restored is None:
         raise FileNotFoundError(f"{directory} holds no checkpoint; `dictlearn train` writes one.")
     step, (states, norm), meta = restored
-    variables = {p.key: p.learner.variables(states[p.key]) for p in programs}
+    variables = {p.key: p.variables(states[p.key]) for p in programs}
     norm = normalise.Norm(meta["norm"]["kind"], **norm)
     return Run(step, meta["config"], norm, programs, variables)
 
@@ -138,8 +138,7 @@ def restore(workdir: str | Path) -> list[Trained]:
     found = []
     for program in run.programs:
         for n, member in enumerate(program.members):
-            hparams = {name: value[n].item() for name, value in program.hparams.items()}
             one = jax.tree.map(lambda leaf, n=n: leaf[n], run.variables[program.key])
-            module, known = program.module(hparams), metrics.get(member.name, {})
+            module, known = program.module_of(n), metrics.get(member.name, {})
             found.append(Trained(module, one, run.norm, member.name, member.hparams, known))
     return found

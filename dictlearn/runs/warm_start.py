@@ -3,6 +3,7 @@
 import jax
 
 from dictlearn import sharding
+from dictlearn.learners import with_variables
 from dictlearn.normalise import Norm
 from dictlearn.runs import fold
 from dictlearn.runs.trained import restore_run
@@ -24,8 +25,7 @@ def warm_start(states: dict, norm: Norm, mesh, workdir: str, program: str | None
         )
     ratio = run.norm.scale_in / norm.scale_in, run.norm.scale_out / norm.scale_out
     change = Norm(norm.kind, *ratio)
-    first = lambda p: {name: value[0] for name, value in p.hparams.items()}
-    modules = {p.key: p.module(first(p)) for p in run.programs}
+    modules = {p.key: p.module_of(0) for p in run.programs}
     found = {}
     for key, state in states.items():
         source = program or key
@@ -41,5 +41,5 @@ def warm_start(states: dict, norm: Norm, mesh, workdir: str, program: str | None
             raise ValueError(f"{source} of {workdir} has shapes {shapes[0]}, not {shapes[1]}.")
         placed = sharding.shardings(state.variables, mesh, lead="N")
         # Copies: programs that start from the same dictionaries each give theirs away at their first step.
-        found[key] = state._replace(variables=jax.device_put(old, placed, may_alias=False))
+        found[key] = with_variables(state, jax.device_put(old, placed, may_alias=False))
     return found

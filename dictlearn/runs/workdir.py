@@ -1,7 +1,7 @@
 """What a run leaves in its workdir, and how it is written: whole files or nothing.
 
     config.json     the experiment, as it was run       checkpoints/    see `checkpoint`
-    metrics.jsonl   one line per logged step            metrics.json    {NAME: {hparams, metrics ...}}
+    metrics.jsonl   one line per logged step            metrics.json    {NAME: {label, hparams, metric ...}}
     scaling.json, scaling.png                           report.html
     bad_batch.json  where a run that ended for steps that were not finite read the last of them
     timing.json     seconds and tokens per second; apart, so that all else is reproducible to the byte
@@ -11,7 +11,8 @@ In a run of several processes, process 0 alone writes.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,15 @@ def flat(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def short(trees: Sequence[Mapping]) -> list[dict]:
+    """Trees of hyperparameters, flat: each under its last name where one path alone has it ("k"), else under
+    its whole path ("rule.name")."""
+    every = [dict(flat(tree)) for tree in trees]
+    last = Counter(path.rsplit(".", 1)[-1] for path in {path for one in every for path in one})
+    name = lambda path: path if last[path.rsplit(".", 1)[-1]] > 1 else path.rsplit(".", 1)[-1]
+    return [{name(path): value for path, value in one.items()} for one in every]
 
 
 class Log:

@@ -15,10 +15,10 @@ def fit(metrics: Mapping[str, Mapping], path: Path) -> dict:
     Raises ValueError for dictionaries without n_latents and k, or too few of them for the law."""
     runs = []
     for name, record in metrics.items():
-        hparams = record["hparams"]
-        if "k" not in hparams:
+        own = record["hparams"]["dictionary"]
+        if "k" not in own:
             raise ValueError(f"{name} has no k; the law L(n, k) is fitted to a sweep over both.")
-        cell = {key: hparams[key] for key in ("n_latents", "k", "seed")}
+        cell = {"n_latents": own["n_latents"], "k": own["k"], "seed": record["hparams"]["seed"]}
         runs.append({**cell, "loss": record["fvu"]})
     found = joint_law(runs)
     write_json(path / "scaling.json", {**found, "loss": "fvu", "runs": runs})

@@ -9,17 +9,23 @@ from dictlearn import analyses, cli
 from dictlearn.analyses.frontier import between
 
 
-def record(n, l0, ev):
-    hparams = {"n_latents": n}
-    return {"hparams": hparams, "l0": l0, "explained_variance": ev, "dead_fraction": 0.0}
+def record(label, n, l0, ev):
+    hparams = {"dictionary": {"n_latents": n}}
+    return {
+        "label": label,
+        "hparams": hparams,
+        "l0": l0,
+        "explained_variance": ev,
+        "dead_fraction": 0.0,
+    }
 
 
 METRICS = {
-    "topk_n64_0": record(64, 8.0, 0.6),
-    "topk_n64_1": record(64, 32.0, 0.8),
-    "gated_n64_0": record(64, 4.0, 0.5),
-    "gated_n64_1": record(64, 32.0, 0.9),
-    "far_n64_0": record(64, 100.0, 0.99),
+    "topk_n64_0": record("topk", 64, 8.0, 0.6),
+    "topk_n64_1": record("topk", 64, 32.0, 0.8),
+    "gated_n64_0": record("gated", 64, 4.0, 0.5),
+    "gated_n64_1": record("gated", 64, 32.0, 0.9),
+    "far_n64_0": record("far", 64, 100.0, 0.99),
 }
 
 

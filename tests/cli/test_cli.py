@@ -58,7 +58,7 @@ def test_train_eval_and_export_on_an_array_of_ones_own(array, tmp_path, capsys):
     assert (workdir / "metrics.json").read_text() == before
     assert cli.main(["export", f"--workdir={workdir}", "--format=npz", f"--out={out}"]) == 0
     index = json.loads((out / "index.json").read_text())
-    assert index["topk_n128_1.npz"]["k"] == 8
+    assert index["topk_n128_1.npz"]["dictionary"]["k"] == 8
     same_function(workdir, out, np.load(array)[:50])
 
 
@@ -69,7 +69,7 @@ def same_function(workdir, out, x):
         assert files["W_enc"].shape == (24, 128)
         assert files["W_dec"].shape == (128, 24)
         pre = (x - files["b_dec"]) @ files["W_enc"] + files["b_enc"]
-        kth = np.sort(pre, 1)[:, -dictionary.hparams["k"], None]
+        kth = np.sort(pre, 1)[:, -dictionary.hparams["dictionary"]["k"], None]
         f = np.maximum(pre, 0) * (pre >= kth)
         y = f @ files["W_dec"] + files["b_dec"]
         np.testing.assert_allclose(y, dictionary.reconstruct(x), rtol=1e-4, atol=1e-4)
@@ -103,7 +103,7 @@ def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
         files = np.load(out / f"{dictionary.name}.npz", allow_pickle=False)
         assert files["W_dec"].shape == (128, 10)
         pre = x[:50] @ files["W_enc"] + files["b_enc"]
-        kth = np.sort(pre, 1)[:, -dictionary.hparams["k"], None]
+        kth = np.sort(pre, 1)[:, -dictionary.hparams["dictionary"]["k"], None]
         y = np.maximum(pre, 0) * (pre >= kth) @ files["W_dec"] + files["b_dec"]
         np.testing.assert_allclose(y, dictionary.reconstruct(x[:50]), rtol=1e-4, atol=1e-4)
 
@@ -121,7 +121,7 @@ def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
         ("--config.rule.name=sgd", "unknown rule 'sgd'; there are adam"),
         ("--config.rule.rate=1", "config.rule has no 'rate'; there are name, lr"),
         ("--config.learner.dead=1", "config.learner has no 'dead'; there are name, dead_after"),
-        ("--config.sweep.kk=(1, 2)", "sweep.kk names no single argument; there are"),
+        ("--config.sweep.kk=(1, 2)", "sweep.kk names no argument; there are seed, dictionary.n_latents"),
         (
             "--config.stream.name=zarr",
             "Unknown stream 'zarr'; there are from_lm, npy",

@@ -21,13 +21,12 @@ MODULE = dictionaries.make("itda", d_in=D, n_latents=F, k=K)
 
 def fold(x_TBD, **settings):
     """(variables, infos) after every batch in turn."""
-    learner = itda(lambda hparams: MODULE, steps=T, **settings)
+    learner = itda(MODULE, steps=T, **settings)
     step_T, row_B = jnp.arange(T, dtype=jnp.int32), jnp.arange(B, dtype=jnp.int32)
     where = (jnp.broadcast_to(step_T[:, None], (T, B)), jnp.broadcast_to(row_B, (T, B)))
     batches = Batch(x_TBD, x_TBD, *where)
-    state = learner.init(jax.random.key(0), {}, jax.tree.map(lambda leaf: leaf[0], batches))
-    update = lambda state, batch: learner.update(state, {}, batch)
-    state, infos = lax.scan(update, state, batches)
+    state = learner.init(jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], batches))
+    state, infos = lax.scan(learner.update, state, batches)
     return learner.variables(state), infos
 
 
@@ -169,8 +168,8 @@ def test_members_share_what_their_learners_read():
     atoms = {"dictionary": {"name": "itda", "k": 3}, "learner": {"name": "itda", "size": 20}}
     config |= {"dictionary": {"n_latents": 64}, "members": {"topk": topk, "atoms": atoms}}
     first, second = experiment.programs(config, 32, None)
-    assert first.members[0].hparams["dead_after"] == 9
-    assert "dead_after" not in second.members[0].hparams
+    assert first.members[0].hparams["learner"]["dead_after"] == 9
+    assert "dead_after" not in second.members[0].hparams["learner"]
     assert "rule" not in second.members[0].hparams
     assert carried(config) == {"keys"}
     assert carried(planted_config("topk")) == set()
@@ -178,10 +177,9 @@ def test_members_share_what_their_learners_read():
 
 def test_batches_without_keys_and_sizes_beyond_the_rows_say_what_to_do():
     x, key = jnp.ones((4, D)), jax.random.key(0)
-    learner = itda(lambda hparams: MODULE, steps=1, size=F)
-    state = jax.eval_shape(lambda: learner.init(key, {}, Batch(x, x)))
+    learner = itda(MODULE, steps=1, size=F)
+    state = jax.eval_shape(lambda: learner.init(key, Batch(x, x)))
     with pytest.raises(ValueError, match="give the stream keys=True"):
-        jax.eval_shape(lambda: learner.update(state, {}, Batch(x, x)))
-    beyond = itda(lambda hparams: MODULE, steps=1, size=F + 1)
+        jax.eval_shape(lambda: learner.update(state, Batch(x, x)))
     with pytest.raises(ValueError, match=r"size=513 must lie between 1 and .*=512"):
-        jax.eval_shape(lambda: beyond.init(key, {}, Batch(x, x)))
+        itda(MODULE, steps=1, size=F + 1)

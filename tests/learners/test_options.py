@@ -5,19 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn import dictionaries, objectives, rules
-from dictlearn.learners.gradient import gradient
+from dictlearn import dictionaries, learners, objectives, rules
 from dictlearn.rules.adam import adam
 from dictlearn.types import Batch
 
 
 def learner(objective="squared_error", name="topk", unit_norm=True, **options):
-    return gradient(
-        lambda hparams: dictionaries.make(name, d_in=16, n_latents=64, k=4),
-        lambda hparams: objectives.make(objective),
-        lambda hparams: rules.make("adam", lr=1e-2, steps=100, warmup_steps=1, unit_norm=unit_norm),
-        **options,
-    )
+    built = {
+        "dictionary": dictionaries.make(name, d_in=16, n_latents=64, k=4),
+        "objective": objectives.make(objective),
+        "rule": rules.make("adam", lr=1e-2, steps=100, warmup_steps=1, unit_norm=unit_norm),
+    }
+    return learners.make("gradient", built=built, **options)
 
 
 def data(key=0, n=32):
@@ -27,11 +26,11 @@ def data(key=0, n=32):
 
 def after(train, n=5):
     wide = lambda leaf: leaf.astype(data().x_BD.dtype) if leaf.dtype == jnp.float32 else leaf
-    state = jax.tree.map(wide, train.init(jax.random.key(0), {}, data()))
+    state = jax.tree.map(wide, train.init(jax.random.key(0), data()))
     seen = [state]
     update = jax.jit(train.update)
     for t in range(n):
-        state, info = update(state, {}, data(t))
+        state, info = update(state, data(t))
         seen.append(state)
     return seen, info
 
@@ -46,14 +45,14 @@ def test_accumulated_parts_are_the_whole_batch():
         whole, whole_info = after(learner())
         parts, parts_info = after(learner(accumulate=4))
         close(parts[-1].variables["params"], whole[-1].variables["params"], 1e-8)
-        np.testing.assert_array_equal(parts[-1].silent_F, whole[-1].silent_F)
+        np.testing.assert_array_equal(parts[-1].inner.silent_F, whole[-1].inner.silent_F)
         close(parts_info, whole_info, 1e-8)
 
 
 def test_a_batch_that_does_not_divide_is_refused():
     train = learner(accumulate=5)
     with pytest.raises(ValueError, match="accumulate=5 does not divide batch_size=32"):
-        train.update(train.init(jax.random.key(0), {}, data()), {}, data())
+        train.update(train.init(jax.random.key(0), data()), data())
 
 
 def test_the_running_mean_is_corrected_for_its_start_and_does_not_touch_training():
@@ -75,7 +74,7 @@ def test_bfloat16_computes_in_half_and_keeps_the_state_in_float32():
     for leaf in jax.tree.leaves(half[-1]):
         assert leaf.dtype in (jnp.float32, jnp.int32)
     close(half_info["loss"], full_info["loss"], 0.05)
-    text = jax.jit(learner(compute_dtype="bfloat16").update).lower(full[0], {}, data()).as_text()
+    text = jax.jit(learner(compute_dtype="bfloat16").update).lower(full[0], data()).as_text()
     assert "tensor<32x16xbf16>" in text
     difference = np.abs(
         half[-1].variables["params"]["W_enc_FD"] - full[-1].variables["params"]["W_enc_FD"]
@@ -85,7 +84,7 @@ def test_bfloat16_computes_in_half_and_keeps_the_state_in_float32():
 
 @pytest.mark.parametrize("start", ["tied", "kaiming_uniform", "data_rows"])
 def test_atoms_start_as_they_are_named(start):
-    state = learner(atoms_start=start, atom_norm=0.5).init(jax.random.key(0), {}, data())
+    state = learner(atoms_start=start, atom_norm=0.5).init(jax.random.key(0), data())
     W_enc, W_dec = (np.asarray(state.variables["params"][n]) for n in ("W_enc_FD", "W_dec_FD"))
     np.testing.assert_allclose(np.linalg.norm(W_dec, axis=1), 0.5, atol=1e-5)
     cosine = np.sum(W_enc * W_dec, 1) / np.linalg.norm(W_enc, axis=1) / 0.5
@@ -104,7 +103,7 @@ def test_atoms_start_as_they_are_named(start):
     [
         ({"atoms_start": "xavier"}, "atoms_start='xavier' must be one of tied, kaiming_uniform"),
         ({"b_dec_start": "median"}, "b_dec_start='median' must be one of zeros, mean"),
-        ({"ema_decay": 1.0}, "ema_decay=1.0 must lie between 0 and 1"),
+        ({"ema_decay": 1.0}, "decay=1.0 must lie between 0 and 1"),
         ({"accumulate": 0}, "accumulate=0 must be at least 1"),
         ({"compute_dtype": "float16"}, "compute_dtype='float16' must be float32 or bfloat16"),
     ],

@@ -45,7 +45,7 @@ def trained(name, swept, values, fields=(), steps=700, april=False) -> list[Foun
     found = []
     for n in range(len(values)):
         one = jax.tree.map(lambda leaf, n=n: jnp.asarray(leaf[n]), variables)
-        module = program.module({key: value[n] for key, value in program.hparams.items()})
+        module = program.module_of(n)
         codes = module.apply(one, x, method="encode")
         y = np.asarray(module.apply(one, codes, method="decode"))
         rows = variables["params"]["W_dec_FD"][n]

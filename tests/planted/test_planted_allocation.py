@@ -37,9 +37,8 @@ def trained(name, kind, steps, sweep=(), **dictionary):
     found, tails = [], []
     for p in programs:
         for n in range(len(p.members)):
-            hparams = {key: value[n].item() for key, value in p.hparams.items()}
             one = jax.tree.map(lambda leaf, n=n: jnp.asarray(leaf[n]), states[p.key].variables)
-            found.append((p.module(hparams), one))
+            found.append((p.module_of(n), one))
             tails.append(
                 {key: np.mean([i[p.key][key][n] for i in infos[-50:]]) for key in infos[0][p.key]}
             )

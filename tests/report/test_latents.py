@@ -40,7 +40,7 @@ def truth(dictionary, lm, stream):
     tokens_ST, mask_ST = store.tokens(stream["path"], "train")
     _, taps = lm.forward(lm.params, jnp.asarray(tokens_ST))
     codes = dictionary.encode(taps[TAP].reshape(-1, taps[TAP].shape[-1]))
-    val_UF = np.array(dictlearn.dense(codes, dictionary.hparams["n_latents"]))
+    val_UF = np.array(dictlearn.dense(codes, dictionary.module.n_latents))
     val_UF[~mask_ST.ravel()] = 0
     documents = [[]]
     for place, token in enumerate(tokens_ST.ravel().tolist()):

@@ -105,8 +105,8 @@ def test_the_table_holds_every_dictionary_with_its_metrics(planted, write):
         row = dict(zip(heads, rows[name], strict=True))
         assert row["EV"] == f"{record['explained_variance']:.4f}".replace("-", "−")
         assert row["L0"] == f"{record['l0']:.1f}"
-        assert row["latents"] == str(record["hparams"]["n_latents"])
-        assert row["k"] == str(record["hparams"]["k"])
+        assert row["latents"] == str(record["hparams"]["dictionary"]["n_latents"])
+        assert row["k"] == str(record["hparams"]["dictionary"]["k"])
         assert row["seed"] == str(record["hparams"]["seed"])
         assert float(row["dead"][:-2]) == pytest.approx(100 * record["dead_fraction"], abs=0.051)
 
@@ -130,7 +130,8 @@ def test_seeds_are_summed_up_by_their_mean_and_half_range(planted, write):
     values = [
         record["explained_variance"]
         for record in metrics.values()
-        if (record["hparams"]["n_latents"], record["hparams"]["k"]) == (64, 3)
+        if (record["hparams"]["dictionary"]["n_latents"], record["hparams"]["dictionary"]["k"])
+        == (64, 3)
     ]
     assert len(values) == 2
     row = next(row for row in Page(write(planted)).rows if row[0] == "64 latents, k = 3")

@@ -119,7 +119,7 @@ def get_config(arg=""):
     )
     (record,), (beside,) = own.values(), other.values()
     assert (list(own), list(other)) == (["topk_n64_0"], ["topk+matching_n64_0"])
-    assert beside["hparams"] == {**record["hparams"], "encoder": "matching", "k_pursuit": 4}
+    assert beside["hparams"] == {**record["hparams"], "encoder": {"name": "matching", "k": 4}}
     assert beside["l0"] <= record["l0"]
     assert beside["fvu"] < record["fvu"]
     assert cli.main(["analyse", "frontier", f"--workdir={workdir}"]) == 0

@@ -1,5 +1,6 @@
 """A step whose loss or gradient is not finite leaves a member as it was, and is counted and located."""
 
+import importlib
 import json
 
 import jax
@@ -9,13 +10,12 @@ import pytest
 
 from dictlearn import experiment
 from dictlearn.experiment.stream import open_stream
-from dictlearn.learners import _skip
+from dictlearn.learners import skip_nonfinite, with_variables
 from dictlearn.runs.trained import restore_run
 from dictlearn.streams._place import place
 from dictlearn.train import Diverged, train
+from dictlearn.types import Learner
 from tests.helpers import mesh_of, planted_config
-
-COUNTERS = ("skipped", "bad_batch")
 
 
 def update_of(config, mesh):
@@ -34,7 +34,7 @@ def same(a, b, member=slice(None)):
 
 def plain(state):
     """All but the counters, copied: the update donates its state."""
-    return jax.tree.map(np.array, state._replace(**dict.fromkeys(COUNTERS)))
+    return jax.tree.map(np.array, state.inner)
 
 
 def spoiled(batch):
@@ -55,18 +55,18 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_counters(name):
         assert (info["skipped"], info["bad_batch"], info["give_up"]) == (1, 1, False)
         state, info = update(state, hparams, batch(2))
         assert not same(plain(state), before)
-        assert (info["skipped"], info["bad_batch"], int(state.step[0])) == (1, 1, 2)
+        assert (info["skipped"], info["bad_batch"], int(state.inner.step[0])) == (1, 1, 2)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(plain(state)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 1)], ids=["in_turn", "side_by_side"])
-def test_only_the_member_that_is_not_finite_stands_still(shape, monkeypatch):
+def test_only_the_member_that_is_not_finite_stands_still(shape):
     mesh, config = mesh_of(*shape), planted_config(sweep={"k": (2, 3)})
     with jax.set_mesh(mesh):
         state, batch, update, hparams = update_of(config, mesh)
         bias = state.variables["params"]["b_dec_D"].at[1, 0].set(jnp.inf)
         params = {**state.variables["params"], "b_dec_D": bias}
-        state = state._replace(variables={**state.variables, "params": params})
+        state = with_variables(state, {**state.variables, "params": params})
         before = plain(state)
         state, info = update(state, hparams, batch(0))
         assert info["skipped"].tolist() == [0, 1]
@@ -77,7 +77,8 @@ def test_only_the_member_that_is_not_finite_stands_still(shape, monkeypatch):
 
 
 def test_without_the_guard_one_bad_token_spoils_the_dictionary(monkeypatch):
-    monkeypatch.setattr(_skip, "unless_finite", lambda found, take, state: take())
+    module = importlib.import_module("dictlearn.learners.gradient")
+    monkeypatch.setattr(module, "all_finite", lambda tree: jnp.array(True))
     mesh = mesh_of(1, 1, 1)
     with jax.set_mesh(mesh):
         state, batch, update, hparams = update_of(planted_config(), mesh)
@@ -99,5 +100,5 @@ def test_past_the_limit_the_run_ends_and_says_which_batch_it_read_last(tmp_path)
 
 
 def test_a_limit_below_zero_is_refused():
-    with pytest.raises(ValueError, match="max_skipped=-1 must be at least 0"):
-        _skip.check(-1)
+    with pytest.raises(ValueError, match="limit=-1"):
+        skip_nonfinite(Learner(*[lambda *_: None] * 3), -1)

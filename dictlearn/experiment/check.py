@@ -1,0 +1,31 @@
+"""Whether a config can be run: every key is read by somebody, and every name is there."""
+
+import inspect
+from collections.abc import Callable, Mapping
+
+from dictlearn.experiment.members import OWN, known, members
+
+NUMBERS = ("seed", "steps", "batch_size", "checkpoint_every", "log_every")
+SUBTREES = (*OWN, "members", "model", "harvest", "stream", "start", "meters", "analyses", "mesh")
+
+
+def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> None:
+    """Raises ValueError for a key that nothing reads, listing those there are.
+
+    callables: what reads the subtrees that `members` does not, by subtree; checked if given."""
+    known("config", config, NUMBERS + SUBTREES)
+    for name in ("seed", "steps", "batch_size"):
+        if name not in config:
+            raise ValueError(f"config.{name} is missing.")
+    for name in NUMBERS[1:]:
+        if name in config and (not isinstance(config[name], int) or config[name] < 1):
+            raise ValueError(f"config.{name}={config[name]!r} must be a positive integer.")
+    for name in SUBTREES:
+        if not isinstance(config.get(name, {}), Mapping):
+            raise ValueError(f"config.{name}={config[name]!r} must be a subtree of arguments.")
+    for name, function in (callables or {}).items():
+        arguments = inspect.signature(function).parameters.items()
+        names = [k for k, v in arguments if v.default is not v.empty and k != "progress"]
+        known("config", config.get(name, {}), names, name)
+    known("config.start", config.get("start", {}), ("workdir", "program"))
+    members(config)

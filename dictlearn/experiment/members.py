@@ -1,0 +1,249 @@
+"""The dictionaries of a config: names become callables, and arguments are checked against their signatures."""
+
+import inspect
+import itertools
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from dictlearn import dictionaries, learners, objectives, rules
+from dictlearn.types import Scalar
+
+OWN = ("dictionary", "objective", "rule", "revive", "learner", "sweep")
+"""The subtrees that a member may have of its own."""
+
+
+class _Room(NamedTuple):
+    """Where a subtree's callables are. given: arguments that the experiment fills in."""
+
+    make: Callable
+    names: Callable[[], list[str]]
+    functions: Callable[[str], list[Callable]]
+    given: tuple[str, ...]
+
+
+def _of(factory: Callable) -> Callable[[str], list[Callable]]:
+    return lambda name: [factory(name)]
+
+
+ROOMS = {
+    "dictionary": _Room(
+        *(dictionaries.make, dictionaries.names, _of(dictionaries.variant)),
+        ("d_in", "d_out", "parent", "name"),
+    ),
+    "objective": _Room(
+        objectives.make, objectives.names, _of(objectives.factory), ("out", "batch")
+    ),
+    "rule": _Room(rules.make, rules.names, _of(rules.factory), ("steps", "n_latents")),
+    "revive": _Room(rules.make, rules.wrappers, _of(rules.factory), ("inner",)),
+    "learner": _Room(
+        *(learners.make, learners.names, learners.functions),
+        ("dictionary", "objective", "rule", "start", "inner", "steps"),
+    ),
+}
+
+
+class Part(NamedTuple):
+    """A callable and its arguments. static: those that decide the program. swept: numbers that are traced, as
+    this member has them. given: what the experiment fills in."""
+
+    make: Callable
+    static: dict
+    swept: dict
+    given: dict
+
+    def __call__(self, traced: Mapping = {}, **built) -> Any:
+        """What it makes. traced: tracers in the place of `swept`."""
+        return self.make(**self.static, **self.given, **(traced or self.swept), **built)
+
+
+class Member(NamedTuple):
+    """One dictionary of an experiment. label: its name in config.members, or its variant's. index: its place
+    among the members of this label and width. hparams: its arguments by subtree, and the seed."""
+
+    label: str
+    index: int
+    hparams: dict
+    dictionary: Part
+    objective: Part | None
+    rule: Part | None
+    revive: Part | None
+    learner: Part
+
+    @property
+    def name(self) -> str:
+        return f"{self.label}_n{self.hparams['dictionary']['n_latents']}_{self.index}"
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Those that there are, by subtree."""
+        return {key: part for key in ROOMS if (part := getattr(self, key)) is not None}
+
+
+def members(config: Mapping) -> list[Member]:
+    """Every dictionary of an experiment, in the order of config.members and of their sweeps.
+
+    Raises ValueError for a name or an argument that there is not, listing those there are, and for a subtree
+    that no learner reads."""
+    blocks = {}
+    for label, own in config.get("members", {}).items():
+        known("config.members", own, OWN, label)
+        blocks[label] = f"config.members.{label}", _joined(config, own)
+    if not blocks:
+        subtrees = {key: _subtree(config, key) for key in OWN}
+        blocks[None] = "config", {key: tree for key, tree in subtrees.items() if tree}
+    reads = [learners.reads(_learner(block)) for _, block in blocks.values()]
+    _refuse_unread("config", config, set().union(*reads))
+    return [one for label, found in blocks.items() for one in _members(config, label, *found)]
+
+
+def known(where: str, found: Mapping, names, *more: str) -> None:
+    """Raises ValueError for a key of `found` that is none of `names`, listing them."""
+    where = ".".join((where, *more))
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{where}={found!r} must be a subtree of arguments.")
+    for key in found:
+        if key not in names:
+            raise ValueError(f"{where} has no {key!r}; there are {', '.join(names)}.")
+
+
+def cells(lists: Mapping[str, Any]) -> list[dict]:
+    """Every combination of the listed values, the last name varying fastest."""
+    for name, values in lists.items():
+        if not isinstance(values, list | tuple) or not values:
+            raise ValueError(f"sweep.{name}={values!r} must be a list of at least one value.")
+    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+
+
+def _subtree(config: Mapping, key: str) -> dict:
+    """A copy of a subtree. Sweeps are flat: `{"rule": {"lr": ...}}` is `{"rule.lr": ...}`."""
+    tree = config.get(key, {})
+    known("config", tree, tree, key)
+    if key != "sweep":
+        return dict(tree)
+    inner = lambda name, value: value.items() if isinstance(value, Mapping) else ((None, value),)
+    return {
+        f"{name}.{last}" if last else name: values
+        for name, value in tree.items()
+        for last, values in inner(name, value)
+    }
+
+
+def _joined(config: Mapping, own: Mapping) -> dict[str, dict]:
+    """The subtrees of a member: its own over those of the config that its learner reads."""
+    renamed = "name" in own.get("learner", {})
+    reads = learners.reads(_learner(own if renamed else config))
+    unread = _optional() - reads | ({"learner"} if renamed else set())
+    shared = {key: _subtree(config, key) for key in OWN if key not in unread}
+    found = {key: {**shared.get(key, {}), **_subtree(own, key)} for key in OWN}
+    return {key: tree for key, tree in found.items() if tree}
+
+
+def _members(config: Mapping, label: str | None, where: str, block: dict) -> list[Member]:
+    """The members of one block: a cell of its sweep each."""
+    reads = learners.reads(_learner(block))
+    _refuse_unread(where, block, reads)
+    block.setdefault("learner", {}).setdefault("name", "gradient")
+    if "objective" in reads:
+        block["objective"] = {"name": "fvu"} | block.get("objective", {})
+    variant = dictionaries.variant(_name(where, block, "dictionary"))
+    if "rule" in reads and variant.wrapped_by and "revive" not in block:
+        block["revive"] = {"name": variant.wrapped_by}
+    _refuse_learner(where, block["dictionary"]["name"], block["learner"]["name"])
+    needed = ["dictionary", "learner", *(key for key in ("objective", "rule") if key in reads)]
+    present = [key for key in ROOMS if key in block or key in needed]
+    settings = {key: _settings(key, _name(where, block, key)) for key in present}
+    for key in present:
+        known(where, block[key], ["name", *settings[key]], key)
+    label = label or block["dictionary"]["name"]
+    counts, found = {}, []
+    for cell in cells({_address(k, settings): v for k, v in block.get("sweep", {}).items()}):
+        one = _member(config, block, settings, cell)
+        n_latents = one.hparams["dictionary"].get("n_latents")
+        if n_latents is None:
+            raise ValueError(f"neither {where}.dictionary.n_latents nor sweep.n_latents is set.")
+        counts[n_latents] = counts.get(n_latents, -1) + 1
+        found.append(one._replace(label=label, index=counts[n_latents]))
+    return found
+
+
+def _member(config: Mapping, block: dict, settings: dict, cell: dict) -> Member:
+    """One cell of a sweep, `SUBTREE.NAME` -> value; neither label nor index is known yet."""
+    seed = cell.get("seed", config["seed"])
+    arguments = {key: dict(block[key]) for key in settings}
+    swept: dict[str, set] = {key: set() for key in settings}
+    for address, value in cell.items():
+        if address != "seed":
+            key, name = address.split(".", 1)
+            arguments[key][name] = value
+            traceable = settings[key][name] in (Scalar, Scalar | None)
+            swept[key] |= {name} if traceable and isinstance(value, int | float) else set()
+    known_above = {"steps": config["steps"], "n_latents": arguments["dictionary"].get("n_latents")}
+    parts = {}
+    for key, own in arguments.items():
+        room = ROOMS[key]
+        reads = {name for each in room.functions(own["name"]) for name in _parameters(each)}
+        given = {name: known_above[name] for name in reads & set(room.given) & set(known_above)}
+        static = {name: value for name, value in own.items() if name not in swept[key]}
+        parts[key] = Part(room.make, static, {name: own[name] for name in swept[key]}, given)
+    optional = {key: parts.pop(key, None) for key in ("objective", "rule", "revive")}
+    return Member("", 0, {**arguments, "seed": seed}, **parts, **optional)
+
+
+def _settings(key: str, name: str) -> dict[str, Any]:
+    """What the callable `name` of a subtree may be given: argument -> annotation."""
+    room = ROOMS[key]
+    if name not in room.names():
+        raise ValueError(f"unknown {key} {name!r}; there are {', '.join(room.names())}.")
+    found = {}
+    for function in room.functions(name):
+        hints = typing.get_type_hints(function)
+        found |= {k: hints.get(k) for k in _parameters(function) if k not in room.given}
+    return found
+
+
+def _address(name: str, settings: dict[str, dict]) -> str:
+    """`SUBTREE.NAME` of a swept argument. Raises ValueError unless exactly one argument is meant."""
+    every = [f"{key}.{each}" for key, known in settings.items() for each in known]
+    found = [address for address in every if name in (address, address.split(".", 1)[1])]
+    if name == "seed" or len(found) == 1:
+        return "seed" if name == "seed" else found[0]
+    if found:
+        raise ValueError(f"sweep.{name} may be any of {', '.join(found)}; name the one you mean.")
+    raise ValueError(f"sweep.{name} names no argument; there are seed, {', '.join(every)}.")
+
+
+def _name(where: str, block: Mapping, key: str) -> str:
+    if "name" not in block.get(key, {}):
+        names = ", ".join(ROOMS[key].names())
+        raise ValueError(f"{where}.{key}.name is missing; there are {names}.")
+    return block[key]["name"]
+
+
+def _learner(block: Mapping) -> str:
+    return _subtree(block, "learner").get("name", "gradient")
+
+
+def _optional() -> set[str]:
+    return {"objective", "rule", "revive"}
+
+
+def _refuse_unread(where: str, block: Mapping, reads: set[str]) -> None:
+    for key in sorted(_optional()):
+        if block.get(key) and ("rule" if key == "revive" else key) not in reads:
+            raise ValueError(f"{where}.{key} is set, but no learner there reads it.")
+
+
+def _refuse_learner(where: str, dictionary: str, learner: str) -> None:
+    """Raises ValueError unless the learner can make the dictionary: any that moves it by a rule can, where
+    the variant's own does."""
+    own = dictionaries.variant(dictionary).learner
+    by_rule = all("rule" in learners.reads(each) for each in (own, learner))
+    if learner != own and not by_rule:
+        raise ValueError(
+            f"{where}: {dictionary!r} is made by the learner {own!r}, not {learner!r}; set learner.name."
+        )
+
+
+def _parameters(function: Callable) -> Mapping[str, Any]:
+    return inspect.signature(function).parameters

@@ -1,0 +1,140 @@
+"""The compiled programs of an experiment: members that differ only in traced numbers share one."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dictlearn import dictionaries, sharding
+from dictlearn.experiment.members import Member, members
+from dictlearn.sweep import Sweep, sweep
+from dictlearn.types import Batch, Dictionary, Learner
+
+
+class Program(NamedTuple):
+    """Dictionaries that are one program. module: hparams -> the module of one member. learner: over a leading
+    axis N. hparams: what is traced, by subtree, each value [N]."""
+
+    members: list[Member]
+    module: Callable[[Mapping], Dictionary]
+    learner: Sweep
+    hparams: dict[str, dict[str, jax.Array]]
+
+    @property
+    def key(self) -> str:
+        """Names the program among the others of its experiment."""
+        return self.members[0].name
+
+    @property
+    def n_latents(self) -> int:
+        return self.members[0].hparams["dictionary"]["n_latents"]
+
+    def module_of(self, n: int) -> Dictionary:
+        """The module of member n."""
+        return self.module({"dictionary": self.members[n].dictionary.swept})
+
+    def variables(self, state) -> dict:
+        """The variables of all members, each leaf [N, ...]."""
+        return self.learner.variables(state, self.hparams)
+
+
+def programs(config: Mapping, d_in: int, d_out: int | None) -> list[Program]:
+    """The programs of an experiment, in the order of its members and of their sweeps.
+    d_out: None for an autoencoder."""
+    groups: list[list[Member]] = []
+    for member in members(config):
+        sized = _sized(member, {"d_in": d_in, "d_out": d_out})
+        for group in groups:
+            if _share(group[0], sized):
+                group.append(sized)
+                break
+        else:
+            groups.append([sized])
+    return [_program(group) for group in groups]
+
+
+def _sized(member: Member, widths: dict) -> Member:
+    """The member with the widths of its stream."""
+    part = member.dictionary
+    dictionary = {**member.hparams["dictionary"], **widths}
+    return member._replace(
+        dictionary=part._replace(given=part.given | widths),
+        hparams={**member.hparams, "dictionary": dictionary},
+    )
+
+
+def _share(a: Member, b: Member) -> bool:
+    """Whether two members differ in nothing but seeds and traced numbers."""
+    static = lambda m: {key: (part.static, part.swept.keys()) for key, part in m.parts.items()}
+    return a.label == b.label and static(a) == static(b)
+
+
+def _program(group: list[Member]) -> Program:
+    first = _bounded(group)
+    stacked = {
+        key: {name: jnp.asarray([m.parts[key].swept[name] for m in group]) for name in part.swept}
+        for key, part in first.parts.items()
+        if part.swept
+    }
+
+    def module(hparams: Mapping) -> Dictionary:
+        return first.dictionary(hparams.get("dictionary", {}))
+
+    def build(hparams: Mapping) -> Learner:
+        make = lambda key, **built: first.parts[key](hparams.get(key, {}), **built)
+        built = {key: make(key) for key in first.parts if key not in ("learner", "revive")}
+        if first.revive:
+            built["rule"] = make("revive", inner=built["rule"])
+        return make("learner", built=built)
+
+    for member in group:
+        build({key: part.swept for key, part in member.parts.items()})  # refuses a wrong value now
+    return Program(group, module, sweep(build), stacked)
+
+
+def _bounded(group: list[Member]) -> Member:
+    """The first member, with the largest value of a traced NAME where the variant has a field NAME_max."""
+    part = group[0].dictionary
+    fields = dictionaries.fields(part.static["name"])
+    bounds = {
+        f"{name}_max": max(member.dictionary.swept[name] for member in group)
+        for name in part.swept
+        if f"{name}_max" in fields and not part.static.get(f"{name}_max")
+    }
+    return group[0]._replace(dictionary=part._replace(static=part.static | bounds))
+
+
+def init(program: Program, batch: Batch, mesh):
+    """The state of a program's learner, from a sample of the stream, placed on `mesh`."""
+    abstract = jax.eval_shape(program.learner.init, _keys(program), program.hparams, batch)
+    placed = sharding.shardings(abstract, mesh, lead="N")
+    make = jax.jit(program.learner.init, out_shardings=placed)
+    return make(_keys(program), program.hparams, batch)
+
+
+def abstract_states(programs: list[Program], d_in: int, d_out: int | None, mesh=None) -> dict:
+    """What `init` makes, by program, as ShapeDtypeStructs: placed on `mesh` if there is one."""
+
+    def one(program):
+        rows = math.prod(mesh.shape.values()) if mesh else 1
+        widths = (d_in, d_out or d_in)
+        batch = Batch(*(jax.ShapeDtypeStruct((rows, d), jnp.float32) for d in widths))
+        tree = jax.eval_shape(program.learner.init, _keys(program), program.hparams, batch)
+        if mesh is None:
+            return tree
+        struct = lambda leaf, to: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=to)
+        return jax.tree.map(struct, tree, sharding.shardings(tree, mesh, lead="N"))
+
+    return {program.key: one(program) for program in programs}
+
+
+def update(program: Program, state, mesh) -> Callable:
+    """The learner's update, jitted: state donated, its placement kept, info on every device."""
+    placed = sharding.shardings(state, mesh, lead="N"), sharding.everywhere(mesh)
+    return jax.jit(program.learner.update, donate_argnums=0, out_shardings=placed)
+
+
+def _keys(program: Program):
+    return jnp.stack([jax.random.key(member.hparams["seed"]) for member in program.members])

@@ -1,0 +1,80 @@
+"""Gradients over parts of a batch, one after another: the memory of one part, the gradient of all.
+
+This is a wrapper of the learner's gradient, not of the learner: the mean must be taken before the rule moves
+anything, or the moments of Adam would be those of the parts.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dictlearn.types import Batch
+
+
+class Seen(NamedTuple):
+    """What a forward pass leaves for rules and readings: tokens on which each latent fired, its largest
+    pre-activation, and each token's squared error and active latents."""
+
+    count_F: jax.Array
+    max_F: jax.Array
+    error_B: jax.Array
+    l0_B: jax.Array
+
+
+Differentiate = Callable[[dict, dict, jax.Array, Batch, jax.Array], tuple[Any, dict, Seen]]
+"""(params, other variables, step, batch, dead_F) -> ((gradients, losses), other variables after it, Seen)."""
+
+
+def accumulated(differentiate: Differentiate, n: int) -> Differentiate:
+    """`differentiate` over `n` parts of the batch: the means of gradients and losses, and all that was seen.
+    The statistics pass from part to part. Raises ValueError for an n below 1."""
+    if n < 1:
+        raise ValueError(f"accumulate={n} must be at least 1.")
+
+    def over_parts(params, rest, step, batch: Batch, dead_F):
+        def one(carry, part):
+            total, rest = carry
+            found, rest, seen = differentiate(params, rest, step, whole(part), dead_F)
+            return (jax.tree.map(jnp.add, total, found), rest), seen
+
+        def whole(part: Batch) -> Batch:
+            """The part with the model's parameters, which are not cut."""
+            if batch.context is None:
+                return part
+            model = batch.context.params
+            return part._replace(context=dataclasses.replace(part.context, params=model))
+
+        parts = _parts(batch, n)
+        first = whole(jax.tree.map(lambda leaf: leaf[0], parts))
+        shapes = jax.eval_shape(differentiate, params, rest, step, first, dead_F)[0]
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        (total, rest), seen = lax.scan(one, (zeros, rest), parts)
+        length = 1 if batch.context is None else batch.context.tokens_ST.shape[1]
+        join = lambda leaf_AB: leaf_AB.reshape(n, -1, length).swapaxes(0, 1).reshape(-1)
+        seen = Seen(seen[0].sum(0), seen[1].max(0), join(seen[2]), join(seen[3]))
+        return jax.tree.map(lambda leaf: leaf / n, total), rest, seen
+
+    return differentiate if n == 1 else over_parts
+
+
+def _parts(batch: Batch, n: int) -> Batch:
+    """`[n, B / n, D]`: part a holds every n-th token from a on, so that each has a share of every device;
+    every n-th sequence of a batch of sequences."""
+    size, context = batch.x_BD.shape[0], batch.context
+    length = 1 if context is None else context.tokens_ST.shape[1]
+    if size // length % n or size % length:
+        raise ValueError(
+            f"accumulate={n} does not divide batch_size={size}, {size // length} sequences of {length}."
+        )
+    cut = lambda a_SX: a_SX.reshape(size // length // n, n, *a_SX.shape[1:]).swapaxes(0, 1)
+    rows = lambda a_BD: cut(a_BD.reshape(size // length, -1)).reshape(n, size // n, a_BD.shape[1])
+    g_BD = None if batch.g_BD is None else rows(batch.g_BD)
+    parts = Batch(rows(batch.x_BD), rows(batch.y_BD), g_BD=g_BD)
+    if context is None:
+        return parts
+    own = {name: cut(getattr(context, name)) for name in ("tokens_ST", "mask_ST", "y_STD")}
+    return parts._replace(context=dataclasses.replace(context, params=None, **own))
