@@ -15,8 +15,8 @@ import optax
 from jax import lax
 
 from dictlearn.learners._accumulate import Seen, accumulated
-from dictlearn.learners._start import Start, start
 from dictlearn.learners._finite import all_finite
+from dictlearn.learners._start import Start, start
 from dictlearn.ops import auxk
 from dictlearn.ops import skip as linear
 from dictlearn.ops.firing import count, l0

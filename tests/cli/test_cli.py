@@ -121,7 +121,10 @@ def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
         ("--config.rule.name=sgd", "unknown rule 'sgd'; there are adam"),
         ("--config.rule.rate=1", "config.rule has no 'rate'; there are name, lr"),
         ("--config.learner.dead=1", "config.learner has no 'dead'; there are name, dead_after"),
-        ("--config.sweep.kk=(1, 2)", "sweep.kk names no argument; there are seed, dictionary.n_latents"),
+        (
+            "--config.sweep.kk=(1, 2)",
+            "sweep.kk names no argument; there are seed, dictionary.n_latents",
+        ),
         (
             "--config.stream.name=zarr",
             "Unknown stream 'zarr'; there are from_lm, npy",
