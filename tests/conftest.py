@@ -1,9 +1,13 @@
 """Eight host devices for every test, shape annotations checked as the code runs, and one cache of compiled
 programs for all workers, the processes that tests start, and the next run: many tests compile what another has
-compiled. NumPy multiplies on one thread: on a busy
-machine the threads of small products spin longer than they work. XLA's machine code is left as it comes: most
-of a test's time goes into compiling, and what a test looks at is not what LLVM would have saved."""
+compiled. NumPy multiplies on one thread: on a busy machine the threads of small products spin longer than
+they work. XLA's machine code is left as it comes: most of a test's time goes into compiling, and what a test
+looks at is not what LLVM would have saved.
 
+Tests go to workers by group: those of a conformance suite by member, all others by file. After a group, what it
+had compiled or kept is let go, or a worker grows by gigabytes. Tests named in SLOW are marked `slow`."""
+
+import gc
 import os
 from pathlib import Path
 
@@ -11,15 +15,60 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
+TESTS = Path(__file__).parent
 PROGRAMS = os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "programs")
+    "JAX_COMPILATION_CACHE_DIR", str(TESTS.parent / ".cache" / "programs")
 )
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", PROGRAMS)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 CHECKED = ("lm", "meters", "normalise", "objectives", "ops", "streams")
 install_import_hook([f"dictlearn.{name}" for name in CHECKED], "beartype.beartype")
+
+SLOW = (
+    "planted/",
+    "launch/",
+    "plan/",
+    "lm/test_parity.py",
+    "streams/test_harvest_processes.py",
+    "dictionaries/test_drop_in.py",
+    "test_end_to_end.py",
+    "test_planted.py",
+    "test_skip.py",
+)
+"""Folders and files of tests that train to convergence, start processes or compare whole language models."""
+
+
+def group(item: pytest.Item) -> str:
+    """What goes to one worker together: of a conformance suite, the tests whose ids begin with one member."""
+    file = item.path.relative_to(TESTS).as_posix()
+    if item.path.name != "test_conformance.py" or "[" not in item.name:
+        return file
+    return f"{file}[{item.name.partition('[')[2].rstrip(']').partition('-')[0]}]"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order: dict[str, int] = {}
+    for item in items:
+        file = item.path.relative_to(TESTS).as_posix()
+        order.setdefault(file, len(order))
+        order.setdefault(group(item), len(order))
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+        if file.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: order[group(item)])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or group(item) != group(nextitem):
+        for kept in vars(item.module).values():
+            if hasattr(kept, "cache_clear"):
+                kept.cache_clear()
+        jax.clear_caches()
+        gc.collect()
