@@ -29,7 +29,11 @@ class Result(NamedTuple):
 
 
 def plain(tree) -> Any:
-    """The tree as JSON has it: arrays as lists, paths as words, numbers that are not finite as None."""
+    """The tree as JSON has it: named tuples as mappings, arrays as lists, paths as words, numbers that are not
+    finite as None."""
+    fields = getattr(tree, "_fields", ())
+    if fields:
+        tree = dict(zip(fields, tree, strict=True))
     if isinstance(tree, Mapping):
         return {str(key): plain(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):

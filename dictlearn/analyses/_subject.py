@@ -87,11 +87,16 @@ class Subject:
 
     @functools.cached_property
     def metrics(self) -> dict[str, dict]:
-        """{name: {"hparams", metric: value, ...}} of `metrics.json`, and of `pursuits.json` where it is."""
-        made_by = f"dictlearn eval --workdir={self.workdir}"
-        found = read_json(self.workdir / "metrics.json", made_by)
-        more = self.workdir / PURSUITS
-        return found | (read_json(more, made_by) if more.exists() else {})
+        """{name: {"label", "hparams", metric: value, ...}} of `metrics.json`."""
+        return self._records("metrics.json")
+
+    @functools.cached_property
+    def pursuits(self) -> dict[str, dict]:
+        """The same dictionaries under a pursuit, of `pursuits.json`; empty where it was not measured."""
+        return self._records(PURSUITS) if (self.workdir / PURSUITS).exists() else {}
+
+    def _records(self, file: str) -> dict[str, dict]:
+        return read_json(self.workdir / file, f"dictlearn eval --workdir={self.workdir}")
 
     @functools.cached_property
     def lm(self) -> LM:

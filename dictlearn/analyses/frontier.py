@@ -57,7 +57,7 @@ def _rows(subjects: Sequence[Subject], metrics: Sequence[str]) -> list[dict]:
     """{"member", "n_latents", "points"} of each kind and width, points by L0."""
     curves: dict[tuple[str, int], list[dict]] = {}
     for subject in subjects:
-        for name, record in subject.metrics.items():
+        for name, record in {**subject.metrics, **subject.pursuits}.items():
             label, n = record["label"], record["hparams"]["dictionary"]["n_latents"]
             label = f"{subject.name} {label}" if len(subjects) > 1 else label
             measured = {key: record[key] for key in metrics if record.get(key) is not None}

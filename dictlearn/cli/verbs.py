@@ -20,7 +20,7 @@ from dictlearn.evaluate import evaluate
 from dictlearn.harvest import harvest
 from dictlearn.plan import plan, table
 from dictlearn.runs.workdir import read_json, write_json
-from dictlearn.scaling import fit
+from dictlearn.scaling import fit_run
 from dictlearn.train import train
 
 
@@ -96,7 +96,7 @@ def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
 
 def _fit(config: Mapping, workdir: Path, arguments) -> None:
     metrics = read_json(workdir / "metrics.json", f"dictlearn eval --workdir={workdir}")
-    found = fit(metrics, workdir)
+    found = fit_run(metrics, workdir)
     print(found["law"])
     for name, value in found["parameters"].items():
         print(f"{name:8} {value['value']: .4f}  [{value['low']: .4f}, {value['high']: .4f}]")

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dictlearn import lm as language
+from dictlearn.analyses.examples import Study, study
 from dictlearn.report import page, records
-from dictlearn.report.latents import Study, study
 from dictlearn.runs.trained import restore
 from dictlearn.runs.workdir import replace
 

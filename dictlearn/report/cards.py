@@ -3,9 +3,9 @@
 import html
 from collections import Counter
 
-from dictlearn.report.latents import DENSEST, FEWEST, PASSAGES, Latent, Logits, Study
+from dictlearn.analyses._passages import Cell, Passage
+from dictlearn.analyses.examples import DENSEST, FEWEST, PASSAGES, Latent, Logits, Study
 from dictlearn.report.markup import decimals, shown
-from dictlearn.report.passages import Cell, Passage
 
 _LOGITS = (
     "<p><b>Logits.</b> What the latent writes into the residual stream, taken straight to the"

@@ -5,8 +5,8 @@ import json
 from importlib import resources
 from string import Template
 
-from dictlearn.report import cards, figures, law, table
-from dictlearn.report.latents import Study
+from dictlearn.analyses.examples import Study
+from dictlearn.report import analyses, cards, figures, law, table
 from dictlearn.report.markup import shown
 from dictlearn.report.records import (
     Record,
@@ -28,6 +28,7 @@ def render(run: Run, study: Study | None) -> str:
         ("dictionaries", "All dictionaries", table.section(run.records)),
         ("training", "Training", figures.training(run)),
         ("densities", "How often latents fire", figures.densities(run.records)),
+        *analyses.sections(run.workdir),
         ("latents", "A few latents", cards.section(study) if study else ""),
     ]
     present = [section for section in sections if section[2]]

@@ -8,7 +8,7 @@ from dictlearn.scaling.draw import draw
 from dictlearn.scaling.joint import joint_law
 
 
-def fit(metrics: Mapping[str, Mapping], path: Path) -> dict:
+def fit_run(metrics: Mapping[str, Mapping], path: Path) -> dict:
     """Fits L(n, k) to the held-out normalised MSE (`fvu`) of every dictionary in `metrics`, writes both
     files into the workdir `path`, and returns what `scaling.json` holds.
 

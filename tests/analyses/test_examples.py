@@ -6,12 +6,11 @@ import pytest
 
 import dictlearn
 from dictlearn import lm as language
-from dictlearn.report import latents
-from dictlearn.report.latents import direct_logits, study
-from dictlearn.report.passages import AFTER, BEFORE, group
+from dictlearn.analyses import examples
+from dictlearn.analyses._passages import AFTER, BEFORE, group
+from dictlearn.analyses.examples import direct_logits, study
 from dictlearn.streams import store
-
-from .conftest import TAP, WORDS
+from tests.report.conftest import TAP, WORDS
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +57,9 @@ def test_a_study_shows_latents_from_rare_to_dense_within_its_bounds(found, truth
     assert densities == sorted(densities)
     for latent in found.latents:
         fired = int((val_UF[:, latent.index] != 0).sum())
-        assert fired == latent.n_fired >= latents.FEWEST
+        assert fired == latent.n_fired >= examples.FEWEST
         assert latent.density == pytest.approx(fired / found.n_tokens)
-        assert latent.density <= latents.DENSEST
+        assert latent.density <= examples.DENSEST
 
 
 def test_passages_are_the_largest_activations_one_a_document(found, truth):
@@ -69,7 +68,7 @@ def test_passages_are_the_largest_activations_one_a_document(found, truth):
         of_F = val_UF[:, latent.index]
         peaks = sorted((float(of_F[d].max()) for d in documents), reverse=True)
         shown = [passage.val for passage in latent.passages]
-        expected = [peak for peak in peaks[: latents.PASSAGES] if peak > 0]
+        expected = [peak for peak in peaks[: examples.PASSAGES] if peak > 0]
         np.testing.assert_allclose(shown, expected, rtol=1e-3)
         assert latent.largest == shown[0]
 
@@ -139,7 +138,7 @@ def test_logits_are_the_atom_through_the_gain_and_the_unembedding(found, diction
         weights = [float(sum(W_dec_FD[latent.index] * gain_D * row_D)) for row_D in embed_VD]
         ranked = sorted(range(len(weights)), key=weights.__getitem__, reverse=True)
         for shown, tokens in ((latent.logits.top, ranked), (latent.logits.bottom, ranked[::-1])):
-            expected = [weights[v] for v in tokens[: latents.LOGITS]]
+            expected = [weights[v] for v in tokens[: examples.LOGITS]]
             np.testing.assert_allclose([weight for _, weight in shown], expected, rtol=1e-4)
             for (text, _), token in zip(shown, tokens, strict=False):
                 alone = lm.tokenizer.decode([token], skip_special_tokens=False)
@@ -152,7 +151,7 @@ def test_a_tap_off_the_residual_stream_has_no_logits(dictionary, lm):
 
 
 def test_fewer_tokens_are_read_where_they_would_be_too_many(dictionary, lm, stream, monkeypatch):
-    monkeypatch.setattr(latents, "N_TOKENS", 500)
+    monkeypatch.setattr(examples, "N_TOKENS", 500)
     calls = []
     found = study(dictionary, lm, stream, progress=lambda *counts: calls.append(counts))
     _, mask_ST = store.tokens(stream["path"], "train")
@@ -162,7 +161,7 @@ def test_fewer_tokens_are_read_where_they_would_be_too_many(dictionary, lm, stre
 
 
 def test_a_store_without_a_fitting_latent_gives_an_empty_study(dictionary, lm, stream, monkeypatch):
-    monkeypatch.setattr(latents, "FEWEST", 10**9)
+    monkeypatch.setattr(examples, "FEWEST", 10**9)
     assert study(dictionary, lm, stream).latents == []
 
 

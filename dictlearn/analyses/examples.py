@@ -1,4 +1,4 @@
-"""A few latents of a dictionary: where they fire in a store's training tokens, and what they write.
+"""Examples of latents: where they fire in a store's training tokens, and what they write to the logits.
 
 One pass encodes the rows of the store's first sequences, N_TOKENS at most, and keeps every active
 code. Documents of a store are in random order, so its first sequences are a random sample.
@@ -15,6 +15,7 @@ every layer after the tap, are left out. It exists for taps that write to the re
 Axes: E an active code, I a chosen latent; the others as in `dictlearn.types`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dictlearn import lm as language
-from dictlearn.report.passages import Passage, documents, passage, readable
+from dictlearn.analyses._passages import Passage, documents, passage, readable
+from dictlearn.analyses._result import Result, Table
+from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.runs.trained import Trained
 from dictlearn.streams import _taps, store
 
@@ -60,7 +63,7 @@ class Logits(NamedTuple):
 
 
 class Latent(NamedTuple):
-    """One latent for the page. n_fired: tokens it fired on. density: their share of all tokens.
+    """One latent. n_fired: tokens it fired on. density: their share of all tokens.
     largest: its largest activation. logits: None for a tap that does not write to the stream."""
 
     index: int
@@ -81,6 +84,41 @@ class Study(NamedTuple):
     n_sequences: int
     n_candidates: int
     n_latents: int
+
+
+def examples(subjects: Sequence[Subject], *, dictionary: str = "", n: int = 12) -> Result:
+    """Latents of one dictionary with their strongest passages and their direct logits.
+
+    Args:
+        subjects: one run on a store, with a language model.
+        dictionary: its name; by default the one that explains most variance.
+        n: latents, from rare to dense; fewer where not as many fire often enough.
+
+    Raises:
+        ValueError: for a name that the run has not, listing what there is.
+    """
+    (subject,) = exactly(1, subjects, "examples")
+    found = {one.name: one for one in subject.trained}
+    chosen = dictionary or max(found, key=lambda name: _explained(found[name]))
+    if chosen not in found:
+        raise ValueError(f"{dictionary=} is not of {subject.name}; there are {', '.join(found)}.")
+    seen = study(found[chosen], subject.lm, subject.config["stream"], n)
+    rows = [
+        (latent.index, latent.density, latent.largest, _peaks(latent)) for latent in seen.latents
+    ]
+    columns = ("latent", "density", "largest activation", "peaks on")
+    return Result(seen._asdict(), [Table(f"Latents of {chosen}", columns, rows)])
+
+
+def _explained(dictionary: Trained) -> float:
+    value = dictionary.metrics.get("explained_variance")
+    return -np.inf if value is None else value
+
+
+def _peaks(latent: "Latent") -> str:
+    """The tokens on which its passages peak, the most frequent first."""
+    words = Counter(passage.cells[passage.peak].text for passage in latent.passages)
+    return ", ".join(f"{word!r} × {count}" for word, count in words.most_common(3))
 
 
 def study(

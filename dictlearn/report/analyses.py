@@ -1,0 +1,55 @@
+"""A section for each analysis that the workdir holds, whatever it is called: its figures, then its tables."""
+
+import base64
+import html
+from collections.abc import Mapping
+from pathlib import Path
+
+from dictlearn.report.markup import head, shown, table
+from dictlearn.runs.workdir import read_json
+
+
+def sections(workdir: Path) -> list[tuple[str, str, str]]:
+    """(id, title, body) of each `analyses/NAME.json`, by name."""
+    files = sorted((workdir / "analyses").glob("*.json"))
+    return [(f"analysis-{file.stem}", _title(file.stem), _body(file)) for file in files]
+
+
+def _body(file: Path) -> str:
+    record = read_json(file, f"dictlearn analyse {file.stem}")
+    figures = [_figure(file.with_name(name), _title(file.stem)) for name in record["figures"]]
+    given = ", ".join(f"{key} = {value}" for key, value in record["settings"].items())
+    settings = f'<p class="note">Settings: {html.escape(given)}.</p>' if given else ""
+    return "".join([*figures, *map(_table, record["tables"]), settings])
+
+
+def _title(name: str) -> str:
+    return html.escape(name.replace("_", " ").capitalize())
+
+
+def _figure(file: Path, title: str) -> str:
+    data = base64.b64encode(file.read_bytes()).decode("ascii")
+    return (
+        f'<figure><div class="scroll" tabindex="0" role="region" aria-label="{title}">'
+        f'<img class="law" src="data:image/png;base64,{data}" alt="{title}, as a figure"></div></figure>'
+    )
+
+
+def _table(found: Mapping) -> str:
+    columns, rows = found["columns"], found["rows"]
+    words = [any(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
+    heads = [
+        head(html.escape(column), number=not of_words)
+        for column, of_words in zip(columns, words, strict=True)
+    ]
+    title = html.escape(found["title"])
+    cells = ["".join(map(_cell, row)) for row in rows]
+    return f"<h3>{title}</h3>{table(found['title'], heads, cells, 'sortable')}"
+
+
+def _cell(value: str | float | None) -> str:
+    if isinstance(value, str):
+        return f"<td>{html.escape(value)}</td>"
+    data = "" if value is None else f' data-value="{value!r}"'
+    form = ".4g" if isinstance(value, float) else ","
+    return f'<td class="number"{data}>{shown(value, form)}</td>'

@@ -1,0 +1,184 @@
+"""What every analysis proves, whatever it asks. A new file in the folder is tested as it stands, on a small
+run of four dictionaries; what needs other subjects says which, in SUBJECTS."""
+
+import inspect
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from dictlearn import analyses, cli, report
+from dictlearn.analyses import Result, Subject, _subject
+from dictlearn.evaluate import evaluate
+from dictlearn.runs.workdir import read_json, write_json
+from dictlearn.train import train
+from tests.helpers import planted_config
+
+NAMES = analyses.names()
+every = pytest.mark.parametrize("name", NAMES)
+ORDERED = ("similarity", "tracking")
+"""Analyses whose answer is about the order of their subjects."""
+PAIR, SERIES, TAPS, ARRAY, SPOKEN = "pair", "series", "taps", "array", "spoken"
+SUBJECTS = {
+    "similarity": PAIR,
+    "tracking": SERIES,
+    "layer_groups": TAPS,
+    "retrieval": ARRAY,
+    "examples": SPOKEN,
+}
+BAD = "no_such_setting"
+
+
+def finished(config, path):
+    train(config, path)
+    evaluate(config, path)
+    write_json(path / "timing.json", {"train_seconds": 1.0, "tokens_per_second": 1000.0})
+    return path
+
+
+@pytest.fixture(scope="session")
+def planted_run(tmp_path_factory):
+    """Two values of k and two seeds on planted data."""
+    sweep = {"k": (2, 3), "seed": (0, 1)}
+    config = planted_config(steps=20, sweep=sweep, meters={"n_tokens": 512})
+    return finished(config, tmp_path_factory.mktemp("planted_run") / "a")
+
+
+@pytest.fixture(scope="session")
+def single(tmp_path_factory):
+    """One dictionary."""
+    config = planted_config(steps=20, meters={"n_tokens": 512})
+    return finished(config, tmp_path_factory.mktemp("single") / "b")
+
+
+@pytest.fixture(scope="session")
+def array_run(tmp_path_factory):
+    """Two dictionaries on an array whose rows have labels."""
+    folder, random = tmp_path_factory.mktemp("array"), np.random.default_rng(0)
+    kind = np.arange(400) % 4
+    np.save(
+        folder / "x.npy", (np.eye(4, 16)[kind] + 0.1 * random.normal(size=(400, 16))).astype("f")
+    )
+    labels = {"class": kind.tolist(), "group": (np.arange(400) // 8).tolist()}
+    (folder / "labels.json").write_text(json.dumps(labels))
+    config = planted_config(steps=20, batch_size=64, sweep={"k": (2, 3)}, meters={"n_tokens": 64})
+    stream = {"name": "npy", "path": str(folder / "x.npy"), "held_out": 0.2}
+    return finished({**config, "stream": stream}, folder / "run")
+
+
+@pytest.fixture
+def subjects(request, tmp_path):
+    """name -> fresh paths of an analysis' subjects, the first a copy of the run."""
+
+    def fresh(name):
+        kind = SUBJECTS.get(name)
+        fixture = {SPOKEN: "spoken", TAPS: "spoken", ARRAY: "array_run"}.get(kind, "planted_run")
+        run = request.getfixturevalue("single" if kind == SERIES else fixture)
+        copy = tmp_path / "run"
+        if not copy.exists():
+            shutil.copytree(run, copy)
+        if kind == TAPS:
+            config = read_json(copy / "config.json", "train")
+            config["stream"]["taps"] = [config["stream"]["tap"]]
+            write_json(copy / "config.json", config)
+        return [copy, request.getfixturevalue("single")] if kind in (PAIR, SERIES) else [copy]
+
+    return fresh
+
+
+def alike(a, b):
+    """Whether two trees are the same but for rounding."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(alike, a, b))
+    return a == pytest.approx(b, rel=1e-4, abs=1e-6) if isinstance(a, float) else a == b
+
+
+@every
+def test_it_is_a_function_of_subjects_whose_settings_have_defaults(name):
+    made = analyses.make(name)
+    assert inspect.signature(made).return_annotation is Result
+    assert made.__doc__
+    first, *settings = inspect.signature(made).parameters.values()
+    assert first.name == "subjects"
+    assert all(each.kind is each.KEYWORD_ONLY for each in settings)
+    assert all(each.default is not each.empty for each in settings)
+
+
+@every
+def test_it_writes_valid_json_whose_tables_are_whole(name, subjects, tmp_path):
+    found = analyses.run(name, subjects(name))
+    paths = analyses.write(name, found, {}, tmp_path)
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    kept = json.loads(paths[0].read_text(), parse_constant=refuse)
+    assert kept["values"] == found.values
+    assert kept["values"]
+    for table in kept["tables"]:
+        assert table["rows"]
+        assert {len(row) for row in table["rows"]} == {len(table["columns"])}
+    assert kept["figures"] == [path.name for path in paths[1:]]
+    for path in paths[1:]:
+        assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+@every
+def test_it_says_the_same_twice_and_however_tokens_are_batched(name, subjects, monkeypatch):
+    first = analyses.run(name, subjects(name))
+    assert analyses.run(name, subjects(name)).values == first.values
+    monkeypatch.setattr(_subject, "PASS", 100)
+    assert alike(analyses.run(name, subjects(name)).values, first.values)
+
+
+@every
+def test_it_does_not_depend_on_the_order_of_dictionaries_or_subjects(name, subjects):
+    if name in ORDERED:
+        pytest.skip("its answer is about the order")
+    paths = subjects(name)
+    whole = [Subject.of(path) for path in paths]
+    turned = [Subject.of(path) for path in reversed(paths)]
+    for subject in turned:
+        subject.__dict__["trained"] = list(reversed(subject.trained))
+    a, b = (analyses.run(name, each) for each in (whole, turned))
+    for mine, other in zip(a.tables, b.tables, strict=True):
+        assert alike(sorted(map(str, mine.rows)), sorted(map(str, other.rows)))
+
+
+@every
+def test_it_refuses_a_setting_that_it_has_not_and_lists_those_it_has(name, subjects):
+    with pytest.raises(ValueError, match=BAD) as caught:
+        analyses.run(name, subjects(name), **{BAD: 1})
+    assert all(setting in str(caught.value) for setting in analyses.settings(name))
+
+
+@every
+def test_it_is_found_by_the_command_line_and_by_the_page(name, subjects, capsys):
+    paths = subjects(name)
+    words = [str(path) for path in paths] if len(paths) > 1 else []
+    assert cli.main(["analyse", name, *words, f"--workdir={paths[0]}"]) == 0, capsys.readouterr()
+    assert "analyses" in capsys.readouterr().out
+    page = report.write(read_json(paths[0] / "config.json", "train"), paths[0]).read_text()
+    assert f'<section id="analysis-{name}">' in page
+    for table in read_json(paths[0] / "analyses" / f"{name}.json", "analyse")["tables"]:
+        assert f"<h3>{table['title']}</h3>" in page
+
+
+@every
+def test_a_config_asks_for_it(name, subjects, tmp_path, capsys):
+    paths = subjects(name)
+    if len(paths) > 1:
+        pytest.skip("a config asks of its own run alone")
+    config = read_json(paths[0] / "config.json", "train")
+    write_json(paths[0] / "config.json", {**config, "analyses": {name: {}}})
+    assert cli.main(["analyse", f"--workdir={paths[0]}"]) == 0, capsys.readouterr()
+    assert (paths[0] / "analyses" / f"{name}.json").exists()
+
+
+def test_an_unknown_analysis_is_answered_with_those_there_are():
+    with pytest.raises(ValueError, match="'divination'") as caught:
+        analyses.run("divination", [])
+    assert all(name in str(caught.value) for name in NAMES)
