@@ -1,13 +1,14 @@
-"""Evaluation of a run: meters over held-out data, and the language model with reconstructions spliced in.
+"""Evaluation of a run: its meters over held-out data, and the language models with reconstructions spliced in.
 
-With a language model, held-out documents pass through it, the tap is read, and for the first `n_sequences`
-of them the model runs again with each dictionary's reconstruction in the tap's place. Without one, the
-stream's own held-out batches are read, and planted atoms are looked for among the dictionary's. Everything is
-measured in the space of the raw activations.
+Where the config has the models that the rows come from, held-out documents pass through them, their taps
+are read, and for the first `n_sequences` documents each model runs again with each dictionary's
+reconstruction in the place of its taps. Otherwise the stream's own held-out batches are read. Everything is
+measured in the space of the raw activations; of a stream whose rows are each of one tap, in that of the rows.
 """
 
+import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,46 +18,41 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from dictlearn import lm as language
-from dictlearn import normalise, sharding, streams
-from dictlearn.experiment import Program
-from dictlearn.lm.text import Packed
-from dictlearn.meters import Reading, firing, loss_recovered, reconstruction
-from dictlearn.ops.recovery import recovery
+from dictlearn import meters, normalise, sharding, streams
+from dictlearn.experiment import Program, models
+from dictlearn.experiment import stream as experiment_stream
+from dictlearn.experiment.models import SEQUENCES, Side, View
+from dictlearn.lm import splice
+from dictlearn.meters import Logits, Reading, Subject
 from dictlearn.runs.pursuit_encoder import beside
 from dictlearn.runs.trained import Run, reconstruct, restore_run
 from dictlearn.runs.workdir import plain, write_json
-from dictlearn.streams import _taps, store
-from dictlearn.streams._source import Recipe, Source
 from dictlearn.types import Batch, Meter
-
-SEQUENCES = 8
-"""Sequences to one pass of the language model."""
 
 PURSUITS = "pursuits.json"
 """The records of dictionaries under another encoder, beside `metrics.json`."""
-
-RECOVERED_AT = (0.8, 0.9, 0.95)
-"""Cosines at which a planted atom counts as found."""
 
 
 def evaluate(
     config: Mapping, path: Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, dict]:
-    """Evaluates every dictionary of the run in `path` as `config["meters"]` says (see `measure`), writes
-    `metrics.json` and returns it: {name: {"label", "hparams", METRIC: value}}. What pursuits make of the same
-    atoms stands in `pursuits.json` and is returned with it.
+    """Evaluates every dictionary of the run in `path` by the meters of `config["meters"]`, {NAME: settings} (by
+    all that can be, if absent), as `config["evaluate"]` says (see `measure`). Writes `metrics.json` and
+    returns it: {name: {"label", "hparams", METRIC: value, ..., "sides"}}. `sides` has the values of each
+    model by itself, or of each tap, where there are several: {label: {METRIC: value}}; the others are over
+    all together. Records of dictionaries under pursuits are in `pursuits.json` and are returned with it.
 
     progress: called with (tokens done, tokens in all)."""
     mesh = sharding.mesh(**config.get("mesh", {}))
     run = restore_run(path, mesh)
     was, now = run.config, plain(config)
-    for name in ("model", "harvest") if was["stream"]["name"] == "from_lm" else ():
+    for name in ("model", "harvest") if streams.runs_model(was["stream"]["name"]) else ():
         if was.get(name) != now.get(name):
             raise ValueError(
-                f"{path} was trained from_lm with config.{name}={was.get(name)}, not {now.get(name)}."
+                f"{path} was trained with config.{name}={was.get(name)}, not {now.get(name)}."
             )
     run = run._replace(config=now)
-    found = measure(run, mesh, progress=progress, **dict(config.get("meters", {})))
+    found = measure(run, mesh, progress=progress, **dict(config.get("evaluate", {})))
     own = {name: record for name, record in found.items() if "encoder" not in record["hparams"]}
     write_json(path / "metrics.json", own)
     (path / PURSUITS).unlink(missing_ok=True)
@@ -82,9 +78,11 @@ def measure(
     pursuits: names of pursuits (pursued.METHODS), each of which every dictionary is measured under once more,
     a token at as many latents as its own encoder has active, pursuit_k at most."""
     run = beside(run, pursuits, pursuit_k)
-    model = run.config.get("model")
-    if model and run.config["stream"]["name"] in ("store", "from_lm"):
-        records = _through_model(run, mesh, language.load(**model), n_tokens, n_sequences, progress)
+    loaded = {label: language.load(**own) for label, own in models.arguments(run.config).items()}
+    origin = experiment_stream.origin(run.config, next(iter(loaded.values()), None))
+    if origin and loaded:
+        sides = models.sides(origin, loaded)
+        records = _through_models(run, mesh, sides, n_tokens, n_sequences, progress)
     else:
         records = _through_stream(run, mesh, n_tokens, progress)
     members = {m.name: m for program in run.programs for m in program.members}
@@ -94,158 +92,122 @@ def measure(
 
 def _through_stream(run: Run, mesh, n_tokens: int, progress) -> dict[str, dict]:
     size = run.config["batch_size"]
-    stream = streams.make(
-        **({"batch_size": size, "seed": run.config["seed"]} | run.config["stream"])
-    )
-    if not stream.held_out:
-        raise ValueError(
-            f"the stream {run.config['stream']['name']!r} holds nothing out to evaluate on; "
-            "set config.stream.held_out, or config.model for a store."
-        )
-    n = max(1, min(len(stream.held_out), n_tokens // size if n_tokens else sys.maxsize))
-    totals = _Totals(run, mesh)
+    stream = experiment_stream.open_stream(run.config)
+    held_out = models.held_out_rows(run.config, stream)
+    n = max(1, min(len(held_out), n_tokens // size if n_tokens else sys.maxsize))
+    chosen = models.chosen(run.config, stream, runs_model=False)
+    totals = _Totals(run, mesh, chosen, None if stream.norm.kind == "whiten" else stream.truth)
     for t in range(n):
-        batch = cast(Batch, stream.held_out[t])
+        batch = cast(Batch, held_out[t])
         short = size - len(batch.x_BD)
         x_BD, y_BD = (np.pad(a, ((0, short), (0, 0))) for a in (batch.x_BD, batch.y_BD))
         totals.add(x_BD, y_BD, np.arange(size) < len(batch.x_BD))
         if progress:
             progress((t + 1) * size, n * size)
-    records = totals.results()
-    if stream.truth is not None and stream.norm.kind != "whiten":
-        for name, atoms_FD in _atoms(run):
-            found = {
-                f"recovery_{tau}": recovery(stream.truth, atoms_FD, tau) for tau in RECOVERED_AT
-            }
-            records[name] |= found
-    return records
+    return totals.results()
 
 
-def _atoms(run: Run) -> list[tuple[str, Any]]:
-    """(name, W_dec_FD) of the dictionaries that have it."""
-    found = []
-    for p in run.programs:
-        atoms_NFD = run.variables[p.key]["params"].get("W_dec_FD")
-        if atoms_NFD is not None:
-            atoms_NFD = multihost_utils.process_allgather(atoms_NFD, tiled=True)
-            found += [(m.name, atoms_NFD[n]) for n, m in enumerate(p.members)]
-    return found
-
-
-def _through_model(
-    run: Run, mesh, lm, n_tokens: int, n_sequences: int, progress
+def _through_models(
+    run: Run, mesh, sides: Sequence[Side], n_tokens: int, n_sequences: int, progress
 ) -> dict[str, dict]:
-    taps, (tokens_ST, mask_ST) = _held_out(run, lm)
+    tokens_ST, mask_ST = models.held_out_sequences([side.origin for side in sides])
     length = tokens_ST.shape[1]
     n_sequences = min(-(-n_sequences // SEQUENCES), len(tokens_ST) // SEQUENCES) * SEQUENCES
     n_read = min(len(tokens_ST), max(n_sequences, n_tokens // length or len(tokens_ST)))
     n_read = n_read // SEQUENCES * SEQUENCES
-    if n_read == 0:
-        raise ValueError(
-            f"the {run.config['stream']['name']} holds {len(tokens_ST)} held-out sequences; "
-            f"{SEQUENCES} needed."
-        )
-    stream = run.config["stream"]
-    tap = _taps.chosen(taps, stream.get("tap"))
-    target = _taps.chosen(taps, stream["target"]) if stream.get("target") else tap
-    splice = Splice(lm, target)
-    read = jax.jit(lambda params, tokens: _at(lm.forward(params, tokens)[1], (tap, target)))
-    totals = _Totals(run, mesh)
-    losses = {m.name: loss_recovered.meter.init() for p in run.programs for m in p.members}
+    totals = _Totals(run, mesh, models.chosen(run.config, None, runs_model=True))
+    reads, views = [_reader(side) for side in sides], models.views(sides)
+    splices = {
+        view.label: [
+            Splice(s.lm, at, totals.of_model) for s, at in zip(sides, view.written, strict=True)
+        ]
+        for view in views
+    }
     for start in range(0, n_read, SEQUENCES):
-        tokens = jnp.asarray(tokens_ST[start : start + SEQUENCES])
-        mask = jnp.asarray(mask_ST[start : start + SEQUENCES])
-        x, y = read(lm.params, tokens)
-        x_BD, y_BD = (a.reshape(-1, a.shape[-1]) for a in (x, y))
-        yhats = totals.add(x_BD, y_BD, mask.reshape(-1))
-        if start < n_sequences:
-            splice.begin(tokens, mask, y)
-            for name, yhat in yhats:
-                sums = splice(np.asarray(yhat).reshape(y.shape))
-                losses[name] = loss_recovered.meter.update(losses[name], sums)
+        tokens, mask = (jnp.asarray(a[start : start + SEQUENCES]) for a in (tokens_ST, mask_ST))
+        found = [read(side.lm.params, tokens) for read, side in zip(reads, sides, strict=True)]
+        for view in views:
+            x_BD, y_BD = (view.rows(found, taps) for taps in (view.read, view.written))
+            yhats = totals.add(x_BD, y_BD, mask.reshape(-1), view.label)
+            if start < n_sequences:
+                _splice(totals, view, sides, splices[view.label], (tokens, mask), found, yhats)
         if progress:
             progress((start + SEQUENCES) * length, n_read * length)
-    records = totals.results()
-    if n_sequences:
-        for name, total in losses.items():
-            records[name] |= loss_recovered.meter.result(total)
-    return records
+    return totals.results()
 
 
-def _held_out(run: Run, lm) -> tuple[list[str], Packed]:
-    """The taps that the run could read, and the held-out documents as its stream packed them."""
-    stream = run.config["stream"]
-    if stream["name"] == "from_lm":
-        recipe = {"seed": run.config["seed"], **run.config["harvest"]}
-        source = Source(lm, Recipe.of(**recipe))
-        return source.taps, source.held_out
-    path = stream["path"]
-    recipe = store.open_manifest(path)["recipe"]
-    harvested = recipe["model"]
-    if harvested != {"name": lm.name, **lm.source}:
-        raise ValueError(
-            f"the store at {path} was harvested from {harvested['name']} ({harvested['file']}), whose "
-            f"weights are not those of config.model, {lm.name} ({lm.source['file']})."
-        )
-    return list(recipe["taps"]), Packed(*store.tokens(path, "held_out"))
+def _reader(side: Side) -> Callable:
+    names = tuple(dict.fromkeys((*side.origin.read, *side.origin.written)))
+
+    def read(params, tokens):
+        taps = side.lm.forward(params, tokens)[1]
+        return {name: taps[name] for name in names}
+
+    return jax.jit(read)
 
 
-def _at(taps, sides):
-    """The activations of each side, of several taps side by side."""
-    return tuple(jnp.concatenate([taps[name] for name in side], axis=-1) for side in sides)
+def _splice(totals: "_Totals", view: View, sides, splices, batch, found, yhats) -> None:
+    """Splices each dictionary's part of each side into that side's model. found: the taps of each side."""
+    y = [splice.side_by_side(*pair) for pair in zip(found, view.written, strict=True)]
+    ends = np.cumsum([part.shape[-1] for part in y])[:-1]
+    for n, (side, spliced) in enumerate(zip(sides, splices, strict=True)):
+        spliced.begin(*batch, y[n])
+        label = view.label or (side.label if len(sides) > 1 else "")
+        for name, yhat_BD in yhats:
+            part_BD = np.split(np.asarray(yhat_BD), ends, axis=-1)[n] / view.scale
+            totals.count(name, spliced(part_BD.reshape(y[n].shape)), label)
 
 
 class Splice:
-    """The language model with something else at its taps. One compilation serves every dictionary:
-    what stands at a tap is an argument, so nothing before the first is computed."""
+    """The meters of a language model's three runs. One compilation serves every dictionary, for what stands at
+    the taps is an argument."""
 
-    def __init__(self, lm, taps: Sequence[str]):
-        def run(params, tokens, mask, y, replacement):
-            whole = jnp.where(mask[..., None], replacement, y)
-            parts = jnp.split(whole, len(taps), axis=-1)
-            edits = {
-                tap: lambda x, m, part=part: part for tap, part in zip(taps, parts, strict=True)
-            }
-            return lm.forward(params, tokens, edits=edits, mask_BT=mask)[0]
+    def __init__(self, lm: language.LM, taps: Sequence[str], chosen: Mapping[str, Meter]):
+        at = functools.partial(splice.run, lm.forward, tuple(taps))
 
-        def sums(params, tokens, mask, y, replacement, original):
-            logits = run(params, tokens, mask, y, replacement)
-            return loss_recovered.losses(logits, original, tokens, mask)
+        def measure(params, tokens, mask, y, replacement, original):
+            logits = at(params, tokens, mask, y, replacement)[0]
+            reading = Logits(logits, original, tokens, mask)
+            return {name: meter.measure(reading) for name, meter in chosen.items()}
 
-        self._params, self._run, self._sums = lm.params, jax.jit(run), jax.jit(sums)
+        self._params, self._measure = lm.params, jax.jit(measure)
+        self._run = jax.jit(lambda *arguments: at(*arguments)[0])
 
     def begin(self, tokens, mask, y) -> None:
         """Takes up a batch `[S, T]` whose activations at the taps, side by side, are `y` `[S, T, D]`."""
         self._batch = self._params, tokens, mask, y
         self._original = self._run(*self._batch, y)
-        zero = jnp.zeros_like(y)
-        self._fixed = {"original": self._loss(y), "ablated": self._loss(zero)}
+        self._fixed = {"original": self._sums(y), "ablated": self._sums(jnp.zeros_like(y))}
 
-    def __call__(self, yhat) -> dict:
-        """Sums of the three runs with `yhat` `[S, T, D]` spliced in."""
-        return {**self._fixed, "spliced": self._loss(yhat)}
+    def __call__(self, yhat) -> dict[str, dict]:
+        """{meter: {run: sums}} with `yhat` `[S, T, D]` spliced in."""
+        runs = {**self._fixed, "spliced": self._sums(yhat)}
+        return {name: {run: sums[name] for run, sums in runs.items()} for name in runs["spliced"]}
 
-    def _loss(self, replacement):
-        return self._sums(*self._batch, replacement, self._original)
+    def _sums(self, replacement):
+        return self._measure(*self._batch, replacement, self._original)
 
 
 class _Totals:
-    """Reconstruction and firing of every dictionary of a run, each program in one vmapped pass."""
+    """The meters of every dictionary of a run, each program in one vmapped pass: over all sides and views, and
+    of each by its label."""
 
-    def __init__(self, run: Run, mesh):
+    def __init__(self, run: Run, mesh, chosen: Mapping[str, Mapping], truth_ND=None):
         self._run, self._mesh = run, mesh
-        self._meters = {
-            p.key: {"reconstruction": _by_source(p), "firing": firing.meter(p.n_latents)}
-            for p in run.programs
+        self._meters: dict[str, dict[str, Meter]] = {}
+        for p in run.programs:
+            for name, subject in _subjects(run, p, truth_ND):
+                made = {key: meters.make(key, subject, **own) for key, own in chosen.items()}
+                self._meters[name] = made
+        whose = {key: meters.needs(key) == "model" for key in chosen}
+        apart = lambda name, model: {
+            k: m for k, m in self._meters[name].items() if whose[k] == model
         }
-        self._passes = {p.key: _pass(p, run.norm, self._meters[p.key], mesh) for p in run.programs}
-        self._totals = {
-            m.name: {name: meter.init() for name, meter in self._meters[p.key].items()}
-            for p in run.programs
-            for m in p.members
-        }
+        self.of_model = apart(run.programs[0].key, True)
+        self._passes = {p.key: _pass(p, run.norm, apart(p.key, False), mesh) for p in run.programs}
+        self._totals: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in self._meters}
 
-    def add(self, x_BD, y_BD, mask_B) -> list[tuple[str, Any]]:
+    def add(self, x_BD, y_BD, mask_B, label: str = "") -> list[tuple[str, Any]]:
         """Measures a batch of raw activations; gives (name, reconstruction) for each dictionary."""
         yhats = []
         for p in self._run.programs:
@@ -254,33 +216,47 @@ class _Totals:
                 yhat_NBD, sums = self._passes[p.key](variables, p.hparams, x_BD, y_BD, mask_B)
             sums = jax.device_get(sums)
             for n, member in enumerate(p.members):
-                totals = self._totals[member.name]
-                for name, meter in self._meters[p.key].items():
-                    mine = jax.tree.map(lambda leaf, n=n: leaf[n], sums[name])
-                    totals[name] = meter.update(totals[name], mine)
+                self.count(member.name, jax.tree.map(lambda leaf, n=n: leaf[n], sums), label)
                 yhats.append((member.name, yhat_NBD[n]))
         return yhats
 
+    def count(self, member: str, sums: Mapping[str, Any], label: str) -> None:
+        """Adds {meter: sums} to a dictionary's totals, and to those of a label if there is one."""
+        for side in dict.fromkeys(("", label)):
+            totals = self._totals[member].setdefault(side, {})
+            for name, own in sums.items():
+                meter = self._meters[member][name]
+                totals[name] = meter.update(totals.get(name, meter.init()), own)
+
     def results(self) -> dict[str, dict]:
-        meters = {m.name: self._meters[p.key] for p in self._run.programs for m in p.members}
-        return {
-            name: {
-                k: v for key, t in totals.items() for k, v in meters[name][key].result(t).items()
-            }
-            for name, totals in self._totals.items()
+        """{name: {metric: value}}; `sides` holds those of each label by itself."""
+        return {name: self._result(name, sides) for name, sides in self._totals.items()}
+
+    def _result(self, member: str, totals: Mapping[str, Mapping[str, Any]]) -> dict:
+        result = lambda name, total: self._meters[member][name].result(total).items()
+        found = {
+            side: {k: v for name, total in own.items() for k, v in result(name, total)}
+            for side, own in totals.items()
         }
+        whole = found.pop("")
+        return {**whole, "sides": found} if found else whole
 
 
-def _by_source(program: Program) -> Meter:
-    """The meter of reconstruction for as many sources as the program's dictionaries have."""
-    return reconstruction.by_source(program.module_of(0).sources)
+def _subjects(run: Run, program: Program, truth_ND) -> Iterable[tuple[str, Subject]]:
+    """(name, subject) of each dictionary of a program; its atoms if there are planted ones to compare with."""
+    atoms_NFD = run.variables[program.key]["params"].get("W_dec_FD")
+    if truth_ND is not None and atoms_NFD is not None:
+        atoms_NFD = multihost_utils.process_allgather(atoms_NFD, tiled=True)
+    for n, member in enumerate(program.members):
+        known = None if truth_ND is None or atoms_NFD is None else atoms_NFD[n]
+        yield member.name, Subject(program.module_of(n), known, truth_ND)
 
 
-def _pass(program: Program, norm: normalise.Norm, meters: Mapping, mesh) -> Callable:
+def _pass(program: Program, norm: normalise.Norm, chosen: Mapping[str, Meter], mesh) -> Callable:
     def one(variables, hparams, x_BD, y_BD, mask_B):
         yhat_BD, codes = reconstruct(program.module(hparams), norm, variables, x_BD)
         reading = Reading(y_BD, yhat_BD, codes, mask_B)
-        return yhat_BD, {name: meter.measure(reading) for name, meter in meters.items()}
+        return yhat_BD, {name: meter.measure(reading) for name, meter in chosen.items()}
 
     axis = sharding.TABLE["N"]
     every = jax.vmap(one, in_axes=(0, 0, None, None, None), spmd_axis_name=axis)

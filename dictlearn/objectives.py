@@ -76,7 +76,7 @@ def kl(
 
 
 _ALL = {each.__name__: each for each in (squared_error, mean_squared_error, fvu, kl)}
-RUNS_MODEL = ("kl",)
+_RUN_MODEL = (kl,)
 """Those that read a batch's `context`."""
 
 
@@ -92,6 +92,11 @@ def factory(name: str) -> Callable[..., Array]:
     if name not in _ALL:
         raise ValueError(f"unknown objective {name!r}; there are {', '.join(_ALL)}.")
     return _ALL[name]
+
+
+def runs_model(name: str) -> bool:
+    """Whether the objective reads a batch's `context`."""
+    return _ALL.get(name) in _RUN_MODEL
 
 
 def make(name: str, **settings) -> Objective:

@@ -22,17 +22,20 @@ from dictlearn.runs.checkpoint import Checkpoints, versions
 from dictlearn.runs.trained import abstract
 from dictlearn.runs.warm_start import warm_start
 from dictlearn.runs.workdir import Log, flat, plain, write_json
+from dictlearn.streams import Stream
 from dictlearn.streams._place import place, sample
 
 MAY_CHANGE = (
     "steps",
     "checkpoint_every",
     "log_every",
+    "evaluate",
     "meters",
     "analyses",
     "mesh",
     "harvest",
     "model",
+    "models",
 )
 """What a run that goes on may be given anew; all else must be as the checkpoint has it."""
 
@@ -54,17 +57,21 @@ def train(
     path: Path,
     progress: Callable[[int, int], None] | None = None,
     allow_changed: bool = False,
+    opened: Callable[[Stream], None] | None = None,
 ) -> None:
     """Trains, or goes on training, everything in `config` to `config["steps"]`, in the workdir `path`.
 
     progress: called with (tokens done, tokens in all). allow_changed: a run that `path` holds goes on even
-    if its config was another. Raises ValueError for a config that does not fit that run, `Stopped` after
-    SIGTERM, and `Diverged` where a learner skipped too many steps."""
+    if its config was another. opened: called with the stream before anything is trained, to refuse it.
+    Raises ValueError for a config that does not fit that run, `Stopped` after SIGTERM, and `Diverged` where
+    a learner skipped too many steps."""
     experiment.check(config)
     path.mkdir(parents=True, exist_ok=True)
     mesh = sharding.mesh(**config.get("mesh", {}))
     with Checkpoints(path / "checkpoints") as checkpoints, jax.set_mesh(mesh):
         stream = open_stream(config, sharding.share(mesh))
+        if opened:
+            opened(stream)
         d_out = target_width(stream)
         programs = experiment.programs(config, stream.d_in, d_out)
         check = functools.partial(_refuse_other, config, path, allow_changed=allow_changed)
@@ -149,7 +156,7 @@ def _refuse_other(config: Mapping, path: Path, meta: Mapping, allow_changed: boo
     """Raises ValueError if the checkpoint is of another run, unless that is allowed, or past the end of
     this one. What differs is told in full either way."""
     was, now = dict(flat(meta["config"])), dict(flat(plain(config)))
-    fixed = ("harvest", "model") if config["stream"]["name"] == "from_lm" else ()
+    fixed = ("harvest", "model") if streams.runs_model(config["stream"]["name"]) else ()
     changed = []
     for key in sorted(was.keys() | now.keys()):
         top = key.split(".")[0]

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 AXES = "NBDFKSTVHGMWCL"
@@ -30,25 +29,20 @@ class Context:
     """The language model around a batch of whole sequences, for objectives that run it: B = S T.
 
     tokens_ST, mask_ST: the sequences, and which of their tokens are data. y_STD: what the model has at
-    `tap`, raw. params: its parameters, an argument of every program that a batch is. forward, tap: the
-    model's pure function (`lm.LM.forward`) and the tap of the targets, static. scale: of the batch's
-    targets, `y_BD = scale * y`, static."""
+    the tap of the targets, raw. params: its parameters, an argument of every program that a batch is. splice:
+    `lm.splice.run` of the model at that tap, static. scale: of the batch's targets, `y_BD = scale * y`,
+    static."""
 
     tokens_ST: Any
     mask_ST: Any
     y_STD: Any
     params: Any
-    forward: Callable = dataclasses.field(metadata={"static": True})
-    tap: str = dataclasses.field(metadata={"static": True})
+    splice: Callable = dataclasses.field(metadata={"static": True})
     scale: float = dataclasses.field(default=1.0, metadata={"static": True})
 
     def run(self, new_STD: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Logits `[S, T, V]` and taps of the model with `new_STD` at the tap, masked tokens as they were.
-        Nothing that leads to the tap alone is computed."""
-        put = lambda old_STD, mask_ST: jnp.where(mask_ST[..., None], new_STD, self.y_STD)
-        return self.forward(
-            self.params, self.tokens_ST, edits={self.tap: put}, mask_BT=self.mask_ST
-        )
+        """Logits `[S, T, V]` and taps of the model with `new_STD` at the tap, masked tokens as they were."""
+        return self.splice(self.params, self.tokens_ST, self.mask_ST, self.y_STD, new_STD)
 
 
 class Batch(NamedTuple):

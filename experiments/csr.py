@@ -80,7 +80,7 @@ def get_config(arg: str = "") -> ConfigDict:
         "csr": {"dictionary": {"name": "csr"}, "sweep": {"k": KS, "gamma": GAMMAS}},
         "topk": {"dictionary": {"name": "topk"}, "sweep": {"k": KS}},
     }
-    config.meters = {"n_tokens": n_queries}
+    config.evaluate = {"n_tokens": n_queries}
     return config
 
 

@@ -96,5 +96,5 @@ def get_config(arg: str = "", folder: str = "runs/e2e_frontier") -> ConfigDict:
         config.rule["lr"] = 1e-3
         config.members = members()
         config.start = {"workdir": f"{folder}/local", "program": f"topk_n{size['n']}_0"}
-    config.meters = {"n_tokens": 512, "n_sequences": 8 if name == "smoke" else 16}
+    config.evaluate = {"n_tokens": 512, "n_sequences": 8 if name == "smoke" else 16}
     return config

@@ -33,5 +33,5 @@ def get_config(arg: str = "activations.npy") -> ConfigDict:
         "k": (8, 16) if smoke else (16, 32, 64),
     }
 
-    config.meters = {"n_tokens": 4096 if smoke else 65_536}
+    config.evaluate = {"n_tokens": 4096 if smoke else 65_536}
     return config

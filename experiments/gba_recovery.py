@@ -108,7 +108,7 @@ def get_config(arg: str = "") -> ConfigDict:
         member["sweep"]["seed"] = (0, 1)
     if smoke:
         config.members = {"one target": config.members["one target"]}
-    config.meters = {"n_tokens": 256 if smoke else 8192}
+    config.evaluate = {"n_tokens": 256 if smoke else 8192}
     return config
 
 

@@ -95,7 +95,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "sweep": {"l0": few(8.0, 16.0, 32.0), "seed": seeds},
         },
     }
-    config.meters = {"n_tokens": 1024 if smoke else 4096, "n_sequences": 0}
+    config.evaluate = {"n_tokens": 1024 if smoke else 4096, "n_sequences": 0}
     return config
 
 
@@ -106,7 +106,7 @@ def agreement(workdir: Path) -> dict:
     size = config["batch_size"]
     raw = {**config["stream"], "normalise": "none"}
     stream = streams.make(**raw, batch_size=size, seed=config["seed"])
-    x_TBD = [stream.batch(t).x_BD for t in range(max(1, config["meters"]["n_tokens"] // size))]
+    x_TBD = [stream.batch(t).x_BD for t in range(max(1, config["evaluate"]["n_tokens"] // size))]
     runs: dict[tuple, list] = {}
     for each in dictlearn.restore(workdir):
         label, (own,) = each.metrics["label"], short([each.hparams])

@@ -80,20 +80,21 @@ def get_config(arg: str = "", folder: str = "runs/gsae") -> ConfigDict:
     config.rule = {"name": "adam", "lr": 4e-3, "warmup_steps": 10, "decay_fraction": 0.3}
     config.learner = {"dead_after": 20_000, "b_dec_start": "mean"}
     config.sweep = {"beta": size["beta"]}
-    config.meters = {"n_tokens": 1024, "n_sequences": 8}
+    config.evaluate = {"n_tokens": 1024, "n_sequences": 8}
     return config
 
 
 def with_gradient(lm, config: dict, workdir: Path) -> dict:
     """{name: loss_recovered's metrics and the explained variance} where the gradient is known."""
     tokens_ST, mask_ST = (
-        jnp.asarray(np.asarray(a[: config["meters"]["n_sequences"]]))
+        jnp.asarray(np.asarray(a[: config["evaluate"]["n_sequences"]]))
         for a in tokens(config["stream"]["path"], "held_out")
     )
     read = jax.jit(lambda params, at: language.gradients.read(lm.forward, params, at, (TAP, SLOPE)))
     parts = [read(lm.params, tokens_ST[s : s + 4]) for s in range(0, len(tokens_ST), 4)]
     x_STD, g_STD = (jnp.concatenate([part[name] for part in parts]) for name in (TAP, SLOPE))
-    splice, found = Splice(lm, TAP), {}
+    meter, found = loss_recovered.loss_recovered(), {}
+    splice = Splice(lm, (TAP,), {"loss": meter})
     splice.begin(tokens_ST, mask_ST, x_STD)
     x_BD, g_BD = (a.reshape(-1, a.shape[-1]) for a in (x_STD, g_STD))
     counts_B = mask_ST.reshape(-1)
@@ -103,13 +104,9 @@ def with_gradient(lm, config: dict, workdir: Path) -> dict:
         codes = one.module.apply(one.variables, inputs_BD, slopes_BD, method="encode")
         yhat_BD = undo(one.module.apply(one.variables, codes, method="decode"))
         y_BD, error_BD = x_BD[counts_B], (yhat_BD - x_BD)[counts_B]
-        total = loss_recovered.meter.update(
-            loss_recovered.meter.init(), splice(yhat_BD.reshape(x_STD.shape))
-        )
+        total = meter.update(meter.init(), splice(yhat_BD.reshape(x_STD.shape))["loss"])
         explained = 1 - jnp.sum(error_BD**2) / jnp.sum((y_BD - y_BD.mean(0)) ** 2)
-        found[one.name] = loss_recovered.meter.result(total) | {
-            "explained_variance": float(explained)
-        }
+        found[one.name] = meter.result(total) | {"explained_variance": float(explained)}
     return found
 
 

@@ -46,5 +46,5 @@ def get_config(arg: str = "") -> ConfigDict:
     config.learner = {"dead_after": 10_000 if smoke else 1_000_000}
     config.sweep = {"n_latents": (128,) if smoke else (4096,), "k": (8,) if smoke else (32,)}
 
-    config.meters = {"n_tokens": 1024 if smoke else 65_536, "n_sequences": 8 if smoke else 32}
+    config.evaluate = {"n_tokens": 1024 if smoke else 65_536, "n_sequences": 8 if smoke else 32}
     return config

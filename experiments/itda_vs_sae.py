@@ -104,7 +104,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.rule = {"name": "adam", "lr": 4e-3, "warmup_steps": 10, "decay_fraction": 0.3}
         config.learner = {"dead_after": 60_000}
     config.members = {name: every[name] for name in chosen}
-    config.meters = {"n_tokens": 1024 if smoke else 8192, "n_sequences": 8}
+    config.evaluate = {"n_tokens": 1024 if smoke else 8192, "n_sequences": 8}
     return config
 
 

@@ -35,11 +35,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dictlearn import lm as language
-from dictlearn import sharding, streams
+from dictlearn import streams
 from dictlearn.analyses.layer_groups import amad, angular_distances, cluster
-from dictlearn.evaluate import measure
+from dictlearn.evaluate import evaluate
 from dictlearn.harvest import harvest
-from dictlearn.runs.trained import restore_run
 from dictlearn.runs.workdir import write_json
 from dictlearn.train import train
 
@@ -55,6 +54,7 @@ SIZES = {
     },
 }
 
+SHOWN = ("explained_variance", "ce_score", "l0", "dead_fraction")
 BATCHES = 8
 """Batches of 256 tokens from which the distances are taken."""
 
@@ -87,7 +87,7 @@ def get_config(size: str = "small", folder: str = "runs/layer_groups") -> Config
     config.objective = {"name": "fvu"}
     config.rule = {"name": "adam", "lr": 2e-4 if pod else 4e-3, "warmup_steps": 10}
     config.learner = {"b_dec_start": "zeros"}
-    config.meters = {"n_tokens": 65_536 if pod else 2048, "n_sequences": 64 if pod else 8}
+    config.evaluate = {"n_tokens": 65_536 if pod else 2048, "n_sequences": 64 if pod else 8}
     return config
 
 
@@ -125,8 +125,9 @@ def compare(config: dict, folder: Path) -> dict:
             started = time.perf_counter()
             train(each, workdir)
             seconds[kind] += time.perf_counter() - started
+            (record,) = evaluate(each, workdir).values()
             for tap in own:
-                layers[tap][kind] = at(each, workdir, tap)
+                layers[tap][kind] = {name: record["sides"][tap][name] for name in SHOWN}
     tokens = config["steps"] * config["batch_size"]
     return {
         "groups": [[taps[n] for n in group] for group in groups],
@@ -135,19 +136,6 @@ def compare(config: dict, folder: Path) -> dict:
         "tokens": {"layers": tokens * len(taps), "groups": tokens * len(groups)},
         "seconds": seconds,
         "layers": layers,
-    }
-
-
-def at(config: dict, workdir: Path, tap: str) -> dict:
-    """The metrics of a run's only dictionary on the activations of one tap, under that tap's own scale."""
-    mesh = sharding.local_mesh(1)
-    kept = ("path", "normalise", "block_rows")
-    stream = {"name": "store", "tap": tap, **{k: config["stream"][k] for k in kept}}
-    norm = streams.make(batch_size=config["batch_size"], seed=config["seed"], **stream).norm
-    run = restore_run(workdir, mesh)._replace(config={**config, "stream": stream}, norm=norm)
-    (record,) = measure(run, mesh, **config["meters"]).values()
-    return {
-        name: record[name] for name in ("explained_variance", "ce_score", "l0", "dead_fraction")
     }
 
 

@@ -45,5 +45,5 @@ def get_config(arg: str = "topk") -> ConfigDict:
     config.objective = {"name": "fvu"}
     config.rule = {"name": "adam", "lr": 1e-3 if smoke else 5e-5, "warmup_steps": 10}
     config.learner = {"compute_dtype": "bfloat16", "accumulate": accumulate}
-    config.meters = {"n_tokens": 4096}
+    config.evaluate = {"n_tokens": 4096}
     return config

@@ -42,5 +42,5 @@ def get_config(arg: str = "topk") -> ConfigDict:
     config.learner = {"dead_after": 20 * 512, "b_dec_start": "zeros"}
     config.sweep = {"n_latents": (64, 128), "seed": (0, 1)}
 
-    config.meters = {"n_tokens": 16_384}
+    config.evaluate = {"n_tokens": 16_384}
     return config

@@ -63,7 +63,7 @@ def get_config(arg: str = "") -> ConfigDict:
         widths, ks, seeds = (96, 192, 384), (4, 8, 16), (0,)
     config.sweep = {"n_latents": widths, "k": ks, "seed": seeds}
 
-    config.meters = {"n_tokens": 8192, "n_sequences": 8}
+    config.evaluate = {"n_tokens": 8192, "n_sequences": 8}
     if smoke:
-        config.meters = {"n_tokens": 1024, "n_sequences": 8}
+        config.evaluate = {"n_tokens": 1024, "n_sequences": 8}
     return config

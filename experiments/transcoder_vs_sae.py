@@ -115,7 +115,7 @@ def get_config(arg: str = "", folder: str = "runs/transcoder_vs_sae") -> ConfigD
             "transcoder": sweep | {"rule": free, "learner": start},
             "skip": sweep | {"rule": free, "learner": start | {"skip": True}},
         }
-    config.meters = {"n_tokens": 512 if small else 4096, "n_sequences": 8}
+    config.evaluate = {"n_tokens": 512 if small else 4096, "n_sequences": 8}
     return config
 
 

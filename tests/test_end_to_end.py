@@ -1,6 +1,7 @@
 """Training through the language model: what the KL is of, who sees what, where the parameters are."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from dictlearn import dictionaries, experiment, normalise, objectives, restore, 
 from dictlearn.experiment.stream import open_stream
 from dictlearn.learners import start
 from dictlearn.learners.gradient import State, gradient
+from dictlearn.lm import splice
 from dictlearn.runs.trained import restore_run
 from dictlearn.runs.warm_start import warm_start
 from dictlearn.streams._place import place
@@ -47,7 +49,7 @@ def config_of(folder, **changes) -> dict:
         "objective": {"name": "kl"},
         "rule": {"name": "adam", "lr": 1e-2, "warmup_steps": 1},
         "learner": {"dead_after": 300, "b_dec_start": "mean"},
-        "meters": {"n_tokens": 256, "n_sequences": 8},
+        "evaluate": {"n_tokens": 256, "n_sequences": 8},
     }
     for key, value in changes.items():
         config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
@@ -64,12 +66,13 @@ def linear_batch(key, n_sequences=16, length=8, variance=(100.0, 1.0)):
     mask_ST = jnp.ones((n_sequences, length), bool)
 
     def forward(params, tokens_ST, edits, mask_BT):
-        x = edits["x"](jnp.zeros((*tokens_ST.shape, 4)), mask_BT)
+        x = edits["x"](jnp.zeros((*tokens_ST.shape, 4)), mask_BT, {})
         return x @ params, {"x": x}
 
     tokens_ST = jnp.zeros((n_sequences, length), jnp.int32)
     x_BD = x_STD.reshape(-1, 4)
-    return Batch(x_BD, x_BD, context=Context(tokens_ST, mask_ST, x_STD, W_DV, forward, "x"))
+    at_x = functools.partial(splice.run, forward, ("x",))
+    return Batch(x_BD, x_BD, context=Context(tokens_ST, mask_ST, x_STD, W_DV, at_x))
 
 
 def out_of(y_BD):

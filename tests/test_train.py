@@ -29,7 +29,7 @@ TWO_PROGRAMS = {"n_latents": (64, 128), "k": (2, 3)}
 
 
 def settings(**changes):
-    more = {"steps": 300, "log_every": 7, "checkpoint_every": 20, "meters": {"n_tokens": 512}}
+    more = {"steps": 300, "log_every": 7, "checkpoint_every": 20, "evaluate": {"n_tokens": 512}}
     return planted_config(**({"sweep": {"k": (2, 3)}} | more | changes))
 
 

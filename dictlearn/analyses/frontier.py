@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from dictlearn import meters
 from dictlearn.analyses import _draw
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject
 
-METRICS = ("explained_variance", "ce_score", "dead_fraction")
+METRICS = tuple(c.metric for c in meters.headlines() if c.metric != "l0")
+"""The headlines of all meters, but for the axis."""
 
 
 def frontier(

@@ -23,11 +23,10 @@ from dictlearn.analyses import _alignment
 from dictlearn.analyses._heat import heat
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
-from dictlearn.experiment.stream import open_stream
+from dictlearn.experiment.stream import open_stream, origin
 from dictlearn.ops import cosine
 from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import read_json
-from dictlearn.streams import store
 from dictlearn.types import Batch
 
 SHARED = 0.7
@@ -228,14 +227,8 @@ def _runs(path: Path) -> list[Path]:
 
 def _text(config: Mapping) -> Any:
     """What says which token a key names."""
-    stream = config["stream"]
-    if stream["name"] == "store":
-        recipe = store.open_manifest(stream["path"])["recipe"]
-        return recipe.get("text"), recipe.get("sequence_length")
-    if stream["name"] == "from_lm":
-        apart = ("taps", "dtype", "lm_batch", "shard_rows")
-        return {k: v for k, v in config["harvest"].items() if k not in apart}
-    return stream["name"]
+    found = origin(config)
+    return found[0].text if found else config["stream"]
 
 
 def _same_text(entries: list[Entry]) -> None:

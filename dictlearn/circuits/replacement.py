@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dictlearn.lm import edits
+from dictlearn.lm import edits, splice
 from dictlearn.lm.model import LM
 from dictlearn.meters import loss_recovered
 from dictlearn.runs.trained import Trained, reconstruct, restore
@@ -46,17 +46,14 @@ def piece(workdir: str | Path, name: str | None = None) -> Piece:
     return Piece(tap, stream.get("target") or tap, found[name or next(iter(found))])
 
 
-def logits(lm: LM, pieces: Sequence[Piece], variables: Sequence[Any], params, tokens_ST, mask_ST):
-    """Logits `[S, T, V]` with every piece in place, its dictionary with these variables; traceable.
-
-    Raises ValueError for two pieces at one tap."""
+def replaced(pieces: Sequence[Piece], variables: Sequence[Any]) -> dict[str, edits.Edit]:
+    """The edits that put every piece in its place. Raises ValueError for two pieces that write to one tap."""
     change = {}
     for one, own in zip(pieces, variables, strict=True):
-        for tap, edit in edits.through(one.tap, one.target, _function(one, own)).items():
-            if tap in change:
-                raise ValueError(f"two dictionaries read or write {tap!r}; give one of them.")
-            change[tap] = edit
-    return lm.forward(params, tokens_ST, edits=change, mask_BT=mask_ST)[0]
+        if one.target in change:
+            raise ValueError(f"two dictionaries write {one.target!r}; give one of them.")
+        change[one.target] = edits.through(one.tap, _function(one, own))
+    return change
 
 
 def _function(one: Piece, variables):
@@ -82,22 +79,18 @@ def measure(
 
     @jax.jit
     def sums(params, variables, tokens, mask):
-        original = lm.forward(params, tokens)[0]
-        zero = {one.target: edits.zero() for one in pieces}
-        runs = {
-            "original": original,
-            "spliced": logits(lm, pieces, variables, params, tokens, mask),
-            "ablated": lm.forward(params, tokens, edits=zero, mask_BT=mask)[0],
-        }
-        take = lambda run: loss_recovered.losses(run, original, tokens, mask)
+        change = replaced(pieces, variables)
+        runs = splice.runs(lm.forward, params, tokens, mask, change, change)
+        take = lambda run: loss_recovered.losses(run, runs["original"], tokens, mask)
         return {name: take(run) for name, run in runs.items()}
 
     variables = [one.dictionary.variables for one in pieces]
-    totals = loss_recovered.meter.init()
+    meter = loss_recovered.loss_recovered()
+    totals = meter.init()
     for start in range(0, len(tokens_ST) - SEQUENCES + 1, SEQUENCES):
         chosen = slice(start, start + SEQUENCES)
         found = sums(
             lm.params, variables, jnp.asarray(tokens_ST[chosen]), jnp.asarray(mask_ST[chosen])
         )
-        totals = loss_recovered.meter.update(totals, jax.device_get(found))
-    return loss_recovered.meter.result(totals)
+        totals = meter.update(totals, jax.device_get(found))
+    return meter.result(totals)

@@ -11,13 +11,13 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dictlearn import analyses, experiment, sharding
+from dictlearn import analyses, experiment, meters, sharding, streams
 from dictlearn import lm as language
 from dictlearn.evaluate import measure
 from dictlearn.runs.workdir import read_json
 from dictlearn.streams._source import Recipe
 
-READS = {"meters": measure, "model": language.load, "harvest": Recipe, "mesh": sharding.mesh}
+READS = {"evaluate": measure, "model": language.load, "harvest": Recipe, "mesh": sharding.mesh}
 """The callables whose arguments are these subtrees."""
 
 
@@ -57,6 +57,7 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
     found = {name: value for name, value in config.to_dict().items() if value != {}}
     experiment.check(found, READS)
     analyses.check(found.get("analyses", {}))
+    meters.check(found.get("meters", {}))
     return found
 
 
@@ -80,7 +81,8 @@ def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tu
         raise FileNotFoundError(f"{file} does not exist; --config names an experiment's file.")
     config = read(file, arg, rest)
     workdir = Path(arguments.workdir or Path("runs") / file.stem)
-    if config.get("stream", {}).get("name") == "store":
+    stream = config.get("stream", {})
+    if "name" in stream and streams.from_harvest(stream["name"]):
         config["stream"].setdefault("path", str(workdir / "activations"))
     return config, workdir
 

@@ -1,5 +1,6 @@
 """The verbs: what each does with a config and a workdir, and the table of them all."""
 
+import functools
 import json
 import math
 import sys
@@ -11,12 +12,13 @@ from typing import Any, NamedTuple
 import jax
 from rich.console import Console
 
-from dictlearn import interop, report, sharding
+from dictlearn import interop, meters, report, sharding
 from dictlearn import lm as language
 from dictlearn.cli import distributed
 from dictlearn.cli.analyse import analyse, every
 from dictlearn.cli.progress import Progress
 from dictlearn.evaluate import evaluate
+from dictlearn.experiment import models
 from dictlearn.harvest import harvest
 from dictlearn.plan import plan, table
 from dictlearn.runs.workdir import read_json, write_json
@@ -72,7 +74,8 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
             watch.step()
             progress(done, total)
 
-        train(config, workdir, step, arguments.allow_changed)
+        evaluable = functools.partial(models.check, config)
+        train(config, workdir, step, arguments.allow_changed, opened=evaluable)
     seconds = time.perf_counter() - started
     write_json(
         workdir / "timing.json", {"train_seconds": seconds, "tokens_per_second": progress.rate}
@@ -84,7 +87,7 @@ def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
     with Progress("eval", "tokens") as progress:
         found = evaluate(config, workdir, progress)
     for name, metrics in found.items():
-        shown = ("explained_variance", "l0", "dead_fraction", "ce_score")
+        shown = [column.metric for column in meters.headlines()]
         values = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown if key in metrics)
         print(f"{name:24} {values}")
     print(f"metrics: {workdir / 'metrics.json'}")

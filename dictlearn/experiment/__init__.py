@@ -2,8 +2,8 @@
 
     dictionary -> dictionaries.make      objective -> objectives.make      rule -> rules.make
     learner    -> learners.make          stream    -> streams.make         model -> lm.load
-    harvest    -> the recipe of a harvest meters   -> evaluate.measure     mesh  -> sharding.mesh
-    start      -> warm_start, dictionaries of another run to begin with
+    harvest    -> the recipe of a harvest evaluate -> evaluate.measure     mesh  -> sharding.mesh
+    start      -> warm_start              models   -> LABEL: lm.load       meters -> NAME: meters.make
     revive     -> rules.make, a rule that wraps the one of `rule`: adapt_bias, resample, reanimate, redraw;
                   left out, the one that the variant is `wrapped_by`, if any
     sweep      -> lists of values for arguments of dictionary, objective, rule, revive and learner, or `seed`

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dictlearn.experiment.members import OWN, known, members
 
 NUMBERS = ("seed", "steps", "batch_size", "checkpoint_every", "log_every")
-SUBTREES = (*OWN, "members", "model", "harvest", "stream", "start", "meters", "analyses", "mesh")
+SUBTREES = (
+    *(*OWN, "members", "model", "models", "harvest", "stream", "start"),
+    *("evaluate", "meters", "analyses", "mesh"),
+)
 
 
 def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> None:

@@ -1,48 +1,48 @@
-"""What a step reads: the experiment's stream, opened as its config says, and batches placed on the mesh."""
+"""What a step reads: the experiment's stream, opened as its config says, and where its rows come from."""
 
-import inspect
 from collections.abc import Mapping
+from typing import Any
 
 from dictlearn import dictionaries, learners, objectives, streams
 from dictlearn import lm as language
 from dictlearn.experiment.members import members
-from dictlearn.streams import Process, Stream
-from dictlearn.streams.from_lm import from_lm
-from dictlearn.streams.sequences import sequences
-from dictlearn.streams.store import store
-
-ALIKE = {"store": store, "from_lm": from_lm, "sequences": sequences}
-"""Streams of a language model's activations. What only another of them reads is left out, so that one
-word of a config changes one into another; an objective that runs the model makes `from_lm` `sequences`."""
+from dictlearn.streams import Origin, Process, Stream
 
 
 def open_stream(config: Mapping, share: Process | None = None) -> Stream:
-    """The experiment's stream, its batches and seed as the top level says; `from_lm` with the model and
-    the harvest of the config; both with all that `carried` says. share: which part of a batch to read;
+    """The experiment's stream, its batches and seed as the top level says, one that runs the model with the
+    model and the harvest of the config, with all that `carried` says. share: which part of a batch to read;
     one for each process if None."""
+    more = carried(config)
+    arguments: dict[str, Any] = _arguments(config, None)
+    if "context" in more and "context" not in streams.parameters(arguments["name"]):
+        raise ValueError(
+            f"config.objective runs the language model, and the stream {arguments['name']!r} has "
+            f"none; set stream.name to {', '.join(filter(streams.runs_model, streams.names()))}."
+        )
+    arguments |= dict.fromkeys(more, True)
+    return streams.make(**arguments, process=share)
+
+
+def origin(config: Mapping, lm: language.LM | None = None) -> tuple[Origin, ...] | None:
+    """Where the rows of the experiment's stream come from, before it is opened. lm: the config's model, where
+    it is loaded already."""
+    return streams.origin(**_arguments(config, lm))
+
+
+def _arguments(config: Mapping, lm: language.LM | None) -> dict[str, Any]:
     if "name" not in config.get("stream", {}):
         raise ValueError(f"config.stream.name is missing; there are {', '.join(streams.names())}.")
-    filled = {"batch_size": config["batch_size"], "seed": config["seed"]}
-    arguments, more = filled | dict(config["stream"]), carried(config)
-    if "context" in more:
-        if arguments["name"] != "from_lm":
-            raise ValueError(
-                f"config.objective runs the language model, and the stream {arguments['name']!r} has "
-                "none; set stream.name to from_lm."
-            )
-        arguments["name"] = "sequences"
-    if arguments["name"] in ALIKE:
-        known = {name: set(inspect.signature(make).parameters) for name, make in ALIKE.items()}
-        others = set.union(*known.values()) - known[arguments["name"]] - {"lm", "recipe"}
-        arguments = {key: value for key, value in arguments.items() if key not in others}
-    if arguments["name"] in ("from_lm", "sequences"):
+    arguments = {"batch_size": config["batch_size"], "seed": config["seed"], **config["stream"]}
+    if streams.runs_model(arguments["name"]):
         for name in ("model", "harvest"):
             if name not in config:
-                raise ValueError(f"config.{name} is missing; the stream from_lm needs it.")
-        arguments["lm"] = language.load(**config["model"])
+                raise ValueError(
+                    f"config.{name} is missing; the stream {arguments['name']} needs it."
+                )
+        arguments["lm"] = lm or language.load(**config["model"])
         arguments["recipe"] = {"seed": config["seed"], **config["harvest"]}
-    arguments |= dict.fromkeys(more - {"context"}, True)
-    return streams.make(**arguments, process=share)
+    return arguments
 
 
 def carried(config: Mapping) -> set[str]:
@@ -54,7 +54,7 @@ def carried(config: Mapping) -> set[str]:
         wanted = {
             "keys": learners.reads_keys(name["learner"]),
             "gradients": dictionaries.variant(name["dictionary"]).reads_gradient,
-            "context": name.get("objective") in objectives.RUNS_MODEL,
+            "context": objectives.runs_model(name.get("objective", "")),
         }
         found |= {each for each, is_wanted in wanted.items() if is_wanted}
     return found

@@ -1,7 +1,7 @@
 """Language models as pure functions with named taps; their weights, tokenizers and text."""
 
-from dictlearn.lm import bert, edits, gradients
-from dictlearn.lm.load import load, read_spec
+from dictlearn.lm import bert, edits, gradients, splice
+from dictlearn.lm.load import identity, load, read_spec
 from dictlearn.lm.model import LM
 from dictlearn.lm.taps import check_taps, expand_taps, match_taps, tap_names
 from dictlearn.lm.text import documents, pack, sequences, wiki_leads
@@ -14,11 +14,13 @@ __all__ = [
     "edits",
     "expand_taps",
     "gradients",
+    "identity",
     "load",
     "match_taps",
     "pack",
     "read_spec",
     "sequences",
+    "splice",
     "tap_names",
     "wiki_leads",
 ]

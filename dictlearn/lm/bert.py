@@ -136,9 +136,19 @@ def load(name: str = "minilm", path: str | Path | None = None, dtype: str = "flo
         params=_read(folder, tensors, spec, dtype),
         tokenizer=tokenizer,
         separator=separator,
-        source={"file": tensors.main, "sha256": sha256(folder / tensors.main)},
+        source=_source(folder, tensors),
         forward=functools.partial(forward, spec),
     )
+
+
+def identity() -> dict[str, str]:
+    """The `source` of the packaged model, without its weights."""
+    folder = locate(*_MINILM).parent
+    return _source(folder, Safetensors(folder))
+
+
+def _source(folder: Path, tensors: Safetensors) -> dict[str, str]:
+    return {"file": tensors.main, "sha256": sha256(folder / tensors.main)}
 
 
 def _spec(path: Path) -> BertSpec:

@@ -107,8 +107,8 @@ def forward(
     at `attn_in.L` or `mlp_in.L` changes what is read there and not what is carried past it.
 
     `mask_BT` (default all True) is False at padding: nothing reads those positions, and edits leave
-    them. `edits` maps taps to functions `(activation, mask_BT) -> activation`. Raises ValueError for
-    an unknown tap, for an edit that changes the shape, and for more tokens than positions."""
+    them. `edits` maps taps to functions `(activation, mask_BT, taps so far) -> activation`. Raises
+    ValueError for an unknown tap, for an edit that changes the shape, and for more tokens than positions."""
     edits, taps = edits or {}, {}
     check_taps(spec, edits)
     length = tokens_BT.shape[1]

@@ -146,7 +146,7 @@ def forward(
     attention and MLP are parallel, `resid_mid.L` is the block's input plus `attn_out.L`: no MLP
     reads it, but `resid.L` is still `resid_mid.L + mlp_out.L`, so that an edit of it counts.
 
-    `edits` maps taps to functions `(activation, mask_BT) -> activation`; what follows, and the tap
+    `edits` maps taps to functions `(activation, mask_BT, taps so far) -> activation`; what follows, and the tap
     as returned, is the edited activation. `mask_BT` (default all True) is only handed to the edits:
     it says which tokens are data. Gradients flow through edits.
 

@@ -1,29 +1,30 @@
 """Edits: functions that stand at a tap and change what passes, where it is data.
 
-    edit(x_BTD, mask_BT) = where(mask_BT, new(x_BTD), x_BTD)
+    edit(x_BTD, mask_BT, taps) = where(mask_BT, new(x_BTD), x_BTD)
 
-Each function here returns an edit for `forward(..., edits={tap: edit}, mask_BT=mask_BT)`. D is the
-width of the tap, whichever it is. Outside the mask the activation is left as it is, to the bit; what
+`taps` are those passed so far, that of the edit included, as it was before it. Each function here
+returns an edit for `forward(..., edits={tap: edit}, mask_BT=mask_BT)`. D is the width of the tap,
+whichever it is. Outside the mask the activation is left as it is, to the bit; what
 is new is computed in the wider of the two dtypes and takes the activation's. Gradients flow to the
 activation and to every array given. An edit raises ValueError, when it is applied, for an array that
 does not fit the tap.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Edit: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
-"""(activation [B, T, width of the tap], mask_BT) -> an activation of the same shape."""
+Edit: TypeAlias = Callable[[jax.Array, jax.Array, Mapping[str, jax.Array]], jax.Array]
+"""(activation [B, T, width of the tap], mask_BT, taps so far) -> an activation of the same shape. Pure."""
 
 Value: TypeAlias = jax.Array | np.ndarray | float | int
 
 
 def _edit(new: Callable[[jax.Array], jax.Array]) -> Edit:
-    def edit(x_BTD: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    def edit(x_BTD: jax.Array, mask_BT: jax.Array, taps: Mapping[str, jax.Array]) -> jax.Array:
         return jnp.where(mask_BT[..., None], new(x_BTD).astype(x_BTD.dtype), x_BTD)
 
     return edit
@@ -111,36 +112,19 @@ def clamp(direction: Value, value: Value) -> Edit:
     return _edit(new)
 
 
-def through(tap: str, target: str, function: Callable[[jax.Array], jax.Array]) -> dict[str, Edit]:
-    """The edits of one forward pass that put `function` of what passes at `tap`, [B, T, D] -> [B, T, its
-    width], in the place of what passes at `target`, which is `tap` or comes after it: a transcoder in the
-    place of an MLP. It reads the activation as earlier edits left it. For one forward pass only: what it read
-    is kept between the two taps."""
-    if tap == target:
-        return {tap: _edit(function)}
-    read = []
-
-    def note(x_BTD: jax.Array, mask_BT: jax.Array) -> jax.Array:
-        read[:] = [x_BTD]
-        return x_BTD
-
-    def put(y_BTD: jax.Array, mask_BT: jax.Array) -> jax.Array:
-        if not read:
-            raise ValueError(
-                f"{target!r} is written before {tap!r} is read; it must come after it."
-            )
-        new_BTD = function(read.pop()).astype(y_BTD.dtype)
-        return jnp.where(mask_BT[..., None], new_BTD, y_BTD)
-
-    return {tap: note, target: put}
+def through(tap: str, function: Callable[[jax.Array], jax.Array]) -> Edit:
+    """`function` of what passes at `tap`, [B, T, D] -> [B, T, its width], in the place of the activation: at
+    `mlp_out.3`, `through("mlp_in.3", transcoder)` puts a transcoder in the place of an MLP. It reads `tap` as
+    the edits there left it. Raises ValueError, naming `tap`, where the forward pass has not come to it."""
+    return lambda x, mask_BT, taps: _edit(lambda _: function(taps[tap]))(x, mask_BT, taps)
 
 
 def several(*edits: Edit) -> Edit:
     """The edits one after the other, at one tap."""
 
-    def edit(x_BTD: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    def edit(x_BTD: jax.Array, mask_BT: jax.Array, taps: Mapping[str, jax.Array]) -> jax.Array:
         for one in edits:
-            x_BTD = one(x_BTD, mask_BT)
+            x_BTD = one(x_BTD, mask_BT, taps)
         return x_BTD
 
     return edit

@@ -38,7 +38,7 @@ def read(forward: Callable, params: Any, tokens_BT, names: Sequence[str]) -> dic
     zero = {tap: jnp.zeros(shapes[tap].shape, shapes[tap].dtype) for tap in at}
 
     def loss(shift):
-        edits = {tap: lambda x, _, by=by: x + by for tap, by in shift.items()}
+        edits = {tap: lambda x, *_, by=by: x + by for tap, by in shift.items()}
         logits_BTV, taps = forward(params, tokens_BT, edits=edits)
         logp = jax.nn.log_softmax(logits_BTV[:, :-1])
         return -jnp.take_along_axis(logp, tokens_BT[:, 1:, None], axis=-1).sum(), taps

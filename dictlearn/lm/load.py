@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
     beside = path.parent / "tokenizer.json"
     known = beside.is_file()
     tokenizer = tokenizers.from_file(beside) if known else tokenizers.from_gguf(metadata)
-    kinds = Counter(tensor.kind.name for tensor in tensors.values())
     params = weights.load_params(
         spec,
         gguf_models.sources(metadata["general.architecture"], spec),
@@ -43,11 +42,7 @@ def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
         params=params,
         tokenizer=tokenizer,
         separator=tokenizers.separator_of_gguf(tokenizer, metadata),
-        source={
-            "file": path.name,
-            "sha256": sha256(path),
-            "quantisation": ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
-        },
+        source=_gguf_source(path, tensors),
         forward=functools.partial(decoder.forward, spec),
     )
 
@@ -72,13 +67,32 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
         params=params,
         tokenizer=tokenizer,
         separator=tokenizers.separator_of_folder(tokenizer, folder, config),
-        source={
-            "file": tensors.main,
-            "sha256": sha256(folder / tensors.main),
-            "config_sha256": sha256(folder / "config.json"),
-        },
+        source=_folder_source(folder, tensors),
         forward=functools.partial(decoder.forward, spec),
     )
+
+
+def _gguf_source(path: Path, tensors: Mapping[str, Any]) -> dict[str, str]:
+    kinds = Counter(tensor.kind.name for tensor in tensors.values())
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return {"file": path.name, "sha256": sha256(path), "quantisation": listed}
+
+
+def _folder_source(folder: Path, tensors: weights.Safetensors) -> dict[str, str]:
+    file, config = folder / tensors.main, folder / "config.json"
+    return {"file": tensors.main, "sha256": sha256(file), "config_sha256": sha256(config)}
+
+
+def identity(name: str = "smollm2", path: str | Path | None = None) -> dict[str, str]:
+    """The `source` of the model that `load` would load, without its weights.
+
+    Raises what `load` raises for what is not there."""
+    if path is None and name == "minilm":
+        return bert.identity()
+    found = _find(name, path)
+    if found.is_dir():
+        return _folder_source(found, weights.Safetensors(found))
+    return _gguf_source(found, gguf.read(found)[1])
 
 
 def read_spec(name: str = "smollm2", path: str | Path | None = None) -> Spec:

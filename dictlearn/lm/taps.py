@@ -79,13 +79,34 @@ def _expand(taps: Sequence[str], patterns: str | Sequence[str], error: Callable)
     return list(found)
 
 
+class _Passed(Mapping):
+    """The taps that a forward pass has come to, read-only. Raises ValueError, naming it, for any other."""
+
+    def __init__(self, at: str, taps: Mapping[str, Any]):
+        self._at, self._taps = at, taps
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._taps:
+            raise ValueError(
+                f"The edit at {self._at!r} reads {name!r}, which the forward pass has not come to; it has "
+                f"passed {', '.join(self._taps)}."
+            )
+        return self._taps[name]
+
+    def __iter__(self):
+        return iter(self._taps)
+
+    def __len__(self) -> int:
+        return len(self._taps)
+
+
 def tapper(edits: Mapping[str, Edit], mask_BT: Any, taps: dict[str, Any]) -> Callable:
     """(name, activation) -> the activation, edited where an edit has that name, noted in `taps`."""
 
     def tap(name: str, activation: Any) -> Any:
         taps[name] = activation
         if name in edits:
-            edited = edits[name](activation, mask_BT)
+            edited = edits[name](activation, mask_BT, _Passed(name, taps))
             if edited.shape != activation.shape:
                 raise ValueError(f"Edit at {name!r}: {activation.shape} became {edited.shape}.")
             taps[name] = edited.astype(activation.dtype)

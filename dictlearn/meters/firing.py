@@ -8,16 +8,28 @@ exponential of the entropy of the normalised densities.
 import jax.numpy as jnp
 import numpy as np
 
-from dictlearn.meters import Reading
+from dictlearn.meters import Column, Reading, Subject
 from dictlearn.ops.firing import bincount_l0, count, largest
 from dictlearn.types import Meter
 
+NOTE = (
+    "A latent is called dead that never fired on {firing_tokens:,.0f} such tokens; it may yet"
+    " fire on more text."
+)
+COLUMNS = (
+    Column(
+        "dead_fraction", "dead", "latents that never fired on the tokens measured", ".1%", -1, 4
+    ),
+    Column("freq_over_1_percent", "dense", "latents that fired on over 1 % of tokens", ".1%", 0),
+    Column("effective_latents", "effective", "exp of the entropy of the densities", ",.0f", 0),
+)
 LOG10_EDGES = np.arange(-10, 0.25, 0.25)
 """Edges of the density histogram, in log10(density + 1e-10)."""
 
 
-def meter(n_latents: int) -> Meter:
-    """A meter of firing over `n_latents` latents."""
+def firing(subject: Subject) -> Meter:
+    """A meter of how often the latents of a dictionary fire."""
+    n_latents = subject.dictionary.n_latents
 
     def measure(reading: Reading) -> dict:
         val = jnp.where(reading.mask_B[:, None], reading.codes.val, 0)

@@ -13,10 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dictlearn.meters import add
+from dictlearn.meters import Column, Subject, add
 from dictlearn.types import Meter
 
 RUNS = ("original", "spliced", "ablated")
+NEEDS = "model"
+NOTE = "The model's loss is measured on {ce_tokens:,.0f} predictions."
+COLUMNS = (
+    Column(
+        "ce_score", "CE score", "share recovered of the loss that zeros would cost", ".4f", 1, 3
+    ),
+    Column("ce_delta", "ΔCE", "rise of the model's loss, nats a token", ".3f", -1),
+    Column("kl", "KL", "of the model's predictions from untouched, nats a token", ".3f", -1),
+)
 
 
 def losses(
@@ -60,4 +69,6 @@ def _zero() -> dict:
     return {run: dict.fromkeys(("n", "ce", "kl", "agree"), np.float64(0)) for run in RUNS}
 
 
-meter = Meter(losses, _zero, add, result)
+def loss_recovered(subject: Subject | None = None) -> Meter:
+    """The meter, the same for every dictionary; it is measured on one run at a time."""
+    return Meter(lambda reading: losses(*reading), _zero, add, result)

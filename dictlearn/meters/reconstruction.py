@@ -13,10 +13,17 @@ Means and squared deviations are merged over batches by Chan's formula.
 import jax.numpy as jnp
 import numpy as np
 
-from dictlearn.meters import Reading, add
+from dictlearn.meters import Column, Reading, Subject, add
 from dictlearn.ops.firing import l0
 from dictlearn.types import Meter
 
+NOTE = "Reconstruction is measured on {n_tokens:,.0f} held-out tokens."
+COLUMNS = (
+    Column("explained_variance", "EV", "explained variance, 1 − FVU", ".4f", 1, 1),
+    Column("fvu", "FVU", "fraction of variance unexplained", ".4f", -1),
+    Column("cossim", "cosine", "mean cosine of activation and reconstruction", ".4f", 1),
+    Column("l0", "L0", "mean number of active latents on a token", ".1f", 0, 2),
+)
 _CONSTANT = 1e-12
 """A dimension with less than this share of the largest variance is rounding."""
 
@@ -105,14 +112,10 @@ def result(t: dict) -> dict:
     return {name: float(value) for name, value in values.items()}
 
 
-meter = Meter(measure, dict, update, result)
-
-
-def by_source(n: int) -> Meter:
-    """The same meter for `n` sources side by side: where there are several, its result has
+def reconstruction(subject: Subject) -> Meter:
+    """The meter of a dictionary. Where several sources stand side by side in its input, its result has
     `explained_variance_by_source` too, a list."""
-    if n == 1:
-        return meter
+    n = subject.dictionary.sources
 
     def parted(t: dict) -> dict:
         error_D = t["e_M2_D"] + t["n"] * t["e_mean_D"] ** 2
@@ -120,4 +123,4 @@ def by_source(n: int) -> Meter:
         explained = [1 - float(e.sum() / y.sum()) for e, y in zip(*parts, strict=True)]
         return {**result(t), "explained_variance_by_source": explained}
 
-    return meter._replace(result=parted)
+    return Meter(measure, dict, update, result if n == 1 else parted)

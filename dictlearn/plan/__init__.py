@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dictlearn import experiment, sharding
+from dictlearn import experiment, sharding, streams
 from dictlearn.experiment.stream import carried, open_stream, target_width
 from dictlearn.plan import advice, hlo, language, topology
 from dictlearn.plan.operations import operations
@@ -145,7 +145,7 @@ def _row(row: dict, chip: Chip | None) -> dict:
 def _together(config: Mapping, rows: list[dict], model: dict | None, batch: int, chip) -> dict:
     """What a device holds during the run: all states, the batch, the temporaries of one program, and the model
     where the stream runs it."""
-    asked = [model] if model and config.get("stream", {}).get("name") == "from_lm" else []
+    asked = [model] if model and _runs_model(config) else []
     if any("problem" in row for row in rows + asked):
         return {"fits": False}
     total = sum(row["state"] + row["code"] for row in rows) + batch
@@ -164,7 +164,7 @@ def _time(config: Mapping, rows: list[dict], model: dict | None, devices: int) -
     if model and "seconds" in model:
         rate = model["tokens"] / model["seconds"]
         found["harvest_tokens_per_second"] = rate
-        if config.get("stream", {}).get("name") == "from_lm":
+        if _runs_model(config):
             step += config["batch_size"] / rate
         elif n_tokens := config["harvest"].get("n_tokens"):
             found["harvest_hours"] = n_tokens / rate / 3600
@@ -175,6 +175,12 @@ def _time(config: Mapping, rows: list[dict], model: dict | None, devices: int) -
         "hours": hours,
         "chip_hours": hours * devices,
     }
+
+
+def _runs_model(config: Mapping) -> bool:
+    """Whether the language model runs while the dictionaries are trained."""
+    stream = config.get("stream", {})
+    return "name" in stream and streams.runs_model(stream["name"])
 
 
 def _bytes(tree) -> int:

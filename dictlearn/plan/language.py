@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from dictlearn import lm as languages
-from dictlearn import sharding
+from dictlearn import sharding, streams
 from dictlearn.lm.decoder import forward as run
 from dictlearn.plan import topology
 from dictlearn.plan.model import abstract_params, lower
@@ -79,7 +79,8 @@ def _of_first_process(mesh) -> list:
 
 def _mesh(config: Mapping, devices: list, lm_batch: int):
     """As `dictlearn harvest` splits a model, and `streams.source` where it has not."""
-    split = config.get("stream", {}).get("name") != "from_lm"
+    stream = config.get("stream", {})
+    split = "name" not in stream or not streams.runs_model(stream["name"])
     ways = math.gcd(config.get("mesh", {}).get("model", 1), len(devices)) if split else 1
     if ways > 1:
         return sharding.mesh_of(devices, model=ways)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dictlearn import lm as language
+from dictlearn import streams
 from dictlearn.analyses.examples import Study, study
+from dictlearn.experiment.stream import origin
 from dictlearn.report import page, records
 from dictlearn.runs.trained import restore
 from dictlearn.runs.workdir import replace
@@ -33,7 +35,9 @@ def write(
 
 def _study(config: Mapping, run: records.Run, progress) -> Study | None:
     """The latents of the best dictionary; None for a run without a language model and a store."""
-    if not config.get("model") or config["stream"]["name"] != "store":
+    stored = config.get("model") and streams.from_harvest(config["stream"]["name"])
+    found = origin(config) if stored else None
+    if found is None or len(found) > 1 or any(one.path is None or one.scales for one in found):
         return None
     best = records.best(run.records).name
     dictionary = next(found for found in restore(run.workdir) if found.name == best)

@@ -2,43 +2,16 @@
 
 import html
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from dictlearn import meters
+from dictlearn.meters import Column
 from dictlearn.report.markup import head, shown, table
 from dictlearn.report.records import Record, label, settings, varying
 
 
-class Column(NamedTuple):
-    """A metric as a column. form: how a value is shown, shares in per cent. better: 1 if more is
-    better, -1 if less is, 0 where neither is."""
-
-    metric: str
-    title: str
-    meaning: str
-    form: str
-    better: int
-
-
-COLUMNS = (
-    Column("explained_variance", "EV", "explained variance, 1 − FVU", ".4f", 1),
-    Column("fvu", "FVU", "fraction of variance unexplained", ".4f", -1),
-    Column("cossim", "cosine", "mean cosine of activation and reconstruction", ".4f", 1),
-    Column("l0", "L0", "mean number of active latents on a token", ".1f", 0),
-    Column("dead_fraction", "dead", "latents that never fired on the tokens measured", ".1%", -1),
-    Column("freq_over_1_percent", "dense", "latents that fired on over 1 % of tokens", ".1%", 0),
-    Column("effective_latents", "effective", "exp of the entropy of the densities", ",.0f", 0),
-    Column("ce_score", "CE score", "share recovered of the loss that zeros would cost", ".4f", 1),
-    Column("ce_delta", "ΔCE", "rise of the model's loss, nats a token", ".3f", -1),
-    Column("kl", "KL", "of the model's predictions from untouched, nats a token", ".3f", -1),
-)
-
-SPREAD = ("explained_variance", "l0", "dead_fraction", "ce_score", "kl")
-"""The metrics whose spread over seeds is shown."""
-
-
 def section(records: Sequence[Record]) -> str:
     """The table, what its columns mean, and the spread over seeds if seeds were swept."""
-    columns = [c for c in COLUMNS if any(_value(r, c) is not None for r in records)]
+    columns = [c for c in meters.columns() if any(_value(r, c) is not None for r in records)]
     best = {c.metric: _best(records, c) for c in columns}
     usual = [name for name in ("n_latents", "k", "seed") if name in records[0].hparams]
     names = [*usual[:-1], *(n for n in varying(records) if n not in usual), usual[-1]]
@@ -87,15 +60,7 @@ def _row(record: Record, names, columns, best) -> str:
 
 def _measured(records: Sequence[Record]) -> str:
     """On how many tokens the metrics rest."""
-    metrics = records[0].metrics
-    text = (
-        f"Reconstruction is measured on {metrics['n_tokens']:,.0f} held-out tokens. A latent is"
-        f" called dead that never fired on {metrics['firing_tokens']:,.0f} such tokens; it may yet"
-        " fire on more text."
-    )
-    if "ce_tokens" in metrics:
-        text += f" The model's loss is measured on {metrics['ce_tokens']:,.0f} predictions."
-    return text
+    return " ".join(meters.notes(records[0].metrics))
 
 
 def _seeds(records: Sequence[Record], columns: Sequence[Column]) -> str:
@@ -104,7 +69,7 @@ def _seeds(records: Sequence[Record], columns: Sequence[Column]) -> str:
     most = max(len(members) for members in found.values())
     if most < 2:
         return ""
-    chosen = [c for c in columns if c.metric in SPREAD]
+    chosen = [c for c in columns if c.headline]
     heads = [head("setting", number=False), *(head(c.title, c.meaning) for c in chosen)]
     rows = []
     for setting, members in found.items():

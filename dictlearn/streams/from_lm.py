@@ -28,7 +28,7 @@ import numpy as np
 from dictlearn import lm as language
 from dictlearn.lm.text import Packed
 from dictlearn.normalise import apply, check_kind, estimate, gradient_scale
-from dictlearn.streams import Process, Stream, _taps
+from dictlearn.streams import Origin, Process, Stream, _sequences, _taps
 from dictlearn.streams._ahead import Ahead
 from dictlearn.streams._source import Forward, Recipe, Source, cut, random, shuffled
 from dictlearn.types import Batch
@@ -50,6 +50,7 @@ def from_lm(
     lanes: int = 1,
     keys: bool = False,
     gradients: bool = False,
+    context: bool = False,
     process: Process | None = None,
 ) -> Stream:
     """A stream of what `lm` computes at `tap` (default: the recipe's only one), with the rows of
@@ -59,14 +60,20 @@ def from_lm(
     recipe: the fields of `source.Recipe`. pool_rows: rows computed at once, at least a batch's;
     memory holds three pools. lanes: a multiple of the number of processes. keys: batches carry
     their tokens' sequences and positions. gradients: they carry the loss's gradient at `tap`; the recipe
-    must have `grad.TAP`. The normalisation is estimated from the first pool, and
-    `held_out` are the rows of the held-out documents.
+    must have `grad.TAP`. context: batches are of whole sequences and carry the model around them, for
+    objectives that run it (see `_sequences`; no pools and lanes then). The normalisation is estimated
+    from the first pool, and `held_out` are the rows of the held-out documents.
 
     Errors: ValueError for what `harvest` refuses, an unknown tap, lanes that the processes cannot
     share, or a batch that the lanes cannot, or that is larger than the text."""
     check_kind(normalise, transcoder=target is not None)
     source = Source(lm, Recipe.of(**recipe))
-    taps = [_taps.chosen(list(source.widths), each) for each in (tap, target or tap)]
+    (known,) = _origin(source, tap, target)
+    if context:
+        if keys or gradients:
+            raise ValueError(f"{keys=} and {gradients=}: batches with a context carry neither.")
+        return _sequences.stream(source, known, batch_size, seed, normalise, process)
+    taps = [known.read, known.written]
     d_in, d_out = (_taps.width(source.widths, side) for side in taps)
     slope = source.tap(language.gradients.PREFIX + _taps.only(taps[0])) if gradients else None
     index, count = process or (jax.process_index(), jax.process_count())
@@ -120,7 +127,25 @@ def from_lm(
         held_out=grain.MapDataset.range(0, rest.n_rows, batch_size).map(
             lambda start: batch_of([rest.rows(start, batch_size)])
         ),
+        origin=(known,),
     )
+
+
+def origin(
+    lm: language.LM,
+    recipe: Mapping[str, Any],
+    tap: str | Sequence[str] | None = None,
+    target: str | Sequence[str] | None = None,
+) -> tuple[Origin]:
+    """Where the rows come from. Errors: ValueError for what `harvest` refuses and for an unknown tap."""
+    return _origin(Source(lm, Recipe.of(**recipe)), tap, target)
+
+
+def _origin(source: Source, tap, target) -> tuple[Origin]:
+    read, written = (_taps.chosen(source.taps, each) for each in (tap, target or tap))
+    known = source.identity()
+    text = {key: known[key] for key in ("text", "sequence_length")}
+    return (Origin(known["model"], read, written, text, lambda: source.held_out),)
 
 
 class _Plan(NamedTuple):

@@ -16,9 +16,10 @@ import jax
 import numpy as np
 
 from dictlearn.normalise import Norm, check_kind
-from dictlearn.streams import Process, Stream, _taps
-from dictlearn.streams.store import open_manifest, store
+from dictlearn.streams import Origin, Process, Stream, store
 from dictlearn.types import Batch
+
+FROM_HARVEST = True
 
 
 def one_of_taps(
@@ -36,18 +37,19 @@ def one_of_taps(
     token once. The other arguments are those of `store`.
 
     Errors: what `store` raises; ValueError for taps of different widths, and for a normalisation that is
-    no scalar where there are several taps."""
-    taps = _taps.chosen(list(open_manifest(path)["recipe"]["taps"]), taps, f"The store at {path}")
-    if len(taps) > 1:
-        check_kind(normalise, transcoder=True)
+    no scalar."""
+    (source,) = origin(path, taps, normalise)
     shared = {"normalise": normalise, "block_rows": block_rows, "process": process}
-    whole = store(path, taps, batch_size=batch_size, seed=seed, verify=verify, **shared)
-    width = whole.d_in // len(taps)
+    whole = store.store(
+        path, source.read, batch_size=batch_size, seed=seed, verify=verify, **shared
+    )
+    n_taps = len(source.read)
+    width = whole.d_in // n_taps
     index = (process or (jax.process_index(), jax.process_count()))[0]
 
     def batch(step: int) -> Batch:
         rows_BD = whole.batch(step).x_BD
-        chosen_B = source_of(seed, step, index, len(rows_BD), len(taps))
+        chosen_B = source_of(seed, step, index, len(rows_BD), n_taps)
         x_BD = rows_BD.reshape(len(rows_BD), -1, width)[np.arange(len(rows_BD)), chosen_B]
         return Batch(x_BD, x_BD)
 
@@ -57,7 +59,15 @@ def one_of_taps(
         batches=grain.MapDataset.range(len(whole.batches)).map(batch),
         norm=Norm(),
         n_rows=whole.n_rows,
+        origin=(source,),
     )
+
+
+def origin(path: str | Path, taps: str | Sequence[str], normalise: str = "none") -> tuple[Origin]:
+    """Where the rows of a group of taps come from, and the scale of each tap."""
+    (source,) = store.origin(path, taps)
+    check_kind(normalise, transcoder=True)
+    return (source._replace(scales=tuple(store.scales(path, normalise, source.read))),)
 
 
 def source_of(seed: int, step: int, process: int, rows: int, n_taps: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from typing import Any, cast
 import ml_dtypes
 import numpy as np
 
+from dictlearn.lm.text import Packed
 from dictlearn.normalise import (
     SCALAR_KINDS,
     Norm,
@@ -32,9 +33,10 @@ from dictlearn.normalise import (
     scale,
     side_by_side,
 )
-from dictlearn.streams import Process, Stream, _taps, blocks
+from dictlearn.streams import Origin, Process, Stream, _taps, blocks
 from dictlearn.types import Batch
 
+FROM_HARVEST = True
 FORMAT = 1
 MANIFEST, PARTIAL = "manifest.json", "partial.json"
 DTYPES = {
@@ -72,12 +74,10 @@ def store(
     check_kind(normalise, transcoder=target is not None)
     manifest = open_manifest(path)
     widths = manifest["recipe"]["taps"]
-    where = f"The store at {path}"
-    read = _taps.chosen(list(widths), tap, where)
-    write = read if target is None else _taps.chosen(list(widths), target, where)
-    slope = None
+    (source,) = origin(path, tap, target)
+    read, write, slope = source.read, source.written, None
     if gradients:
-        slope = _taps.only(_taps.chosen(list(widths), f"grad.{_taps.only(read)}", where))
+        slope = _taps.only(_taps.chosen(list(widths), f"grad.{_taps.only(read)}", _where(path)))
     for name, entry in manifest["shards"].items():
         check_file(path, name, entry, verify)
     shards = [map_tensors(path, name) for name in manifest["shards"]]
@@ -106,8 +106,8 @@ def store(
         return found._replace(g_BD=gather(block_K, slope)) if slope else found
 
     if normalise in SCALAR_KINDS:
-        scales = [[_scale(manifest, normalise, name) for name in taps] for taps in (read, write)]
-        norm = Norm(normalise, side_by_side(scales[0]), side_by_side(scales[1]))
+        scale_in, scale_out = (side_by_side(scales(path, normalise, at)) for at in (read, write))
+        norm = Norm(normalise, scale_in, scale_out)
     else:
         whole = blocks(int(ends[-1]), block_rows, batch_size, seed, process=(0, 1)).map(raw)
         norm = estimate(
@@ -126,7 +126,26 @@ def store(
         starts.map(lambda block_K: apply(norm, raw(block_K))),
         norm,
         n_rows,
+        origin=(source,),
     )
+
+
+def origin(
+    path: str | Path,
+    tap: str | Sequence[str] | None = None,
+    target: str | Sequence[str] | None = None,
+) -> tuple[Origin]:
+    """Where the rows of a store come from. Errors: as `store` raises for what its manifest says."""
+    recipe = open_manifest(path)["recipe"]
+    read = _taps.chosen(list(recipe["taps"]), tap, _where(path))
+    written = read if target is None else _taps.chosen(list(recipe["taps"]), target, _where(path))
+    text = {key: recipe.get(key) for key in ("text", "sequence_length")}
+    held_out = lambda: Packed(*tokens(path, "held_out"))
+    return (Origin(recipe.get("model", {}), read, written, text, held_out, Path(path)),)
+
+
+def _where(path: str | Path) -> str:
+    return f"The store at {path}"
 
 
 def tokens(path: str | Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -215,7 +234,9 @@ def _inside(path: str | Path, name: str) -> Path:
     return Path(path) / name
 
 
-def _scale(manifest: dict[str, Any], kind: str, tap: str) -> float:
-    statistics = manifest["statistics"][tap]
-    width = manifest["recipe"]["taps"][tap]
-    return scale(kind, width, statistics["mean_norm"], statistics["mean_square"])
+def scales(path: str | Path, kind: str, taps: Sequence[str]) -> list[float]:
+    """The scale of each of these taps, each alone, under a normalisation that is one number."""
+    manifest = open_manifest(path)
+    widths, known = manifest["recipe"]["taps"], manifest["statistics"]
+    sizes = lambda tap: (widths[tap], known[tap]["mean_norm"], known[tap]["mean_square"])
+    return [scale(kind, *sizes(tap)) for tap in taps]

@@ -14,8 +14,8 @@ import grain
 import numpy as np
 
 from dictlearn.normalise import Norm, check_kind, side_by_side
-from dictlearn.streams import Process, Stream
-from dictlearn.streams.store import open_manifest, store
+from dictlearn.streams import Origin, Process, Stream, store
+from dictlearn.streams.store import open_manifest
 from dictlearn.types import Batch
 
 _OF_A_MODEL = ("model", "taps")
@@ -47,7 +47,7 @@ def stores_side_by_side(
     _same_rows(paths)
     shared: dict[str, Any] = {"normalise": normalise, "block_rows": block_rows, "verify": verify}
     shared |= {"batch_size": batch_size, "seed": seed, "process": process, "keys": keys}
-    sides = [store(path, tap, **shared) for path in paths]
+    sides = [store.store(path, tap, **shared) for path in paths]
     if len({side.d_in for side in sides}) > 1:
         listed = ", ".join(f"{p} has {s.d_in}" for p, s in zip(paths, sides, strict=True))
         raise ValueError(f"Stores side by side must be of one width; {listed}.")
@@ -65,7 +65,15 @@ def stores_side_by_side(
         batches=grain.MapDataset.range(len(first.batches)).map(batch),
         norm=Norm(normalise, scale, scale),
         n_rows=first.n_rows,
+        origin=origin(paths, tap),
     )
+
+
+def origin(
+    paths: Sequence[str | Path], tap: str | Sequence[str] | None = None
+) -> tuple[Origin, ...]:
+    """Where the rows of each store come from, in their order."""
+    return tuple(one for path in paths for one in store.origin(path, tap))
 
 
 def _same_rows(paths: Sequence[str | Path]) -> None:

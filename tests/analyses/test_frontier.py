@@ -91,7 +91,7 @@ def get_config(arg=""):
         "dictionary": {"n_latents": 64},
         "rule": {"name": "adam", "lr": 1e-3, "warmup_steps": 1},
         "learner": {"b_dec_start": "mean"},
-        "meters": {"n_tokens": 512},
+        "evaluate": {"n_tokens": 512},
         "members": {
             "topk": {"dictionary": {"name": "topk"}, "sweep": {"k": (2, 4)}},
             "slow": {"dictionary": {"name": "topk"}, "rule": {"lr": 1e-5}, "sweep": {"k": (2, 4)}},

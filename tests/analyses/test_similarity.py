@@ -40,7 +40,7 @@ def config(path, **changes):
         "dictionary": {"name": "itda", "n_latents": 256, "k": 3},
         "learner": {"name": "itda"},
         "sweep": {"tolerance": (0.1, 0.3)},
-        "meters": {"n_tokens": 64},
+        "evaluate": {"n_tokens": 64},
         **changes,
     }
 

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from dictlearn import dictionaries
-from dictlearn.circuits.replacement import Piece, logits, measure
+from dictlearn.circuits.replacement import Piece, measure, replaced
 from dictlearn.lm import LM, decoder, edits
 from dictlearn.lm.spec import Spec, random_params
 from dictlearn.normalise import Norm
@@ -63,7 +63,11 @@ def test_perfect_transcoders_of_all_mlps_leave_the_logits_as_they_were(lm, token
     pieces = [perfect(lm, layer, with_skip) for layer in range(3)]
     mask = np.arange(7) > np.zeros((8, 1))
     variables = [one.dictionary.variables for one in pieces]
-    run = jax.jit(lambda variables: logits(lm, pieces, variables, lm.params, tokens, mask))
+    run = jax.jit(
+        lambda variables: lm.forward(
+            lm.params, tokens, edits=replaced(pieces, variables), mask_BT=mask
+        )[0]
+    )
     original = jax.jit(lm.forward)(lm.params, tokens)[0]
     np.testing.assert_allclose(run(variables), original, atol=1e-4)
     spoilt = [variables[0], jax.tree.map(lambda leaf: 0.5 * leaf, variables[1]), variables[2]]
@@ -81,7 +85,7 @@ def test_the_scores_of_perfect_replacements_are_perfect_and_worse_ones_are_worse
         lm, [pieces[0], pieces[1]._replace(dictionary=dictionary), pieces[2]], tokens, mask
     )
     assert worse["kl"] > found["kl"] + 1e-3
-    with pytest.raises(ValueError, match=r"two dictionaries read or write 'mlp_in.0'"):
+    with pytest.raises(ValueError, match=r"mlp_out.0"):
         measure(lm, [pieces[0], pieces[0]], tokens, mask)
     with pytest.raises(ValueError, match=r"0 pieces on 8 sequences; at least 1 on 4"):
         measure(lm, [], tokens, mask)
@@ -89,11 +93,11 @@ def test_the_scores_of_perfect_replacements_are_perfect_and_worse_ones_are_worse
 
 def test_a_function_through_two_taps_reads_what_stands_there_and_spares_masked_tokens(lm, tokens):
     mask = np.arange(7) > np.zeros((8, 1))
-    change = edits.through("mlp_in.1", "mlp_out.1", lambda x: 2 * x)
+    change = {"mlp_out.1": edits.through("mlp_in.1", lambda x: 2 * x)}
     _, taps = lm.forward(lm.params, tokens, edits=change, mask_BT=mask)
     _, own = lm.forward(lm.params, tokens)
     np.testing.assert_allclose(taps["mlp_out.1"][:, 1:], 2 * taps["mlp_in.1"][:, 1:], rtol=1e-6)
     np.testing.assert_array_equal(taps["mlp_out.1"][:, 0], own["mlp_out.1"][:, 0])
-    backwards = edits.through("mlp_out.1", "mlp_in.1", lambda x: x)
-    with pytest.raises(ValueError, match=r"'mlp_in.1' is written before 'mlp_out.1' is read"):
+    backwards = {"mlp_in.1": edits.through("mlp_out.1", lambda x: x)}
+    with pytest.raises(ValueError, match=r"'mlp_in.1' reads 'mlp_out.1'.*resid_mid.1"):
         lm.forward(lm.params, tokens, edits=backwards)

@@ -135,7 +135,7 @@ def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
         ("--config.batch_size=100000", "batch_size=100000 exceeds"),
         ("--config.sweep.k=(400,)", "k_max=400"),
         ("--config.mesh.data=3", "mesh sweep=1 x data=3 x model=1 is 3 devices, but there are 8"),
-        ("--config.meters.tokens=3", "config.meters has no 'tokens'; there are n_tokens"),
+        ("--config.evaluate.tokens=3", "config.evaluate has no 'tokens'; there are n_tokens"),
         ("--config.mesh.datum=3", "config.mesh has no 'datum'; there are sweep, data, model"),
         ("--config.model.nam=x", "config.model has no 'nam'; there are name, path"),
         ("--config.mash.data=3", "config has no subtree 'mash'"),

@@ -18,7 +18,11 @@ CONFIG = f"--config={Path(__file__).parents[2] / 'experiments' / 'harvest.py'}:s
 SMALL = (
     *("--config.harvest.sequence_length=16", "--config.harvest.n_tokens=3000"),
     *("--config.harvest.shard_rows=512", "--config.sweep.n_latents=(32,)", "--config.sweep.k=(4,)"),
-    *("--config.dictionary.aux_k=8", "--config.stream.tap=resid.1", "--config.meters.n_tokens=512"),
+    *(
+        "--config.dictionary.aux_k=8",
+        "--config.stream.tap=resid.1",
+        "--config.evaluate.n_tokens=512",
+    ),
 )
 
 

@@ -96,7 +96,7 @@ def planted(steps: int, every: int) -> dict:
         "objective": {"name": "squared_error"},
         "rule": {"name": "adam", "lr": 1e-3, "warmup_steps": 1, "decay_fraction": 0},
         "learner": {"atoms_start": "data_rows", "b_dec_start": "mean"},
-        "meters": {"n_tokens": 256},
+        "evaluate": {"n_tokens": 256},
         "mesh": {"model": 2},
     }
 

@@ -174,7 +174,7 @@ def test_what_does_not_fit_the_model_is_refused(tiny, tokens_BT):
     with pytest.raises(ValueError, match=r"Unknown tap 'resid\.3'; known: embed, attn_in\.0\.\.2"):
         tiny.forward(tiny.params, tokens_BT, {"resid.3": edits.zero()})
     with pytest.raises(ValueError, match=r"Edit at 'embed': \(3, 9, 24\) became \(3, 9, 1\)"):
-        tiny.forward(tiny.params, tokens_BT, {"embed": lambda x, mask: x[..., :1]})
+        tiny.forward(tiny.params, tokens_BT, {"embed": lambda x, *_: x[..., :1]})
     with pytest.raises(ValueError, match="13 tokens a sequence; the model has 12 positions"):
         tiny.forward(tiny.params, np.zeros((1, 13), int))
     with pytest.raises(ValueError, match=r"max_tokens=256 is not in 2\.\.12"):

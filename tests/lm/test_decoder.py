@@ -110,7 +110,7 @@ def test_an_identity_edit_at_any_tap_leaves_the_logits_bit_identical():
     spec, params = toy()
     plain, _ = decoder.forward(spec, params, TOKENS_BT)
     for name in tap_names(spec):
-        edited, _ = decoder.forward(spec, params, TOKENS_BT, {name: lambda x, mask_BT: x})
+        edited, _ = decoder.forward(spec, params, TOKENS_BT, {name: lambda x, *_: x})
         np.testing.assert_array_equal(edited, plain)
 
 
@@ -118,7 +118,7 @@ def test_a_zero_edit_at_any_tap_changes_the_logits_and_what_is_read():
     spec, params = toy()
     plain, _ = decoder.forward(spec, params, TOKENS_BT)
     for name in tap_names(spec):
-        edited, taps = decoder.forward(spec, params, TOKENS_BT, {name: lambda x, mask_BT: 0 * x})
+        edited, taps = decoder.forward(spec, params, TOKENS_BT, {name: lambda x, *_: 0 * x})
         assert np.abs(edited - plain).max() > 1e-3, name
         assert not taps[name].any()
 
@@ -128,7 +128,7 @@ def test_edits_are_handed_the_mask_which_is_all_true_unless_given():
     mask_BT = np.arange(7)[None] % 2 == TOKENS_BT % 2
     seen = []
 
-    def edit(x_BTD, given_BT):
+    def edit(x_BTD, given_BT, _):
         seen.append(np.asarray(given_BT))
         return jnp.where(given_BT[..., None], 0, x_BTD)
 
@@ -147,7 +147,7 @@ def test_the_gradient_through_an_edit_equals_finite_differences():
 
         @jax.jit
         def loss(shifts):
-            edits = {name: lambda x, mask_BT, y=y: x + y for name, y in shifts.items()}
+            edits = {name: lambda x, *_, y=y: x + y for name, y in shifts.items()}
             logits_BTV, _ = decoder.forward(spec, wide, TOKENS_BT, edits)
             return -jax.nn.log_softmax(logits_BTV)[..., 3].mean()
 
@@ -173,7 +173,7 @@ def test_frozen_norms_pass_the_gradient_of_a_division_by_a_constant(spec):
     @jax.jit
     def gradient(freeze_norms_of_BTD):
         def loss(shift_BTD):
-            edits = {last: lambda x, mask_BT: x + shift_BTD}
+            edits = {last: lambda x, *_: x + shift_BTD}
             logits, taps = decoder.forward(
                 spec, params, TOKENS_BT % spec.vocab, edits, freeze=("norms",)
             )
@@ -192,7 +192,7 @@ def test_frozen_norms_pass_the_gradient_of_a_division_by_a_constant(spec):
 
 def test_without_its_mlps_a_frozen_model_and_no_other_is_linear_in_its_embedding():
     spec, params = toy()
-    silent = {f"mlp_out.{layer}": lambda x, mask_BT: 0 * x for layer in range(spec.n_layers)}
+    silent = {f"mlp_out.{layer}": lambda x, *_: 0 * x for layer in range(spec.n_layers)}
 
     @functools.partial(jax.jit, static_argnums=0)
     def along(freeze, x_BTD):
@@ -315,7 +315,7 @@ def test_random_parameters_have_the_shapes_that_their_names_say():
 def test_an_edit_that_changes_the_shape_is_refused():
     spec, params = toy()
     with pytest.raises(ValueError, match=r"Edit at 'resid\.1': \(2, 7, 12\) became \(2, 7\)\."):
-        decoder.forward(spec, params, TOKENS_BT, {"resid.1": lambda x, mask_BT: x[..., 0]})
+        decoder.forward(spec, params, TOKENS_BT, {"resid.1": lambda x, *_: x[..., 0]})
 
 
 def test_impossible_heads_are_refused():

@@ -43,7 +43,7 @@ def expected(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_an_edit_is_its_equation_on_data_and_leaves_the_rest_to_the_bit(name):
-    edited = ALL[name](X_BTD, MASK_BT)
+    edited = ALL[name](X_BTD, MASK_BT, {})
     np.testing.assert_allclose(edited[MASK_BT], expected(name)[MASK_BT], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(edited[~MASK_BT], X_BTD[~MASK_BT])
     assert (edited[MASK_BT] != X_BTD[MASK_BT]).any(axis=-1).all()
@@ -52,7 +52,7 @@ def test_an_edit_is_its_equation_on_data_and_leaves_the_rest_to_the_bit(name):
 @pytest.mark.parametrize("name", ALL)
 def test_an_edit_keeps_the_dtype_and_what_is_not_data_may_be_anything(name):
     sick_BTD = jnp.where(MASK_BT[..., None], X_BTD, jnp.nan).astype(jnp.bfloat16)
-    edited = ALL[name](sick_BTD, MASK_BT)
+    edited = ALL[name](sick_BTD, MASK_BT, {})
     assert edited.dtype == jnp.bfloat16
     bits = lambda x: np.asarray(x).view(np.uint16)
     np.testing.assert_array_equal(bits(edited)[~MASK_BT], bits(sick_BTD)[~MASK_BT])
@@ -63,7 +63,7 @@ def test_an_edit_keeps_the_dtype_and_what_is_not_data_may_be_anything(name):
 
 def test_a_patch_holds_at_the_chosen_positions_alone():
     everywhere_BT = jnp.ones((B, T), bool)
-    edited = edits.patch(OTHER_BTD, positions=[1, -1])(X_BTD, everywhere_BT)
+    edited = edits.patch(OTHER_BTD, positions=[1, -1])(X_BTD, everywhere_BT, {})
     for position in range(T):
         source = OTHER_BTD if position in (1, 4) else X_BTD
         np.testing.assert_array_equal(edited[:, position], source[:, position])
@@ -71,7 +71,7 @@ def test_a_patch_holds_at_the_chosen_positions_alone():
 
 def test_a_clamped_coordinate_has_the_value_and_the_rest_of_the_vector_stays():
     values_BT = jnp.arange(B * T, dtype=jnp.float32).reshape(B, T)
-    edited = edits.clamp(10 * V_D, values_BT)(X_BTD, jnp.ones((B, T), bool))
+    edited = edits.clamp(10 * V_D, values_BT)(X_BTD, jnp.ones((B, T), bool), {})
     unit_D = V_D / jnp.linalg.norm(V_D)
     np.testing.assert_allclose(edited @ unit_D, values_BT, atol=1e-5)
     across = lambda x: x - (x @ unit_D)[..., None] * unit_D
@@ -79,11 +79,11 @@ def test_a_clamped_coordinate_has_the_value_and_the_rest_of_the_vector_stays():
 
 
 def test_several_apply_in_the_order_given():
-    zero_last = edits.several(edits.add(V_D), edits.zero())(X_BTD, MASK_BT)
-    zero_first = edits.several(edits.zero(), edits.add(V_D))(X_BTD, MASK_BT)
-    np.testing.assert_array_equal(zero_last, edits.zero()(X_BTD, MASK_BT))
-    np.testing.assert_array_equal(zero_first, edits.mean(V_D)(X_BTD, MASK_BT))
-    np.testing.assert_array_equal(edits.several()(X_BTD, MASK_BT), X_BTD)
+    zero_last = edits.several(edits.add(V_D), edits.zero())(X_BTD, MASK_BT, {})
+    zero_first = edits.several(edits.zero(), edits.add(V_D))(X_BTD, MASK_BT, {})
+    np.testing.assert_array_equal(zero_last, edits.zero()(X_BTD, MASK_BT, {}))
+    np.testing.assert_array_equal(zero_first, edits.mean(V_D)(X_BTD, MASK_BT, {}))
+    np.testing.assert_array_equal(edits.several()(X_BTD, MASK_BT, {}), X_BTD)
 
 
 GIVEN = {
@@ -101,7 +101,7 @@ GIVEN = {
 @pytest.mark.parametrize("name", GIVEN)
 def test_gradients_through_an_edit_and_to_what_it_is_given_are_the_differences(name):
     def loss(v_D, x_BTD):
-        return (jnp.sin(GIVEN[name](v_D)(x_BTD, MASK_BT)) * OTHER_BTD).sum()
+        return (jnp.sin(GIVEN[name](v_D)(x_BTD, MASK_BT, {})) * OTHER_BTD).sum()
 
     with jax.enable_x64(True):
         v_D, x_BTD = (jnp.asarray(np.asarray(a), jnp.float64) for a in (V_D, X_BTD))
@@ -182,4 +182,4 @@ def test_what_does_not_fit_the_tap_is_refused():
         (edits.clamp(V_D, jnp.zeros(4)), r"value of shape \(4,\) does not broadcast to \(2, 5\)"),
     ):
         with pytest.raises(ValueError, match=problem):
-            edit(X_BTD, MASK_BT)
+            edit(X_BTD, MASK_BT, {})

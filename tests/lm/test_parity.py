@@ -46,7 +46,7 @@ def test_what_a_tap_held_put_back_at_it_leaves_the_logits_bit_identical(case, tm
     def splice(params, given, chosen):
         """The tap number `chosen` is replaced by what is given for it; -1 replaces none."""
         edits = {
-            name: lambda x, mask_BT, i=i, name=name: jnp.where(chosen == i, given[name], x)
+            name: lambda x, *_, i=i, name=name: jnp.where(chosen == i, given[name], x)
             for i, name in enumerate(names)
         }
         return lm.forward(params, hf.TOKENS_BT, edits)

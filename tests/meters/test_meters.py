@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn.meters import Reading, firing, loss_recovered, reconstruction
+from dictlearn import dictionaries, meters
+from dictlearn.meters import Reading, Subject, loss_recovered, reconstruction
 from dictlearn.types import Codes
 
 Y = np.array([[3, 4, 0], [0, 0, 5], [1, 2, 2], [-4, 0, 3]], np.float32)
@@ -29,23 +30,29 @@ WANTED = {
 }
 
 
+def subject(n_latents=2, **more):
+    return Subject(dictionaries.make("relu", d_in=3, n_latents=n_latents, l1=0.1), **more)
+
+
 def measured(y, yhat, cuts=(), mask=None, codes=None):
     mask = np.ones(len(y), bool) if mask is None else mask
     codes = np.zeros((len(y), 2), np.float32) if codes is None else codes
-    totals = reconstruction.meter.init()
+    meter = meters.make("reconstruction", subject())
+    totals = meter.init()
     edges = [0, *cuts, len(y)]
     for a, b in itertools.pairwise(edges):
         arrays = (jnp.asarray(v[a:b]) for v in (y, yhat, codes, mask))
         y_BD, yhat_BD, codes_BF, mask_B = arrays
         sums = reconstruction.measure(Reading(y_BD, yhat_BD, Codes(codes_BF), mask_B))
-        totals = reconstruction.meter.update(totals, sums)
-    return reconstruction.meter.result(totals)
+        totals = meter.update(totals, sums)
+    return meter.result(totals)
 
 
 def test_explained_variance_by_source_is_that_of_each_source_alone_in_any_partition():
     two = [np.hstack([rows, rows[::-1] * 3]) for rows in (Y, YHAT)]
     two[1][:, 3:] *= 0.5
-    meter, totals = reconstruction.by_source(2), {}
+    two_sources = dictionaries.make("crosscoder", d_in=6, n_latents=4, k=2, sources=2)
+    meter, totals = meters.make("reconstruction", Subject(two_sources)), {}
     for part in (slice(0, 1), slice(1, 4)):
         y, yhat = (jnp.asarray(rows[part]) for rows in two)
         codes = Codes(jnp.zeros((len(y), 2)))
@@ -112,14 +119,14 @@ def test_a_constant_bias_is_punished_by_fvu_and_forgiven_by_the_variance_ratio()
 
 def test_nothing_measured_is_an_error():
     with pytest.raises(ValueError, match="no unmasked token"):
-        reconstruction.meter.result(reconstruction.meter.init())
+        reconstruction.result(meters.make("reconstruction", subject()).init())
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 def test_firing_densities(form):
     codes = np.zeros((100, 4), np.float32)
     codes[0, 1], codes[:20, 2], codes[:, 3] = 2.0, 1.0, 3.0
-    meter = firing.meter(4)
+    meter = meters.make("firing", subject(4))
     totals = meter.init()
     for part in (slice(0, 30), slice(30, 100)):
         rows = codes[part]

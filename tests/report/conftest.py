@@ -27,7 +27,7 @@ def planted(tmp_path_factory):
     """The workdir of eight dictionaries on synthetic data, without a language model or a law."""
     path = tmp_path_factory.mktemp("planted") / "run"
     sweep = {"n_latents": (32, 64), "k": (2, 3), "seed": (0, 1)}
-    config = planted_config(steps=20, log_every=5, sweep=sweep, meters={"n_tokens": 1024})
+    config = planted_config(steps=20, log_every=5, sweep=sweep, evaluate={"n_tokens": 1024})
     train(config, path)
     evaluate(config, path)
     return path
@@ -71,7 +71,7 @@ def spoken(model, tmp_path_factory):
         steps=30,
         batch_size=64,
         stream={"path": str(folder / "store"), "tap": TAP, "block_rows": 16},
-        meters={"n_tokens": 400, "n_sequences": 8},
+        evaluate={"n_tokens": 400, "n_sequences": 8},
     )
     config["stream"] = {**config["stream"], "name": "store"}
     config["stream"].pop("kind")

@@ -107,7 +107,7 @@ def get_config(arg=""):
         "stream": {"name": "synthetic", "kind": "p1"},
         "dictionary": {"name": "topk", "n_latents": 64, "k": 4},
         "rule": {"name": "adam", "lr": 1e-3, "warmup_steps": 1},
-        "meters": {"n_tokens": 512, "pursuits": ("matching",), "pursuit_k": 4},
+        "evaluate": {"n_tokens": 512, "pursuits": ("matching",), "pursuit_k": 4},
     })
 """
     )

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from language import load, write_lm, write_text
-from numbered import numbered, write_store
 
 from dictlearn import streams
+from tests.streams.language import load, write_lm, write_text
+from tests.streams.numbered import numbered, write_store
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import sys
 import time
 
 import jax
-from language import SIZES, TAPS, load
 
 from dictlearn.harvest import harvest
+from tests.streams.language import SIZES, TAPS, load
 
 if __name__ == "__main__":
     model, text, path, index, count, port, seconds, limit = sys.argv[1:]

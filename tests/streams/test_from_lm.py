@@ -7,13 +7,13 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from language import SIZES, TAPS
 
 from dictlearn import sharding, streams
 from dictlearn.harvest import harvest
 from dictlearn.streams._ahead import Ahead
 from dictlearn.streams._source import Recipe, Source
 from tests.helpers import mesh_of
+from tests.streams.language import SIZES, TAPS
 
 
 @pytest.fixture(scope="module")

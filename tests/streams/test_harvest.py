@@ -6,12 +6,12 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from language import SIZES, TAPS
 
 from dictlearn import streams
 from dictlearn.harvest import harvest
 from dictlearn.streams import store
 from dictlearn.streams._source import shuffled
+from tests.streams.language import SIZES, TAPS
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """Batches say where their tokens came from when they are asked, and carry nothing else when not."""
 
 import numpy as np
-from language import SIZES, TAPS
-from numbered import numbered, write_store
 
 from dictlearn import streams
 from dictlearn.streams._place import place
 from tests.helpers import mesh_of
+from tests.streams.language import SIZES, TAPS
+from tests.streams.numbered import numbered, write_store
 
 
 def test_no_stream_gives_keys_unasked(make_any):

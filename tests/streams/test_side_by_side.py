@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from language import SIZES
-from numbered import WIDTHS, numbered, write_store
 
 from dictlearn import streams
 from dictlearn.normalise import Norm, estimate, forward
@@ -12,6 +10,8 @@ from dictlearn.streams import _store_write
 from dictlearn.streams.one_of_taps import source_of
 from dictlearn.streams.synthetic import plant
 from dictlearn.types import Batch
+from tests.streams.language import SIZES
+from tests.streams.numbered import WIDTHS, numbered, write_store
 
 TAPS = ("resid.0", "mlp_out.1", "resid.2")
 SHARED = {"batch_size": 32, "seed": 0, "normalise": "unit_mean_sq"}

@@ -13,7 +13,6 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from numbered import ROWS, WIDTHS, numbered, write_store
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -21,6 +20,7 @@ from dictlearn import streams
 from dictlearn.normalise import estimate
 from dictlearn.streams import _store_write, store
 from dictlearn.types import Batch
+from tests.streams.numbered import ROWS, WIDTHS, numbered, write_store
 
 
 def open_store(path, tap="resid.0", target=None, batch_size=16, block_rows=8, **arguments):

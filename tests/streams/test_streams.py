@@ -7,7 +7,7 @@ import pytest
 from dictlearn import streams
 from dictlearn.normalise import Norm
 
-NAMES = ["from_lm", "npy", "one_of_taps", "sequences", "store", "stores_side_by_side", "synthetic"]
+NAMES = ["from_lm", "npy", "one_of_taps", "store", "stores_side_by_side", "synthetic"]
 
 
 def same(a, b):
@@ -132,7 +132,7 @@ def test_the_streams_there_are():
     assert streams.names() == NAMES
 
 
-@pytest.mark.parametrize("name", ["stroe", "harvest", "store_write", "not a name", "../npy"])
+@pytest.mark.parametrize("name", ["stroe", "harvest", "_store_write", "not a name", "../npy"])
 def test_an_unknown_stream_lists_the_streams(name):
     with pytest.raises(ValueError, match=f"there are {', '.join(NAMES)}"):
         streams.make(name, batch_size=1, seed=0)

@@ -7,51 +7,50 @@ activations as they are. The model's parameters are placed once, on the mesh in 
 batch: whatever reads them takes them as an argument.
 """
 
+import functools
+from collections.abc import Sequence
+
 import grain
 import numpy as np
 
-from dictlearn import lm as language
 from dictlearn import sharding
+from dictlearn.lm import splice
 from dictlearn.normalise import SCALAR_KINDS, apply, estimate
-from dictlearn.streams import Process, Stream, blocks
+from dictlearn.streams import Origin, Process, Stream, blocks
 from dictlearn.streams._ahead import Ahead
-from dictlearn.streams._source import Forward, Recipe, Source
+from dictlearn.streams._source import Forward, Source
 from dictlearn.types import Batch, Context
 
 _SAMPLE_ROWS = 32_768
 """Rows that the normalisation is estimated from."""
 
 
-def sequences(
-    lm: language.LM,
-    recipe: dict,
-    tap: str | None = None,
-    target: str | None = None,
-    *,
+def stream(
+    source: Source,
+    origin: Origin,
     batch_size: int,
     seed: int,
     normalise: str = "none",
     process: Process | None = None,
 ) -> Stream:
-    """recipe: the fields of `source.Recipe`. tap, target: as in `from_lm`; the context's tap is the target.
+    """The stream of whole sequences at the taps of `origin`; the context's tap is the one written.
 
-    Errors: ValueError for what `harvest` refuses, an unknown tap, a batch that is not whole sequences for
-    every process, and a normalisation that is not one number."""
+    Errors: ValueError for several taps side by side, a batch that is not whole sequences for every process,
+    and a normalisation that is not one number."""
     if normalise not in SCALAR_KINDS:
         raise ValueError(
             f"normalise={normalise!r} is not one number, which is what a spliced reconstruction is taken "
             f"back by; use one of {', '.join(SCALAR_KINDS)}."
         )
-    source = Source(lm, Recipe.of(**recipe))
-    read = source.tap(tap)
-    write = source.tap(target or tap)
+    read, write = (_one(taps) for taps in (origin.read, origin.written))
     packed = source.train
     length = packed.tokens_ST.shape[1]
     if batch_size % length:
         raise ValueError(f"{batch_size=} must be a multiple of sequence_length={length}.")
     order = blocks(len(packed.tokens_ST), 1, batch_size // length, seed, process)
     forward, ahead = Forward(source, {read, write}), Ahead()
-    params = sharding.resident(lm.params)
+    params = sharding.resident(source.lm.params)
+    at_tap = functools.partial(splice.run, source.lm.forward, (write,))
 
     def raw(sequence_S: np.ndarray) -> tuple[Batch, dict]:
         found = ahead.submit(_compute, forward, packed, sequence_S).result()
@@ -72,11 +71,18 @@ def sequences(
 
     def batch(sequence_S: np.ndarray) -> Batch:
         found, whole = raw(sequence_S)
-        context = Context(**whole, params=params, forward=lm.forward, tap=write, scale=scale)
+        context = Context(**whole, params=params, splice=at_tap, scale=scale)
         return apply(norm, found)._replace(context=context)
 
     widths, n_rows = source.widths, packed.tokens_ST.size
-    return Stream(widths[read], widths[write], grain.MapDataset.map(order, batch), norm, n_rows)
+    rows = grain.MapDataset.map(order, batch)
+    return Stream(widths[read], widths[write], rows, norm, n_rows, origin=(origin,))
+
+
+def _one(taps: Sequence[str]) -> str:
+    if len(taps) > 1:
+        raise ValueError(f"An objective that runs the model has one tap, not {list(taps)}.")
+    return taps[0]
 
 
 def _unmasked(mask_B: np.ndarray) -> np.ndarray:
