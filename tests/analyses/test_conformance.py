@@ -41,14 +41,14 @@ def finished(config, path):
 def planted_run(tmp_path_factory):
     """Two values of k and two seeds on planted data."""
     sweep = {"k": (2, 3), "seed": (0, 1)}
-    config = planted_config(steps=20, sweep=sweep, meters={"n_tokens": 512})
+    config = planted_config(steps=20, sweep=sweep, evaluate={"n_tokens": 512})
     return finished(config, tmp_path_factory.mktemp("planted_run") / "a")
 
 
 @pytest.fixture(scope="session")
 def single(tmp_path_factory):
     """One dictionary."""
-    config = planted_config(steps=20, meters={"n_tokens": 512})
+    config = planted_config(steps=20, evaluate={"n_tokens": 512})
     return finished(config, tmp_path_factory.mktemp("single") / "b")
 
 
@@ -62,7 +62,7 @@ def array_run(tmp_path_factory):
     )
     labels = {"class": kind.tolist(), "group": (np.arange(400) // 8).tolist()}
     (folder / "labels.json").write_text(json.dumps(labels))
-    config = planted_config(steps=20, batch_size=64, sweep={"k": (2, 3)}, meters={"n_tokens": 64})
+    config = planted_config(steps=20, batch_size=64, sweep={"k": (2, 3)}, evaluate={"n_tokens": 64})
     stream = {"name": "npy", "path": str(folder / "x.npy"), "held_out": 0.2}
     return finished({**config, "stream": stream}, folder / "run")
 
