@@ -219,7 +219,7 @@ def test_fine_tuning_starts_from_the_function_that_a_run_left(folder, tmp_path):
     np.testing.assert_allclose(new.reconstruct(x_BD), old.reconstruct(x_BD), rtol=1e-4, atol=1e-5)
     mesh = mesh_of(1, 1, 1)
     left = restore_run(tmp_path / "local").variables["topk_n32_0"]
-    states = dict.fromkeys("ab", State(left, None, left, left, left, left))
+    states = dict.fromkeys("ab", State(left, None, left, left))
     both = warm_start(states, old.norm, mesh, **start, program="topk_n32_0")
     jax.tree.map(lambda leaf: leaf.delete(), both["a"].variables)
     jax.tree.map(np.testing.assert_array_equal, both["b"].variables, left)

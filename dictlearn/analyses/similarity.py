@@ -228,7 +228,7 @@ def _runs(path: Path) -> list[Path]:
 def _text(config: Mapping) -> Any:
     """What says which token a key names."""
     found = origin(config)
-    return found[0].text if found else config["stream"]
+    return found[0].text if found else config["stream"]["name"]
 
 
 def _same_text(entries: list[Entry]) -> None:

@@ -197,7 +197,7 @@ def test_without_its_mlps_a_frozen_model_and_no_other_is_linear_in_its_embedding
     @functools.partial(jax.jit, static_argnums=0)
     def along(freeze, x_BTD):
         """The logits, and their slope as the embedding grows in its own direction."""
-        edits = lambda x_BTD: silent | {"embed": lambda _, mask_BT: x_BTD}
+        edits = lambda x_BTD: silent | {"embed": lambda *_: x_BTD}
         logits = lambda x_BTD: decoder.forward(
             spec, params, TOKENS_BT, edits(x_BTD), freeze=freeze
         )[0]
@@ -218,7 +218,7 @@ def test_a_frozen_pattern_passes_gradients_to_values_alone():
     spec, params = toy(spec=Spec(1, 12, 2, 2, 6, 20, 40))
 
     def z(x_BTD):
-        edits = {"attn_in.0": lambda _, mask_BT: x_BTD}
+        edits = {"attn_in.0": lambda *_: x_BTD}
         _, taps = decoder.forward(spec, params, TOKENS_BT % 40, edits, freeze=("attention",))
         return taps["attn_z.0"].reshape(2, 7, 2, 6)[0]
 
