@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from dictlearn.files import sha256
 from dictlearn.lm.bert_model import BertSpec, forward
-from dictlearn.lm.model import LM, sha256
+from dictlearn.lm.model import LM
 from dictlearn.lm.packages import locate
 from dictlearn.lm.tokenizer import from_file
 from dictlearn.lm.weights import Safetensors, dtype_of, read_json

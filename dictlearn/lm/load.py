@@ -9,10 +9,11 @@ from typing import Any
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from dictlearn.files import sha256
 from dictlearn.lm import bert, decoder, gguf, gguf_models, hub, names, weights
 from dictlearn.lm import tokenizer as tokenizers
 from dictlearn.lm.families import spec_from_config
-from dictlearn.lm.model import LM, sha256
+from dictlearn.lm.model import LM
 from dictlearn.lm.packages import locate
 from dictlearn.lm.spec import Spec
 

@@ -1,9 +1,7 @@
 """What a loaded language model is, whichever files it was read from."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -22,8 +20,3 @@ class LM:
     separator: int
     source: Mapping[str, str]
     forward: Callable
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,6 @@ rows a second in blocks of 1, 1000 of 16, 1700 of 64 and 1700 of 256. Reading wr
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, cast
 import ml_dtypes
 import numpy as np
 
+from dictlearn.files import sha256
 from dictlearn.lm.text import Packed
 from dictlearn.normalise import (
     SCALAR_KINDS,
@@ -197,11 +197,6 @@ def check_file(path: str | Path, name: str, entry: dict[str, Any], verify: bool)
         f"{file} {damage}; rename {MANIFEST} to {PARTIAL} and harvest again, which writes only "
         "what is damaged."
     )
-
-
-def sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def map_tensors(path: str | Path, name: str) -> dict[str, np.ndarray]:

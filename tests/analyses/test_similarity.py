@@ -117,7 +117,7 @@ def test_it_is_measured_reported_and_exported_with_its_keys(sides, tmp_path):
     assert cli.main(["report", f"--workdir={workdir}"]) == 0
     assert cli.main(["export", f"--workdir={workdir}", f"--out={tmp_path}"]) == 0
     index = json.loads((tmp_path / "index.json").read_text())
-    assert index["itda_n256_1.npz"]["tolerance"] == pytest.approx(0.3)
+    assert index["itda_n256_1.npz"]["learner"]["tolerance"] == pytest.approx(0.3)
     assert index["itda_n256_1.npz"]["encoder_input"] == "x"
     first = restore(workdir)[0]
     with np.load(tmp_path / "itda_n256_0.npz") as arrays:
