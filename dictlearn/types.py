@@ -15,12 +15,17 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 AXES = "NBDFKSTVHGMWCL"
 
 Scalar: TypeAlias = float | int | jax.Array
 """A hyperparameter that decides no shape: a Python number, or a tracer when it is swept."""
+
+Tokens: TypeAlias = Float[Array, "B D"] | Float[np.ndarray, "B D"]
+"""Activations, of any floating type: what dictionaries read."""
 
 
 @jax.tree_util.register_dataclass
@@ -106,7 +111,7 @@ class Dictionary(nn.Module):
     d_in: int
     n_latents: int
 
-    def encode(self, x_BD: jax.Array) -> Codes:
+    def encode(self, x_BD: Tokens) -> Codes:
         """Inference, each token by itself."""
         raise NotImplementedError
 
@@ -114,13 +119,13 @@ class Dictionary(nn.Module):
         """The reconstruction `[B, D]` of the target, from sparse or dense codes."""
         raise NotImplementedError
 
-    def reconstruct(self, x_BD: jax.Array) -> tuple[jax.Array, Codes]:
+    def reconstruct(self, x_BD: Tokens) -> tuple[jax.Array, Codes]:
         """Inference from input to target: the whole reconstruction `[B, D]`, and the codes between. `decode`
         lacks what a skip adds."""
         codes = self.encode(x_BD)
         return self.decode(codes), codes
 
-    def __call__(self, x_BD: jax.Array, dead_F: jax.Array) -> Out:
+    def __call__(self, x_BD: Tokens, dead_F: jax.Array) -> Out:
         """Training: may look at the whole batch, and at which latents are dead."""
         raise NotImplementedError
 

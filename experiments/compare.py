@@ -45,7 +45,7 @@ def members(steps: int) -> dict:
     l1 = lambda *values: {"sweep": {"l1": values}}
     return {
         "relu": kind("relu") | l1(0.03, 0.1, 0.2),
-        "relu_april": kind("relu", weight_by_norm=True, subtract_b_dec=False)
+        "relu_april": kind("relu", norm_weighted=True, subtract_b_dec=False)
         | l1(0.02, 0.05, 0.1)
         | FREE,
         "relu_tanh": kind("relu", penalty="tanh") | l1(0.003, 0.01, 0.03),

@@ -113,7 +113,7 @@ def get_config(arg: str = "", folder: str = "runs/transcoder_vs_sae") -> ConfigD
         start = {"atoms_start": "zeros", "b_enc_start": "centred"}
         config.members = {
             "transcoder": sweep | {"rule": free, "learner": start},
-            "skip": sweep | {"rule": free, "learner": start | {"skip": True}},
+            "skip": sweep | {"rule": free, "dictionary": {"skip": True}, "learner": start},
         }
     config.evaluate = {"n_tokens": 512 if small else 4096, "n_sequences": 8}
     return config

@@ -24,7 +24,7 @@ SIZES = {"k": 3, "aux_k": 8, "l1": 0.1}
 
 def planted_config(name: str = "topk", **changes) -> dict:
     """P1 small with one dictionary of 64 latents; keys of `changes` replace or join subtrees."""
-    known = dictionaries.fields(name)
+    known = dictionaries.fields(name, changes.get("dictionary", {}).get("activation"))
     learner = dictionaries.variant(name).learner
     config = {
         "seed": 0,

@@ -164,9 +164,9 @@ def close(found, wanted, tolerance):
 def test_members_side_by_side_on_eight_devices_are_those_that_one_device_trains_in_turn(folder):
     """Of skip transcoders of an MLP, so that all that this file is about is in one program."""
     taps = {"harvest": {"taps": ("mlp_in.0", "mlp_out.0")}}
-    pair = {"stream": {"tap": "mlp_in.0", "target": "mlp_out.0"}, "learner": {"skip": True}}
+    pair = {"stream": {"tap": "mlp_in.0", "target": "mlp_out.0"}}
     config = config_of(folder, sweep={"lr": (1e-3, 1e-2)}, **taps, **pair)
-    config["dictionary"] = {"name": "relu", "n_latents": 32, "l1": 0.1}
+    config["dictionary"] = {"name": "relu", "n_latents": 32, "l1": 0.1, "skip": True}
     with jax.enable_x64(True):
         _, first, _ = run(config, 0, dtype=np.float64)
         first = jax.tree.map(np.array, first)

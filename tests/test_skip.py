@@ -9,7 +9,6 @@ from dictlearn import dictionaries, objectives, rules
 from dictlearn.learners import start
 from dictlearn.learners.gradient import gradient
 from dictlearn.normalise import Norm
-from dictlearn.ops import skip
 from dictlearn.runs import fold
 from dictlearn.runs.trained import reconstruct
 from dictlearn.types import Batch, Codes, Out
@@ -18,13 +17,13 @@ D, HIDDEN = 16, 24
 
 
 def learner(name="topk", skips=False, steps=500, lr=1e-2, zeros=False, **fields):
-    fields = {"d_in": D, "d_out": D, **fields}
+    fields = {"d_in": D, "d_out": D, "skip": skips, **fields}
     own = {"atoms_start": "zeros", "b_enc_start": "centred"} if zeros else {}
     return gradient(
         dictionaries.make(name, **fields),
         objectives.make("fvu"),
         rules.make("adam", lr=lr, steps=steps, warmup_steps=1, decay_fraction=0.5, unit_norm=False),
-        start(**{"skip": skips, "b_dec_start": "mean", **own}),
+        start(**{"b_dec_start": "mean", **own}),
     )
 
 
@@ -78,12 +77,13 @@ def test_the_linear_part_of_an_mlp_is_in_the_skip_and_without_one_is_not_explain
     test = jax.tree.map(lambda a: a[0], batches(jax.random.key(3), 1, linear=1.0))
     fields = {"n_latents": 2 * HIDDEN, "k": 3}
     module = dictionaries.make("topk", d_in=D, d_out=D, **fields)
+    skipping = module.clone(skip=True)
     plain, with_skip = (
         trained(learner(skips=skips, zeros=skips, **fields), data) for skips in (False, True)
     )
-    found_DD, M_DD = with_skip["params"][skip.NAME], planted()[2]
+    found_DD, M_DD = with_skip["params"]["W_skip_DD"], planted()[2]
     assert jnp.linalg.norm(found_DD - M_DD) < 0.15 * jnp.linalg.norm(M_DD)
-    assert fvu(module, with_skip, test) < 0.04
+    assert fvu(skipping, with_skip, test) < 0.04
     assert fvu(module, plain, test) > 0.1
 
 
@@ -98,15 +98,15 @@ def test_from_atoms_of_zero_the_first_step_moves_all_but_the_encoder():
     np.testing.assert_allclose(params["b_dec_D"], data.y_BD.mean(0), rtol=1e-6)
     after = jax.jit(train.update)(first, data)[0].variables["params"]
     moved = {name for name in params if float(jnp.abs(after[name] - params[name]).max()) > 1e-6}
-    assert moved == {"W_dec_FD", "b_dec_D", skip.NAME}
+    assert moved == {"W_dec_FD", "b_dec_D", "W_skip_DD"}
 
 
 def test_a_folded_skip_transcoder_is_the_same_function_of_raw_activations():
-    variables = {"params": {skip.NAME: jax.random.normal(jax.random.key(4), (D, D))}}
-    module = dictionaries.make("relu", d_in=D, d_out=D, n_latents=8, l1=0.1)
+    variables = {"params": {"W_skip_DD": jax.random.normal(jax.random.key(4), (D, D))}}
+    module = dictionaries.make("relu", d_in=D, d_out=D, n_latents=8, l1=0.1, skip=True)
     x_BD = jax.random.normal(jax.random.key(5), (4, D))
     own = module.init(jax.random.key(6), x_BD, jnp.zeros(8, bool))["params"]
-    variables["params"] |= own
+    variables["params"] = own | variables["params"]
     norm = Norm("unit_mean_sq", 0.5, 4.0)
     raw, _ = reconstruct(module, norm, variables, x_BD)
     folded, _ = reconstruct(module, Norm(), fold.raw(norm, module, variables), x_BD)
@@ -115,5 +115,5 @@ def test_a_folded_skip_transcoder_is_the_same_function_of_raw_activations():
 
 def test_an_autoencoder_has_no_skip():
     data = Batch(jnp.ones((8, D)), jnp.ones((8, D)))
-    with pytest.raises(ValueError, match=r"learner.skip is for transcoders; set stream.target"):
+    with pytest.raises(ValueError, match=r"skip=True is for transcoders"):
         learner(skips=True, n_latents=8, k=2, d_out=None).init(jax.random.key(0), data)

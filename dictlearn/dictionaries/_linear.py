@@ -1,106 +1,234 @@
-"""The parameters that every variant with a linear encoder and a linear decoder declares."""
+"""The linear SAE or transcoder: a linear encoder, an activation, a linear decoder.
 
+    z = (x - b_dec) W_enc + b_enc      f = activation(z)      yhat = f W_dec + b_dec  (+ x W_skip^T)
+
+The structure of every dictionary that has the name of an activation, and the one that other structures vary.
+The skip is that of Paulo, Shabalin & Belrose 2025 (arXiv:2501.18823), section 3: a transcoder of any kind, with
+an affine map of the input whose constant is b_dec. W_skip starts at zero.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jaxtyping import Array, Bool, Float
 
-from dictlearn.ops import auxk
+from dictlearn.dictionaries._activations import Activation, Few, Many, Weight
+from dictlearn.ops import auxk, penalties
+from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.initialise import unit_rows
-from dictlearn.ops.sparse import coding, support
-from dictlearn.types import Codes, Out
+from dictlearn.ops.sparse import coding
+from dictlearn.ops.sparse.support import Entries
+from dictlearn.types import Batch, Codes, Dictionary, Out, Tokens
+
+MOST_TOKENS = 8192
+"""Of a batch that `start_density` looks at."""
 
 
-def declare(module, enc_scale: float = 1.0, rows=unit_rows) -> None:
-    """Declare W_dec_FD (unit rows), W_enc_FD (its copy times `enc_scale`), b_enc_F and b_dec_D on
-    `module`, from its fields d_in, n_latents and d_out. Called from `setup`.
+class Linear(Dictionary):
+    """d_in: width of the input. n_latents: F. activation: which latents fire. d_out: width of the target of a
+    transcoder, which subtracts nothing; None makes an autoencoder. skip: a linear map of the input joins a
+    transcoder's reconstruction. subtract_b_dec: from the input of an autoencoder. enc_scale: the encoder's
+    start over the decoder's. start_density: share of the tokens on which each latent fires at the start, by
+    b_enc; None leaves b_enc at zero."""
 
-    The encoder starts as the decoder's transpose; a transcoder whose widths differ starts with its
-    own rows. Both are stored by latents, so that every gather and scatter is of rows. rows: draws them."""
-    n, d_in, d_out = module.n_latents, module.d_in, module.d_out or module.d_in
-    if n < 1:
-        raise ValueError(f"n_latents={n} must be at least 1.")
-    module.W_dec_FD = module.param("W_dec_FD", rows, (n, d_out))
-    tied = lambda key: enc_scale * (module.W_dec_FD if d_in == d_out else rows(key, (n, d_in)))
-    module.W_enc_FD = module.param("W_enc_FD", tied)
-    module.b_enc_F = module.param("b_enc_F", nn.initializers.zeros, (n,))
-    module.b_dec_D = module.param("b_dec_D", nn.initializers.zeros, (d_out,))
+    default: ClassVar[str] = "topk"
+    """The activation where none is named."""
+    takes: ClassVar[tuple[str, ...] | None] = None
+    """The activations that it takes, None for all; and why no other."""
+    because: ClassVar[str] = ""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """For each activation, fields that are not by default what they are elsewhere."""
+
+    d_in: int
+    n_latents: int
+    activation: Activation
+    d_out: int | None = None
+    skip: bool = False
+    subtract_b_dec: bool = True
+    enc_scale: float = 1.0
+    start_density: float | None = None
+
+    def setup(self):
+        nn.share_scope(self, self.activation)
+        self._check()
+        self._declare()
+        if self.skip:
+            shape = (self.d_out, self.d_in)
+            self.W_skip_DD = self.param("W_skip_DD", nn.initializers.zeros, shape)
+        self.activation.declare()
+
+    def _check(self) -> None:
+        if self.n_latents < 1:
+            raise ValueError(f"n_latents={self.n_latents} must be at least 1.")
+        if self.skip and self.d_out is None:
+            raise ValueError(
+                "skip=True is for transcoders, and would make an autoencoder trivial; set stream.target, or "
+                "leave dictionary.skip out."
+            )
+        if self.start_density is not None and not 0 < self.start_density < 1:
+            raise ValueError(
+                f"start_density={self.start_density} must lie between 0 and 1; None for no start."
+            )
+
+    def _declare(self, rows=unit_rows) -> None:
+        """W_dec_FD (unit rows, as `rows` draws them), W_enc_FD, b_enc_F and b_dec_D. The encoder starts as the
+        decoder's transpose; a transcoder whose widths differ starts with rows of its own. Both are stored by
+        latents, so that every gather and scatter is of rows."""
+        n, d_in, d_out = self.n_latents, self.d_in, self.d_out or self.d_in
+        self.W_dec_FD = self.param("W_dec_FD", rows, (n, d_out))
+        tied = lambda key: (
+            self.enc_scale * (self.W_dec_FD if d_in == d_out else rows(key, (n, d_in)))
+        )
+        self.W_enc_FD = self.param("W_enc_FD", tied)
+        self._declare_biases()
+
+    def _declare_biases(self) -> None:
+        d_out = self.d_out or self.d_in
+        self.b_enc_F = self.param("b_enc_F", nn.initializers.zeros, (self.n_latents,))
+        self.b_dec_D = self.param("b_dec_D", nn.initializers.zeros, (d_out,))
+
+    @property
+    def foldable(self) -> bool:
+        return self.d_out is None or self.activation.scales
+
+    def start(self, key: jax.Array, variables: dict, batch: Batch) -> dict:
+        """`variables` with b_enc so that each latent fires on `start_density` of the batch's tokens."""
+        if self.start_density is None:
+            return variables
+        x_BD = jnp.asarray(batch.x_BD[:MOST_TOKENS])
+        pre_BF: Any = self.apply(variables, x_BD, method="pre_activations")
+        threshold: Any = self.apply(variables, method="threshold")
+        lift_F = -jnp.quantile(pre_BF, 1 - self.start_density, axis=0)
+        lift_F = lift_F if threshold is None else threshold + lift_F
+        params = variables["params"]
+        params = {**params, "b_enc_F": params["b_enc_F"] + lift_F}
+        return {**variables, "params": params}
+
+    def read(self, x_BD: Tokens) -> tuple:
+        """`(x_BD, W_enc_FD, b_enc_F)`, of which pre-activations are `x W_enc^T + b_enc`: the encoder's input,
+        `x - b_dec` in an autoencoder, and the gradient that b_dec has through it, a sum over tokens, by way of
+        b_enc."""
+        x_BD = jnp.asarray(x_BD)
+        if not subtracts(self):
+            return x_BD, self.W_enc_FD, self.b_enc_F
+        b_enc_F = coding.shifted(self.b_enc_F, self.W_enc_FD, self.b_dec_D)
+        return x_BD - lax.stop_gradient(self.b_dec_D), self.W_enc_FD, b_enc_F
+
+    def pre_activations(self, x_BD: Tokens) -> Float[Array, "B F"]:
+        """z of raw input, with gradient."""
+        read = self.read(x_BD)
+        return coding.given(pre_activations(*read), *read)
+
+    def atoms(self) -> Any:
+        """What codes are decoded by: W_dec_FD, or what is computed in its place."""
+        return self.W_dec_FD
+
+    def norms(self) -> Float[Array, " F"]:
+        """|d_i|, with gradient, in float32 or wider: what a unit of each latent adds."""
+        return penalties.row_norms(self.atoms())
+
+    def weight(self) -> Weight:
+        """`norms`, where the activation asks for them."""
+        return self.norms() if self.activation.weighted else None
+
+    def threshold(self) -> jax.Array | None:
+        return self.activation.threshold(self.weight())
+
+    def encode(self, x_BD: Tokens) -> Codes:
+        return self._encode(x_BD, self.weight())
+
+    def decode(self, codes: Codes) -> Float[Array, "B D"]:
+        return from_atoms(codes, self.atoms()) + self.b_dec_D
+
+    def reconstruct(self, x_BD: Tokens) -> tuple[Float[Array, "B D"], Codes]:
+        codes = self.encode(x_BD)
+        return self._skipped(x_BD, self.decode(codes)), codes
+
+    def __call__(self, x_BD: Tokens, dead_F: Bool[Array, " F"]) -> Out:
+        return self._train(x_BD, dead_F, self.weight())
+
+    def _encode(self, x_BD, weight: Weight) -> Codes:
+        return self.activation.infer(self.pre_activations(x_BD), weight)
+
+    def _train(self, x_BD, dead_F, weight: Weight) -> Out:
+        read = self.read(x_BD)
+        pre_BF = pre_activations(*read)
+        chosen = self.activation.choose(pre_BF, lax.stop_gradient(weight), dead_F)
+        residual_BD, read, atoms = self._with_auxk(read, pre_BF, chosen, dead_F)
+        found = chosen.over(self._body, read, (atoms, weight))
+        return self._out(x_BD, pre_BF, chosen, found, residual_BD)
+
+    def _with_auxk(self, read, pre_BF, chosen: Few | Many, dead_F):
+        """AuxK's reconstruction, None where `aux_k` is 0, and the weights routed through its custom gradient:
+        what computes the main path from these adds both gradients up in one buffer."""
+        atoms, aux_k = self.atoms(), self.activation.aux_k
+        if not aux_k:
+            return None, read, atoms
+        codes, helped_F = chosen.aux or (chosen.codes, dead_F)
+        x_BD, W_enc_FD, b_enc_F = read
+        ehat_BD, (W_enc_FD, b_enc_F, atoms) = auxk.reconstruct_residual(
+            x_BD, pre_BF, codes, helped_F, W_enc_FD, b_enc_F, atoms, aux_k
+        )
+        return ehat_BD, (x_BD, W_enc_FD, b_enc_F), atoms
+
+    def _body(self, entries: Entries, atoms, weight: Weight, *arguments):
+        """(reconstructions, those of a gate, penalty), without bias."""
+        found = self.activation.values(entries, weight, *arguments)
+        gates = ()
+        if found.gate is not None:
+            gates = self._parts(entries, found.gate, lax.stop_gradient(atoms))
+        return self._parts(entries, found.val, atoms), gates, found.penalty_B
+
+    def _parts(self, entries: Entries, val, atoms) -> tuple:
+        """The reconstructions from values of entries, without bias; the last is the whole."""
+        return (entries.decode(val, atoms),)
+
+    def _part_weights(self) -> list:
+        """Those of the reconstructions before the whole."""
+        return []
+
+    def _out(self, x_BD, pre_BF, chosen: Few | Many, found, residual_BD) -> Out:
+        parts, gates, penalty_B = found.whole
+        weights = [*self._part_weights(), 1.0]
+        whole = lambda y_BD, b_D=self.b_dec_D: self._skipped(x_BD, y_BD + b_D)
+        others = [
+            *((w, whole(y_BD)) for w, y_BD in zip(weights[:-1], parts[:-1], strict=True)),
+            *((w, whole(more[0][-1])) for w, more in found.others),
+        ]
+        if gates:
+            frozen = lambda y_BD: whole(y_BD, lax.stop_gradient(self.b_dec_D))
+            others += [(w, frozen(y_BD)) for w, y_BD in zip(weights, gates, strict=True)]
+        penalties_B = [each for each in (penalty_B, chosen.penalty_B) if each is not None]
+        penalty_B = sum(penalties_B[1:], penalties_B[0]) if penalties_B else None
+        y_BD, pre_BF = whole(parts[-1]), lax.stop_gradient(pre_BF)
+        return Out(y_BD, found.codes, pre_BF, penalty_B, residual_BD, tuple(others))
+
+    def _skipped(self, x_BD, y_BD):
+        """`y + x W_skip^T` where there is a skip."""
+        return y_BD + x_BD @ self.W_skip_DD.T if self.skip else y_BD
 
 
-def centre(module, x_BD):
-    """The encoder's input: `x - b_dec` in an autoencoder, unless it has `subtract_b_dec` and says no;
-    `x` in a transcoder."""
-    return x_BD - module.b_dec_D if _subtracts(module) else x_BD
-
-
-def encoder(module, x_BD):
-    """`(x_BD, W_enc_FD, b_enc_F)`, of which pre-activations are `x W_enc^T + b_enc`: the input as `centre`
-    has it, and the gradient that b_dec has through it, a sum over tokens, by way of b_enc."""
-    W_enc_FD, b_enc_F = module.W_enc_FD, module.b_enc_F
-    if not _subtracts(module):
-        return x_BD, W_enc_FD, b_enc_F
-    b_enc_F = coding.shifted(b_enc_F, W_enc_FD, module.b_dec_D)
-    return x_BD - lax.stop_gradient(module.b_dec_D), W_enc_FD, b_enc_F
-
-
-def pre(module, x_BD):
-    """Pre-activations `[B, F]` of raw input, with gradient; ops/encode.py has those without."""
-    return product(*encoder(module, x_BD))
-
-
-def product(x_BD, W_enc_FD, b_enc_F):
-    """Those of what `encoder` gives."""
-    return x_BD @ W_enc_FD.T + b_enc_F
-
-
-def _subtracts(module) -> bool:
+def subtracts(module: Dictionary) -> bool:
     return module.d_out is None and module.subtract_b_dec
 
 
-def crowd(module) -> int:
-    """Active latents of one token up to which it is computed sparsely: 96 or, in wide dictionaries, one
-    in 128; all latents where these are so few that dense codes are cheap."""
-    n = module.n_latents
-    most = max(96, n // 128)
-    return most if 8 * most <= n else n
+def centre(module, x_BD: Tokens) -> Float[Array, "B D"]:
+    """The encoder's input: `x - b_dec` in an autoencoder that subtracts it, else `x`."""
+    x_BD = jnp.asarray(x_BD)
+    return x_BD - module.b_dec_D if subtracts(module) else x_BD
 
 
-def from_atoms(codes: Codes, atoms_FD, used=None):
-    """`codes atoms`, from sparse or dense codes. used: entries of sparse codes that any token uses, the
-    rest being zero; None for all."""
+def from_atoms(codes: Codes, atoms_FD: Float[Array, "F D"]) -> Float[Array, "B D"]:
+    """`codes atoms`, from sparse or dense codes."""
     if codes.idx_BK is None:
         return jnp.asarray(codes.val) @ atoms_FD
-    return coding.decode(codes.val, codes.idx_BK, atoms_FD, used)
+    return coding.decode(codes.val, codes.idx_BK, atoms_FD)
 
 
-def decode(module, codes: Codes, used=None):
-    """`codes W_dec + b_dec`; used: see `from_atoms`."""
-    return from_atoms(codes, module.W_dec_FD, used) + module.b_dec_D
-
-
-def residual(module, read, pre_BF, codes: Codes, dead_F, atoms_FD=None):
-    """AuxK's `ehat` by `aux_k` dead latents, None where that is 0. read: what `encoder` gave. atoms_FD:
-    W_dec_FD unless given."""
-    return beside(module, read, pre_BF, codes, dead_F, atoms_FD)[0]
-
-
-def beside(module, read, pre_BF, codes: Codes, dead_F, atoms_FD=None):
-    """`(ehat, read, atoms_FD)`: that of `residual`, and with what to compute the rest of the step, so that
-    both gradients are summed in one place."""
-    atoms_FD = module.W_dec_FD if atoms_FD is None else atoms_FD
-    if not module.aux_k:
-        return None, read, atoms_FD
-    x_BD, W_enc_FD, b_enc_F = read
-    ehat_BD, (W_enc_FD, b_enc_F, atoms_FD) = auxk.reconstruct_residual(
-        x_BD, pre_BF, codes, dead_F, W_enc_FD, b_enc_F, atoms_FD, module.aux_k
-    )
-    return ehat_BD, (x_BD, W_enc_FD, b_enc_F), atoms_FD
-
-
-def few_or_many(module, read, pre_BF, f_BF, most: int, dead_F) -> Out:
-    """What a training forward returns of the codes f_BF, zero or `pre_BF`, with AuxK: a token with no more
-    than `most` active latents is computed sparsely (ops/sparse/support.py). read: what `encoder` gave."""
-    codes = Codes(f_BF)
-    residual_BD, read, atoms_FD = beside(module, read, pre_BF, codes, dead_F)
-    body = lambda entries, W_FD: entries.decode(jnp.where(entries.on, entries.z, 0), W_FD)
-    y_BD = support.over(body, f_BF, pre_BF, most, *read, atoms_FD) + module.b_dec_D
-    return Out(y_BD, codes, pre_BF, residual_BD=residual_BD)
+def decode(module, codes: Codes) -> Float[Array, "B D"]:
+    """`codes W_dec + b_dec`."""
+    return from_atoms(codes, module.W_dec_FD) + module.b_dec_D

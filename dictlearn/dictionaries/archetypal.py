@@ -2,7 +2,7 @@
 
     H = W C + Lambda      W >= 0, rows sum to 1      |Lambda_i| <= delta      C: k-means centres of the data
     d_i = h_i / |h_i|     (d_i = h_i without `unit_atoms`)
-    z = (x - b_dec) W_enc + b_enc      f = ReLU(TopK_k(z))      yhat = f D + b_dec
+    z = (x - b_dec) W_enc + b_enc      f = activation(z), TopK's where none is named      yhat = f D + b_dec
 
 Source: Fel et al. 2025 (arXiv:2502.12892), A-SAE (delta = 0) and RA-SAE. After every update W
 is rectified and its rows divided by their sums, and rows of Lambda longer than delta are shortened to it,
@@ -16,56 +16,40 @@ starts at point i, and is zero where points are too few; a row of W that would b
 AuxK is ours.
 """
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dictlearn.dictionaries import _allocation, _linear
-from dictlearn.ops.encode import pre_activations
+from dictlearn.dictionaries._linear import Linear
 from dictlearn.ops.initialise import unit_rows
 from dictlearn.ops.kmeans import kmeans
-from dictlearn.ops.sparse import coding
-from dictlearn.ops.topk.exact import top_k
-from dictlearn.types import Codes, Dictionary, Out, Scalar
+from dictlearn.types import Scalar
 
 
-class Archetypal(Dictionary):
-    """d_in: width of the input. n_latents: F. k: active latents a token; may be traced if `k_max`, its
-    bound, is given. delta: bound on |Lambda_i|, may be traced. unit_atoms: scale atoms to unit length, as the
-    free ones that they are compared with; else they are the paper's, in the hull itself. n_points: candidates;
-    None for 2 F, at most 32,000 (the paper's number). seed: of the k-means, None for the learner's:
-    dictionaries that share it, and their stream, share their points. aux_k: dead latents that AuxK uses a
-    token. d_out: width of the target of a transcoder, whose atoms lie among its targets; None makes an
-    autoencoder."""
+class Archetypal(Linear):
+    """delta: bound on |Lambda_i|, may be traced. unit_atoms: scale atoms to unit length, as the free ones that
+    they are compared with; else they are the paper's, in the hull itself. n_points: candidates; None for 2 F,
+    at most 32,000 (the paper's number). seed: of the k-means, None for the learner's: dictionaries that
+    share it, and their stream, share their points. d_out: width of the target of a transcoder, whose
+    atoms lie among its targets. All else as in `Linear`."""
 
-    revives: ClassVar[tuple[str, ...]] = ("unit_atoms",)
-    """Fields that bring dead latents back besides aux_k: unit rows along the data reach over a low bias."""
-
-    d_in: int
-    n_latents: int
-    k: Scalar
-    k_max: int | None = None
     delta: Scalar = 1.0
     unit_atoms: bool = True
     n_points: int | None = None
     seed: int | None = 0
-    aux_k: int = 0
-    d_out: int | None = None
 
-    def setup(self):
-        self._most = _allocation.most(self)
-        if self.aux_k > self.n_latents:
-            raise ValueError(f"aux_k={self.aux_k} exceeds n_latents={self.n_latents}.")
+    def _check(self):
+        super()._check()
         if isinstance(self.delta, int | float) and self.delta < 0:
             raise ValueError(f"delta={self.delta} is a distance and must not be negative.")
         if self._n_points < 1:
-            raise ValueError(f"n_points={self.n_points} must be at least 1.")
+            raise ValueError(f"n_points={self._n_points} must be at least 1.")
+
+    def _declare(self):
         n, d_out = self.n_latents, self.d_out or self.d_in
-        self.W_enc_FD = self.param("W_enc_FD", unit_rows, (n, self.d_in))
-        self.b_enc_F = self.param("b_enc_F", nn.initializers.zeros, (n,))
-        self.b_dec_D = self.param("b_dec_D", nn.initializers.zeros, (d_out,))
+        rows = lambda key: self.enc_scale * unit_rows(key, (n, self.d_in))
+        self.W_enc_FD = self.param("W_enc_FD", rows)
+        self._declare_biases()
         self.mix_FC = self.param("mix_FC", self._one_hot, n)
         self.drift_FD = self.param("drift_FD", nn.initializers.zeros, (n, d_out))
         first = lambda: unit_rows(jax.random.key(0), (self._n_points, d_out))
@@ -82,8 +66,9 @@ class Archetypal(Dictionary):
         if self.d_out is None:
             atoms_FD = self._scaled(mix_FC @ points_CD)
             square_F1 = jnp.sum(atoms_FD**2, 1, keepdims=True)
-            params["W_enc_FD"] = atoms_FD / jnp.where(square_F1 > 0, square_F1, 1)
-        return {**variables, "params": params, "stats": {**stats, "points_CD": points_CD}}
+            params["W_enc_FD"] = self.enc_scale * atoms_FD / jnp.where(square_F1 > 0, square_F1, 1)
+        stats = {**stats, "points_CD": points_CD}
+        return super().start(key, {**variables, "params": params, "stats": stats}, batch)
 
     def project(self, params: dict) -> dict:
         """`params` with W in the simplex and Lambda within its bound."""
@@ -108,18 +93,6 @@ class Archetypal(Dictionary):
         square_F1 = jnp.sum(hull_FD**2, 1, keepdims=True)
         return hull_FD / jnp.sqrt(jnp.where(square_F1 > 0, square_F1, 1))
 
-    def encode(self, x_BD) -> Codes:
-        return self._codes(_linear.encoder(self, x_BD))[0]
-
-    def decode(self, codes: Codes):
-        return _linear.from_atoms(codes, self.atoms()) + self.b_dec_D
-
-    def __call__(self, x_BD, dead_F) -> Out:
-        read = _linear.encoder(self, x_BD)
-        codes, pre_BF = self._codes(read)
-        residual_BD = _linear.residual(self, read, pre_BF, codes, dead_F, self.atoms())
-        return Out(self.decode(codes), codes, pre_BF, residual_BD=residual_BD)
-
     @property
     def _n_points(self) -> int:
         return min(2 * self.n_latents, 32_000) if self.n_points is None else self.n_points
@@ -128,10 +101,3 @@ class Archetypal(Dictionary):
         """Every row one random point, different ones while there are enough."""
         order_C = jax.random.permutation(key, self._n_points)
         return jax.nn.one_hot(order_C[jnp.arange(n) % self._n_points], self._n_points)
-
-    def _codes(self, read):
-        pre_BF = pre_activations(*read)
-        val_BK, idx_BK = top_k(pre_BF, self._most)
-        val_BK = coding.select(val_BK, idx_BK, *read)
-        kept = jnp.arange(self._most) < self.k
-        return Codes(jax.nn.relu(val_BK) * kept, idx_BK), pre_BF

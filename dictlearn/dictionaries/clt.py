@@ -1,12 +1,13 @@
 """Cross-layer transcoder: the latents of each layer read that layer and write to it and to all later ones.
 
-    z^l = x^l W_enc^l + b_enc^l    f^l = z^l [z^l > theta^l]    yhat^l = sum_{m <= l} f^m W_dec^{m->l} + b_dec^l
-    penalty = sparsity * sum_i tanh(c f_i |d_i|),      d_i: all that latent i writes, side by side
+    z^l = x^l W_enc^l + b_enc^l    f = activation(z)    yhat^l = sum_{m <= l} f^m W_dec^{m->l} + b_dec^l
 
 x = [x^1 ... x^L] and y = [y^1 ... y^L] stand side by side (`mlp_in.*` to `mlp_out.*`). Latent i is of layer i
 mod L: a mesh that splits latents then gives every device the same share of every layer, and no layer's
 product moves a code. W_enc_FD has only the columns of its latent's layer, and `W_dec_m_FD`, the F / L latents
-of layer m, only those of the layers m, m + 1, ...: L (L + 1) / 2 decoders.
+of layer m, only those of the layers m, m + 1, ...: L (L + 1) / 2 decoders. What a latent adds is |d_i|, the
+norm of all that it writes, side by side. The activation is "jumprelu" where none is named, with the penalty
+sparsity * sum_i tanh(c f_i |d_i|) and no revival; TopK shares its k out among the latents of all layers.
 
 Source: Ameisen et al. 2025, "Circuit tracing", appendix on cross-layer transcoders, read at second hand.
 UNSURE: theta 0.03 and a window of 1 at the start, c, and the sparsity, which is to be swept with learner
@@ -14,80 +15,99 @@ UNSURE: theta 0.03 and a window of 1 at the start, c, and the sparsity, which is
 `unit_norm` false. Gradients in ops/jumprelu.py. Without `d_out` the targets are the inputs, less b_dec.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
 from dictlearn.dictionaries import _linear, _sources
-from dictlearn.ops import jumprelu, penalties, sources
+from dictlearn.dictionaries._linear import Linear
+from dictlearn.ops import penalties, sources
 from dictlearn.ops.firing import dense
-from dictlearn.types import Codes, Dictionary, Out, Scalar
+from dictlearn.ops.topk.exact import top_k
+from dictlearn.types import Codes
 
 
-class CLT(Dictionary):
-    """d_in: width of all layers' inputs together. n_latents: F, of all layers. sources: L, which divides
-    both. sparsity: the penalty's coefficient, on the scale of a squared error summed over all layers.
-    tanh_scale: c. threshold_start: of every theta. bandwidth: width of the window around theta. d_out:
-    width of all targets together, None where they are the inputs."""
+class CLT(Linear):
+    """d_in: width of all layers' inputs together. n_latents: F, of all layers. sources: L, which divides both.
+    d_out: width of all targets together, None where they are the inputs. All else as in `Linear`."""
 
-    d_in: int
-    n_latents: int
+    default = "jumprelu"
+    presets: ClassVar = {
+        "jumprelu": {"penalty": "tanh", "threshold_start": 0.03, "bandwidth": 1.0, "revival": 0.0},
+        "topk": {"norm_weighted": True},
+        "batch_topk": {"norm_weighted": True},
+        "relu": {"norm_weighted": True},
+    }
+
     sources: int = 2
-    sparsity: Scalar = 1e-3
-    tanh_scale: Scalar = 4.0
-    threshold_start: Scalar = 0.03
-    bandwidth: Scalar = 1.0
-    d_out: int | None = None
 
-    def setup(self):
+    def _check(self):
+        super()._check()
         _sources.check(self)
-        n = self.sources
-        if self.n_latents < n or self.n_latents % n:
+        if self.n_latents < self.sources or self.n_latents % self.sources:
             raise ValueError(
-                f"n_latents={self.n_latents} must be a multiple of sources={n}, as many for each layer."
+                f"n_latents={self.n_latents} must be a multiple of sources={self.sources}, as many for each "
+                "layer."
             )
-        each, d_in, d_out = self.n_latents // n, self.d_in // n, (self.d_out or self.d_in) // n
+
+    def _declare(self):
+        n, F = self.sources, self.n_latents
+        each, d_in, d_out = F // n, self.d_in // n, (self.d_out or self.d_in) // n
         uniform = lambda bound: (
             lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
         )
-        self.W_enc_FD = self.param("W_enc_FD", uniform(each**-0.5), (self.n_latents, d_in))
+        read = uniform(self.enc_scale * each**-0.5)
+        self.W_enc_FD = self.param("W_enc_FD", read, (F, d_in))
         write = uniform((n * d_out) ** -0.5)
         self.decoders = [
             self.param(f"W_dec_{m}_FD", write, (each, (n - m) * d_out)) for m in range(n)
         ]
-        self.b_enc_F = self.param("b_enc_F", nn.initializers.zeros, (self.n_latents,))
-        self.b_dec_D = self.param("b_dec_D", nn.initializers.zeros, (n * d_out,))
-        log_threshold = lambda key: jnp.full(self.n_latents, jnp.log(self.threshold_start))
-        self.log_threshold_F = self.param("log_threshold_F", log_threshold)
+        self._declare_biases()
 
-    def encode(self, x_BD) -> Codes:
-        return Codes(self._jump(self._pre(x_BD)))
-
-    def decode(self, codes: Codes):
-        f_BFL = dense(codes, self.n_latents).reshape(len(codes.val), -1, self.sources)
-        width = len(self.b_dec_D) // self.sources
-        y_BD = self.b_dec_D
-        for m, W_FD in enumerate(self.decoders):
-            y_BD += jnp.pad(f_BFL[:, :, m] @ W_FD, ((0, 0), (m * width, 0)))
-        return y_BD
-
-    def threshold(self):
-        """theta, `[F]`."""
-        return jnp.exp(self.log_threshold_F)
-
-    def __call__(self, x_BD, dead_F) -> Out:
-        pre_BF = self._pre(x_BD)
-        codes = Codes(self._jump(pre_BF))
-        norm_FL = jnp.stack([penalties.row_norms(W_FD) for W_FD in self.decoders], axis=1)
-        size_B = penalties.tanh(codes.val * norm_FL.reshape(-1), self.tanh_scale)
-        return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF), self.sparsity * size_B)
-
-    def _pre(self, x_BD):
+    def pre_activations(self, x_BD):
         x_BLD = sources.split(_linear.centre(self, x_BD), self.sources)
         W_FLD = self.W_enc_FD.reshape(-1, self.sources, self.W_enc_FD.shape[1])
         pre_BF = jnp.einsum("bld,fld->bfl", x_BLD, W_FLD).reshape(len(x_BD), -1)
         return pre_BF + self.b_enc_F
 
-    def _jump(self, pre_BF):
-        return jumprelu.jump(pre_BF, self.threshold(), self.bandwidth)
+    def atoms(self):
+        """Of each layer, by latents of it."""
+        return self.decoders
+
+    def norms(self):
+        norm_FL = jnp.stack([penalties.row_norms(W_FD) for W_FD in self.decoders], axis=1)
+        return norm_FL.reshape(-1)
+
+    def decode(self, codes: Codes):
+        return self._written(codes, self.decoders) + self.b_dec_D
+
+    def _train(self, x_BD, dead_F, weight):
+        pre_BF = self.pre_activations(x_BD)
+        chosen = self.activation.choose(*lax.stop_gradient((pre_BF, weight)), dead_F)
+        found = chosen.given(self._body, pre_BF, (self.decoders, weight))
+        return self._out(x_BD, pre_BF, chosen, found, self._residual(pre_BF, chosen, dead_F))
+
+    def _residual(self, pre_BF, chosen, dead_F):
+        """AuxK's reconstruction by `aux_k` dead latents, None where that is 0."""
+        if not self.activation.aux_k:
+            return None
+        codes, helped_F = chosen.aux or (chosen.codes, dead_F)
+        helped_F = helped_F & ~(dense(codes, self.n_latents) > 0).any(0)
+        _, idx_BK = top_k(pre_BF, self.activation.aux_k, helped_F)
+        val_BK = nn.relu(jnp.take_along_axis(pre_BF, idx_BK, axis=1)) * helped_F[idx_BK]
+        return self._written(Codes(val_BK, idx_BK), self.decoders)
+
+    def _parts(self, entries, val, atoms):
+        return (self._written(Codes(val, entries.idx), atoms),)
+
+    def _written(self, codes: Codes, decoders):
+        """What the latents write to each layer, without bias."""
+        f_BFL = dense(codes, self.n_latents).reshape(len(codes.val), -1, self.sources)
+        width = len(self.b_dec_D) // self.sources
+        y_BD = 0.0
+        for m, W_FD in enumerate(decoders):
+            y_BD += jnp.pad(f_BFL[:, :, m] @ W_FD, ((0, 0), (m * width, 0)))
+        return y_BD

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dictlearn.dictionaries import _allocation, _atoms, _linear
+from dictlearn.dictionaries import _atoms, _linear, _topk
 from dictlearn.ops.initialise import unit_rows
 from dictlearn.ops.topk.exact import top_k
 from dictlearn.types import Codes, Dictionary, Out, Scalar
@@ -39,7 +39,7 @@ class Codebook(Dictionary):
 
     def setup(self):
         _atoms.refuse_transcoder(self)
-        self._most = _allocation.most(self)
+        self._most = _topk.most(self.k, self.k_max, self.n_latents)
         if self.score not in ("inner", "euclid") or self.combine not in ("mean", "sum"):
             raise ValueError(
                 f"score={self.score!r} must be inner or euclid, combine={self.combine!r} mean or sum."
@@ -72,7 +72,7 @@ class Codebook(Dictionary):
         return Out(y_BD + (x_BD - lax.stop_gradient(x_BD)), codes, pre_BF)
 
     def _codes(self, x_BD):
-        x_BD, code_FD = lax.stop_gradient((x_BD, self.code_FD))
+        x_BD, code_FD = lax.stop_gradient((jnp.asarray(x_BD), self.code_FD))
         square_F = jnp.sum(code_FD**2, 1)
         pre_BF = x_BD @ code_FD.T
         if self.score == "inner":

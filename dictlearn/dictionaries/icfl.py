@@ -11,7 +11,7 @@ Values may be negative. With L = 1 the codes are those of signed matching pursui
 
 from typing import ClassVar
 
-from dictlearn.dictionaries import _allocation, _atoms, _linear
+from dictlearn.dictionaries import _atoms, _linear, _topk
 from dictlearn.ops.pursuit import matching
 from dictlearn.types import Codes, Dictionary, Out, Scalar
 
@@ -43,7 +43,7 @@ class ICFL(Dictionary):
         return Out(self.decode(codes), codes, pre_BF)
 
     def _codes(self, x_BD):
-        x_BD, most = _linear.centre(self, x_BD), _allocation.most(self)
+        x_BD, most = _linear.centre(self, x_BD), _topk.most(self.k, self.k_max, self.n_latents)
         search = {"width": self.width, "kept": self.k}
         val_BK, idx_BK, pre_BF = matching.pursue(x_BD, self.W_dec_FD, most, **search)
         val_BK = matching.merge(val_BK, idx_BK).astype(x_BD.dtype)

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import lax
 from jax import numpy as jnp
 
-from dictlearn.dictionaries import _allocation, _atoms, _linear
+from dictlearn.dictionaries import _atoms, _linear, _topk
 from dictlearn.ops.pursuit import matching
 from dictlearn.types import Codes, Dictionary, Out, Scalar
 
@@ -61,7 +61,7 @@ class ITDA(Dictionary):
         return Out(self.decode(codes), codes, pre_BF)
 
     def _codes(self, x_BD):
-        most = _allocation.most(self)
+        most = _topk.most(self.k, self.k_max, self.n_latents)
         val_BK, idx_BK, pre_BF = matching.pursue(
             x_BD, self.W_dec_FD, most, kept=self.k, absolute=True
         )

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dictlearn.dictionaries import _atoms, _linear, _stats
+from dictlearn.dictionaries import _atoms, _linear
+from dictlearn.dictionaries._stats import Step, share
 from dictlearn.ops.pursuit.orthogonal import orthogonal
 from dictlearn.types import Codes, Dictionary, Out, Scalar
 
@@ -30,8 +31,6 @@ class Masked(Dictionary):
     None."""
 
     transcodes: ClassVar[bool] = False
-    patience: ClassVar[int] = 3
-    """Times as many steps as others need: an atom's coordinate has a gradient where it is hidden."""
 
     d_in: int
     n_latents: int
@@ -49,7 +48,8 @@ class Masked(Dictionary):
         if isinstance(self.observed, int | float) and not 0 < self.observed <= 1:
             raise ValueError(f"observed={self.observed} is a share in (0, 1].")
         _atoms.declare(self)
-        _stats.declare_step(self)
+        self.steps = Step()
+        share(self, self.steps)
 
     def encode(self, x_BD) -> Codes:
         return self._codes(x_BD, 1)[0]
@@ -58,7 +58,7 @@ class Masked(Dictionary):
         return _linear.decode(self, codes)
 
     def __call__(self, x_BD, dead_F) -> Out:
-        rank_D = jax.random.permutation(_stats.next_key(self), self.d_in)
+        rank_D = jax.random.permutation(self.steps.next_key(self.seed), self.d_in)
         n_observed = jnp.round(self.observed * self.d_in)
         seen_D = rank_D < n_observed
         codes, pre_BF = self._codes(x_BD, seen_D)

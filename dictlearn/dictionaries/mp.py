@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dictlearn.dictionaries import _allocation, _atoms, _linear, _stats
+from dictlearn.dictionaries import _atoms, _linear, _topk
+from dictlearn.dictionaries._stats import Step, share
 from dictlearn.ops.pursuit import matching
 from dictlearn.types import Codes, Dictionary, Out, Scalar
 
@@ -43,7 +44,8 @@ class MP(Dictionary):
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} must lie in [0, 1).")
         if self.dropout:
-            _stats.declare_step(self)
+            self.steps = Step()
+            share(self, self.steps)
 
     def encode(self, x_BD) -> Codes:
         return self._codes(x_BD)[0]
@@ -54,7 +56,7 @@ class MP(Dictionary):
     def __call__(self, x_BD, dead_F) -> Out:
         mask_F = None
         if self.dropout:
-            key = _stats.next_key(self)
+            key = self.steps.next_key(self.seed)
             mask_F = jax.random.bernoulli(key, 1 - self.dropout, dead_F.shape)
         codes, pre_BF = self._codes(x_BD, mask_F)
         y_BD = self.decode(codes)
@@ -68,7 +70,7 @@ class MP(Dictionary):
 
     def _codes(self, x_BD, mask_F=None):
         x_BD, atoms_FD = _linear.centre(self, x_BD), self._atoms()
-        most = _allocation.most(self)
+        most = _topk.most(self.k, self.k_max, self.n_latents)
         _, idx_BK, pre_BF = matching.pursue(x_BD, atoms_FD, most, kept=self.k, mask_F=mask_F)
         val_BK = matching.follow(x_BD, idx_BK, atoms_FD) * (jnp.arange(most) < self.k)
         return Codes(matching.merge(val_BK, idx_BK), idx_BK), pre_BF.astype(x_BD.dtype)

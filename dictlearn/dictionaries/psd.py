@@ -36,8 +36,9 @@ class PSD(Dictionary):
     d_out: int | None = None
 
     def setup(self):
-        _atoms.refuse_transcoder(self)
-        _linear.declare(self)
+        _atoms.declare(self)
+        self.W_enc_FD = self.param("W_enc_FD", lambda key: self.W_dec_FD)
+        self.b_enc_F = self.param("b_enc_F", nn.initializers.zeros, (self.n_latents,))
         self.gain_F = self.param("gain_F", nn.initializers.ones, (self.n_latents,))
 
     @property

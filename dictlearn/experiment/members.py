@@ -18,17 +18,18 @@ class _Room(NamedTuple):
 
     make: Callable
     names: Callable[[], list[str]]
-    functions: Callable[[str], list[Callable]]
+    functions: Callable[[Mapping], list[Callable]]
     given: tuple[str, ...]
 
 
-def _of(factory: Callable) -> Callable[[str], list[Callable]]:
-    return lambda name: [factory(name)]
+def _of(factory: Callable) -> Callable[[Mapping], list[Callable]]:
+    return lambda tree: [factory(tree["name"])]
 
 
 ROOMS = {
     "dictionary": _Room(
-        *(dictionaries.make, dictionaries.names, _of(dictionaries.variant)),
+        *(dictionaries.make, dictionaries.names),
+        lambda tree: dictionaries.parts(tree["name"], tree.get("activation")),
         ("d_in", "d_out", "parent", "name"),
     ),
     "objective": _Room(
@@ -37,7 +38,8 @@ ROOMS = {
     "rule": _Room(rules.make, rules.names, _of(rules.factory), ("steps", "n_latents")),
     "revive": _Room(rules.make, rules.wrappers, _of(rules.factory), ("inner",)),
     "learner": _Room(
-        *(learners.make, learners.names, learners.functions),
+        *(learners.make, learners.names),
+        lambda tree: learners.functions(tree["name"]),
         ("dictionary", "objective", "rule", "start", "inner", "steps"),
     ),
 }
@@ -152,7 +154,7 @@ def _members(config: Mapping, label: str | None, where: str, block: dict) -> lis
     _refuse_learner(where, block["dictionary"]["name"], block["learner"]["name"])
     needed = ["dictionary", "learner", *(key for key in ("objective", "rule") if key in reads)]
     present = [key for key in ROOMS if key in block or key in needed]
-    settings = {key: _settings(key, _name(where, block, key)) for key in present}
+    settings = {key: _settings(key, _name(where, block, key), block[key]) for key in present}
     for key in present:
         known(where, block[key], ["name", *settings[key]], key)
     label = label or block["dictionary"]["name"]
@@ -182,7 +184,7 @@ def _member(config: Mapping, block: dict, settings: dict, cell: dict) -> Member:
     parts = {}
     for key, own in arguments.items():
         room = ROOMS[key]
-        reads = {name for each in room.functions(own["name"]) for name in _parameters(each)}
+        reads = {name for each in room.functions(own) for name in _parameters(each)}
         given = {name: known_above[name] for name in reads & set(room.given) & set(known_above)}
         static = {name: value for name, value in own.items() if name not in swept[key]}
         parts[key] = Part(room.make, static, {name: own[name] for name in swept[key]}, given)
@@ -190,13 +192,13 @@ def _member(config: Mapping, block: dict, settings: dict, cell: dict) -> Member:
     return Member("", 0, {**arguments, "seed": seed}, **parts, **optional)
 
 
-def _settings(key: str, name: str) -> dict[str, Any]:
+def _settings(key: str, name: str, tree: Mapping) -> dict[str, Any]:
     """What the callable `name` of a subtree may be given: argument -> annotation."""
     room = ROOMS[key]
     if name not in room.names():
         raise ValueError(f"unknown {key} {name!r}; there are {', '.join(room.names())}.")
     found = {}
-    for function in room.functions(name):
+    for function in room.functions(tree):
         hints = typing.get_type_hints(function)
         found |= {k: hints.get(k) for k in _parameters(function) if k not in room.given}
     return found

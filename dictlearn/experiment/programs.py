@@ -97,7 +97,7 @@ def _program(group: list[Member]) -> Program:
 def _bounded(group: list[Member]) -> Member:
     """The first member, with the largest value of a traced NAME where the variant has a field NAME_max."""
     part = group[0].dictionary
-    fields = dictionaries.fields(part.static["name"])
+    fields = dictionaries.fields(part.static["name"], part.static.get("activation"))
     bounds = {
         f"{name}_max": max(member.dictionary.swept[name] for member in group)
         for name in part.swept

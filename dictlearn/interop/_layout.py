@@ -75,7 +75,7 @@ def unpack(header: Any, shapes: Mapping[str, tuple], read: Callable[[str], np.nd
     try:
         module, kind = _built(header["dictionary"]), header["normalisation"]
         normalise.check_kind(kind)
-        wanted = _abstract(module, shapes) | _abstract_norm(kind, module, shapes)
+        wanted = _abstract(module) | _abstract_norm(kind, module, shapes)
     except Exception as error:
         raise ValueError(f"the header describes no dictionary: {error}") from error
     if header["name"] != Path(str(header["name"])).name:
@@ -117,16 +117,7 @@ def _simple(leaves: Mapping[str, Any]) -> dict[str, str]:
 
 def _described(module: Dictionary) -> dict[str, Any]:
     """A variant as JSON: its name and its fields."""
-    name = type(module).__module__.rpartition(".")[2]
-    if name not in dictionaries.names() or dictionaries.variant(name) is not type(module):
-        raise ValueError(
-            f"{type(module).__name__} is no file of dictionaries/ and cannot be written; "
-            "write the dictionary that it was made of."
-        )
-    return {
-        "name": name,
-        **{key: _plain(getattr(module, key)) for key in dictionaries.fields(name)},
-    }
+    return {key: _plain(value) for key, value in dictionaries.describe(module).items()}
 
 
 def _plain(value: Any) -> Any:
@@ -135,20 +126,15 @@ def _plain(value: Any) -> Any:
 
 def _built(described: Any) -> Dictionary:
     """The variant of `_described`; lists are tuples again."""
-    tuples = lambda v: tuple(map(tuples, v)) if isinstance(v, list) else v
-    fields = {key: tuples(value) for key, value in described.items() if key != "name"}
-    return dictionaries.make(described["name"], **fields)
+    tuples: Any = lambda v: tuple(map(tuples, v)) if isinstance(v, list) else v
+    return dictionaries.make(**{key: tuples(value) for key, value in described.items()})
 
 
-def _abstract(module: Dictionary, shapes: Mapping[str, tuple]) -> dict[str, jax.ShapeDtypeStruct]:
+def _abstract(module: Dictionary) -> dict[str, jax.ShapeDtypeStruct]:
     """The leaves of a variant's variables."""
     x_BD = jax.ShapeDtypeStruct((1, module.d_in), jnp.float32)
     encode = lambda x_BD: module.init(jax.random.key(0), x_BD, method="encode")
-    leaves = flat(jax.eval_shape(encode, x_BD))
-    if shapes.keys() & {"W_skip", TRANSPOSED["W_skip"]}:
-        shape = (module.d_out or module.d_in, module.d_in)
-        leaves[TRANSPOSED["W_skip"]] = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return leaves
+    return flat(jax.eval_shape(encode, x_BD))
 
 
 def _abstract_norm(kind: str, module: Dictionary, shapes: Mapping[str, tuple]) -> dict:

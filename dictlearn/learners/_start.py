@@ -5,7 +5,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from dictlearn.ops import skip as linear_part
 from dictlearn.ops.initialise import data_rows, geometric_median, kaiming_uniform
 from dictlearn.types import Batch, Dictionary
 
@@ -27,7 +26,6 @@ def start(
     atom_norm: float = 1.0,
     b_enc_start: str = "own",
     b_dec_start: str = "geometric_median",
-    skip: bool = False,
 ) -> Start:
     """The variables of a module before training.
 
@@ -39,7 +37,6 @@ def start(
         b_enc_start: "own" (as the variant declares) or "centred" (the mean pre-activations of the batch are
             zero; for transcoders).
         b_dec_start: "zeros", or the "mean" or the "geometric_median" of the batch.
-        skip: a linear map of the input joins the reconstruction (ops/skip.py), from zero.
 
     Raises:
         ValueError: for a start that there is not; when called, for one that the variant cannot have.
@@ -57,7 +54,6 @@ def start(
         found = module.init(k_module, batch.x_BD, jnp.zeros(module.n_latents, bool))
         params = atoms(atoms_start, atom_norm, k_start, dict(found["params"]), batch)
         params = bias(module, b_enc_start, b_dec_start, params, batch)
-        params = linear(module, params, batch) if skip else params
         return module.start(k_start, {**found, "params": params}, batch)
 
     return variables
@@ -79,14 +75,6 @@ def bias(module, b_enc: str, b_dec: str, params: dict, batch: Batch) -> dict:
             "b_dec from its input. Leave it 'own'."
         )
     return {**params, "b_enc_F": -params["W_enc_FD"] @ batch.x_BD.mean(0)}
-
-
-def linear(module, params: dict, batch: Batch) -> dict:
-    """`params` with a skip of zeros. Raises ValueError for an autoencoder."""
-    if module.d_out is None:
-        raise ValueError("learner.skip is for transcoders; set stream.target, or leave skip out.")
-    W_skip_DD = jnp.zeros((batch.y_BD.shape[1], batch.x_BD.shape[1]), batch.x_BD.dtype)
-    return {**params, linear_part.NAME: W_skip_DD}
 
 
 def atoms(name: str, norm, key, params: dict, batch: Batch) -> dict:

@@ -18,9 +18,8 @@ from dictlearn.learners._accumulate import Seen, accumulated
 from dictlearn.learners._finite import all_finite
 from dictlearn.learners._start import Start, start
 from dictlearn.ops import auxk
-from dictlearn.ops import skip as linear
 from dictlearn.ops.firing import count, l0
-from dictlearn.types import Batch, Dictionary, Firing, Learner, Objective, Out
+from dictlearn.types import Batch, Dictionary, Firing, Learner, Objective
 
 _SATURATED = 2**30
 _PRECISIONS = ("float32", "bfloat16")
@@ -140,14 +139,7 @@ def _forward(module: Dictionary, precision: str, params, rest, batch: Batch, dea
     reads = [x_BD, dead_F]
     if module.reads_gradient and batch.g_BD is not None:
         reads.append(batch.g_BD.astype(x_BD.dtype))
-    out, changed = module.apply({"params": params, **rest}, *reads, mutable=list(rest))
-    return _with_linear(out, params, x_BD), changed
-
-
-def _with_linear(out: Out, params, x_BD) -> Out:
-    """`out` with the skip's part in every reconstruction of the target, where there is a skip."""
-    others = tuple((weight, linear.add(params, x_BD, y_BD)) for weight, y_BD in out.others)
-    return out._replace(y_BD=linear.add(params, x_BD, out.y_BD), others=others)
+    return module.apply({"params": params, **rest}, *reads, mutable=list(rest))
 
 
 def _reading(seen: Seen, batch: Batch, dead_F) -> dict:

@@ -1,10 +1,12 @@
-"""A trained TopK or BatchTopK as JumpReLU: one score that a latent must exceed, for every token alike.
+"""A trained dictionary with JumpReLU in the place of its activation: a score that a latent must exceed, for
+every token alike. Encoding is then per latent and needs no top-k.
 
     theta = mean over batches of the (B k)-th largest score      score_i = ReLU(z_i), or ReLU(z_i) |d_i|
     f_i = z_i [z_i > theta_i]      theta_i = theta, or theta / |d_i|
 
-Source: Llama Scope (He et al. 2024, arXiv:2410.20526), section 3, post-hoc JumpReLU. Scores are weighted by the
-norms of the atoms where the trained variant's are. Encoding is then per latent and needs no top-k.
+Source: Llama Scope (He et al. 2024, arXiv:2410.20526), section 3, post-hoc JumpReLU. Scores are weighted by
+what latents add where the trained activation's are. A Gated one is a JumpReLU as it stands: Rajamanoharan et
+al. 2024 (arXiv:2404.16014), appendix.
 """
 
 import dataclasses
@@ -15,11 +17,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dictlearn import dictionaries, normalise
+from dictlearn import normalise
+from dictlearn.dictionaries._activations.gated import Gated
+from dictlearn.dictionaries._activations.jumprelu import JumpReLU
+from dictlearn.dictionaries._linear import Linear
 from dictlearn.ops.topk.batch import nth_largest
 from dictlearn.runs.trained import Trained
-
-_WEIGHTS = ("W_enc_FD", "b_enc_F", "W_dec_FD", "b_dec_D")
 
 
 def to_jumprelu(
@@ -28,41 +31,71 @@ def to_jumprelu(
     batches: Iterable[normalise.Array],
     k: float | None = None,
 ) -> tuple[nn.Module, dict]:
-    """(module, variables) of the variant `jumprelu` whose mean active latents a token are `k` on `batches`.
+    """(module, variables) of the same structure with JumpReLU, whose mean active latents a token are `k` on
+    `batches`.
 
     variables: of one dictionary, without a leading axis N. batches: inputs `[B, D]` as the dictionary
-    sees them (normalised), some 100,000 tokens. k: None for the module's own.
-    Raises ValueError for a variant with other weights than a linear encoder and decoder, without batches, or
+    sees them (normalised), some 100,000 tokens. k: None for the activation's own.
+    Raises ValueError for a dictionary without an activation or with parameters in it, without batches, or
     for a k that the batches' positive pre-activations cannot fill."""
-    params = variables["params"]
-    if set(params) != set(_WEIGHTS):
-        raise ValueError(
-            f"{type(module).__name__} has the weights {', '.join(sorted(params))}; what becomes "
-            f"JumpReLU must have {', '.join(_WEIGHTS)}."
-        )
-    k = float(getattr(module, "k", 0)) if k is None else k
+    module = _linear(module)
+    k = float(getattr(module.activation, "k", 0)) if k is None else k
     if not 0 < k <= module.n_latents:
         raise ValueError(f"{k=} must lie between 0 and {module.n_latents=}.")
-    norm_F = jnp.ones(module.n_latents)
-    if getattr(module, "norm_weighted", False):
-        norm_F = jnp.linalg.norm(params["W_dec_FD"], axis=1)
+    weight: Any = module.apply(variables, method="weight")
+    weight_F = jnp.ones(module.n_latents) if weight is None else jnp.asarray(weight)
 
     @jax.jit
-    def cut(params, x_BD):
-        x_BD = x_BD - params["b_dec_D"] if module.d_out is None else x_BD
-        pre_BF = x_BD @ params["W_enc_FD"].T + params["b_enc_F"]
-        return nth_largest(jax.nn.relu(pre_BF) * norm_F, jnp.int32(round(k * len(x_BD))))
+    def cut(variables, x_BD):
+        pre_BF: Any = module.apply(variables, x_BD, method="pre_activations")
+        return nth_largest(jax.nn.relu(pre_BF) * weight_F, jnp.int32(round(k * len(x_BD))))
 
-    found = [float(cut(params, jnp.asarray(x_BD))) for x_BD in batches]
+    found = [float(cut(variables, jnp.asarray(x_BD))) for x_BD in batches]
     if not found:
         raise ValueError("the threshold is found on batches of inputs, and there were none.")
     theta = sum(found) / len(found)
     if min(found) <= 0:
         raise ValueError(f"fewer than {k=} pre-activations a token are positive; give a smaller k.")
-    sizes = {"d_in": module.d_in, "n_latents": module.n_latents, "d_out": module.d_out}
-    threshold_F = theta / jnp.where(norm_F > 0, norm_F, 1)
-    params = {**params, "log_threshold_F": jnp.log(threshold_F)}
-    return dictionaries.make("jumprelu", **sizes), {"params": params}
+    log_threshold_F = jnp.log(theta / jnp.where(weight_F > 0, weight_F, 1))
+    return _jumping(module, variables, {"log_threshold_F": log_threshold_F})
+
+
+def gated_to_jumprelu(module: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dict]:
+    """(module, variables) of the same structure with JumpReLU: the same codes and reconstructions.
+
+    Raises ValueError for another activation than Gated."""
+    module = _linear(module)
+    if not isinstance(module.activation, Gated):
+        raise ValueError(f"{type(module.activation).__name__} is no Gated; take to_jumprelu.")
+    params = variables["params"]
+    scale_F = jnp.exp(params["r_mag_F"])
+    return _jumping(
+        module,
+        variables,
+        {
+            "W_enc_FD": scale_F[:, None] * params["W_enc_FD"],
+            "b_enc_F": params["b_mag_F"],
+            "log_threshold_F": jnp.log(
+                jnp.maximum(params["b_mag_F"] - scale_F * params["b_enc_F"], 0)
+            ),
+        },
+    )
+
+
+def _linear(module: nn.Module) -> Linear:
+    if not isinstance(module, Linear):
+        raise ValueError(f"{type(module).__name__} has no activation that JumpReLU could replace.")
+    return module
+
+
+def _jumping(module: Linear, variables: Mapping[str, Any], changed: Mapping[str, Any]):
+    """The module with JumpReLU, and of the variables, with those `changed`, what it has."""
+    new = module.clone(activation=JumpReLU(d_in=module.d_in, n_latents=module.n_latents))
+    x_BD, dead_F = jnp.zeros((1, module.d_in)), jnp.zeros(module.n_latents, bool)
+    wanted = jax.eval_shape(new.init, jax.random.key(0), x_BD, dead_F)
+    have = {**variables, "params": {**variables["params"], **changed}}
+    pick = lambda name, leaves: {leaf: have[name][leaf] for leaf in leaves}
+    return new, {name: pick(name, leaves) for name, leaves in wanted.items()}
 
 
 def trained_to_jumprelu(

@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 
 from dictlearn import experiment, normalise, sharding
 from dictlearn.experiment import Program
-from dictlearn.ops import skip
 from dictlearn.runs import fold
 from dictlearn.runs.checkpoint import Checkpoints
 from dictlearn.runs.workdir import read_json
@@ -59,7 +58,7 @@ class Trained:
 
     def folded(self) -> "Trained":
         """The same dictionary with the normalisation in its weights: `module.apply(variables, x_BD)`
-        reads and writes raw activations, but for a skip (ops/skip.py). Raises ValueError where that
+        reads and writes raw activations. Raises ValueError where that
         cannot be (runs/fold.py)."""
         variables = fold.raw(self.norm, self.module, self.variables)
         return replace(self, variables=variables, norm=normalise.Norm())
@@ -83,9 +82,8 @@ def _reconstruct(module, norm, variables, x_BD):
 def reconstruct(module, norm: normalise.Norm, variables, x_BD) -> tuple[Array, Codes]:
     """Raw reconstructions `[B, D]` of raw activations, and the codes between; traceable."""
     x_BD, undo = normalise.forward(norm, x_BD)
-    codes = module.apply(variables, x_BD, method="encode")
-    y_BD = module.apply(variables, codes, method="decode")
-    return undo(skip.add(variables["params"], jnp.asarray(x_BD), y_BD)), codes
+    y_BD, codes = module.apply(variables, jnp.asarray(x_BD), method="reconstruct")
+    return undo(y_BD), codes
 
 
 class Run(NamedTuple):

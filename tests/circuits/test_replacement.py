@@ -13,7 +13,6 @@ from dictlearn.circuits.replacement import Piece, measure, replaced
 from dictlearn.lm import LM, decoder, edits
 from dictlearn.lm.spec import Spec, random_params
 from dictlearn.normalise import Norm
-from dictlearn.ops import skip
 from dictlearn.runs.trained import Trained
 
 SPEC = Spec(
@@ -47,8 +46,8 @@ def perfect(lm, layer, with_skip=False) -> Piece:
         # ReLU(z) = z + ReLU(-z)
         linear_DD = params["W_dec_FD"][:10].T @ params["W_enc_FD"][:10]
         flipped_FD = params["W_enc_FD"].at[:10].multiply(-1.0)
-        params |= {skip.NAME: linear_DD, "W_enc_FD": flipped_FD}
-    module = dictionaries.make("relu", d_in=12, d_out=12, n_latents=20, l1=0.0)
+        params |= {"W_skip_DD": linear_DD, "W_enc_FD": flipped_FD}
+    module = dictionaries.make("relu", d_in=12, d_out=12, n_latents=20, l1=0.0, skip=with_skip)
     dictionary = Trained(module, {"params": params}, norm, f"layer{layer}")
     return Piece(f"mlp_in.{layer}", f"mlp_out.{layer}", dictionary)
 

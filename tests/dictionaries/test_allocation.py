@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dictlearn import dictionaries
-from dictlearn.dictionaries import _allocation
+from dictlearn.dictionaries import _topk
 from dictlearn.ops.firing import dense, l0
 from tests.helpers import mesh_of, planted_config, run
 
@@ -76,8 +76,8 @@ def test_k_falls_from_its_start_to_k_and_stays(name, anneal):
 
 
 def test_loops_are_as_long_as_the_largest_traced_k():
-    assert _allocation.used(3, 8) is None
-    found = jax.vmap(lambda k: _allocation.used(k, 8))
+    assert _topk.used(3, 8) is None
+    found = jax.vmap(lambda k: _topk.used(k, 8))
     np.testing.assert_array_equal(found(jnp.array([1.0, 2.5])), [3, 3])
     np.testing.assert_array_equal(found(jnp.array([1, 9])), [8, 8])
 
@@ -145,15 +145,16 @@ def test_a_matryoshka_of_one_prefix_is_batch_topk_to_the_bit():
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-@pytest.mark.parametrize("selection", ["batch_topk", "topk", "relu"])
-def test_every_prefix_reconstructs_from_its_own_latents_alone(selection):
-    k = 0 if selection == "relu" else 5
-    fields = {"k": k, "selection": selection, "prefixes": (4, 0.5, 1.0), "weights": (0.3, 2.0)}
+@pytest.mark.parametrize("activation", ["batch_topk", "topk", "relu", "jumprelu", "gated"])
+def test_every_prefix_reconstructs_from_its_own_latents_alone(activation):
+    known = dictionaries.fields("matryoshka", activation)
+    sizes = {k: v for k, v in {"k": 5, "l1": 0.1}.items() if k in known}
+    fields = {**sizes, "activation": activation, "prefixes": (4, 0.5, 1.0), "weights": (0.3, 2.0)}
     module, variables, x_BD = made("matryoshka", **fields)
     (out,), after = passed(module, variables, x_BD)
     params, f_BF = variables["params"], dense(out.codes, F)
-    assert [float(weight) for weight, _ in out.others] == [pytest.approx(0.3), 2.0]
-    for m, y_BD in zip((4, 16, F), [*(y for _, y in out.others), out.y_BD], strict=True):
+    assert [float(weight) for weight, _ in out.others[:2]] == [pytest.approx(0.3), 2.0]
+    for m, y_BD in zip((4, 16, F), [*(y for _, y in out.others[:2]), out.y_BD], strict=True):
         wanted = f_BF[:, :m] @ params["W_dec_FD"][:m] + params["b_dec_D"]
         np.testing.assert_allclose(y_BD, wanted, atol=1e-5)
     whole = dense(module.apply(after, x_BD, method="encode"), F)
@@ -280,8 +281,9 @@ def test_group_max_fires_the_largest_of_each_group(k):
         ("matryoshka", {"k": 3, "prefixes": (8, 16)}, "must rise to 32 latents"),
         ("matryoshka", {"k": 3, "weights": (1.0,)}, "must be 4, one a proper prefix"),
         ("matryoshka", {"k": 3, "draw": 5}, "draw=5 must be at most 4"),
-        ("matryoshka", {"k": 3, "selection": "relu"}, "k=3 has no meaning under relu"),
-        ("matryoshka", {"k": 3, "selection": "top"}, "must be one of batch_topk, topk, relu"),
+        ("matryoshka", {"k": 3, "activation": "relu"}, "has no 'k'; it has .*l1"),
+        ("matryoshka", {"k": 3, "activation": "top"}, "'top'; it takes batch_topk, .*relu"),
+        ("csr", {"k": 3, "activation": "relu"}, "'relu'; it takes topk .*Multi-TopK"),
         ("feature_choice", {"k": 3, "law": "pareto"}, "must be zipf or uniform"),
         ("group_max", {"k": 20}, "k=20 groups of ceil.F / k. do not fit n=32"),
         ("abs_topk", {"k": 40}, "k=40 must lie between 1 and n_latents=32"),

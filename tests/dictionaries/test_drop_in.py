@@ -1,63 +1,65 @@
-"""A new variant is one new file: dropped into the folder, it passes conformance untouched."""
+"""A new structure or activation is one new file: dropped into its folder, it passes conformance untouched."""
 
 import pytest
 
 from tests.dropin import drop_in
 
-VARIANT = '''
-"""AbsTopK: the k pre-activations of largest magnitude, with their signs (a test's variant)."""
+STRUCTURE = '''
+"""Halves: the second half of the latents alone reconstructs too (a test's structure)."""
 
-import jax.numpy as jnp
-from jax import lax
-
-from dictlearn.dictionaries import _linear
-from dictlearn.ops.sparse import coding
-from dictlearn.ops.topk.exact import top_k
-from dictlearn.types import Codes, Dictionary, Out
+from dictlearn.dictionaries._linear import Linear
 
 
-class AbsTopK(Dictionary):
-    d_in: int
-    n_latents: int
-    k: int
-    d_out: int | None = None
+class Halves(Linear):
+    share: float = 0.5
 
-    def setup(self):
-        _linear.declare(self)
+    def _parts(self, entries, val, atoms):
+        return entries.decode_nested(val, atoms, (self.n_latents // 2, self.n_latents))
 
-    def encode(self, x_BD):
-        return self._codes(_linear.centre(self, x_BD))[0]
-
-    def decode(self, codes):
-        return _linear.decode(self, codes)
-
-    def __call__(self, x_BD, dead_F):
-        codes, pre_BF = self._codes(_linear.centre(self, x_BD))
-        return Out(self.decode(codes), codes, pre_BF)
-
-    def _codes(self, x_BD):
-        pre_BF = lax.stop_gradient(x_BD @ self.W_enc_FD.T + self.b_enc_F)
-        _, idx_BK = top_k(jnp.abs(pre_BF), self.k)
-        val_BK = jnp.take_along_axis(pre_BF, idx_BK, axis=1)
-        val_BK = coding.select(val_BK, idx_BK, x_BD, self.W_enc_FD, self.b_enc_F)
-        return Codes(val_BK, idx_BK), pre_BF
+    def _part_weights(self):
+        return [self.share]
 '''
 
+ACTIVATION = '''
+"""Plus: what is positive fires, at a cost of its square (a test's activation)."""
+
+import jax
+import jax.numpy as jnp
+
+from dictlearn.dictionaries._activations import Activation, Many, Values
+from dictlearn.types import Codes, Scalar
+
+
+class Plus(Activation):
+    l1: Scalar
+
+    def choose(self, pre_BF, weight, dead_F):
+        f_BF = jax.nn.relu(pre_BF)
+        return Many(Codes(f_BF), f_BF, pre_BF, self.n_latents)
+
+    def values(self, entries, weight):
+        f = jnp.where(entries.on, entries.z, 0)
+        return Values(f, self.l1 * (f**2).sum(-1))
+
+    def infer(self, pre_BF, weight):
+        return Codes(jax.nn.relu(pre_BF))
+'''
+
+ROOMS = {"dictionaries": STRUCTURE, "dictionaries._activations": ACTIVATION}
 SUITE = "tests/dictionaries/test_conformance.py"
 
 
-def test_one_dropped_in_file_passes_conformance_untouched(tmp_path):
-    found = drop_in(tmp_path, "dictionaries", VARIANT, SUITE)
-    assert found.passed, found.log
+@pytest.mark.parametrize("room", ROOMS)
+def test_one_dropped_in_file_passes_conformance_untouched(room, tmp_path):
+    found = drop_in(tmp_path, room, ROOMS[room], SUITE)
+    assert "test_training_lowers_the_loss_and_moves_every_parameter" in found.passed, found.log
     assert not found.failed, found.log
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong"),
-    [("jnp.abs(pre_BF), self.k)", "jnp.abs(pre_BF) + jnp.abs(pre_BF).max(0), self.k)")],
-)
-def test_a_variant_that_looks_at_other_tokens_is_caught(tmp_path, right, wrong):
-    assert right in VARIANT
-    text = VARIANT.replace(right, wrong)
-    found = drop_in(tmp_path, "dictionaries", text, SUITE, chosen="dropped_in and per_token")
+def test_an_activation_that_looks_at_other_tokens_is_caught(tmp_path):
+    right = "return Codes(jax.nn.relu(pre_BF))"
+    assert right in ACTIVATION
+    text = ACTIVATION.replace(right, "return Codes(jax.nn.relu(pre_BF - pre_BF.mean(0)))")
+    room, chosen = "dictionaries._activations", "dropped_in and per_token"
+    found = drop_in(tmp_path, room, text, SUITE, chosen=chosen)
     assert found.failed == {"test_encoding_is_per_token"}, found.log

@@ -7,6 +7,7 @@ import pytest
 
 from dictlearn import dictionaries
 from dictlearn.experiment.stream import open_stream
+from dictlearn.runs.to_jumprelu import gated_to_jumprelu
 from dictlearn.types import Batch
 from tests.helpers import mesh_of, planted_config, run
 
@@ -47,8 +48,8 @@ def unit_atoms(params):
 @pytest.mark.parametrize("penalty", ["l1", "sqrt", "tanh"])
 def test_with_unit_atoms_both_forms_of_relu_are_one_to_the_encoder(penalty):
     found = []
-    for weight_by_norm in (False, True):
-        fields = {"l1": 0.3, "penalty": penalty, "weight_by_norm": weight_by_norm}
+    for norm_weighted in (False, True):
+        fields = {"l1": 0.3, "penalty": penalty, "norm_weighted": norm_weighted}
         module, variables, x = built("relu", **fields)
         params = unit_atoms(variables["params"])
         value, grads = jax.value_and_grad(loss_of(module, variables, x))(params)
@@ -57,7 +58,7 @@ def test_with_unit_atoms_both_forms_of_relu_are_one_to_the_encoder(penalty):
 
 
 def test_the_penalty_of_the_april_form_grows_with_the_atoms_and_pulls_on_them():
-    module, variables, x = built("relu", l1=0.3, weight_by_norm=True, subtract_b_dec=False)
+    module, variables, x = built("relu", l1=0.3, norm_weighted=True, subtract_b_dec=False)
     penalty = lambda params: forward(module, {"params": params}, x).penalty_B.sum()
     params = unit_atoms(variables["params"])
     double = {**params, "W_dec_FD": 2 * params["W_dec_FD"]}
@@ -90,10 +91,10 @@ def test_one_latent_settles_half_the_coefficient_below_its_input():
 
 def test_a_gated_dictionary_is_a_jumprelu():
     gated, variables, x = built("gated", l1=0.1)
-    params = gated.apply(variables, method="as_jumprelu")
+    jump, converted = gated_to_jumprelu(gated, variables)
+    params = converted["params"]
     assert (params["log_threshold_F"] == -jnp.inf).any(), "no threshold clipped at zero"
     assert jnp.isfinite(params["log_threshold_F"]).any()
-    jump = dictionaries.make("jumprelu", d_in=D, n_latents=F)
     codes = gated.apply(variables, x, method="encode")
     found = jump.apply({"params": params}, x, method="encode")
     assert 0.1 < (codes.val > 0).mean() < 0.9
@@ -141,7 +142,9 @@ def test_the_penalties_of_jumprelu_are_their_formulae():
     l0 = (z > theta).sum(1)
     wanted = {"l0": 0.7 * l0, "tanh": tanh, "target_l0": 0.7 * (l0.mean() / 2 - 1) ** 2}
     for penalty, value in wanted.items():
-        found = forward(module.clone(penalty=penalty), variables, x).penalty_B
+        found = forward(
+            module.clone(activation=module.activation.clone(penalty=penalty)), variables, x
+        ).penalty_B
         np.testing.assert_allclose(found, np.broadcast_to(value, 64), rtol=1e-5)
 
 
@@ -209,7 +212,7 @@ def test_where_p_changes_the_loss_does_not(step, p):
     before, _ = at(step - 1)
     after, changed = at(step)
     assert changed["updates"] == stats["updates"] + 1
-    np.testing.assert_allclose(module._p(changed["updates"]), p, rtol=1e-6)
+    np.testing.assert_allclose(module.activation._p(changed["updates"]), p, rtol=1e-6)
     assert abs(after / before - 1) < 0.01, after / before
     assert abs(changed["scale"] / stats["scale"] - 1) > 0.05, "without the scale it would jump"
 

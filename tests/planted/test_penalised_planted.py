@@ -75,7 +75,7 @@ def test_relu_with_unit_atoms_recovers_and_a_weak_penalty_fails():
 
 
 def test_the_april_form_recovers_without_unit_atoms_and_a_weak_penalty_fails():
-    fields = (("weight_by_norm", True), ("subtract_b_dec", False))
+    fields = (("norm_weighted", True), ("subtract_b_dec", False))
     right, weak = trained("relu", "l1", (0.3, 0.05), fields, steps=500, april=True)
     assert right.at_90 >= 0.95
     assert weak.at_90 < 0.3

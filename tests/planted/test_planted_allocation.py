@@ -131,7 +131,7 @@ def test_nested_prefixes_keep_parents_where_vanilla_relu_absorbs_them():
     x_BD, on_BN = draw(planted, 4096, HELD_OUT)
 
     def kept(prefixes):
-        sizes = {"n_latents": 12, "k": 0, "aux_k": 0, "selection": "relu", "l1": 0.1}
+        sizes = {"n_latents": 12, "activation": "relu", "l1": 0.1}
         sweep = (("seed", (0, 1, 2, 3)),)
         _, found, _ = trained("matryoshka", "p3", 2000, sweep, **sizes, prefixes=prefixes)
         shares = []
@@ -161,7 +161,10 @@ def test_multi_topk_reconstructs_well_at_more_latents_than_it_was_trained_with()
     _, found, _ = trained("topk", "p1", 800, (("multi", (0.0, 1 / 8)),), **sizes)
     x_BD = held_out("p1")
     left = [
-        [read(module.clone(k=k), variables, x_BD)[0] for k in (3, 6, 12)]
+        [
+            read(module.clone(activation=module.activation.clone(k=k)), variables, x_BD)[0]
+            for k in (3, 6, 12)
+        ]
         for module, variables in found
     ]
     plain, multi = left
@@ -182,7 +185,7 @@ def test_as_jumprelu_it_has_the_same_l0_and_reconstructs_no_worse(name):
     fit, test = x_BD[:16_384].reshape(8, 2048, -1), x_BD[16_384:]
     jump, converted = to_jumprelu(module, variables, fit)
     error, active_B = read(jump, converted, test)
-    assert type(jump).__name__ == "JumpReLU"
+    assert type(jump.activation).__name__ == "JumpReLU"
     np.testing.assert_allclose(active_B.mean(), 3, rtol=0.02)
     assert error < 1.02 * read(module, variables, test, _batch_form)[0]
 
@@ -193,7 +196,7 @@ def test_as_jumprelu_it_has_the_same_l0_and_reconstructs_no_worse(name):
         "W_dec_FD": params["W_dec_FD"] * c_F[:, None],
         "b_dec_D": params["b_dec_D"],
     }
-    weighted = module.clone(norm_weighted=True)
+    weighted = module.clone(activation=module.activation.clone(norm_weighted=True))
     jump, again = to_jumprelu(weighted, {**variables, "params": rescaled}, fit)
     np.testing.assert_allclose(read(jump, again, test)[0], error, rtol=1e-3)
 

@@ -16,27 +16,24 @@ slope bounded at zero (ops/penalties.py). A step is a forward pass: each part of
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from dictlearn.dictionaries import _linear, _stats
+from dictlearn.dictionaries import _topk
+from dictlearn.dictionaries._activations import Activation, Many, Values
+from dictlearn.dictionaries._stats import Step, share
 from dictlearn.ops import penalties
-from dictlearn.types import Codes, Dictionary, Out, Scalar
+from dictlearn.types import Codes, Scalar
 
 
-class PAnneal(Dictionary):
-    """d_in: width of the input. n_latents: F. l1: the coefficient while p is 1. p_end: the last p.
-    anneal_start, anneal_end: steps between which p falls, in n_updates. queue: steps whose mean keeps
-    the loss continuous. d_out: width of the target of a transcoder; None makes an autoencoder."""
+class PAnneal(Activation):
+    """l1: the coefficient while p is 1. p_end: the last p. anneal_start, anneal_end: steps between which p
+    falls, in n_updates. queue: steps whose mean keeps the loss continuous."""
 
-    d_in: int
-    n_latents: int
     l1: Scalar
     p_end: Scalar = 0.1
     anneal_start: Scalar = 15_000
     anneal_end: Scalar = 30_000
     n_updates: Scalar = 10
     queue: int = 10
-    d_out: int | None = None
 
     def setup(self):
         known = lambda *values: all(isinstance(value, int | float) for value in values)
@@ -52,27 +49,24 @@ class PAnneal(Dictionary):
             )
         if self.queue < 1:
             raise ValueError(f"queue={self.queue} must be at least 1 step.")
-        _linear.declare(self)
+        self.steps = Step()
+        share(self, self.steps)
         zero = lambda name, *like: self.variable("stats", name, jnp.zeros, *like)
-        _stats.declare_step(self)
         self.updates = zero("updates", (), jnp.int32)
         self.scale = self.variable("stats", "scale", jnp.ones, ())
         self.now_T, self.next_T = zero("now_T", (self.queue,)), zero("next_T", (self.queue,))
 
-    def encode(self, x_BD) -> Codes:
-        return Codes(jax.nn.relu(_linear.pre(self, x_BD)))
-
-    def decode(self, codes: Codes):
-        return _linear.decode(self, codes)
-
-    def __call__(self, x_BD, dead_F) -> Out:
-        pre_BF = _linear.pre(self, x_BD)
-        codes = Codes(jax.nn.relu(pre_BF))
+    def choose(self, pre_BF, weight, dead_F) -> Many:
+        f_BF = jax.nn.relu(pre_BF)
         updates, scale = self._schedule()
-        now_B = penalties.power(codes.val, self._p(updates))
-        next_B = penalties.power(lax.stop_gradient(codes.val), self._p(updates + 1))
-        self._remember(updates, scale, lax.stop_gradient(now_B).mean(), next_B.mean())
-        return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF), self.l1 * scale * now_B)
+        now_B, next_B = (penalties.power(f_BF, self._p(n)) for n in (updates, updates + 1))
+        self._remember(updates, scale, now_B.mean(), next_B.mean())
+        most = _topk.crowd_of_any(self.n_latents)
+        return Many(Codes(f_BF), f_BF, pre_BF, most, (self._p(updates), scale))
+
+    def values(self, entries, weight, p, scale) -> Values:
+        f = jnp.where(entries.on, entries.z, 0)
+        return Values(f, self.l1 * scale * penalties.power(f, p))
 
     def _p(self, updates):
         return 1 - (1 - self.p_end) * jnp.minimum(updates, self.n_updates) / self.n_updates
@@ -80,17 +74,17 @@ class PAnneal(Dictionary):
     def _schedule(self):
         """(updates done, scale) of this step, of which at most one update is new."""
         done, span = self.updates.value, self.anneal_end - self.anneal_start
-        share = (self.step.value - self.anneal_start) / span
+        share = (self.steps.now() - self.anneal_start) / span
         due = done < jnp.floor(jnp.clip(share, 0, 1) * self.n_updates)
         now, following = self.now_T.value.sum(), self.next_T.value.sum()
         ratio = jnp.where(following > 0, now / jnp.where(following > 0, following, 1), 1)
         return done + due, self.scale.value * jnp.where(due, ratio, 1)
 
     def _remember(self, updates, scale, now, following):
-        if not _stats.learns(self):
+        if not self.steps.learns:
             return
-        place = self.step.value % self.queue
+        place = self.steps.now() % self.queue
         self.now_T.value = self.now_T.value.at[place].set(now)
         self.next_T.value = self.next_T.value.at[place].set(following)
-        _stats.advance(self)
+        self.steps.advance()
         self.updates.value, self.scale.value = updates, scale

@@ -17,50 +17,42 @@ bounded at zero (ops/penalties.py), and in that `tanh` may be had in either form
 """
 
 import jax
-from jax import lax
+import jax.numpy as jnp
 
-from dictlearn.dictionaries import _linear
+from dictlearn.dictionaries import _topk
+from dictlearn.dictionaries._activations import Activation, Many, Values
 from dictlearn.ops import penalties
-from dictlearn.types import Codes, Dictionary, Out, Scalar
+from dictlearn.types import Codes, Scalar
 
 PENALTIES = ("l1", "sqrt", "tanh")
 
 
-class ReLU(Dictionary):
-    """d_in: width of the input. n_latents: F. l1: the penalty's coefficient, may be traced. penalty:
-    "l1", "sqrt" or "tanh". tanh_scale: its c. weight_by_norm: penalise f_i |d_i|, with gradient to the
-    atom, in place of f_i. subtract_b_dec: from the input of an autoencoder. d_out: width of the target
-    of a transcoder, which subtracts nothing; None makes an autoencoder."""
+class ReLU(Activation):
+    """l1: the penalty's coefficient, may be traced. penalty: "l1", "sqrt" or "tanh". tanh_scale: its c.
+    norm_weighted: penalise f_i |d_i|, with gradient to the atom, in place of f_i."""
 
-    d_in: int
-    n_latents: int
     l1: Scalar
     penalty: str = "l1"
     tanh_scale: Scalar = 4.0
-    weight_by_norm: bool = False
-    subtract_b_dec: bool = True
-    d_out: int | None = None
+    norm_weighted: bool = False
 
     def setup(self):
         if self.penalty not in PENALTIES:
             raise ValueError(f"penalty={self.penalty!r} must be one of {', '.join(PENALTIES)}.")
-        _linear.declare(self)
 
-    def encode(self, x_BD) -> Codes:
-        return Codes(jax.nn.relu(_linear.pre(self, x_BD)))
+    @property
+    def weighted(self) -> bool:
+        return self.norm_weighted
 
-    def decode(self, codes: Codes):
-        return _linear.decode(self, codes)
+    def choose(self, pre_BF, weight, dead_F) -> Many:
+        f_BF = jax.nn.relu(pre_BF)
+        return Many(Codes(f_BF), f_BF, pre_BF, _topk.crowd_of_any(self.n_latents))
 
-    def __call__(self, x_BD, dead_F) -> Out:
-        pre_BF = _linear.pre(self, x_BD)
-        codes = Codes(jax.nn.relu(pre_BF))
-        penalty_B = self.l1 * self._penalty(codes.val)
-        return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF), penalty_B)
+    def values(self, entries, weight) -> Values:
+        f = jnp.where(entries.on, entries.z, 0)
+        return Values(f, self.l1 * self._size(f if weight is None else f * entries.of(weight)))
 
-    def _penalty(self, f_BF):
-        if self.weight_by_norm:
-            f_BF = f_BF * penalties.row_norms(self.W_dec_FD)
+    def _size(self, f_BF):
         if self.penalty == "sqrt":
             return penalties.power(f_BF, 0.5)
         if self.penalty == "tanh":

@@ -1,0 +1,101 @@
+"""JumpReLU: each latent has a threshold, learnt by a straight-through gradient.
+
+    z = (x - b_dec) W_enc + b_enc      f = z [z > theta]      yhat = f W_dec + b_dec      theta = exp(t)
+
+    penalty "l0"         sparsity * sum_i [z_i > theta_i]
+            "tanh"       sparsity * sum_i tanh(c f_i |d_i|) + revival * sum_i ReLU(theta_i - z_i) |d_i|
+            "target_l0"  sparsity * (L0 / target_l0 - 1)^2,   L0 the mean over the batch
+
+Source: Rajamanoharan et al. 2024 (arXiv:2407.14435), sections 3 and 4 ("l0"; "target_l0" from its appendix);
+Anthropic, January 2025 update ("tanh"). Gradients in ops/jumprelu.py: that of "l0" reaches theta alone, that of
+"tanh" every parameter. We keep log theta, as Anthropic does, so that theta stays positive.
+
+The defaults are Gemma Scope's (arXiv:2408.05147), for inputs of mean squared norm 1 (`unit_mean_sq`); it goes
+with rule `b1` 0, lr 7e-5, `decay_fraction` 0, `penalty_warmup_steps` 10000. Anthropic's: `penalty` "tanh",
+`threshold_start` 0.1, `bandwidth` 2, `sparsity` 20, `subtract_b_dec` false, `start_density` 10000 / F,
+`enc_scale` d_in / F, inputs `mean_norm_sqrt_d`; rule `unit_norm` false, lr 2e-4; learner `atom_norm` 0.58,
+`b_dec_start` "zeros", `penalty_warmup_steps` the whole run. There the warm-up does not act on `revival`; here
+it does. The bandwidth is on the scale of the input (UNSURE how the papers would scale it: linearly here).
+UNSURE whether Anthropic's z has a gradient in the window: `window_gradient`, by default not. The sparsity is
+to be swept: neither paper's grid is known to us. Compute in float32: bfloat16 does not resolve the window.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dictlearn.dictionaries import _topk
+from dictlearn.dictionaries._activations import Activation, Many, Values
+from dictlearn.ops import jumprelu, penalties
+from dictlearn.types import Codes, Scalar
+
+PENALTIES = ("l0", "tanh", "target_l0")
+
+
+class JumpReLU(Activation):
+    """sparsity: the penalty's coefficient, on the scale of a squared error summed over D. penalty: "l0", "tanh"
+    or "target_l0". threshold_start: of every theta. bandwidth: width of the window around theta. kernel:
+    "rectangle", "triangle" or "gaussian". window_gradient: z has a gradient in the window too. tanh_scale: c.
+    revival: the coefficient that lifts latents below their threshold. target_l0: active latents a token."""
+
+    sparsity: Scalar = 1e-3
+    penalty: str = "l0"
+    threshold_start: Scalar = 1e-3
+    bandwidth: Scalar = 1e-3
+    kernel: str = "rectangle"
+    window_gradient: bool = False
+    tanh_scale: Scalar = 4.0
+    revival: Scalar = 3e-6
+    target_l0: Scalar = 32.0
+
+    def setup(self):
+        for name, known in (("penalty", PENALTIES), ("kernel", tuple(jumprelu.KERNELS))):
+            if getattr(self, name) not in known:
+                value = getattr(self, name)
+                raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}.")
+        for name in ("threshold_start", "bandwidth", "target_l0"):
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not value > 0:
+                raise ValueError(f"{name}={value} must be positive.")
+        log_threshold = lambda key: jnp.full(self.n_latents, jnp.log(self.threshold_start))
+        self.log_threshold_F = self.param("log_threshold_F", log_threshold)
+
+    @property
+    def weighted(self) -> bool:
+        return self.penalty == "tanh"
+
+    def threshold(self, weight):
+        """theta, `[F]`."""
+        return jnp.exp(self.log_threshold_F)
+
+    def choose(self, pre_BF, weight, dead_F) -> Many:
+        threshold_F = self.threshold(weight)
+        above_BF = pre_BF - lax.stop_gradient(threshold_F)
+        codes = Codes(jnp.where(above_BF > 0, pre_BF, 0))
+        reach = jumprelu.reach(self.bandwidth, self.kernel)
+        near_BF, most = jnp.ones_like(pre_BF), self.n_latents
+        if self.penalty != "tanh" and reach is not None:
+            near_BF, most = above_BF + reach, _topk.crowd_of_any(self.n_latents)
+        penalty_B = None if self.penalty == "tanh" else self._l0(pre_BF, threshold_F)
+        return Many(codes, near_BF, pre_BF, most, (threshold_F, self.bandwidth), penalty_B)
+
+    def values(self, entries, weight, threshold_F, bandwidth) -> Values:
+        theta = entries.of(threshold_F)
+        f = jumprelu.jump(entries.z, theta, bandwidth, self.kernel, self.window_gradient)
+        f = jnp.where(entries.on, jnp.asarray(f), 0)
+        if self.penalty != "tanh":
+            return Values(f)
+        norm = entries.of(weight)
+        below_B = penalties.l1(jax.nn.relu(theta - entries.z) * norm)
+        size_B = penalties.tanh(f * norm, self.tanh_scale)
+        return Values(f, self.sparsity * size_B + self.revival * below_B)
+
+    def infer(self, pre_BF, weight) -> Codes:
+        window = self.kernel, self.window_gradient
+        return Codes(jumprelu.jump(pre_BF, self.threshold(weight), self.bandwidth, *window))
+
+    def _l0(self, pre_BF, threshold_F):
+        l0_B = penalties.l1(jumprelu.step(pre_BF, threshold_F, self.bandwidth, self.kernel))
+        if self.penalty == "target_l0":
+            l0_B = jnp.broadcast_to((l0_B.mean() / self.target_l0 - 1) ** 2, l0_B.shape)
+        return self.sparsity * l0_B
