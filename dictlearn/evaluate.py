@@ -24,7 +24,7 @@ from dictlearn.experiment import stream as experiment_stream
 from dictlearn.experiment.models import SEQUENCES, Side, View
 from dictlearn.lm import splice
 from dictlearn.meters import Logits, Reading, Subject
-from dictlearn.runs.pursuit_encoder import beside
+from dictlearn.runs.pursuit_encoder import with_pursuit_encoders
 from dictlearn.runs.trained import Run, reconstruct, restore_run
 from dictlearn.runs.workdir import plain, write_json
 from dictlearn.types import Batch, Meter
@@ -75,9 +75,9 @@ def measure(
     n_tokens: held-out tokens for reconstruction and firing, at most (0 for as many as there are).
     n_sequences: held-out sequences on which the spliced model's loss is measured, rounded up to whole
     passes of SEQUENCES; 0 for none.
-    pursuits: names of pursuits (pursued.METHODS), each of which every dictionary is measured under once more,
-    a token at as many latents as its own encoder has active, pursuit_k at most."""
-    run = beside(run, pursuits, pursuit_k)
+    pursuits: names of pursuits (pursuit_encoder.METHODS), each of which every dictionary is measured under
+    once more, a token at as many latents as its own encoder has active, pursuit_k at most."""
+    run = with_pursuit_encoders(run, pursuits, pursuit_k)
     loaded = {label: language.load(**own) for label, own in models.arguments(run.config).items()}
     origin = experiment_stream.origin(run.config, next(iter(loaded.values()), None))
     if origin and loaded:

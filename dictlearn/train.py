@@ -85,7 +85,7 @@ def train(
             "d_in": stream.d_in,
             "d_out": d_out,
         }
-        meta |= {"norm": {"kind": stream.norm.kind, "shapes": shapes}}
+        meta |= {"sites": [], "norm": {"kind": stream.norm.kind, "shapes": shapes}}
         save = lambda done: checkpoints.save(done, (states, norm), {**meta, "step": done})
         _loop(config, path, checkpoints, stream, programs, mesh, start, states, save, progress)
 

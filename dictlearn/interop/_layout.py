@@ -22,14 +22,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from dictlearn import dictionaries, normalise
-from dictlearn.runs.trained import Trained
+from dictlearn.runs.trained import Site, Trained
 from dictlearn.types import Dictionary
 
 VERSION = 1
 TRANSPOSED = {"W_enc": "params/W_enc_FD", "W_skip": "params/W_skip_DD"}
 SIMPLE = {"b_enc": "params/b_enc_F", "W_dec": "params/W_dec_FD", "b_dec": "params/b_dec_D"}
 OPTIONAL = {"params/W_skip_DD", "params/log_threshold_F"}
-KEYS = {"version", "name", "dictionary", "normalisation", "encoder_input", "hparams", "metrics"}
+KEYS = {
+    "version",
+    "name",
+    "dictionary",
+    "normalisation",
+    "encoder_input",
+    "sites",
+    "hparams",
+    "metrics",
+}
 
 
 def pack(trained: Trained) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -57,6 +66,7 @@ def pack(trained: Trained) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "dictionary": _described(trained.module),
         "normalisation": trained.norm.kind,
         "encoder_input": encoder_input(trained.module),
+        "sites": [site._asdict() for site in trained.sites],
         "hparams": trained.hparams,
         "metrics": trained.metrics,
     }
@@ -75,6 +85,7 @@ def unpack(header: Any, shapes: Mapping[str, tuple], read: Callable[[str], np.nd
     try:
         module, kind = _built(header["dictionary"]), header["normalisation"]
         normalise.check_kind(kind)
+        sites = tuple(map(Site.of, header["sites"]))
         wanted = _abstract(module) | _abstract_norm(kind, module, shapes)
     except Exception as error:
         raise ValueError(f"the header describes no dictionary: {error}") from error
@@ -91,7 +102,7 @@ def unpack(header: Any, shapes: Mapping[str, tuple], read: Callable[[str], np.nd
     norm = normalise.Norm(kind, **leaves.pop("norm"))
     variables = jax.tree.map(jnp.asarray, leaves)
     told = {key: header[key] for key in ("name", "hparams", "metrics")}
-    return Trained(module, variables, norm, **told)
+    return Trained(module, variables, norm, sites, **told)
 
 
 def flat(variables: Mapping[str, Any]) -> dict[str, Any]:

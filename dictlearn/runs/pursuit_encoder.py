@@ -1,4 +1,4 @@
-"""A trained dictionary's atoms under another encoder: a pursuit, at the L0 of the encoder that it replaces.
+"""Inference-time optimisation: the trained decoder, with a pursuit as its encoder at the same L0.
 
     f = pursuit of x - b in the atoms d_i / |d_i|, over |d_i|          yhat = f D + b
 
@@ -91,15 +91,30 @@ class Pursued(Dictionary):
         return b_BD, atoms_FD[:n] - b_BD[0]
 
 
-def pursued(dictionary: Trained, method: str, k: int, **options) -> Trained:
-    """The dictionary with its encoder replaced, on raw activations as before: see Pursued for method, k and the
-    options. Its metrics are left empty, for it has not been evaluated. Fold before, not after."""
+def with_pursuit_encoder(dictionary: Trained, method: str, k: int, **options) -> Trained:
+    """The dictionary with a pursuit in the place of its encoder, on raw activations as before.
+
+    Args:
+      dictionary: an autoencoder.
+      method: "matching", "gradient" or "orthogonal".
+      k: most active latents of a token.
+      options: `own_l0` and `nonnegative`, see `Pursued`.
+
+    Returns:
+      The dictionary without metrics, as it has not been evaluated. It cannot be folded: fold before.
+
+    Raises:
+      ValueError: when used, for an unknown method, k beyond the latents, or a transcoder.
+
+    Example:
+      with_pursuit_encoder(dictlearn.restore(workdir)[0], "gradient", k=32).reconstruct(x_BD)
+    """
     return replace(dictionary, module=_over(dictionary.module, method, k, **options), metrics={})
 
 
-def beside(run: Run, methods: Sequence[str], k: int) -> Run:
-    """The run with every dictionary once more under each of these pursuits, at each token's own L0 but k at
-    most. `topk_n64_0` has `topk+gradient_n64_0` beside it, with `encoder` in its hparams."""
+def with_pursuit_encoders(run: Run, methods: Sequence[str], k: int) -> Run:
+    """The run, with a copy of every dictionary for each of these pursuits, each token at its own L0 but at most
+    k. `topk_n64_0` becomes `topk+gradient_n64_0` too, with `encoder` in its hparams."""
     programs, variables = list(run.programs), dict(run.variables)
     for method in methods:
         for program in run.programs:

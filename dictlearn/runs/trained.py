@@ -23,13 +23,30 @@ from dictlearn.runs.workdir import read_json
 from dictlearn.types import Codes, Dictionary
 
 
+class Site(NamedTuple):
+    """Where a dictionary belongs: taps of one language model, and the text on which it was trained.
+
+    model: the model's name and what its weights were read from, with their sha256. tap, target: what the
+    dictionary reads and writes, side by side. text: what the text is, and how it was cut."""
+
+    model: Mapping[str, Any]
+    tap: tuple[str, ...]
+    target: tuple[str, ...]
+    text: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "Site":
+        """The site that `_asdict` tells of, back from JSON."""
+        return cls(**{**told, "tap": tuple(told["tap"]), "target": tuple(told["target"])})
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained dictionary. It reads and writes raw activations; its codes are those of the normalised ones.
 
     module, variables, norm: the dictionary, its parameters and statistics, and the normalisation of its input.
-    name: of the run's member. hparams: what it was trained with. metrics: of `metrics.json`, empty if it has
-    not been evaluated.
+    sites: where it belongs, one a language model; () where none is known. name: of the run's member. hparams:
+    what it was trained with. metrics: of `metrics.json`, empty if it has not been evaluated.
 
     Example:
       Trained(dictionaries.make("relu", d_in=64, n_latents=512, l1=0.1), {"params": params}).encode(x_BD)
@@ -38,6 +55,7 @@ class Trained:
     module: Dictionary
     variables: Mapping[str, Any]
     norm: normalise.Norm = field(default_factory=normalise.Norm)
+    sites: tuple[Site, ...] = ()
     name: str = ""
     hparams: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
@@ -87,11 +105,13 @@ def reconstruct(module, norm: normalise.Norm, variables, x_BD) -> tuple[Array, C
 
 
 class Run(NamedTuple):
-    """A run as its newest checkpoint has it. variables: for each program by its key, `[N, ...]`."""
+    """A run as its newest checkpoint has it. sites: of its dictionaries. variables: for each program by its
+    key, `[N, ...]`."""
 
     step: int
     config: dict
     norm: normalise.Norm
+    sites: tuple[Site, ...]
     programs: list[Program]
     variables: dict[str, Any]
 
@@ -116,7 +136,8 @@ def restore_run(workdir: str | Path, mesh=None) -> Run:
     step, (states, norm), meta = restored
     variables = {p.key: p.variables(states[p.key]) for p in programs}
     norm = normalise.Norm(meta["norm"]["kind"], **norm)
-    return Run(step, meta["config"], norm, programs, variables)
+    sites = tuple(map(Site.of, meta["sites"]))
+    return Run(step, meta["config"], norm, sites, programs, variables)
 
 
 def abstract(programs: list[Program], meta: Mapping, mesh=None) -> tuple[dict, dict]:
@@ -138,5 +159,7 @@ def restore(workdir: str | Path) -> list[Trained]:
         for n, member in enumerate(program.members):
             one = jax.tree.map(lambda leaf, n=n: leaf[n], run.variables[program.key])
             module, known = program.module_of(n), metrics.get(member.name, {})
-            found.append(Trained(module, one, run.norm, member.name, member.hparams, known))
+            found.append(
+                Trained(module, one, run.norm, run.sites, member.name, member.hparams, known)
+            )
     return found

@@ -48,7 +48,7 @@ def perfect(lm, layer, with_skip=False) -> Piece:
         flipped_FD = params["W_enc_FD"].at[:10].multiply(-1.0)
         params |= {"W_skip_DD": linear_DD, "W_enc_FD": flipped_FD}
     module = dictionaries.make("relu", d_in=12, d_out=12, n_latents=20, l1=0.0, skip=with_skip)
-    dictionary = Trained(module, {"params": params}, norm, f"layer{layer}")
+    dictionary = Trained(module, {"params": params}, norm, name=f"layer{layer}")
     return Piece(f"mlp_in.{layer}", f"mlp_out.{layer}", dictionary)
 
 
@@ -79,7 +79,7 @@ def test_the_scores_of_perfect_replacements_are_perfect_and_worse_ones_are_worse
     assert found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["ce_score"] == pytest.approx(1, abs=1e-3)
     half = jax.tree.map(lambda leaf: 0.5 * leaf, pieces[1].dictionary.variables)
-    dictionary = Trained(pieces[1].dictionary.module, half, pieces[1].dictionary.norm, "half")
+    dictionary = Trained(pieces[1].dictionary.module, half, pieces[1].dictionary.norm, name="half")
     worse = measure(
         lm, [pieces[0], pieces[1]._replace(dictionary=dictionary), pieces[2]], tokens, mask
     )

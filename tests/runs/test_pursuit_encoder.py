@@ -11,7 +11,7 @@ import pytest
 from dictlearn import cli, dictionaries, normalise
 from dictlearn.ops.firing import dense, l0
 from dictlearn.runs.fold import unit_atoms
-from dictlearn.runs.pursuit_encoder import pursued
+from dictlearn.runs.pursuit_encoder import with_pursuit_encoder
 from dictlearn.runs.trained import Trained
 
 B, D, F, K = 48, 16, 40, 4
@@ -27,7 +27,7 @@ def trained(name: str = "topk", **fields) -> Trained:
     params["b_dec_D"] = params["b_dec_D"] + 0.3
     variables = {**variables, "params": params}
     norm = normalise.Norm("unit_mean_sq", 0.5, 0.5)
-    return Trained(module, variables, norm, name, metrics={"l0": 1.0})
+    return Trained(module, variables, norm, name=name, metrics={"l0": 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_pursuit_explains_more_with_as_many_latents_of_each_token(name, fields
     own = trained(name, **fields)
     codes = own.encode(x)
     own_l0 = np.asarray(l0(codes))
-    other = pursued(own, method, int(own_l0.max()))
+    other = with_pursuit_encoder(own, method, int(own_l0.max()))
     found = other.encode(x)
     assert bool((np.asarray(l0(found)) <= own_l0).all())
     assert len(set(own_l0)) == 1 or len(set(np.asarray(l0(found)))) > 1
@@ -63,7 +63,9 @@ def test_a_pursuit_explains_more_with_as_many_latents_of_each_token(name, fields
 
 
 def test_without_the_trained_encoders_l0_every_token_has_k_of_either_sign(x):
-    other = pursued(trained("topk", k=K), "orthogonal", 6, own_l0=False, nonnegative=False)
+    other = with_pursuit_encoder(
+        trained("topk", k=K), "orthogonal", 6, own_l0=False, nonnegative=False
+    )
     codes = other.encode(x)
     np.testing.assert_array_equal(l0(codes), 6)
     assert float(dense(codes, F).min()) < 0
@@ -73,13 +75,13 @@ def test_the_lengths_of_atoms_do_not_matter_and_a_scalar_folds_before(x):
     own = trained("topk", k=K)
     unit = dataclasses.replace(own, variables=unit_atoms(own.variables))
     same = [
-        pursued(one, "matching", K, own_l0=False).reconstruct(x)
+        with_pursuit_encoder(one, "matching", K, own_l0=False).reconstruct(x)
         for one in (own, unit, own.folded())
     ]
     np.testing.assert_allclose(same[1], same[0], atol=1e-5)
     np.testing.assert_allclose(same[2], same[0], atol=1e-5)
     with pytest.raises(ValueError, match="Pursued is not the same function at another scale"):
-        pursued(own, "matching", K).folded()
+        with_pursuit_encoder(own, "matching", K).folded()
 
 
 def test_what_cannot_be_pursued_is_refused():
@@ -91,7 +93,7 @@ def test_what_cannot_be_pursued_is_refused():
         (module.clone(d_out=D), "matching", K, "a transcoder's atoms explain its target"),
     ):
         with pytest.raises(ValueError, match=message):
-            pursued(Trained(inner, {}), method, k).module.init(
+            with_pursuit_encoder(Trained(inner, {}), method, k).module.init(
                 jax.random.key(0), x_BD, method="encode"
             )
 
