@@ -6,12 +6,12 @@ back, so a run that was killed at any moment and resumed is bit for bit the run 
 """
 
 import contextlib
-import functools
 import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from jax.experimental import multihost_utils
@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from dictlearn import experiment, normalise, sharding, streams
 from dictlearn.experiment.stream import open_stream, target_width
 from dictlearn.runs.checkpoint import Checkpoints, versions
-from dictlearn.runs.trained import abstract
+from dictlearn.runs.trained import Site, abstract
 from dictlearn.runs.warm_start import warm_start
 from dictlearn.runs.workdir import Log, flat, plain, write_json
 from dictlearn.streams import Stream
@@ -72,50 +72,62 @@ def train(
         stream = open_stream(config, sharding.share(mesh))
         if opened:
             opened(stream)
-        d_out = target_width(stream)
-        programs = experiment.programs(config, stream.d_in, d_out)
-        check = functools.partial(_refuse_other, config, path, allow_changed=allow_changed)
-        start, states = _start(config, check, checkpoints, stream, programs, mesh)
+        programs = experiment.programs(config, stream.d_in, target_width(stream))
+        run = _Session(config, path, mesh, stream, programs, checkpoints)
+        start, states = _start(run, allow_changed)
         write_json(path / "config.json", plain(config))
-        norm = jax.device_put(normalise.arrays(stream.norm), sharding.everywhere(mesh))
-        shapes = {name: list(leaf.shape) for name, leaf in norm.items()}
-        meta = {
-            "config": plain(config),
-            "versions": versions(),
-            "d_in": stream.d_in,
-            "d_out": d_out,
-        }
-        meta |= {"sites": [], "norm": {"kind": stream.norm.kind, "shapes": shapes}}
-        save = lambda done: checkpoints.save(done, (states, norm), {**meta, "step": done})
-        _loop(config, path, checkpoints, stream, programs, mesh, start, states, save, progress)
+        _loop(run, start, states, progress)
 
 
-def _loop(config, path, checkpoints, stream, programs, mesh, start, states, save, progress) -> None:
-    log, size, steps = Log(path / "metrics.jsonl", start), config["batch_size"], config["steps"]
-    updates = {p.key: experiment.update(p, states[p.key], mesh) for p in programs}
-    batches = streams.read(stream, start)
+class _Session(NamedTuple):
+    """What a run holds from its first step to its last."""
+
+    config: Mapping
+    path: Path
+    mesh: jax.sharding.Mesh
+    stream: streams.Stream
+    programs: list[experiment.Program]
+    checkpoints: Checkpoints
+
+
+def _loop(run: _Session, start: int, states: dict, progress: Callable | None) -> None:
+    config, size, steps = run.config, run.config["batch_size"], run.config["steps"]
+    log, save = Log(run.path / "metrics.jsonl", start), _saver(run)
+    updates = {p.key: experiment.update(p, states[p.key], run.mesh) for p in run.programs}
+    batches = streams.read(run.stream, start)
     # Host devices share one thread pool: programs whose collectives are in flight together can starve
     # each other of it until the runtime gives up. Real devices, and one device, never wait here.
-    one_at_a_time = mesh.size > 1 and jax.default_backend() == "cpu"
+    one_at_a_time = run.mesh.size > 1 and jax.default_backend() == "cpu"
     with _asked_to_stop() as asked:
         for done in range(start + 1, steps + 1):
-            batch, infos = place(next(batches), mesh), []
-            for p in programs:
+            batch, infos = place(next(batches), run.mesh), []
+            for p in run.programs:
                 states[p.key], info = updates[p.key](states[p.key], p.hparams, batch)
                 infos.append(([member.name for member in p.members], info))
                 if one_at_a_time:
                     jax.block_until_ready(info)
             stop, last = asked(done), done == steps
             if last or done % config.get("log_every", 50) == 0:
-                _refuse_diverged(config, path, log.take(done, done * size, infos))
+                _refuse_diverged(config, run.path, log.take(done, done * size, infos))
             if stop or last or done % config.get("checkpoint_every", 1000) == 0:
-                _refuse_diverged(config, path, log.flush())
-                save(done)
+                _refuse_diverged(config, run.path, log.flush())
+                save(done, states)
             if progress:
                 progress(done * size, steps * size)
             if stop and not last:
-                checkpoints.wait()
+                run.checkpoints.wait()
                 raise Stopped(done)
+
+
+def _saver(run: _Session) -> Callable[[int, dict], None]:
+    """Writes a checkpoint of a step: the states and the normalisation, and what says whose they are."""
+    norm = jax.device_put(normalise.arrays(run.stream.norm), sharding.everywhere(run.mesh))
+    shapes = {name: list(leaf.shape) for name, leaf in norm.items()}
+    meta = {"config": plain(run.config), "versions": versions(), "d_in": run.stream.d_in}
+    sites = [plain(Site.at(origin)._asdict()) for origin in run.stream.origin or ()]
+    meta |= {"d_out": target_width(run.stream), "sites": sites}
+    meta |= {"norm": {"kind": run.stream.norm.kind, "shapes": shapes}}
+    return lambda done, states: run.checkpoints.save(done, (states, norm), {**meta, "step": done})
 
 
 def _refuse_diverged(config: Mapping, path: Path, line: Mapping) -> None:
@@ -134,21 +146,21 @@ def _refuse_diverged(config: Mapping, path: Path, line: Mapping) -> None:
         )
 
 
-def _start(config, check: Callable[[Mapping], None], checkpoints, stream, programs, mesh):
-    """(step, states) of the newest checkpoint, whose meta passes `check`, or of a new run."""
+def _start(run: _Session, allow_changed: bool) -> tuple[int, dict]:
+    """(step, states by program) of the newest checkpoint, or of a new run."""
 
     def target(meta):
-        check(meta)
-        return abstract(programs, meta, mesh)
+        _refuse_other(run.config, run.path, meta, allow_changed)
+        return abstract(run.programs, meta, run.mesh)
 
-    restored = checkpoints.restore(target)
+    restored = run.checkpoints.restore(target)
     if restored is not None:
         step, (states, _), _ = restored
         return step, states
-    first = sample(stream, mesh)
-    states = {p.key: experiment.init(p, first, mesh) for p in programs}
-    if config.get("start"):
-        states = warm_start(states, stream.norm, mesh, **config["start"])
+    first = sample(run.stream, run.mesh)
+    states = {p.key: experiment.init(p, first, run.mesh) for p in run.programs}
+    if run.config.get("start"):
+        states = warm_start(states, run.stream.norm, run.mesh, **run.config["start"])
     return 0, states
 
 

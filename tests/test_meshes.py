@@ -1,7 +1,5 @@
 """States go from mesh to mesh exactly. No program is compiled: their values are drawn, not trained."""
 
-import inspect
-
 import jax
 import numpy as np
 import pytest
@@ -21,8 +19,8 @@ def configs():
     for name in dictionaries.names():
         yield name, planted_config(name, sweep=sweep)
     yield "adam", planted_config(sweep=sweep, learner={"ema_decay": 0.9})
-    for name in set(rules.names()) - {"adam"}:
-        place = "revive" if "inner" in inspect.signature(rules.factory(name)).parameters else "rule"
+    for name in {*rules.names(), *rules.wrappers()} - {"adam"}:
+        place = "revive" if name in rules.wrappers() else "rule"
         yield name, {**planted_config("relu", sweep=sweep), place: {"name": name}}
 
 
@@ -97,4 +95,4 @@ def test_each_device_holds_the_part_that_the_names_promise(restored):
 
 def test_a_state_of_every_kind_was_there():
     names = [label for label, _ in configs()]
-    assert sorted(names) == sorted((*dictionaries.names(), *rules.names()))
+    assert sorted(names) == sorted((*dictionaries.names(), *rules.names(), *rules.wrappers()))

@@ -20,6 +20,7 @@ from dictlearn.experiment import Program
 from dictlearn.runs import fold
 from dictlearn.runs.checkpoint import Checkpoints
 from dictlearn.runs.workdir import read_json
+from dictlearn.streams import Origin
 from dictlearn.types import Codes, Dictionary
 
 
@@ -38,6 +39,11 @@ class Site(NamedTuple):
     def of(cls, told: Mapping[str, Any]) -> "Site":
         """The site that `_asdict` tells of, back from JSON."""
         return cls(**{**told, "tap": tuple(told["tap"]), "target": tuple(told["target"])})
+
+    @classmethod
+    def at(cls, origin: Origin) -> "Site":
+        """Where a dictionary belongs that is trained on rows of `origin`."""
+        return cls(origin.model, origin.read, origin.written, origin.text)
 
 
 @dataclass(frozen=True)
