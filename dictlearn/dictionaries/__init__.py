@@ -15,6 +15,7 @@ import dataclasses
 import importlib
 import pkgutil
 from types import MappingProxyType
+from typing import cast
 
 from dictlearn.dictionaries import _activations
 from dictlearn.dictionaries._linear import Linear
@@ -109,10 +110,10 @@ def describe(module: Dictionary) -> dict:
     name = own.__module__.rpartition(".")[2]
     if name not in names() or type(module) is not variant(name):
         raise ValueError(f"{own.__name__} is none of the dictionaries: {', '.join(names())}.")
-    known = {key: getattr(module, key) for key in _fields(type(module))}
+    known = {key: vars(module)[key] for key in _fields(type(module))}
     if activation is None:
         return {"name": name, **known}
-    inner = {key: getattr(activation, key) for key in _fields(type(activation))}
+    inner = {key: vars(activation)[key] for key in _fields(type(activation))}
     return {"name": name, **inner, **known, "activation": _kind_name(type(activation))}
 
 
@@ -124,7 +125,7 @@ def _chosen(name: str, activation: str | None) -> type[_activations.Activation]:
     allowed = activations(name)
     chosen = allowed[0] if activation is None else activation
     if chosen not in allowed:
-        reason = getattr(variant(name), "because", "") or "that is its name"
+        reason = cast(type[Linear], variant(name)).because or "that is its name"
         raise ValueError(
             f"{name} does not take the activation {chosen!r}; it takes {', '.join(allowed)} ({reason})."
         )

@@ -8,8 +8,7 @@ def check(module) -> None:
     n = module.sources
     if n < 1:
         raise ValueError(f"sources={n} must be at least 1.")
-    for name in ("d_in", "d_out"):
-        width = getattr(module, name)
+    for name, width in {"d_in": module.d_in, "d_out": module.d_out}.items():
         if width is not None and width % n:
             raise ValueError(
                 f"sources={n} does not divide {name}={width}; give the number of taps that stand side by side."

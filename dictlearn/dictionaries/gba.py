@@ -61,8 +61,8 @@ class GBA(Dictionary):
             raise ValueError(
                 f"groups={self.groups} must be at least 1 and at most n_latents={self.n_latents}."
             )
-        for name in ("density_high", "density_low"):
-            value = getattr(self, name)
+        densities = {"density_high": self.density_high, "density_low": self.density_low}
+        for name, value in densities.items():
             if isinstance(value, int | float) and not 0 < value < 1:
                 raise ValueError(f"{name}={value} is a share of the tokens, between 0 and 1.")
         if isinstance(self.scale_start, int | float) and not self.scale_start > 0:

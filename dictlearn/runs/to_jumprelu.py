@@ -11,26 +11,25 @@ al. 2024 (arXiv:2404.16014), appendix.
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from dictlearn import normalise
-from dictlearn.dictionaries._activations.gated import Gated
+from dictlearn import dictionaries, normalise
 from dictlearn.dictionaries._activations.jumprelu import JumpReLU
 from dictlearn.dictionaries._linear import Linear
 from dictlearn.ops.topk.batch import nth_largest
 from dictlearn.runs.trained import Trained
+from dictlearn.types import Dictionary
 
 
 def to_jumprelu(
-    module: nn.Module,
+    module: Dictionary,
     variables: Mapping[str, Any],
     batches: Iterable[normalise.Array],
     k: float | None = None,
-) -> tuple[nn.Module, dict]:
+) -> tuple[Dictionary, dict]:
     """(module, variables) of the same structure with JumpReLU, whose mean active latents a token are `k` on
     `batches`.
 
@@ -39,7 +38,7 @@ def to_jumprelu(
     Raises ValueError for a dictionary without an activation or with parameters in it, without batches, or
     for a k that the batches' positive pre-activations cannot fill."""
     module = _linear(module)
-    k = float(getattr(module.activation, "k", 0)) if k is None else k
+    k = float(dictionaries.describe(module).get("k", 0)) if k is None else k
     if not 0 < k <= module.n_latents:
         raise ValueError(f"{k=} must lie between 0 and {module.n_latents=}.")
     weight: Any = module.apply(variables, method="weight")
@@ -60,12 +59,12 @@ def to_jumprelu(
     return _jumping(module, variables, {"log_threshold_F": log_threshold_F})
 
 
-def gated_to_jumprelu(module: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dict]:
+def gated_to_jumprelu(module: Dictionary, variables: Mapping[str, Any]) -> tuple[Dictionary, dict]:
     """(module, variables) of the same structure with JumpReLU: the same codes and reconstructions.
 
     Raises ValueError for another activation than Gated."""
     module = _linear(module)
-    if not isinstance(module.activation, Gated):
+    if dictionaries.describe(module)["activation"] != "gated":
         raise ValueError(f"{type(module.activation).__name__} is no Gated; take to_jumprelu.")
     params = variables["params"]
     scale_F = jnp.exp(params["r_mag_F"])
@@ -82,10 +81,10 @@ def gated_to_jumprelu(module: nn.Module, variables: Mapping[str, Any]) -> tuple[
     )
 
 
-def _linear(module: nn.Module) -> Linear:
-    if not isinstance(module, Linear):
+def _linear(module: Dictionary) -> Linear:
+    if "activation" not in dictionaries.describe(module):
         raise ValueError(f"{type(module).__name__} has no activation that JumpReLU could replace.")
-    return module
+    return cast(Linear, module)
 
 
 def _jumping(module: Linear, variables: Mapping[str, Any], changed: Mapping[str, Any]):

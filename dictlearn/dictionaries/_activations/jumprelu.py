@@ -49,12 +49,15 @@ class JumpReLU(Activation):
     target_l0: Scalar = 32.0
 
     def setup(self):
-        for name, known in (("penalty", PENALTIES), ("kernel", tuple(jumprelu.KERNELS))):
-            if getattr(self, name) not in known:
-                value = getattr(self, name)
+        choices = {
+            "penalty": (self.penalty, PENALTIES),
+            "kernel": (self.kernel, tuple(jumprelu.KERNELS)),
+        }
+        for name, (value, known) in choices.items():
+            if value not in known:
                 raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}.")
-        for name in ("threshold_start", "bandwidth", "target_l0"):
-            value = getattr(self, name)
+        sizes = {"threshold_start": self.threshold_start, "bandwidth": self.bandwidth}
+        for name, value in {**sizes, "target_l0": self.target_l0}.items():
             if isinstance(value, int | float) and not value > 0:
                 raise ValueError(f"{name}={value} must be positive.")
         log_threshold = lambda key: jnp.full(self.n_latents, jnp.log(self.threshold_start))
