@@ -33,17 +33,17 @@ def test_a_sweeps_state_is_split_over_its_leading_axis():
 
 
 def test_a_rank_that_contradicts_the_name_is_an_error():
-    with pytest.raises(ValueError, match=r"W_dec_FD.* has shape \(8,\), but its name promises"):
+    with pytest.raises(ValueError, match=r"W_dec_FD.*\(8,\)"):
         sharding.shardings({"W_dec_FD": jnp.zeros(8)}, mesh_of(1, 1, 2))
 
 
 def test_an_axis_that_does_not_divide_is_an_error_that_names_it():
-    with pytest.raises(ValueError, match=r"b_enc_F.* has an axis of 9 to be split 2 ways"):
+    with pytest.raises(ValueError, match=r"b_enc_F.*\b9\b.*\b2\b"):
         sharding.shardings({"b_enc_F": jnp.zeros(9)}, mesh_of(1, 1, 2))
 
 
 def test_a_mesh_of_another_size_than_the_machine_says_so():
-    with pytest.raises(ValueError, match="is 6 devices, but there are 8"):
+    with pytest.raises(ValueError, match=r"\b6\b.*\b8\b"):
         sharding.mesh(sweep=3, data=2, model=1)
 
 

@@ -75,5 +75,5 @@ def test_cells_are_crossed_with_the_last_name_fastest():
 
 def test_an_empty_list_or_a_bare_value_is_refused():
     for values in ((), 3):
-        with pytest.raises(ValueError, match=r"sweep.k=.* must be a list of at least one value"):
+        with pytest.raises(ValueError, match=r"sweep\.k="):
             cells({"k": values})

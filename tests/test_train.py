@@ -169,7 +169,7 @@ def test_a_workdir_of_another_run_is_refused_and_left_as_it_is(tmp_path):
     both = r"holds a run with dictionary.aux_k=8, not 4; rule.lr=0.001, not 0.1; give .*--allow_changed"
     with pytest.raises(ValueError, match=both):
         train(other, tmp_path)
-    with pytest.raises(ValueError, match="is at step 20, past steps=10"):
+    with pytest.raises(ValueError, match=r"\b20\b.*steps=10"):
         train(settings(steps=10), tmp_path)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
@@ -202,5 +202,5 @@ def test_restored_dictionaries_encode_decode_and_know_their_hyperparameters(tmp_
 
 
 def test_there_is_nothing_to_restore_where_nothing_was_trained(tmp_path):
-    with pytest.raises(FileNotFoundError, match="`dictlearn train` writes it"):
+    with pytest.raises(FileNotFoundError, match="`dictlearn train`"):
         restore(tmp_path)

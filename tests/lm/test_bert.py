@@ -171,20 +171,20 @@ def test_the_gradient_with_respect_to_an_edit_is_the_difference(tiny, tokens_BT)
 
 
 def test_what_does_not_fit_the_model_is_refused(tiny, tokens_BT):
-    with pytest.raises(ValueError, match=r"Unknown tap 'resid\.3'; known: embed, attn_in\.0\.\.2"):
+    with pytest.raises(ValueError, match=r"'resid\.3'.*embed, attn_in\.0\.\.2"):
         tiny.forward(tiny.params, tokens_BT, {"resid.3": edits.zero()})
-    with pytest.raises(ValueError, match=r"Edit at 'embed': \(3, 9, 24\) became \(3, 9, 1\)"):
+    with pytest.raises(ValueError, match=r"'embed'.*\(3, 9, 24\).*\(3, 9, 1\)"):
         tiny.forward(tiny.params, tokens_BT, {"embed": lambda x, *_: x[..., :1]})
-    with pytest.raises(ValueError, match="13 tokens a sequence; the model has 12 positions"):
+    with pytest.raises(ValueError, match=r"\b13\b.*\b12\b"):
         tiny.forward(tiny.params, np.zeros((1, 13), int))
-    with pytest.raises(ValueError, match=r"max_tokens=256 is not in 2\.\.12"):
+    with pytest.raises(ValueError, match=r"max_tokens=256.*2\.\.12"):
         bert.embed_sentences(tiny, ["w3"])
 
 
 def test_a_folder_that_holds_no_such_model_is_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match="Unknown encoder 'bert-large'; known: 'minilm', or give"):
+    with pytest.raises(ValueError, match=r"'bert-large'.*'minilm'"):
         bert.load("bert-large")
-    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
         bert.load("none", tmp_path)
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     config = json.loads((folder / "config.json").read_text())

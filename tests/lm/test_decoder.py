@@ -235,13 +235,13 @@ def test_a_frozen_pattern_passes_gradients_to_values_alone():
 
 def test_an_unknown_thing_to_freeze_lists_the_known():
     spec, params = toy()
-    with pytest.raises(ValueError, match=r"\['mlp'\]; known: \('norms', 'attention'\)"):
+    with pytest.raises(ValueError, match=r"\['mlp'\].*\('norms', 'attention'\)"):
         decoder.forward(spec, params, TOKENS_BT, freeze=("norms", "mlp"))
 
 
 def test_more_tokens_than_learned_positions_are_refused():
     _, params = toy(spec=LAYER_NORM)
-    with pytest.raises(ValueError, match="9 tokens in a sequence; the model has 8 positions"):
+    with pytest.raises(ValueError, match=r"\b9\b.*\b8\b"):
         decoder.forward(LAYER_NORM, params, np.zeros((1, 9), np.int32))
 
 
@@ -314,22 +314,22 @@ def test_random_parameters_have_the_shapes_that_their_names_say():
 
 def test_an_edit_that_changes_the_shape_is_refused():
     spec, params = toy()
-    with pytest.raises(ValueError, match=r"Edit at 'resid\.1': \(2, 7, 12\) became \(2, 7\)\."):
+    with pytest.raises(ValueError, match=r"'resid\.1'.*\(2, 7, 12\).*\(2, 7\)"):
         decoder.forward(spec, params, TOKENS_BT, {"resid.1": lambda x, *_: x[..., 0]})
 
 
 def test_impossible_heads_are_refused():
-    with pytest.raises(ValueError, match=r"self\.n_heads=4 is not a multiple of self\.n_kv_heads"):
+    with pytest.raises(ValueError, match=r"n_heads=4.*n_kv_heads=3"):
         Spec(1, 8, 4, 3, 2, 8, 8)
-    with pytest.raises(ValueError, match=r"self\.head_dim=3 is odd"):
+    with pytest.raises(ValueError, match="head_dim=3"):
         Spec(1, 8, 4, 2, 3, 8, 8)
-    with pytest.raises(ValueError, match=r"self\.rope_width=10 is, or is larger"):
+    with pytest.raises(ValueError, match="rope_width=10"):
         Spec(1, 8, 4, 2, 8, 8, 8, rope_width=10)
-    with pytest.raises(ValueError, match=r"rope_divisors\)=2 for 4 rotary pairs"):
+    with pytest.raises(ValueError, match=r"rope_divisors\)=2.*\b4\b"):
         Spec(1, 8, 4, 2, 8, 8, 8, rope_divisors=(1.0, 2.0))
-    with pytest.raises(ValueError, match=r"Unknown norm 'batch'; known: \('rms', 'layer'\)"):
+    with pytest.raises(ValueError, match=r"norm 'batch'.*\('rms', 'layer'\)"):
         Spec(1, 8, 4, 2, 8, 8, 8, norm="batch")
-    with pytest.raises(ValueError, match=r"sliding_layers=\(1,\) names layers outside 0\.\.0"):
+    with pytest.raises(ValueError, match=r"sliding_layers=\(1,\).*0\.\.0"):
         Spec(1, 8, 4, 2, 8, 8, 8, window=2, sliding_layers=(1,))
-    with pytest.raises(ValueError, match=r"self\.window=None, but layers \(0,\) slide"):
+    with pytest.raises(ValueError, match=r"window=None.*\(0,\)"):
         Spec(1, 8, 4, 2, 8, 8, 8, sliding_layers=(0,))

@@ -109,14 +109,14 @@ def test_what_is_not_known_or_out_of_range_is_named(changed, message):
 
 
 def test_a_folder_without_its_files_names_the_one_that_is_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
         load("x", tmp_path)
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"config\.json: a JSON list, not an object"):
+    with pytest.raises(ValueError, match=r"config\.json: .*list"):
         load("x", tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
     (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle")
-    with pytest.raises(FileNotFoundError, match=r"holds neither model\.safetensors nor .*index"):
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors.*index"):
         load("x", tmp_path)
     (tmp_path / "model.safetensors").write_bytes(bytes(40))
     with pytest.raises(ValueError, match=r"model\.safetensors: "):
@@ -126,15 +126,15 @@ def test_a_folder_without_its_files_names_the_one_that_is_missing(tmp_path):
 def test_names_on_the_hub_are_fetched_and_a_missing_package_says_so(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(hub, "fetch", lambda name, files: asked.append((name, *files)) or tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
         load("EleutherAI/pythia-70m")
-    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
         load("pythia", "EleutherAI/pythia-70m")
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         read_spec("EleutherAI/pythia-70m")
     whole, spec = ("*.json", "*.safetensors"), ("config.json",)
     assert asked == [("EleutherAI/pythia-70m", *files) for files in (whole, whole, spec)]
-    with pytest.raises(FileNotFoundError, match="neither a file nor a folder"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.gguf"):
         load("x", tmp_path / "nowhere.gguf")
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
@@ -143,7 +143,7 @@ def test_names_on_the_hub_are_fetched_and_a_missing_package_says_so(tmp_path, mo
 
 
 def test_an_unknown_dtype_lists_the_known():
-    with pytest.raises(ValueError, match="dtype='int8'; known: float32, bfloat16, float16"):
+    with pytest.raises(ValueError, match=r"dtype='int8'.*float32, bfloat16, float16"):
         load("smollm2", dtype="int8")
 
 

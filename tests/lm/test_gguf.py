@@ -147,7 +147,7 @@ def test_an_unknown_tensor_type_lists_the_known(tmp_path):
 
 def test_a_row_that_does_not_divide_into_blocks_is_refused(tmp_path):
     path = gguf_files.write(tmp_path / "b.gguf", {}, {"w": (Q8_0, (2, 48), bytes(102))})
-    with pytest.raises(ValueError, match=r"shape \(2, 48\) does not divide into Q8_0 blocks of 32"):
+    with pytest.raises(ValueError, match=r"\(2, 48\).*Q8_0.*\b32\b"):
         gguf.read(path)
 
 
@@ -168,5 +168,5 @@ def test_what_the_gguf_package_quantises_comes_back_as_it_dequantises_it(tmp_pat
 def test_a_type_of_the_gguf_package_says_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     path = gguf_files.write(tmp_path / "k.gguf", {}, {"w": (14, (256,), bytes(210))})
-    with pytest.raises(ValueError, match=r"unknown type 14; known: F32 .*`pip install gguf`"):
+    with pytest.raises(ValueError, match=r"\b14\b.*F32.*`pip install gguf`"):
         gguf.read(path)

@@ -39,7 +39,7 @@ def test_the_gradient_is_the_slope_of_the_loss_along_a_direction(lm):
 
 def test_names_are_expanded_with_their_prefix(lm):
     assert gradients.expand(lm.spec, "grad.resid.{0,2}") == ["grad.resid.0", "grad.resid.2"]
-    with pytest.raises(ValueError, match=r"Unknown tap 'resid.9'"):
+    with pytest.raises(ValueError, match=r"'resid\.9'"):
         gradients.expand(lm.spec, ("embed", "grad.resid.9"))
 
 
@@ -66,5 +66,5 @@ def test_streams_carry_gradients_of_unit_root_mean_square(lm, tmp_path):
     for key in both:
         np.testing.assert_allclose(rows["stored"][key], rows["live"][key], rtol=1e-2, atol=1e-3)
     plain = {"taps": ("resid.0",), **recipe}
-    with pytest.raises(ValueError, match=r"no tap 'grad.resid.0'; it has"):
+    with pytest.raises(ValueError, match=r"'grad\.resid\.0'"):
         streams.make("from_lm", lm=lm, recipe=plain, **pair | {"tap": "resid.0"})

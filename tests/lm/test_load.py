@@ -111,11 +111,11 @@ def test_tensors_that_are_missing_misshapen_or_unused_are_named(tmp_path):
         source = gguf_models.sources("llama", spec)
         weights.load_params(spec, source, held, np.float32, None, lambda name: False)
 
-    with pytest.raises(ValueError, match=r"lack 'blk\.1\.ffn_up\.weight'"):
+    with pytest.raises(ValueError, match=r"'blk\.1\.ffn_up\.weight'"):
         read(without)
-    with pytest.raises(ValueError, match=r"'blk\.0\.attn_q\.weight' is \(12,\); .* \(24, 12\)"):
+    with pytest.raises(ValueError, match=r"'blk\.0\.attn_q\.weight' .*\(12,\).*\(24, 12\)"):
         read({**tensors, "blk.0.attn_q.weight": norm})
-    with pytest.raises(ValueError, match=r"no use for: blk\.0\.attn_q\.scale"):
+    with pytest.raises(ValueError, match=r"blk\.0\.attn_q\.scale"):
         read({**tensors, "blk.0.attn_q.scale": norm})
 
 
@@ -138,12 +138,12 @@ def test_a_file_that_is_not_such_a_llama_is_refused(tmp_path, key, value, messag
 
 
 def test_a_model_that_is_no_decoder_has_no_spec():
-    with pytest.raises(ValueError, match="'minilm' is no decoder"):
+    with pytest.raises(ValueError, match="'minilm'"):
         read_spec("minilm")
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match="Unknown model 'gpt5'; known: 'minilm', 'smollm2'"):
+    with pytest.raises(ValueError, match=r"'gpt5'.*'minilm', 'smollm2'"):
         load("gpt5")
 
 

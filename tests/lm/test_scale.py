@@ -73,9 +73,9 @@ def test_a_models_own_config_is_planned_for(tmp_path):
 
 def test_a_topology_or_tap_that_is_none_is_refused():
     shape = {"batch": 8, "length": 16}
-    with pytest.raises(ValueError, match=r"Unknown topology='v9:2x2'; known: v4, v5e, v5p, v6e"):
+    with pytest.raises(ValueError, match=r"'v9:2x2'.*v4, v5e, v5p, v6e"):
         model.plan(model.LLAMA_3_70B, "v9:2x2", tap="embed", **shape)
-    with pytest.raises(ValueError, match=r"Unknown tap 'resid\.80'; known: embed, attn_in\.0"):
+    with pytest.raises(ValueError, match=r"'resid\.80'.*embed, attn_in\.0"):
         model.plan(model.LLAMA_3_70B, "v5e:4x8", tap="resid.80", **shape)
     done = command("--model", 3)
     assert "x model=3 is 15 devices, but there are 16" in done.stderr

@@ -78,9 +78,9 @@ def test_many_texts_are_packed_as_one_batch_is(monkeypatch):
 
 
 def test_packing_too_little_text_or_too_short_a_sequence_is_refused():
-    with pytest.raises(ValueError, match="1 texts give 3 tokens, fewer than length=8"):
+    with pytest.raises(ValueError, match=r"\b1\b.*\b3\b.*length=8"):
         text.pack(["ab"], TOKENIZER, 8, SEPARATOR)
-    with pytest.raises(ValueError, match="length=1 leaves no position unmasked"):
+    with pytest.raises(ValueError, match="length=1"):
         text.pack(TEXTS, TOKENIZER, 1, SEPARATOR)
 
 
@@ -123,9 +123,9 @@ def test_documents_of_a_text_file_are_parted_by_blank_lines(tmp_path):
 
 
 def test_an_unknown_source_or_fraction_or_line_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"'corpus\.csv'; known: 'wiki', .*\.txt, \.jsonl, "):
+    with pytest.raises(ValueError, match=r"'corpus\.csv'.*'wiki'.*\.txt, \.jsonl, "):
         text.documents("corpus.csv")
-    with pytest.raises(ValueError, match=r"held_out=1\.5 is not a fraction"):
+    with pytest.raises(ValueError, match=r"held_out=1\.5"):
         text.documents("wiki", held_out=1.5)
     path = tmp_path / "bad.jsonl"
     for line, problem in (

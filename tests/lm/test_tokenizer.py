@@ -57,7 +57,7 @@ def test_an_unknown_pre_tokenizer_is_refused():
 def test_a_missing_key_is_named():
     metadata = toy.tokenizer_metadata()
     del metadata["tokenizer.ggml.merges"]
-    with pytest.raises(ValueError, match=r"lacks tokenizer\.ggml\.merges\."):
+    with pytest.raises(ValueError, match=r"tokenizer\.ggml\.merges"):
         from_gguf(metadata)
 
 
@@ -81,7 +81,7 @@ def test_the_separator_of_a_folder_is_the_end_of_sequence_or_the_beginning(tmp_p
     assert found(eos_token_id=5, bos_token_id=6) == 5
     assert found(eos_token_id=[7, 8]) == 7
     assert found(bos_token_id=6, eos_token_id=None) == 6
-    with pytest.raises(ValueError, match="eos_token_id is 259, no token of the vocabulary"):
+    with pytest.raises(ValueError, match=r"eos_token_id.*259"):
         found(eos_token_id=259)
     with pytest.raises(ValueError, match="no token parts documents"):
         found()
@@ -91,7 +91,7 @@ def test_the_separator_of_a_folder_is_the_end_of_sequence_or_the_beginning(tmp_p
 
 
 def test_a_damaged_tokenizer_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no tokenizer\.json"):
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
         from_file(tmp_path / "tokenizer.json")
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match=r"tokenizer\.json: "):

@@ -50,7 +50,7 @@ def test_fewer_rows_than_centres_gives_the_rows_themselves():
     _, x = clusters(n=3, per=1)
     centre = kmeans(jax.random.key(0), x, 7)
     np.testing.assert_allclose(nearest(x, centre)[1], 0, atol=1e-10)
-    with pytest.raises(ValueError, match="n=0 must be at least 1 centre"):
+    with pytest.raises(ValueError, match=r"n=0.*1"):
         kmeans(jax.random.key(0), x, 0)
 
 

@@ -85,8 +85,8 @@ def test_clipping_bounds_the_gradient_after_the_projection():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "adamw"}, "unknown rule 'adamw'; there are adam, "),
-        ({"name": "adam", "steps": 3, "rate": 1}, "rule 'adam' has no 'rate'; it has lr, steps"),
+        ({"name": "adamw"}, "'adamw'.* adam, "),
+        ({"name": "adam", "steps": 3, "rate": 1}, "'rate'.* lr, steps"),
     ],
 )
 def test_unknown_names_and_arguments_list_what_there_is(arguments, message):

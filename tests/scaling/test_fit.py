@@ -132,18 +132,18 @@ def test_the_largest_width_is_predicted_from_the_smaller_ones():
 def test_a_loss_that_has_no_logarithm_is_named(bad):
     losses = LOSSES.copy()
     losses[7] = bad
-    with pytest.raises(ValueError, match=rf"loss is {bad} in run 7"):
+    with pytest.raises(ValueError, match=rf"loss.*{bad}.*\b7\b"):
         fit(JOINT, GRID, losses)
 
 
 def test_an_input_that_has_no_logarithm_is_named():
-    with pytest.raises(ValueError, match=r"k is 0.0 in run 3"):
+    with pytest.raises(ValueError, match=r"\bk\b.*0\.0.*\b3\b"):
         fit(JOINT, {"n": N, "k": np.where(np.arange(N.size) == 3, 0, K)}, LOSSES)
 
 
 def test_too_few_cells_are_counted_without_their_seeds():
     inputs = {"n": np.repeat(N[:5], 4), "k": np.repeat(K[:5], 4)}
-    with pytest.raises(ValueError, match=r"5 distinct cells of n, k .* 6 parameters"):
+    with pytest.raises(ValueError, match=r"\b5\b.*n, k.*\b6\b"):
         fit(JOINT, inputs, np.repeat(LOSSES[:5], 4))
 
 

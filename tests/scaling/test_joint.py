@@ -127,12 +127,12 @@ def test_the_figure_is_a_png_of_a_printable_size(report, tmp_path):
 
 
 def test_too_few_cells_are_refused_with_their_number():
-    with pytest.raises(ValueError, match=r"6 cells .* at least 7 cells"):
+    with pytest.raises(ValueError, match=r"\b6\b.*\b7\b"):
         joint_law(SMALL[:12])
 
 
 def test_a_run_given_twice_is_refused():
-    with pytest.raises(ValueError, match=r"\(512, 8, 0\).* more than once"):
+    with pytest.raises(ValueError, match=r"\(512, 8, 0\)"):
         joint_law([*SMALL, SMALL[0]])
 
 

@@ -48,5 +48,5 @@ def test_sharded_equals_whole_with_ties(sizes, k):
 
 
 def test_more_than_there_are_is_an_error_that_names_both():
-    with pytest.raises(ValueError, match=r"k=9 exceeds the 8 latents"):
+    with pytest.raises(ValueError, match=r"k=9\b.*\b8\b"):
         top_k(jnp.zeros((2, 8)), 9)
