@@ -31,7 +31,7 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
         raise ValueError(f"{file} is no Python file; --config names an experiment's file.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
+    if "get_config" not in vars(module):
         raise ValueError(f"{file} has no get_config(arg) that returns a ConfigDict.")
     config = module.get_config(arg) if arg else module.get_config()
     for name in set(experiment.SUBTREES) - set(config):

@@ -1,6 +1,6 @@
 """Will it fit? A model's forward pass to a tap, compiled for a pod of TPUs from any machine.
 
-    python -m dictlearn.lm.plan --topology v5p:2x2x4 --model 8 --batch 8 --length 1024 --tap resid.79
+    python -m dictlearn.plan.model --topology v5p:2x2x4 --model 8 --batch 8 --length 1024 --tap resid.79
 
 prints, for Llama 3 70B in bfloat16, what each device would hold and do; with the path of a Hugging
 Face `config.json` before the options, for that model. Nothing is run and no weight
@@ -129,7 +129,7 @@ def plan(
 
 def main() -> None:
     """The command line: a Plan as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m dictlearn.lm.plan")
+    parser = argparse.ArgumentParser(prog="python -m dictlearn.plan.model")
     parser.add_argument("config", nargs="?", help="a config.json; default: that of Llama 3 70B")
     parser.add_argument("--topology", default="v5p:2x2x4", help="generation and shape of a slice")
     parser.add_argument("--model", type=int, default=8, help="ways to split the model")

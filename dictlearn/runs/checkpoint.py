@@ -16,7 +16,6 @@ verifies and removes; the others are told which step it chose, so that a file re
 one machine cannot send two processes to two steps.
 """
 
-import hashlib
 import json
 import logging
 import platform
@@ -31,11 +30,10 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from dictlearn.runs._seal import SEAL, damage, seal
+
 RECORD = "record.json"
-SEAL = "checksums.sha256"
 TEMPORARY = ".orbax-checkpoint-tmp"
-HASHING_THREADS = 4
-BLOCK_BYTES = 1 << 20
 SKIPPING = "skipping checkpoint %s: %s."
 
 log = logging.getLogger("dictlearn")
@@ -185,9 +183,7 @@ def _finish(
     if jax.process_index() != 0:
         return
     (path / RECORD).write_text(record)
-    unsealed = path / f"{SEAL}.tmp"
-    unsealed.write_bytes(_checksums(path))
-    unsealed.replace(path / SEAL)
+    seal(path)
     for step in set(_steps(path.parent)) - set(kept):
         (path.parent / str(step)).rmtree()
     for leftover in _leftovers(path.parent):
@@ -217,57 +213,10 @@ def _verified(directory: epath.Path) -> Iterator[int]:
         log.warning(SKIPPING, leftover, "its writing was interrupted")
     for step in reversed(_steps(directory)):
         path = directory / str(step)
-        if problem := _damage(path):
+        if problem := damage(path):
             log.warning(SKIPPING, path, problem)
         else:
             yield step
-
-
-def _damage(path: epath.Path) -> str | None:
-    """What is wrong with the checkpoint, in a few words; None when it is just as it was sealed."""
-    try:
-        if not (path / SEAL).exists():
-            return f"it has no {SEAL}: its writing was interrupted"
-        sealed, found = (path / SEAL).read_bytes(), _checksums(path)
-    except OSError as error:
-        return f"it cannot be read: {error}"
-    if sealed == found:
-        return None
-    was, now = _by_name(sealed), _by_name(found)
-    for name in sorted(was.keys() | now.keys()):
-        if name not in now:
-            return f"{name}, listed in {SEAL}, is missing"
-        if name not in was:
-            return f"{name} is not listed in {SEAL}"
-        if was[name] != now[name]:
-            return f"{name} does not match its line in {SEAL}"
-    return f"{SEAL} is altered"
-
-
-def _checksums(path: epath.Path) -> bytes:
-    """The seal of the checkpoint as it is now: a line "<sha256>  <name>" for each file, by name."""
-    files = {
-        (folder / name).relative_to(path).as_posix(): folder / name
-        for folder, _, names in path.walk()
-        for name in names
-    }
-    names = sorted(files.keys() - {SEAL})
-    with ThreadPoolExecutor(HASHING_THREADS) as pool:
-        digests = pool.map(_sha256, (files[name] for name in names))
-        return "".join(f"{d}  {n}\n" for d, n in zip(digests, names, strict=True)).encode()
-
-
-def _sha256(path: epath.Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _by_name(checksums: bytes) -> dict[str, str]:
-    lines = checksums.decode(errors="replace").splitlines()
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def _leaves(tree: Any) -> dict[str, str]:

@@ -203,7 +203,7 @@ def survivors(name, aux_k):
         for t in range(300):
             state, _ = update(state, program.hparams, place(stream.batches[t], mesh))
             if t >= 280:
-                fired += np.asarray(state.silent_F[0]) == 0
+                fired += np.asarray(state.inner.silent_F[0]) == 0
         return int((fired[::2] > 0).sum())
 
 

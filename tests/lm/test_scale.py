@@ -17,8 +17,8 @@ BATCH, LENGTH, MODEL, DEVICES = 8, 1024, 8, 16
 
 
 def command(*arguments):
-    """`python -m dictlearn.lm.plan` in a process of its own: libtpu stays out of the tests'."""
-    line = [sys.executable, "-m", "dictlearn.lm.plan", *map(str, arguments)]
+    """`python -m dictlearn.plan.model` in a process of its own: libtpu stays out of the tests'."""
+    line = [sys.executable, "-m", "dictlearn.plan.model", *map(str, arguments)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "JAX_"))}
     return subprocess.run(line, capture_output=True, text=True, timeout=300, env=environment)
 

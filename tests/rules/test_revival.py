@@ -103,7 +103,7 @@ def survivors(revive):
         for t in range(steps):
             state, _ = update(state, program.hparams, place(stream.batches[t], mesh))
             if t >= steps - 20:
-                fired += np.asarray(state.silent_F[0]) == 0
+                fired += np.asarray(state.inner.silent_F[0]) == 0
     return int((fired[:32] > 0).sum())
 
 

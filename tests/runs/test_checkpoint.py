@@ -21,10 +21,11 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dictlearn.runs import checkpoint
-from dictlearn.runs.checkpoint import SEAL, Checkpoints, versions
+from dictlearn.runs import _seal
+from dictlearn.runs._seal import SEAL
+from dictlearn.runs.checkpoint import Checkpoints, versions
 
-ROOT = Path(checkpoint.__file__).parents[2]
+ROOT = Path(_seal.__file__).parents[2]
 
 
 def state_at(step, *, d=8):
@@ -154,14 +155,14 @@ def test_the_state_may_be_donated_and_the_meta_changed_right_after_save(tmp_path
 def hashing(monkeypatch):
     """Two events: hashing `began`, and hashing `may_go_on`, which it waits for, if not for ever."""
     began, may_go_on = threading.Event(), threading.Event()
-    sha256 = checkpoint._sha256
+    sha256 = _seal._sha256
 
     def held(path):
         began.set()
         may_go_on.wait(timeout=10)
         return sha256(path)
 
-    monkeypatch.setattr(checkpoint, "_sha256", held)
+    monkeypatch.setattr(_seal, "_sha256", held)
     return began, may_go_on
 
 
@@ -487,7 +488,8 @@ from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from dictlearn.runs.checkpoint import SEAL, Checkpoints
+from dictlearn.runs._seal import SEAL
+from dictlearn.runs.checkpoint import Checkpoints
 
 directory, address, process = sys.argv[1], sys.argv[2], int(sys.argv[3])
 jax.config.update("jax_num_cpu_devices", 2)

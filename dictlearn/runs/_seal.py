@@ -1,0 +1,64 @@
+"""The seal of a folder: the SHA-256 of every file in it, a line each, written last."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+from etils import epath
+
+SEAL = "checksums.sha256"
+HASHING_THREADS = 4
+BLOCK_BYTES = 1 << 20
+
+
+def seal(path: epath.Path) -> None:
+    """Writes the seal of the folder, whole or not at all."""
+    unsealed = path / f"{SEAL}.tmp"
+    unsealed.write_bytes(_checksums(path))
+    unsealed.replace(path / SEAL)
+
+
+def damage(path: epath.Path) -> str | None:
+    """What is wrong with the checkpoint, in a few words; None when it is just as it was sealed."""
+    try:
+        if not (path / SEAL).exists():
+            return f"it has no {SEAL}: its writing was interrupted"
+        sealed, found = (path / SEAL).read_bytes(), _checksums(path)
+    except OSError as error:
+        return f"it cannot be read: {error}"
+    if sealed == found:
+        return None
+    was, now = _by_name(sealed), _by_name(found)
+    for name in sorted(was.keys() | now.keys()):
+        if name not in now:
+            return f"{name}, listed in {SEAL}, is missing"
+        if name not in was:
+            return f"{name} is not listed in {SEAL}"
+        if was[name] != now[name]:
+            return f"{name} does not match its line in {SEAL}"
+    return f"{SEAL} is altered"
+
+
+def _checksums(path: epath.Path) -> bytes:
+    """The seal of the checkpoint as it is now: a line "<sha256>  <name>" for each file, by name."""
+    files = {
+        (folder / name).relative_to(path).as_posix(): folder / name
+        for folder, _, names in path.walk()
+        for name in names
+    }
+    names = sorted(files.keys() - {SEAL})
+    with ThreadPoolExecutor(HASHING_THREADS) as pool:
+        digests = pool.map(_sha256, (files[name] for name in names))
+        return "".join(f"{d}  {n}\n" for d, n in zip(digests, names, strict=True)).encode()
+
+
+def _sha256(path: epath.Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _by_name(checksums: bytes) -> dict[str, str]:
+    lines = checksums.decode(errors="replace").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
