@@ -16,12 +16,14 @@ from tests.helpers import SIZES
 D, F = 16, 32
 FORMATS, NAMES = interop.names(), dictionaries.names()
 formats = pytest.mark.parametrize("format", FORMATS)
+PRODUCTS = [(name, other) for name in NAMES for other in dictionaries.activations(name)[1:]]
 TRANSCODES = [name for name in NAMES if dictionaries.variant(name).transcodes]
 
 
 def trained(name, norm=None, **fields):
     """A dictionary with random leaves: no two of them alike, none as it starts."""
-    sizes = {key: value for key, value in SIZES.items() if key in dictionaries.fields(name)}
+    known = dictionaries.fields(name, fields.get("activation"))
+    sizes = {key: value for key, value in SIZES.items() if key in known}
     module = dictionaries.make(name, d_in=D, n_latents=F, **sizes, **fields)
     x = jax.ShapeDtypeStruct((1, D), jnp.float32)
     shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, method="encode"), x)
@@ -55,7 +57,7 @@ def held(one: Trained, format, path) -> bool:
         refusal = str(error)
     if refusal is not None:
         assert known is not None
-        assert (", ".join(sorted(beyond)) or type(one.module).__name__) in refusal
+        assert (", ".join(sorted(beyond)) or dictionaries.describe(one.module)["name"]) in refusal
         assert not list(path.parent.iterdir())
         return False
     assert not beyond
@@ -72,6 +74,14 @@ def file(tmp_path, format):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_dictionary_comes_back_to_the_bit_or_is_refused(name, format, tmp_path):
     held(trained(name), format, file(tmp_path, format))
+
+
+@formats
+@pytest.mark.parametrize(("name", "activation"), PRODUCTS)
+def test_every_activation_of_a_structure_comes_back_or_is_refused(
+    name, activation, format, tmp_path
+):
+    held(trained(name, activation=activation), format, file(tmp_path, format))
 
 
 @formats

@@ -30,17 +30,18 @@ def load(path):
             params = {name: found[name] for name in found.files if name != "about"}
     except Exception as error:
         raise ValueError(str(error)) from error
-    module = dictionaries.make("relu", **about.pop("fields"))
+    module = dictionaries.make(**about.pop("dictionary"))
     sites = tuple(map(Site.of, about.pop("sites")))
     return Trained(module, {"params": params}, Norm(), sites, **about)
 
 
 def save(trained, path):
-    if type(trained.module).__name__ != "ReLU" or trained.norm != Norm():
-        raise ValueError(f"it holds ReLU on raw activations, not {trained.module} under {trained.norm}.")
+    made = dictionaries.describe(trained.module)
+    if made["name"] != "relu" or trained.norm != Norm():
+        raise ValueError(f"it holds relu on raw activations, not {made['name']} under {trained.norm}.")
     about = {name: getattr(trained, name) for name in FIELDS}
     about["sites"] = [site._asdict() for site in trained.sites]
-    about["fields"] = {name: getattr(trained.module, name) for name in dictionaries.fields("relu")}
+    about["dictionary"] = made
     with path.open("wb") as file:
         np.savez(file, about=np.array(json.dumps(about)), **trained.variables["params"])
 '''

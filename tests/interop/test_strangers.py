@@ -91,10 +91,13 @@ def test_an_archive_with_pickles_runs_nothing(tmp_path):
 
 
 def test_a_module_of_no_room_is_refused(tmp_path):
-    class Mine(dictionaries.variant("relu")):
+    module = relu().module
+
+    class Mine(type(module)):
         pass
 
-    one = Trained(Mine(d_in=D, n_latents=F, l1=0.1), relu().variables)
+    fields = {name: value for name, value in vars(module).items() if name in module.__annotations__}
+    one = Trained(Mine(**fields), relu().variables)
     for format in interop.names():
         with pytest.raises(ValueError, match="Mine"):
             interop.save(one, tmp_path / "one", format)
