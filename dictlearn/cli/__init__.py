@@ -56,7 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         _add_flags(
-            verbs.add_parser(name, help=verb.help, description=verb.help, epilog=KEYS, **style),
+            verbs.add_parser(
+                name,
+                prog=f"dictlearn {name}",
+                help=verb.help,
+                description=verb.help,
+                epilog=KEYS,
+                **style,
+            ),
             verb,
         )
     return parser
