@@ -36,6 +36,8 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
     config = module.get_config(arg) if arg else module.get_config()
     for name in set(experiment.SUBTREES) - set(config):
         config[name] = ConfigDict()
+    for name in set(experiment.SWEPT) - set(config.sweep):
+        config.sweep[name] = ConfigDict()
     values = flags.FlagValues()
     words = ["dictlearn", *_long(rest)]
     try:
@@ -54,7 +56,9 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
         raise ValueError(f"config has no subtree {error.args[0]}") from error
     if unread:
         misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
-    found = {name: value for name, value in config.to_dict().items() if value != {}}
+    found = config.to_dict()
+    found["sweep"] = {name: value for name, value in found["sweep"].items() if value != {}}
+    found = {name: value for name, value in found.items() if value != {}}
     experiment.check(found, READS)
     analyses.check(found.get("analyses", {}))
     meters.check(found.get("meters", {}))

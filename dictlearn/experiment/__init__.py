@@ -18,6 +18,7 @@ stream and the top level.
 
 from dictlearn.experiment.check import SUBTREES as SUBTREES
 from dictlearn.experiment.check import check as check
+from dictlearn.experiment.members import SWEPT as SWEPT
 from dictlearn.experiment.members import Member as Member
 from dictlearn.experiment.members import Part as Part
 from dictlearn.experiment.members import members as members

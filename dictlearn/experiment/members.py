@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from dictlearn import dictionaries, learners, objectives, rules
 from dictlearn.types import Scalar
 
-OWN = ("dictionary", "objective", "rule", "revive", "learner", "sweep")
+SWEPT = ("dictionary", "objective", "rule", "revive", "learner")
+"""The subtrees whose arguments may be swept."""
+OWN = (*SWEPT, "sweep")
 """The subtrees that a member may have of its own."""
 
 
@@ -159,7 +161,7 @@ def _members(config: Mapping, label: str | None, where: str, block: dict) -> lis
         known(where, block[key], ["name", *settings[key]], key)
     label = label or block["dictionary"]["name"]
     counts, found = {}, []
-    for cell in cells({_address(k, settings): v for k, v in block.get("sweep", {}).items()}):
+    for cell in cells(_addressed(block.get("sweep", {}), settings)):
         one = _member(config, block, settings, cell)
         n_latents = one.hparams["dictionary"].get("n_latents")
         if n_latents is None:
@@ -202,6 +204,18 @@ def _settings(key: str, name: str, tree: Mapping) -> dict[str, Any]:
         hints = typing.get_type_hints(function)
         found |= {k: hints.get(k) for k in _parameters(function) if k not in room.given}
     return found
+
+
+def _addressed(lists: Mapping[str, Any], settings: dict[str, dict]) -> dict[str, Any]:
+    """The lists of a sweep by `SUBTREE.NAME`. Raises ValueError for an argument that is swept twice."""
+    keys: dict[str, str] = {}
+    for name in lists:
+        address = _address(name, settings)
+        if address in keys:
+            both = " and ".join(sorted(f"sweep.{each}" for each in (name, keys[address])))
+            raise ValueError(f"{both} are the same argument; leave one of them out.")
+        keys[address] = name
+    return {address: lists[name] for address, name in keys.items()}
 
 
 def _address(name: str, settings: dict[str, dict]) -> str:

@@ -121,6 +121,8 @@ def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
         ("--config.rule.name=sgd", "unknown rule 'sgd'; there are adam"),
         ("--config.rule.rate=1", "config.rule has no 'rate'; there are name, lr"),
         ("--config.learner.dead=1", "config.learner has no 'dead'; there are name, dead_after"),
+        ("--config.sweep.dictionary.k=(4,)", "sweep.dictionary.k and sweep.k"),
+        ("--config.sweep.rule.rate=(4,)", "sweep.rule.rate names no argument"),
         (
             "--config.sweep.kk=(1, 2)",
             "sweep.kk names no argument; there are seed, dictionary.n_latents",
