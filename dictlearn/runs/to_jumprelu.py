@@ -82,7 +82,7 @@ def gated_to_jumprelu(module: Dictionary, variables: Mapping[str, Any]) -> tuple
 
 
 def _linear(module: Dictionary) -> Linear:
-    if "activation" not in dictionaries.describe(module):
+    if not dictionaries.activations(dictionaries.describe(module)["name"]):
         raise ValueError(f"{type(module).__name__} has no activation that JumpReLU could replace.")
     return cast(Linear, module)
 
