@@ -34,12 +34,24 @@ SLOW = (
     "planted/",
     "launch/",
     "plan/",
+    "analyses/test_conformance.py",
+    "cli/test_cli.py",
+    "dictionaries/test_allocation.py",
+    "dictionaries/test_conformance.py",
+    "dictionaries/test_penalised.py",
+    "lm/test_load.py",
     "lm/test_parity.py",
+    "lm/test_scale.py",
+    "runs/test_checkpoint.py",
+    "scaling/test_joint.py",
     "streams/test_harvest_processes.py",
-    "dictionaries/test_drop_in.py",
+    "test_csr.py",
     "test_end_to_end.py",
     "test_planted.py",
+    "test_quickstart.py",
+    "test_readme.py",
     "test_skip.py",
+    "test_train.py",
 )
 """Folders and files of tests that train to convergence, start processes or compare whole language models."""
 
@@ -59,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         order.setdefault(file, len(order))
         order.setdefault(group(item), len(order))
         item.add_marker(pytest.mark.xdist_group(group(item)))
-        if file.startswith(SLOW):
+        if file.startswith(SLOW) or file.endswith(("_experiments.py", "_drop_in.py")):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: order[group(item)])
 

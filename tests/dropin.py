@@ -49,7 +49,8 @@ def drop_in(
     run = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-    cases = list(ElementTree.parse(report).iter("testcase")) if report.exists() else []
+    assert report.exists(), f"ended with {run.returncode}: {run.stdout}{run.stderr}"
+    cases = list(ElementTree.parse(report).iter("testcase"))
     ran = {case for case in cases if case.find("skipped") is None}
     wrong = {c for c in ran if c.find("failure") is not None or c.find("error") is not None}
     names = lambda some: {case.get("name", "").split("[")[0] for case in some}

@@ -55,7 +55,7 @@ def run(config: dict, n_steps: int, mesh=None, dtype=np.float32, start=None):
     with jax.set_mesh(mesh):
         stream = open_stream(config)
         programs = experiment.programs(config, stream.d_in, target_width(stream))
-        sample = place(stream.batches[0], mesh)
+        sample = place(jax.tree.map(cast, stream.batches[0]), mesh)
         states, infos, updates = {}, [], {}
         for p in programs:
             first = start[p.key] if start else experiment.init(p, sample, mesh)

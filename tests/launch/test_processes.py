@@ -82,7 +82,7 @@ def free_port() -> int:
 )
 def test_who_waits_in_vain_says_for_whom(process, message):
     address = f"127.0.0.1:{free_port()}"
-    code = f"from dictlearn import distributed as d; d.start(d.Place('{address}', 2, {process}), 30, 1)"
+    code = f"from dictlearn.cli import distributed as d; d.start(d.Place('{address}', 2, {process}), 30, 1)"
     command = [sys.executable, "-c", code]
     found = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False
