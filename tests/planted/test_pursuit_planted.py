@@ -76,7 +76,7 @@ def test_mp_recovers_every_atom_and_too_many_steps_do_not():
 
     @jax.jit
     def fvu(k):
-        module = program.module({"k": k})
+        module = program.module({"dictionary": {"k": k}})
         y = module.apply(mine, module.apply(mine, x, method="encode"), method="decode")
         return jnp.sum((x - y) ** 2) / jnp.sum((x - x.mean(0)) ** 2)
 
