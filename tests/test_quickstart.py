@@ -100,5 +100,7 @@ def test_evaluating_with_another_model_than_the_harvests_is_refused(inside, tmp_
     write_gguf(tmp_path / "toy.gguf", spec, params)
     other = [f"--config.model.path={tmp_path / 'toy.gguf'}", "--config.model.name=toy"]
     assert cli.main(["eval", CONFIG, "--workdir=run", *other]) == 1
-    assert "whose weights are not those of config.model, toy" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "smollm2 (SmolLM2-135M-Instruct.Q4_1.gguf)" in told
+    assert "toy (toy.gguf)" in told
     assert Path("run/metrics.json").read_bytes() == before
