@@ -18,13 +18,14 @@ from typing import Any
 
 import jax
 
+from dictlearn import files
+
 
 def replace(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     if jax.process_index() == 0:
-        half = path.with_name(path.name + ".tmp")
-        half.write_text(text, "utf-8")
-        half.replace(path)
+        with files.whole(path) as half:
+            half.write_text(text, "utf-8")
 
 
 def write_json(path: Path, tree: Mapping) -> None:
