@@ -11,6 +11,7 @@ from tests.helpers import mesh_of, planted_config
 
 MESHES = {"8": (1, 1, 8), "4": (2, 2, 1), "1": (1, 1, 1), "2 x 4": (1, 2, 4)}
 """Ways in which dictionaries, tokens and latents are split: the run goes on from each on the next."""
+PLACES = {"optimiser": "rule", "wrapper": "revive"}
 
 
 def configs():
@@ -19,9 +20,9 @@ def configs():
     for name in dictionaries.names():
         yield name, planted_config(name, sweep=sweep)
     yield "adam", planted_config(sweep=sweep, learner={"ema_decay": 0.9})
-    for name in {*rules.names(), *rules.wrappers()} - {"adam"}:
-        place = "revive" if name in rules.wrappers() else "rule"
-        yield name, {**planted_config("relu", sweep=sweep), place: {"name": name}}
+    for kind, place in PLACES.items():
+        for name in {*rules.names(kind)} - {"adam"}:
+            yield name, {**planted_config("relu", sweep=sweep), place: {"name": name}}
 
 
 def shapes():
@@ -95,4 +96,5 @@ def test_each_device_holds_the_part_that_the_names_promise(restored):
 
 def test_a_state_of_every_kind_was_there():
     names = [label for label, _ in configs()]
-    assert sorted(names) == sorted((*dictionaries.names(), *rules.names(), *rules.wrappers()))
+    trained = [name for kind in PLACES for name in rules.names(kind)]
+    assert sorted(names) == sorted((*dictionaries.names(), *trained))

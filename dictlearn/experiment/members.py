@@ -38,7 +38,7 @@ ROOMS = {
         objectives.make, objectives.names, _of(objectives.factory), ("out", "batch")
     ),
     "rule": _Room(rules.make, rules.names, _of(rules.factory), ("steps", "n_latents")),
-    "revive": _Room(rules.make, rules.wrappers, _of(rules.factory), ("inner",)),
+    "revive": _Room(rules.make, lambda: rules.names("wrapper"), _of(rules.factory), ("inner",)),
     "learner": _Room(
         *(learners.make, learners.names),
         lambda tree: learners.functions(tree["name"]),
@@ -198,7 +198,7 @@ def _settings(key: str, name: str, tree: Mapping) -> dict[str, Any]:
     """What the callable `name` of a subtree may be given: argument -> annotation."""
     room = ROOMS[key]
     if name not in room.names():
-        raise ValueError(f"unknown {key} {name!r}; there are {', '.join(room.names())}.")
+        raise ValueError(f"{key}.name={name!r} must be one of {', '.join(room.names())}.")
     found = {}
     for function in room.functions(tree):
         hints = typing.get_type_hints(function)

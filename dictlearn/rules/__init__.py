@@ -1,42 +1,43 @@
 """Rules: whatever moves a parameter. Each is an `optax.GradientTransformationExtraArgs`, one file each.
 
+A file says what it is by its `KIND`: an optimiser trains alone, as `config.rule`; a projection keeps to some
+set what an optimiser does, in a chain with it; a wrapper takes another rule as `inner` and changes what it sees
+or does, as `config.revive`.
+
 `update(updates, state, params, firing=Firing, batch=Batch, error_B=...)` may read how often latents fired, the
-batch and each token's squared error; rules compose with `optax.chain`, and those whose first argument is
-`inner` wrap another rule. `make` finds the file by the rule's name.
+batch and each token's squared error. `make` finds the file by the rule's name.
 """
 
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
+from types import ModuleType
 
 import optax
 
-
-def names() -> list[str]:
-    """The rules that stand alone: the files of this folder, without the wrappers."""
-    return [name for name in _files() if "inner" not in _parameters(name)]
+KINDS = ("optimiser", "projection", "wrapper")
 
 
-def wrappers() -> list[str]:
-    """The rules that wrap another: the files whose function takes it as `inner`."""
-    return [name for name in _files() if "inner" in _parameters(name)]
+def names(kind: str = "optimiser") -> list[str]:
+    """The rules of a kind: the files of this folder that say so."""
+    return [name for name in _files() if kind == _module(name).KIND]
 
 
 def factory(name: str) -> Callable[..., optax.GradientTransformation]:
-    """The function that makes the rule `name`, alone or a wrapper.
+    """The function that makes the rule `name`, of any kind.
 
     Raises ValueError for an unknown rule, listing what there is."""
     if name not in _files():
         raise ValueError(f"unknown rule {name!r}; there are {', '.join(_files())}.")
-    return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    return getattr(_module(name), name)
 
 
 def make(name: str, **arguments) -> optax.GradientTransformationExtraArgs:
     """The rule `name` with these arguments.
 
     Raises ValueError for an unknown rule or argument, listing what there is."""
-    known = _parameters(name)
+    known = inspect.signature(factory(name)).parameters
     for key in arguments:
         if key not in known:
             raise ValueError(f"rule {name!r} has no {key!r}; it has {', '.join(known)}.")
@@ -48,5 +49,5 @@ def _files() -> list[str]:
     return sorted(name for name in found if not name.startswith("_"))
 
 
-def _parameters(name: str):
-    return inspect.signature(factory(name)).parameters
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")

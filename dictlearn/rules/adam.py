@@ -17,6 +17,7 @@ import optax
 
 from dictlearn.types import Scalar
 
+KIND = "optimiser"
 ATOMS = "W_dec_FD"
 
 

@@ -31,6 +31,7 @@ import optax
 
 from dictlearn.types import Scalar
 
+KIND = "wrapper"
 LEAVES = ("log_threshold_F", "threshold_F", "b_enc_F")
 """What is held: the first of these that there is."""
 

@@ -6,6 +6,8 @@ Source: Bricken et al. 2023; Gao et al. 2024 (A.3). It stands last in a chain.
 import jax.numpy as jnp
 import optax
 
+KIND = "projection"
+
 
 def normalise_atoms(leaf: str = "W_dec_FD") -> optax.GradientTransformation:
     """Acts on the leaf named `leaf`, `[F, D]`, alone, and not at all where there is none; a row that

@@ -7,6 +7,8 @@ then never hold the part of the gradient that normalising would undo. It stands 
 import jax.numpy as jnp
 import optax
 
+KIND = "projection"
+
 
 def project_gradient(leaf: str = "W_dec_FD") -> optax.GradientTransformation:
     """Acts on the leaf named `leaf`, `[F, D]`, alone, and not at all where there is none."""

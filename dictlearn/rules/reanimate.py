@@ -15,6 +15,8 @@ import optax
 from dictlearn.rules import _latents
 from dictlearn.types import Scalar
 
+KIND = "wrapper"
+
 
 def reanimate(
     inner: optax.GradientTransformationExtraArgs, *, coefficient: Scalar = 1e-3

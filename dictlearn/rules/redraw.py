@@ -15,6 +15,7 @@ from dictlearn.ops.control_flow import any_member
 from dictlearn.ops.initialise import unit_rows
 from dictlearn.rules import _latents
 
+KIND = "wrapper"
 _BLOCK = 1024
 
 

@@ -19,6 +19,8 @@ import optax
 from dictlearn.ops.control_flow import any_member
 from dictlearn.rules import _latents
 
+KIND = "wrapper"
+
 
 class State(NamedTuple):
     inner: optax.OptState

@@ -17,6 +17,8 @@ import optax
 from dictlearn.rules.normalise_atoms import normalise_atoms
 from dictlearn.types import Scalar
 
+KIND = "optimiser"
+
 
 def spherical(lr: Scalar = 1.0) -> optax.GradientTransformation:
     """Acts on W_dec_FD, `[F, D]` with unit rows, and stops all else. lr: 1 for power iteration."""

@@ -1,25 +1,30 @@
 """What every rule proves, whatever it moves. A new file in the folder is tested as it stands."""
 
+import pkgutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from dictlearn import dictionaries, objectives, rules, sharding
+from dictlearn import dictionaries, experiment, objectives, rules, sharding
 from dictlearn.learners.gradient import gradient
 from dictlearn.types import Batch, Firing
 from tests.helpers import mesh_of, planted_config, run
 
-NAMES = [*rules.names(), *rules.wrappers()]
-every = pytest.mark.parametrize("name", NAMES)
+KINDS = {name: kind for kind in rules.KINDS for name in rules.names(kind)}
+PLACES = {"optimiser": "rule", "wrapper": "revive"}
+"""The subtrees of a config in which each kind trains."""
+every = pytest.mark.parametrize("name", KINDS)
+trained = pytest.mark.parametrize("name", [name for name in KINDS if KINDS[name] in PLACES])
 GIVEN = {"adam": {"lr": 1e-3, "steps": 10}, "adapt_bias": {"l0": 3.0}}
 B, D, F = 16, 8, 32
 
 
 def made(name):
     """The rule; a wrapper around plain Adam."""
-    inner = {"inner": optax.adam(1e-3)} if name in rules.wrappers() else {}
+    inner = {"inner": optax.adam(1e-3)} if KINDS[name] == "wrapper" else {}
     inner = {key: optax.with_extra_args_support(rule) for key, rule in inner.items()}
     return rules.make(name, **GIVEN.get(name, {}), **inner)
 
@@ -88,15 +93,27 @@ def test_it_keeps_the_placement(name):
         jax.tree.map(close, split, whole)
 
 
-@every
+@trained
 def test_a_sweep_trains_with_it(name):
-    place = "revive" if name in rules.wrappers() else "rule"
+    place = PLACES[KINDS[name]]
     config = planted_config("relu", sweep={"seed": (0, 1)})
     given = {key: value for key, value in GIVEN.get(name, {}).items() if key != "steps"}
     config[place] = {"name": name, **given}
     (program,), _, infos = run(config, 3)  # asserts one compilation
     assert np.isfinite(infos[-1][program.key]["loss"]).all()
     assert program.members[0].hparams[place] == config[place]
+
+
+def test_every_file_is_of_a_kind():
+    files = {module.name for module in pkgutil.iter_modules(rules.__path__)}
+    assert {name for name in files if name[0] != "_"} <= KINDS.keys()
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if KINDS[name] != "optimiser"])
+def test_only_an_optimiser_is_one(name):
+    config = planted_config() | {"rule": {"name": name}}
+    with pytest.raises(ValueError, match=rf"'{name}'.* {', '.join(rules.names())}"):
+        experiment.check(config)
 
 
 def test_a_rule_of_optax_trains_a_dictionary_too():

@@ -11,6 +11,8 @@ import optax
 
 from dictlearn.types import Scalar
 
+KIND = "optimiser"
+
 
 def dropped_in(lr: Scalar = 1e-3) -> optax.GradientTransformation:
     def update(updates, state, params=None):
