@@ -1,37 +1,10 @@
-"""Dictionary learning on neural-network activations, in JAX, at any scale."""
+"""Dictionary learning on neural-network activations, in JAX, at any scale.
 
-from dictlearn import dictionaries, interop, lm, meters, objectives, rules, streams
-from dictlearn.learners.ema import ema
-from dictlearn.learners.gradient import gradient
-from dictlearn.learners.skip_nonfinite import skip_nonfinite
-from dictlearn.ops.firing import dense
-from dictlearn.runs.trained import Site, Trained, restore
-from dictlearn.sweep import sweep
-from dictlearn.types import Batch, Codes, Dictionary, Firing, Learner, Meter, Out
+The names of the package are listed in `__init__.pyi`, and each is imported when it is first used: JAX, Flax and
+Orbax take seconds, which `import dictlearn` and the command line's help need not wait for.
+"""
 
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = "0.1.0"
-
-__all__ = [
-    "Batch",
-    "Codes",
-    "Dictionary",
-    "Firing",
-    "Learner",
-    "Meter",
-    "Out",
-    "Site",
-    "Trained",
-    "dense",
-    "dictionaries",
-    "ema",
-    "gradient",
-    "interop",
-    "lm",
-    "meters",
-    "objectives",
-    "restore",
-    "rules",
-    "skip_nonfinite",
-    "streams",
-    "sweep",
-]

@@ -28,7 +28,6 @@ import jax
 import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
-from orbax.checkpoint import v1 as ocp
 
 from dictlearn.runs._seal import SEAL, damage, seal
 
@@ -88,7 +87,7 @@ class Checkpoints:
         record = json.dumps({"meta": meta, "leaves": _leaves(state)}, indent=1)
         path = self._directory / str(step)
         _clear(path)
-        response = ocp.save_async(path, state)
+        response = _orbax().save_async(path, state)
         kept = [*self._steps, step][-self._keep :]
         self._pending = step, self._thread.submit(_finish, path, response, record, kept)
 
@@ -113,7 +112,7 @@ class Checkpoints:
             wanted = target(record["meta"])
             _check_fits(path, record["leaves"], _leaves(wanted))
             try:
-                state, problem = ocp.load(path, jax.tree.map(_placed, wanted)), ""
+                state, problem = _orbax().load(path, jax.tree.map(_placed, wanted)), ""
             except Exception as error:
                 state, problem = None, f"Orbax cannot load it: {_reason(error)}"
             if multihost_utils.process_allgather(np.bool_(problem)).any():
@@ -175,8 +174,15 @@ def _clear(path: epath.Path) -> None:
     multihost_utils.sync_global_devices(f"{path} is clear")
 
 
+def _orbax():
+    """Orbax, imported with the first save or load: it takes half as long to import as JAX."""
+    from orbax.checkpoint import v1
+
+    return v1
+
+
 def _finish(
-    path: epath.Path, response: ocp.AsyncResponse[None], record: str, kept: list[int]
+    path: epath.Path, response: Any, record: str, kept: list[int]
 ) -> None:
     """Waits for the commit of `path`, seals it, then removes every step that is not `kept`."""
     response.result()
