@@ -181,9 +181,7 @@ def _orbax():
     return v1
 
 
-def _finish(
-    path: epath.Path, response: Any, record: str, kept: list[int]
-) -> None:
+def _finish(path: epath.Path, response: Any, record: str, kept: list[int]) -> None:
     """Waits for the commit of `path`, seals it, then removes every step that is not `kept`."""
     response.result()
     if jax.process_index() != 0:
