@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
-from jax._src import distributed as runtime  # its key-value store has no public name
+from orbax.checkpoint import multihost  # JAX has no public name for its key-value store
 
 AGAIN = 75
 """Exit status of a run that the same command goes on with (EX_TEMPFAIL): launchers start it again."""
@@ -175,8 +175,8 @@ class Watch:
         self._steps, self._moved = self._steps + 1, time.monotonic()
 
     def _look(self) -> None:
-        store, mine = runtime.global_state.client, f"dictlearn/steps/{jax.process_index()}"
-        while store is not None and not self._over.wait(self._seconds / 10):
+        store, mine = multihost.get_jax_distributed_client(), f"dictlearn/steps/{jax.process_index()}"
+        while not self._over.wait(self._seconds / 10):
             store.key_value_set(mine, str(self._steps), allow_overwrite=True)
             still = time.monotonic() - self._moved
             if still > self._seconds:

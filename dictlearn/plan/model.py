@@ -6,7 +6,7 @@ prints, for Llama 3 70B in bfloat16, what each device would hold and do; with th
 Face `config.json` before the options, for that model. Nothing is run and no weight
 is made: the shapes are placed by the axis-letter table (`dictlearn.sharding`), XLA compiles for the
 topology ahead of time, and what the compiler says of memory and operations is what is reported. Only
-the package `libtpu` is needed (`pip install dictlearn[tpu]`).
+the package `libtpu` is needed (`pip install dictlearn-jax[tpu]`).
 
 Source: the specification of Llama 3 70B is that of Grattafiori et al. 2024 (arXiv:2407.21783),
 table 3; memory of a chip, Google Cloud's TPU system architecture pages.

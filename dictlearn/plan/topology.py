@@ -2,7 +2,7 @@
 
 Nothing is run and no array is made: shapes are placed on a slice's devices, XLA compiles for them, and what the
 compiler says of memory and communication is what is reported. Only the package `libtpu` is needed
-(`pip install dictlearn[tpu]`).
+(`pip install dictlearn-jax[tpu]`).
 
 Source: Google Cloud's pages on the architecture of each TPU version: peak bfloat16 operations, memory, its
 bandwidth, and bandwidth between chips. The last is a chip's over all its links in one direction (half of what
@@ -80,7 +80,7 @@ def devices(topology: str) -> list[Any]:
     Raises ValueError for a topology that is unknown, ImportError without libtpu."""
     chip(topology)
     if importlib.util.find_spec("libtpu") is None:
-        raise ImportError("Compiling for TPUs needs libtpu: pip install dictlearn[tpu]")
+        raise ImportError("Compiling for TPUs needs libtpu: pip install dictlearn-jax[tpu]")
     # No machine is asked what it is, and several may compile at one time: none of them runs a TPU.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")

@@ -148,7 +148,7 @@ def test_a_hung_process_is_named_by_those_that_wait_for_it(monkeypatch):
     monkeypatch.setattr(distributed, "several", lambda: True)
     monkeypatch.setattr("jax.process_index", lambda: 0)
     monkeypatch.setattr(distributed, "_exit", end)
-    monkeypatch.setattr(distributed.runtime.global_state, "client", store)
+    monkeypatch.setattr(distributed.multihost, "get_jax_distributed_client", lambda: store)
     with distributed.Watch(1.0) as watch:
         for _ in range(20):
             watch.step()

@@ -11,7 +11,7 @@ import pytest
 from dictlearn.plan import model
 
 if importlib.util.find_spec("libtpu") is None:
-    pytest.skip("libtpu is not installed: pip install dictlearn[tpu]", allow_module_level=True)
+    pytest.skip("libtpu is not installed: pip install dictlearn-jax[tpu]", allow_module_level=True)
 
 BATCH, LENGTH, MODEL, DEVICES = 8, 1024, 8, 16
 

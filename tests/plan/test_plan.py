@@ -159,7 +159,7 @@ def test_a_language_model_and_a_dictionary_share_one_mesh_and_one_program():
 def pods():
     """{slice: its plan}, made in a process of its own: libtpu stays out of the tests'."""
     if importlib.util.find_spec("libtpu") is None:
-        pytest.skip("libtpu is not installed: pip install dictlearn[tpu]")
+        pytest.skip("libtpu is not installed: pip install dictlearn-jax[tpu]")
     script = """
 import json, sys
 from dictlearn.cli import main

@@ -36,11 +36,11 @@ def dense_loss(x, W_enc, b_enc, W_dec):
 
 @pytest.mark.parametrize("sizes", [None, (1, 2, 4), (2, 4, 1), (1, 1, 8)])
 def test_every_gradient_equals_the_dense_forms(sizes):
-    mesh = jax.set_mesh(mesh_of(*sizes)) if sizes else contextlib.nullcontext()
+    placed = jax.set_mesh(mesh_of(*sizes)) if sizes else contextlib.nullcontext()
     with jax.enable_x64(True):
         doubles = [np.asarray(a, np.float64) for a in parameters()]
         wanted = jax.value_and_grad(dense_loss, argnums=(0, 1, 2, 3))(*map(jnp.asarray, doubles))
-        with mesh:
+        with placed:
             gradient = jax.jit(jax.value_and_grad(sparse_loss, argnums=(0, 1, 2, 3)))
             found = gradient(*map(jnp.asarray, doubles))
         for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
