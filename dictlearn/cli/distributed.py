@@ -175,7 +175,10 @@ class Watch:
         self._steps, self._moved = self._steps + 1, time.monotonic()
 
     def _look(self) -> None:
-        store, mine = multihost.get_jax_distributed_client(), f"dictlearn/steps/{jax.process_index()}"
+        store, mine = (
+            multihost.get_jax_distributed_client(),
+            f"dictlearn/steps/{jax.process_index()}",
+        )
         while not self._over.wait(self._seconds / 10):
             store.key_value_set(mine, str(self._steps), allow_overwrite=True)
             still = time.monotonic() - self._moved
