@@ -100,7 +100,7 @@ def test_downstream_error_is_a_mean_over_taps_and_dimensions_with_its_own_weight
     both = objectives.make("kl", coefficient=0.5, downstream=("x",), downstream_coefficient=2.5)
     wanted_B = 0.5 * kl + 2.5 * jnp.mean((other_BD - batch.y_BD) ** 2, -1)
     np.testing.assert_allclose(both(out_of(other_BD), batch), wanted_B, rtol=1e-4)
-    with pytest.raises(ValueError, match=r"objective.downstream: the model has no tap nowhere"):
+    with pytest.raises(ValueError, match=r"downstream.*\bnowhere\b"):
         objectives.make("kl", downstream=("nowhere",))(out_of(other_BD), batch)
 
 
@@ -223,9 +223,9 @@ def test_fine_tuning_starts_from_the_function_that_a_run_left(folder, tmp_path):
     both = warm_start(states, old.norm, mesh, **start, program="topk_n32_0")
     jax.tree.map(lambda leaf: leaf.delete(), both["a"].variables)
     jax.tree.map(np.testing.assert_array_equal, both["b"].variables, left)
-    with pytest.raises(ValueError, match=r"holds topk_n32_0; there is no other to start from"):
+    with pytest.raises(ValueError, match="topk_n32_0"):
         warm_start({"other": None}, new.norm, mesh, **start)
-    with pytest.raises(ValueError, match=r"trained under unit_mean_sq, which cannot become none"):
+    with pytest.raises(ValueError, match=r"unit_mean_sq.*\bnone\b"):
         warm_start({}, normalise.Norm(), mesh, **start)
 
 
@@ -234,12 +234,12 @@ def test_an_objective_that_runs_the_model_says_what_it_needs(folder):
         ValueError, match=r"the stream 'synthetic' has none; set stream.name to from_lm"
     ):
         open_stream(config_of(folder) | {"stream": {"name": "synthetic"}})
-    with pytest.raises(ValueError, match=r"batch_size=60 must be a multiple of sequence_length=16"):
+    with pytest.raises(ValueError, match=r"batch_size=60\b.*sequence_length=16\b"):
         open_stream(config_of(folder, batch_size=60))
-    with pytest.raises(ValueError, match=r"normalise='token_unit' is not one number"):
+    with pytest.raises(ValueError, match="normalise='token_unit'"):
         open_stream(config_of(folder, stream={"normalise": "token_unit"}))
-    with pytest.raises(ValueError, match=r"config.objective has no 'taps'; there are .*downstream"):
+    with pytest.raises(ValueError, match=r"objective.*'taps'.*downstream"):
         experiment.check(config_of(folder, objective={"taps": ()}))
     batch = linear_batch(jax.random.key(0))._replace(context=None)
-    with pytest.raises(ValueError, match=r"kl runs the language model; take .* from_lm"):
+    with pytest.raises(ValueError, match=r"\bkl\b.*from_lm"):
         objectives.make("kl")(out_of(batch.y_BD), batch)

@@ -102,7 +102,7 @@ def test_estimate_stops_once_it_has_seen_enough_tokens():
 
 @pytest.mark.parametrize("kind", normalise.TOKEN_KINDS)
 def test_per_token_kinds_refuse_a_transcoder(kind):
-    with pytest.raises(ValueError, match="cannot be undone on a transcoder"):
+    with pytest.raises(ValueError, match=kind):
         normalise.apply(Norm(kind), raw_batch())
 
 
@@ -146,9 +146,9 @@ def test_a_scale_must_be_positive_and_finite(scale):
 
 def test_nothing_and_zeros_cannot_be_estimated_from():
     zeros = np.zeros((B, D), np.float32)
-    with pytest.raises(ValueError, match="there were none"):
+    with pytest.raises(ValueError, match="unit_mean_sq"):
         normalise.estimate("unit_mean_sq", [])
-    with pytest.raises(ValueError, match="not all zero"):
+    with pytest.raises(ValueError, match=r"unit_mean_sq.*\b0\.0"):
         normalise.estimate("unit_mean_sq", [Batch(zeros, zeros)])
 
 

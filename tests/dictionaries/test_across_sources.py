@@ -96,16 +96,16 @@ def test_batch_topk_of_a_crosscoder_ranks_by_what_a_latent_adds_to_all_sources()
 
 @pytest.mark.parametrize("name", ["crosscoder", "clt"])
 def test_sources_that_do_not_divide_a_width_are_refused(name):
-    with pytest.raises(ValueError, match="sources=5 does not divide d_in=12"):
+    with pytest.raises(ValueError, match=r"sources=5\b.*d_in=12\b"):
         made(name, sources=5)
-    with pytest.raises(ValueError, match="sources=3 does not divide d_out=10"):
+    with pytest.raises(ValueError, match=r"sources=3\b.*d_out=10\b"):
         made(name, d_out=10)
     with pytest.raises(ValueError, match="sources=0"):
         made(name, sources=0)
 
 
 def test_latents_that_layers_cannot_share_evenly_are_refused():
-    with pytest.raises(ValueError, match="n_latents=7 must be a multiple of sources=3"):
+    with pytest.raises(ValueError, match=r"n_latents=7\b.*sources=3\b"):
         made("clt", n_latents=7)
 
 

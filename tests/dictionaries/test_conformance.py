@@ -230,12 +230,12 @@ def test_it_runs_in_bfloat16(name):
 
 @every
 def test_unknown_fields_are_refused_by_name(name):
-    with pytest.raises(ValueError, match=r"has no 'n_latent'; it has .*n_latents"):
+    with pytest.raises(ValueError, match=r"'n_latent'.*n_latents"):
         dictionaries.make(name, n_latent=3)
 
 
 def test_an_unknown_variant_is_answered_with_those_there_are():
-    with pytest.raises(ValueError, match=r"unknown dictionary 'top_k'; there are .*batch_topk"):
+    with pytest.raises(ValueError, match=r"'top_k'.*batch_topk"):
         dictionaries.make("top_k")
 
 

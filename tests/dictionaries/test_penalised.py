@@ -264,14 +264,14 @@ def test_what_a_penalty_reads_of_the_batch_is_the_whole_batchs(name, fields):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("relu", {"l1": 1.0, "penalty": "l2"}, "'l2' must be one of l1, sqrt, tanh"),
-        ("jumprelu", {"penalty": "l1"}, "'l1' must be one of l0, tanh, target_l0"),
-        ("jumprelu", {"kernel": "box"}, "'box' must be one of rectangle, triangle, gaussian"),
-        ("jumprelu", {"bandwidth": 0.0}, "bandwidth=0.0 must be positive"),
-        ("jumprelu", {"start_density": 1.0}, "start_density=1.0 must lie between 0 and 1"),
-        ("p_anneal", {"l1": 1.0, "p_end": 0}, "p_end=0 must lie above 0"),
-        ("p_anneal", {"l1": 1.0, "anneal_end": 15_005}, "at most anneal_end - anneal_start = 5"),
-        ("p_anneal", {"l1": 1.0, "queue": 0}, "queue=0 must be at least 1"),
+        ("relu", {"l1": 1.0, "penalty": "l2"}, "'l2'.*l1, sqrt, tanh"),
+        ("jumprelu", {"penalty": "l1"}, "'l1'.*l0, tanh, target_l0"),
+        ("jumprelu", {"kernel": "box"}, "'box'.*rectangle, triangle, gaussian"),
+        ("jumprelu", {"bandwidth": 0.0}, "bandwidth=0.0"),
+        ("jumprelu", {"start_density": 1.0}, "start_density=1.0.*0 and 1"),
+        ("p_anneal", {"l1": 1.0, "p_end": 0}, "p_end=0.*0"),
+        ("p_anneal", {"l1": 1.0, "anneal_end": 15_005}, "anneal_end - anneal_start = 5"),
+        ("p_anneal", {"l1": 1.0, "queue": 0}, "queue=0.*1"),
     ],
 )
 def test_a_bad_field_is_refused_with_its_bound(name, fields, message):

@@ -37,7 +37,7 @@ NO_TRANSCODERS = ["codebook", "fista", "icfl", "lista", "masked", "mp", "psd"]
 @pytest.mark.parametrize("name", NO_TRANSCODERS)
 def test_a_target_of_its_own_is_refused(name):
     knobs = {k: v for k, v in {"k": 3, "l1": 0.1}.items() if k in dictionaries.fields(name)}
-    with pytest.raises(ValueError, match=r"d_out=7: .* leave d_out None"):
+    with pytest.raises(ValueError, match=r"d_out=7\b.*None"):
         dictionaries.make(name, d_in=D, n_latents=F, d_out=7, **knobs).init(
             jax.random.key(0), jnp.ones((2, D)), ALIVE
         )

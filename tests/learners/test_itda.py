@@ -145,15 +145,15 @@ def test_sharded_equals_whole_and_a_sweep_over_tolerances_equals_runs_of_their_o
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rule": {"name": "adam"}}, r"config.rule is set, but no learner there reads it"),
+        ({"rule": {"name": "adam"}}, r"config\.rule\b"),
         (
             {"dictionary": {"name": "topk"}},
-            r"'topk' is made by the learner 'gradient', not 'itda'; set learner.name",
+            r"'topk'.*'gradient'.*'itda'",
         ),
-        ({"learner": {"rate": 1}}, r"config.learner has no 'rate'; there are name, tolerance"),
-        ({"learner": {"name": "ksvd"}}, r"unknown learner 'ksvd'; there are gradient, itda"),
-        ({"learner": {"tolerance": 1.5}}, r"tolerance=1.5 is a share .* \[0, 1\)"),
-        ({"learner": {"tolerance": None}}, r"needs tolerance, .* or size"),
+        ({"learner": {"rate": 1}}, r"'rate'.*name, tolerance"),
+        ({"learner": {"name": "ksvd"}}, r"'ksvd'.*gradient, itda"),
+        ({"learner": {"tolerance": 1.5}}, r"tolerance=1\.5\b.*\[0, 1\)"),
+        ({"learner": {"tolerance": None}}, r"tolerance.*\bsize\b"),
     ],
 )
 def test_what_itda_does_not_read_is_refused(changes, message):
@@ -179,7 +179,7 @@ def test_batches_without_keys_and_sizes_beyond_the_rows_say_what_to_do():
     x, key = jnp.ones((4, D)), jax.random.key(0)
     learner = itda(MODULE, steps=1, size=F)
     state = jax.eval_shape(lambda: learner.init(key, Batch(x, x)))
-    with pytest.raises(ValueError, match="give the stream keys=True"):
+    with pytest.raises(ValueError, match="keys=True"):
         jax.eval_shape(lambda: learner.update(state, Batch(x, x)))
-    with pytest.raises(ValueError, match=r"size=513 must lie between 1 and .*=512"):
+    with pytest.raises(ValueError, match=r"size=513\b.*\b512\b"):
         itda(MODULE, steps=1, size=F + 1)

@@ -51,7 +51,7 @@ def test_accumulated_parts_are_the_whole_batch():
 
 def test_a_batch_that_does_not_divide_is_refused():
     train = learner(accumulate=5)
-    with pytest.raises(ValueError, match="accumulate=5 does not divide batch_size=32"):
+    with pytest.raises(ValueError, match=r"accumulate=5\b.*batch_size=32\b"):
         train.update(train.init(jax.random.key(0), data()), data())
 
 
@@ -101,11 +101,11 @@ def test_atoms_start_as_they_are_named(start):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"atoms_start": "xavier"}, "atoms_start='xavier' must be one of tied, kaiming_uniform"),
-        ({"b_dec_start": "median"}, "b_dec_start='median' must be one of zeros, mean"),
-        ({"ema_decay": 1.0}, "decay=1.0 must lie between 0 and 1"),
-        ({"accumulate": 0}, "accumulate=0 must be at least 1"),
-        ({"compute_dtype": "float16"}, "compute_dtype='float16' must be float32 or bfloat16"),
+        ({"atoms_start": "xavier"}, "atoms_start='xavier'.*tied, kaiming_uniform"),
+        ({"b_dec_start": "median"}, "b_dec_start='median'.*zeros, mean"),
+        ({"ema_decay": 1.0}, "decay=1.0.*0 and 1"),
+        ({"accumulate": 0}, "accumulate=0.*1"),
+        ({"compute_dtype": "float16"}, "compute_dtype='float16'.*float32 or bfloat16"),
     ],
 )
 def test_what_is_not_there_is_refused_by_name(wrong, says):

@@ -97,5 +97,5 @@ def test_scores_have_their_values_and_bad_input_is_refused():
     assert head_codes.discretise(np.array([[0.0, 0.0], [0.0, 2.0]]), 1).tolist() == [[-1], [1]]
     with pytest.raises(ValueError, match="both are needed"):
         head_codes.node_scores(code, np.ones(4, bool))
-    with pytest.raises(ValueError, match="n_heads=3 does not divide the 4 rows"):
+    with pytest.raises(ValueError, match=r"n_heads=3\b.*\b4\b"):
         head_codes.discretise(np.zeros((4, 2)), 3)

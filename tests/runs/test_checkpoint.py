@@ -307,7 +307,7 @@ def test_a_directory_where_all_is_damaged_is_an_error_that_says_where(copy):
     delete(copy / "2" / SEAL)
     with (
         Checkpoints(copy) as checkpoints,
-        pytest.raises(RuntimeError, match=rf"{copy} holds steps \[1, 2\], and not one can be used"),
+        pytest.raises(RuntimeError, match=rf"{copy}.*\[1, 2\]"),
     ):
         checkpoints.restore(like(state_at(0)))
 
@@ -329,15 +329,13 @@ def test_a_run_killed_in_its_first_save_starts_over(tmp_path, caplog):
 
 def test_a_state_of_another_shape_dtype_or_tree_is_an_error_that_names_the_leaf(two_steps):
     wanted = {
-        r"leaf params/W_enc_DF is float32\[8, 16\] there and float32\[9, 16\] here": state_at(
-            0, d=9
-        ),
-        r"leaf count_F is int32\[16\] there and float32\[16\] here": {
+        r"params/W_enc_DF\b.*float32\[8, 16\].*float32\[9, 16\]": state_at(0, d=9),
+        r"count_F\b.*int32\[16\].*float32\[16\]": {
             **state_at(0),
             "count_F": jnp.zeros(16),
         },
-        r"leaf more is absent there and float32\[\] here": {**state_at(0), "more": jnp.zeros(())},
-        r"leaf keys_N is key<fry>\[3\] there and absent here": {**state_at(0), "keys_N": None},
+        r"more\b.*absent.*float32\[\]": {**state_at(0), "more": jnp.zeros(())},
+        r"keys_N\b.*key<fry>\[3\].*absent": {**state_at(0), "keys_N": None},
     }
     for message, state in wanted.items():
         with Checkpoints(two_steps) as checkpoints, pytest.raises(ValueError, match=message):
@@ -384,17 +382,17 @@ def test_a_save_that_would_shadow_or_overwrite_checkpoints_is_refused(copy):
         with pytest.raises(ValueError, match="holds checkpoints: restore first, or empty it"):
             checkpoints.save(1, state_at(1), {})
         assert checkpoints.restore(like(state_at(0))) is not None
-        with pytest.raises(ValueError, match="step=1 lies before 2, the newest of"):
+        with pytest.raises(ValueError, match=r"step=1\b.*\b2\b"):
             checkpoints.save(1, state_at(1), {})
     with Checkpoints(copy / "new") as checkpoints, pytest.raises(ValueError, match="step=-1"):
         checkpoints.save(-1, state_at(1), {})
-    with pytest.raises(ValueError, match="keep=0 is below 1"):
+    with pytest.raises(ValueError, match=r"keep=0\b.*\b1\b"):
         Checkpoints(copy, keep=0)
 
 
 def test_what_no_checkpoint_can_hold_is_refused_at_save(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(TypeError, match=r"leaf lr of the state is 0\.1"):
+        with pytest.raises(TypeError, match=r"\blr\b.*0\.1"):
             checkpoints.save(1, {"lr": 0.1}, {})
         with pytest.raises(TypeError, match="not JSON serializable"):
             checkpoints.save(1, state_at(1), {"mean_D": jnp.zeros(3)})
@@ -409,7 +407,7 @@ def test_a_full_disk_is_an_error_of_the_next_call_and_leaves_the_rest_intact(tmp
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
         try:
             checkpoints.save(2, two, {"position": 2})
-            with pytest.raises(RuntimeError, match=r"2 was not completed: .*large") as caught:
+            with pytest.raises(RuntimeError, match=r"\b2\b.*large") as caught:
                 checkpoints.wait()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -16,7 +16,7 @@ from tests.helpers import planted_config
 @pytest.mark.parametrize("name", [name for name in NAMES if not foldable(name)])
 def test_a_variant_that_cannot_be_folded_says_so(name):
     module = dictionaries.make(d_in=32, **planted_config(name)["dictionary"])
-    with pytest.raises(ValueError, match="cannot be folded"):
+    with pytest.raises(ValueError, match=type(module).__name__):
         fold.raw(Norm("unit_mean_sq", 0.5, 0.5), module, {})
 
 
@@ -37,7 +37,7 @@ def test_whitening_is_not_folded_into_atoms_that_read_and_write(name):
     x = raw_inputs()
     variables = jax.eval_shape(module.init, jax.random.key(0), x, jnp.zeros(64, bool))
     norm = normalise.estimate("whiten", [Batch(x, x)])
-    with pytest.raises(ValueError, match=r"reads with the atoms.*cannot be folded"):
+    with pytest.raises(ValueError, match=rf"{type(module).__name__}.*whitening"):
         fold.raw(norm, module, variables)
 
 
@@ -76,5 +76,5 @@ def test_atoms_of_unit_norm_are_the_same_relu():
 @pytest.mark.parametrize("kind", normalise.TOKEN_KINDS)
 def test_per_token_kinds_do_not_fold(kind):
     module, variables, _ = built("topk")
-    with pytest.raises(ValueError, match=f"{kind}.*cannot be folded"):
+    with pytest.raises(ValueError, match=kind):
         fold.raw(Norm(kind), module, variables)

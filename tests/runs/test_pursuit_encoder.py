@@ -80,7 +80,7 @@ def test_the_lengths_of_atoms_do_not_matter_and_a_scalar_folds_before(x):
     ]
     np.testing.assert_allclose(same[1], same[0], atol=1e-5)
     np.testing.assert_allclose(same[2], same[0], atol=1e-5)
-    with pytest.raises(ValueError, match="Pursued is not the same function at another scale"):
+    with pytest.raises(ValueError, match="Pursued"):
         with_pursuit_encoder(own, "matching", K).folded()
 
 
@@ -88,9 +88,9 @@ def test_what_cannot_be_pursued_is_refused():
     module = dictionaries.make("topk", d_in=D, n_latents=F, k=K)
     x_BD = jnp.zeros((2, D))
     for inner, method, k, message in (
-        (module, "greedy", K, "method='greedy' must be one of matching, gradient, orthogonal"),
-        (module, "matching", 0, "k=0 must lie between 1 and n_latents=40"),
-        (module.clone(d_out=D), "matching", K, "a transcoder's atoms explain its target"),
+        (module, "greedy", K, "method='greedy'.*matching, gradient, orthogonal"),
+        (module, "matching", 0, "k=0.*1 and n_latents=40"),
+        (module.clone(d_out=D), "matching", K, f"d_out={D}"),
     ):
         with pytest.raises(ValueError, match=message):
             with_pursuit_encoder(Trained(inner, {}), method, k).module.init(

@@ -134,7 +134,7 @@ def test_progress_counts_up_to_all_rows(lm, text, tmp_path):
 
 def test_another_recipe_names_what_differs(lm, text, harvested):
     before = contents(harvested)
-    with pytest.raises(ValueError, match="dtype is float32, not bfloat16"):
+    with pytest.raises(ValueError, match=r"dtype.*float32.*bfloat16"):
         harvest(lm, harvested, TAPS, text=text, dtype="bfloat16", **SIZES)
     assert contents(harvested) == before
 
@@ -146,7 +146,7 @@ def test_a_value_that_is_not_finite_names_tap_and_sequence(lm, text, tmp_path):
         return logits, {**taps, "mlp_out.1": jnp.where(sick_BT1, jnp.nan, taps["mlp_out.1"])}
 
     sick = replace(lm, forward=poisoned)
-    with pytest.raises(ValueError, match=r"mlp_out\.1 is not finite.*sequence \d+, position"):
+    with pytest.raises(ValueError, match=r"mlp_out\.1.*\b\d+, position \d+"):
         harvest(sick, tmp_path / "s", TAPS, text=text, **SIZES)
     assert not (tmp_path / "s" / "manifest.json").exists()
 
@@ -157,7 +157,7 @@ def test_a_value_too_large_for_the_stored_dtype_is_refused(lm, text, tmp_path):
         return logits, {**taps, "resid.0": 1e6 * taps["resid.0"]}
 
     huge = replace(lm, forward=large)
-    with pytest.raises(ValueError, match=r"resid\.0 is not finite as float16"):
+    with pytest.raises(ValueError, match=r"resid\.0.*float16"):
         harvest(huge, tmp_path / "s", TAPS, text=text, dtype="float16", **SIZES)
 
 

@@ -57,7 +57,7 @@ def test_a_pattern_of_several_taps_is_an_autoencoder_of_them(make):
 
 
 def test_several_taps_take_scalar_normalisations_only(stored):
-    with pytest.raises(ValueError, match="token_unit is of one source, and there are 2"):
+    with pytest.raises(ValueError, match=r"token_unit.*\b2\b"):
         streams.make(
             "store",
             path=stored,
@@ -68,7 +68,7 @@ def test_several_taps_take_scalar_normalisations_only(stored):
 
 
 def test_taps_of_two_widths_do_not_stand_side_by_side(store_path):
-    with pytest.raises(ValueError, match=r"one width; resid.0 has 5, mlp_out.0 has 3"):
+    with pytest.raises(ValueError, match=r"resid\.0.*\b5\b.*mlp_out\.0.*\b3\b"):
         streams.make("store", path=store_path, tap=["resid.0", "mlp_out.0"], block_rows=8, **SHARED)
 
 
@@ -85,7 +85,7 @@ def test_stores_of_two_models_stand_side_by_side_token_by_token(tmp_path):
 
 def test_stores_of_other_tokens_are_refused_by_name(tmp_path):
     one, other = write_store(tmp_path / "a"), write_store(tmp_path / "b", seed=1)
-    with pytest.raises(ValueError, match=r"b and .*a differ in seed"):
+    with pytest.raises(ValueError, match=r"\bseed\b"):
         streams.make("stores_side_by_side", paths=(one, other), tap="resid.0", **SHARED)
     with pytest.raises(ValueError, match="two stores or more"):
         streams.make("stores_side_by_side", paths=(one,), tap="resid.0", **SHARED)
@@ -144,5 +144,5 @@ def test_planted_views_share_a_third_and_layers_write_to_their_own_and_later():
     batch = streams.make("synthetic", kind="layers", batch_size=256, seed=0).batch(0)
     codes = np.linalg.lstsq(layers.written_ND.T, batch.y_BD.T, rcond=None)[0]
     np.testing.assert_allclose(codes.T @ layers.written_ND, batch.y_BD, atol=1e-4)
-    with pytest.raises(ValueError, match="d_in=31 must be even"):
+    with pytest.raises(ValueError, match=r"d_in=31\b"):
         plant("views", seed=0, d_in=31)

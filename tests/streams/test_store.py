@@ -292,7 +292,7 @@ def test_a_full_disk_is_said_plainly_and_leaves_no_litter(tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "fsync", full)
     mask = np.ones((4, 10), bool)
-    with pytest.raises(OSError, match=r"tokens_train.*No space left.*Make room") as caught:
+    with pytest.raises(OSError, match=r"tokens_train.*No space left") as caught:
         _store_write.add_tokens(path, manifest, "train", mask.astype(np.int32), mask)
     assert caught.value.errno == errno.ENOSPC
     assert [file.name for file in path.iterdir()] == ["partial.json"]
@@ -311,7 +311,7 @@ def test_a_complete_store_is_left_as_it_is(copy):
 def test_another_recipe_is_refused_and_nothing_overwritten(copy, manifest):
     (copy / "manifest.json").rename(copy / manifest)
     before = contents(copy)
-    with pytest.raises(ValueError, match="another store: seed is 0, not 1"):
+    with pytest.raises(ValueError, match=r"\bseed\b.*\b0\b.*\b1\b"):
         write_store(copy, seed=1)
     assert contents(copy) == before
 

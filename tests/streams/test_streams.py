@@ -91,7 +91,7 @@ def test_the_process_is_that_of_jax_unless_given(make_any, monkeypatch):
 
 
 def test_processes_that_cannot_share_a_batch_evenly_are_refused(make_any):
-    with pytest.raises(ValueError, match="batch_size=32 must be a positive multiple"):
+    with pytest.raises(ValueError, match=r"batch_size=32\b"):
         make_any(process=(0, 3))
 
 
@@ -119,12 +119,12 @@ def test_the_shuffle_is_global():
 
 @pytest.mark.parametrize(("batch_size", "block_rows"), [(32, 5), (32, 64), (0, 1), (32, 0)])
 def test_a_batch_must_be_whole_blocks(batch_size, block_rows):
-    with pytest.raises(ValueError, match="choose a smaller block_rows"):
+    with pytest.raises(ValueError, match="block_rows"):
         streams.blocks(1000, block_rows, batch_size, seed=0, process=(0, 1))
 
 
 def test_a_batch_larger_than_the_data_is_refused():
-    with pytest.raises(ValueError, match="batch_size=32 exceeds the 24 rows"):
+    with pytest.raises(ValueError, match=r"batch_size=32\b.*\b24\b"):
         streams.blocks(31, 8, 32, seed=0, process=(0, 1))
 
 
@@ -134,7 +134,7 @@ def test_the_streams_there_are():
 
 @pytest.mark.parametrize("name", ["stroe", "harvest", "_store_write", "not a name", "../npy"])
 def test_an_unknown_stream_lists_the_streams(name):
-    with pytest.raises(ValueError, match=f"there are {', '.join(NAMES)}"):
+    with pytest.raises(ValueError, match=", ".join(NAMES)):
         streams.make(name, batch_size=1, seed=0)
 
 
