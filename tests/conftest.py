@@ -42,6 +42,7 @@ SLOW = (
     "lm/test_load.py",
     "lm/test_parity.py",
     "lm/test_scale.py",
+    "rules/test_conformance.py",
     "runs/test_checkpoint.py",
     "scaling/test_joint.py",
     "streams/test_harvest_processes.py",

@@ -1,5 +1,7 @@
 """States go from mesh to mesh exactly. No program is compiled: their values are drawn, not trained."""
 
+import inspect
+
 import jax
 import numpy as np
 import pytest
@@ -14,6 +16,11 @@ MESHES = {"8": (1, 1, 8), "4": (2, 2, 1), "1": (1, 1, 1), "2 x 4": (1, 2, 4)}
 PLACES = {"optimiser": "rule", "wrapper": "revive"}
 
 
+def rate(name):
+    """A learning rate, where the rule has one."""
+    return {"lr": 1e-3} if "lr" in inspect.signature(rules.factory(name)).parameters else {}
+
+
 def configs():
     """(label, config): every variant, and every rule and what it wraps, in sweeps of two."""
     sweep = {"seed": (0, 1)}
@@ -22,7 +29,7 @@ def configs():
     yield "adam", planted_config(sweep=sweep, learner={"ema_decay": 0.9})
     for kind, place in PLACES.items():
         for name in {*rules.names(kind)} - {"adam"}:
-            yield name, {**planted_config("relu", sweep=sweep), place: {"name": name}}
+            yield name, {**planted_config("relu", sweep=sweep), place: {"name": name} | rate(name)}
 
 
 def shapes():

@@ -19,6 +19,7 @@ from dictlearn.learners._finite import all_finite
 from dictlearn.learners._start import Start, start
 from dictlearn.ops import auxk
 from dictlearn.ops.firing import count, l0
+from dictlearn.rules import evaluated
 from dictlearn.types import Batch, Dictionary, Firing, Learner, Objective
 
 _SATURATED = 2**30
@@ -79,6 +80,7 @@ def gradient(
     if compute_dtype not in _PRECISIONS:
         raise ValueError(f"{compute_dtype=} must be {' or '.join(_PRECISIONS)}.")
     moves = optax.with_extra_args_support(rule)
+    project = lambda params: dictionary.project(cast(dict, params))
 
     def init(key: jax.Array, batch: Batch) -> State:
         variables = start(dictionary, key, batch)
@@ -120,14 +122,19 @@ def gradient(
         firing = Firing(seen.count_F, seen.max_F, dead_F, dictionary.targets())
         extra = {"firing": firing, "batch": batch, "error_B": seen.error_B}
         updates, rule_state = moves.update(grads, state.rule, params, **extra)
-        params = dictionary.project(cast(dict, optax.apply_updates(params, updates)))
+        params = project(optax.apply_updates(params, updates))
         silent_F = jnp.where(firing.count_F > 0, 0, jnp.minimum(silent_F, _SATURATED))
         loss = sum(parts.values())
         info = {"loss": loss, **parts, **_reading(seen, batch, silent_F >= dead_after)}
         info["finite"] = all_finite((loss, grads))
         return State({**changed, "params": params}, rule_state, silent_F, state.step + 1), info
 
-    return Learner(init, update, lambda state: state.variables)
+    def variables(state: State) -> dict:
+        params = state.variables["params"]
+        read = evaluated(state.rule, params)
+        return state.variables if read is params else {**state.variables, "params": project(read)}
+
+    return Learner(init, update, variables)
 
 
 def _forward(module: Dictionary, precision: str, params, rest, batch: Batch, dead_F):

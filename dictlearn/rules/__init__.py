@@ -16,20 +16,33 @@ from types import ModuleType
 
 import optax
 
+from dictlearn.rules._evaluated import evaluated as evaluated
+from dictlearn.rules._optax import OPTIMISERS, named
+from dictlearn.rules._schedules import FALLS
+
 KINDS = ("optimiser", "projection", "wrapper")
 
 
 def names(kind: str = "optimiser") -> list[str]:
-    """The rules of a kind: the files of this folder that say so."""
-    return [name for name in _files() if kind == _module(name).KIND]
+    """The rules of a kind: the files of this folder that say so, and the optimisers of optax."""
+    found = [name for name in _files() if kind == _module(name).KIND]
+    return sorted([*found, *OPTIMISERS]) if kind == "optimiser" else found
+
+
+def schedules() -> list[str]:
+    """The schedules of a learning rate, by name."""
+    return list(FALLS)
 
 
 def factory(name: str) -> Callable[..., optax.GradientTransformation]:
     """The function that makes the rule `name`, of any kind.
 
     Raises ValueError for an unknown rule, listing what there is."""
+    if name in OPTIMISERS:
+        return named(name)
     if name not in _files():
-        raise ValueError(f"unknown rule {name!r}; there are {', '.join(_files())}.")
+        there = sorted([*_files(), *OPTIMISERS])
+        raise ValueError(f"unknown rule {name!r}; there are {', '.join(there)}.")
     return getattr(_module(name), name)
 
 

@@ -3,6 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+_POINTS = {"z", "x0", "params0", "init_params", "init_particles"}
+"""Fields of optax's states that hold parameters, an iterate or where it began, and not moments."""
+
 
 def require(rule: str, params: dict, leaves: tuple[str, ...]) -> None:
     """Raises ValueError where the variant has not all of `leaves`."""
@@ -22,7 +25,8 @@ def unit(rows_FD):
 def replace(chosen_F, fresh: dict, updates: dict, params: dict, inner_state):
     """(updates, inner_state) after which the chosen latents hold `fresh` and have no moments.
 
-    A moment is a leaf of the wrapped rule's state named as one of the parameters replaced."""
+    A moment is a leaf of the wrapped rule's state named as one of the parameters replaced, but for those that
+    hold parameters: they become `fresh` too."""
     rows = lambda leaf: chosen_F.reshape(chosen_F.shape + (1,) * (leaf.ndim - 1))
     updates = dict(updates)
     for leaf, new in fresh.items():
@@ -30,6 +34,9 @@ def replace(chosen_F, fresh: dict, updates: dict, params: dict, inner_state):
 
     def cleared(path, leaf):
         name = getattr(path[-1], "key", None) if path else None
-        return jnp.where(rows(leaf), 0, leaf) if name in fresh else leaf
+        if name not in fresh:
+            return leaf
+        point = any(getattr(key, "name", None) in _POINTS for key in path)
+        return jnp.where(rows(leaf), fresh[name] if point else 0, leaf)
 
     return updates, jax.tree_util.tree_map_with_path(cleared, inner_state)

@@ -2,9 +2,8 @@
 
     g <- g - <g, d> d      g <- clip(g)      u <- -lr(t) Adam(g)      d <- (d + u) / |d + u|
 
-The learning rate warms up linearly, stays, and decays linearly to zero over the last `decay_fraction` of
-`steps`. Under `lr_law="sqrt_latents"` the plateau is lr sqrt(2^14 / n_latents): a rate found at one width
-serves the others (Gao et al. 2024, section 3.1; sparsify and dictionary_learning take lr = 2e-4).
+Schedules and laws of the rate are those of `_schedules.py`. By default it warms up linearly, stays, and decays
+linearly to zero over the last `decay_fraction` of `steps`.
 
 As a chain of `project_gradient`, `optax.clip_by_global_norm`, `optax.adam` and `normalise_atoms` it would hold
 three arrays of a leaf's size. As sums over rows and one expression a leaf it holds one, and passes over memory
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dictlearn.rules._schedules import rate
 from dictlearn.types import Scalar
 
 KIND = "optimiser"
@@ -26,7 +26,8 @@ def adam(
     *,
     steps: int,
     warmup_steps: int = 1000,
-    decay_fraction: float = 0.2,
+    schedule: str = "wsd",
+    decay_fraction: float | None = None,
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
     eps: Scalar = 1e-8,
@@ -35,21 +36,15 @@ def adam(
     lr_law: str = "none",
     n_latents: int = 2**14,
 ) -> optax.GradientTransformationExtraArgs:
-    """lr: the plateau of the schedule. steps: length of the run. clip_norm: bound on the global norm of
-    the gradient, None for no clipping. unit_norm: keep atoms (W_dec_FD, where the variant has it) at unit
-    norm and project their gradient. lr_law: "none" or "sqrt_latents"; n_latents: its width."""
-    if lr_law not in ("none", "sqrt_latents"):
-        raise ValueError(f"{lr_law=} must be none or sqrt_latents.")
-    if lr_law == "sqrt_latents":
-        lr = lr * (2**14 / n_latents) ** 0.5
-    if not 0 <= decay_fraction <= 1:
-        raise ValueError(f"{decay_fraction=} must lie between 0 and 1.")
-
-    def schedule(step):
-        warm = (step + 1) / max(1, warmup_steps)
-        decay_steps = max(1, round(decay_fraction * steps))
-        cool = (steps - step) / decay_steps
-        return lr * jnp.asarray(jnp.clip(jnp.minimum(warm, cool), 0.0, 1.0), float)
+    """lr: the largest of the schedule. steps: length of the run. decay_fraction: wsd's, None for 0.2.
+    clip_norm: bound on the global norm of the gradient, None for no clipping. unit_norm: keep atoms (W_dec_FD,
+    where the variant has it) at unit norm and project their gradient. lr_law: "none" or "sqrt_latents";
+    n_latents: its width."""
+    at = rate(
+        lr,
+        **{"steps": steps, "warmup_steps": warmup_steps, "schedule": schedule},
+        **{"decay_fraction": decay_fraction, "lr_law": lr_law, "n_latents": n_latents},
+    )
 
     def init(params):
         zeros = lambda: jax.tree.map(jnp.zeros_like, params)
@@ -67,9 +62,9 @@ def adam(
         step = state.count + 1
         mu = optax.tree.update_moment(gradients, state.mu, b1, 1)
         nu = optax.tree.update_moment(gradients, state.nu, b2, 2)
-        rate, unbiased = -schedule(state.count), optax.tree.bias_correction
+        down, unbiased = -at(state.count), optax.tree.bias_correction
         updates = jax.tree.map(
-            lambda m, v: rate * (m / (jnp.sqrt(v) + eps)),
+            lambda m, v: down * (m / (jnp.sqrt(v) + eps)),
             unbiased(mu, b1, step),
             unbiased(nu, b2, step),
         )

@@ -67,9 +67,9 @@ def adapt_bias(
 
     def init(params):
         zero_F = jnp.zeros_like(_held(params)[1])
-        nothing = jnp.zeros((), jnp.int32)
+        nothing = lambda: jnp.zeros((), jnp.int32)
         count_F = jnp.zeros(zero_F.shape, jnp.int32)
-        return State(inner.init(params), count_F, zero_F - jnp.inf, nothing, nothing)
+        return State(inner.init(params), count_F, zero_F - jnp.inf, nothing(), nothing())
 
     def update(updates, state, params=None, **extra):
         assert params is not None, "this rule moves biases, and must see them"

@@ -1,5 +1,6 @@
 """What every rule proves, whatever it moves. A new file in the folder is tested as it stands."""
 
+import inspect
 import pkgutil
 
 import jax
@@ -16,24 +17,38 @@ from tests.helpers import mesh_of, planted_config, run
 KINDS = {name: kind for kind in rules.KINDS for name in rules.names(kind)}
 PLACES = {"optimiser": "rule", "wrapper": "revive"}
 """The subtrees of a config in which each kind trains."""
-every = pytest.mark.parametrize("name", KINDS)
-trained = pytest.mark.parametrize("name", [name for name in KINDS if KINDS[name] in PLACES])
-GIVEN = {"adam": {"lr": 1e-3, "steps": 10}, "adapt_bias": {"l0": 3.0}}
+CASES = {name: (name, {}) for name in KINDS}
+for schedule in rules.schedules():
+    CASES |= {f"{schedule}_of_{name}": (name, {"schedule": schedule}) for name in ("adam", "lion")}
+every = pytest.mark.parametrize("case", CASES)
+trained = pytest.mark.parametrize(
+    "case", [case for case in CASES if KINDS[CASES[case][0]] in PLACES]
+)
+GIVEN = {"l0": 3.0, "lr": 1e-3, "steps": 10, "warmup_steps": 1}
+"""Values for arguments that a rule may have, by name; a rule takes those it knows."""
 B, D, F = 16, 8, 32
 
 
-def made(name):
+def given(case):
+    """(the rule's name, its arguments)."""
+    name, more = CASES[case]
+    known = inspect.signature(rules.factory(name)).parameters
+    return name, {key: value for key, value in GIVEN.items() if key in known} | more
+
+
+def made(case, **more):
     """The rule; a wrapper around plain Adam."""
-    inner = {"inner": optax.adam(1e-3)} if KINDS[name] == "wrapper" else {}
-    inner = {key: optax.with_extra_args_support(rule) for key, rule in inner.items()}
-    return rules.make(name, **GIVEN.get(name, {}), **inner)
+    name, arguments = given(case)
+    if KINDS[name] == "wrapper":
+        more["inner"] = optax.with_extra_args_support(optax.adam(1e-3))
+    return rules.make(name, **arguments, **more)
 
 
 def problem(dtype=jnp.float32):
     """(params, gradients, what else a rule may read)."""
     rows_FD = jax.random.normal(jax.random.key(0), (F, D), dtype)
     rows_FD /= jnp.linalg.norm(rows_FD, axis=1, keepdims=True)
-    params = {"W_dec_FD": rows_FD, "W_enc_FD": rows_FD, "b_enc_F": jnp.zeros(F, dtype)}
+    params = {"W_dec_FD": rows_FD, "W_enc_FD": 2 * rows_FD, "b_enc_F": jnp.zeros(F, dtype)}
     params["b_dec_D"] = jnp.zeros(D, dtype)
     grads = jax.tree.map(
         lambda leaf: 0.1 * jax.random.normal(jax.random.key(1), leaf.shape, dtype), params
@@ -58,29 +73,31 @@ def told(tree):
 
 @every
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_it_keeps_the_tree_and_the_types_and_compiles_once(name, dtype):
+def test_it_keeps_the_tree_and_the_types_and_compiles_once_and_resumes_to_the_bit(case, dtype):
     with jax.enable_x64(dtype == "float64"):
-        rule, (params, grads, extra) = made(name), problem(jnp.dtype(dtype))
-        state = rule.init(params)
-        moves = jax.jit(lambda *arguments: step(rule, *arguments))
-        new, after = params, state
-        for _ in range(3):
-            new, after = moves(after, new, grads, extra)
-        assert told(new) == told(params)
-        assert told(after) == told(state)
+        rule, (params, grads, extra) = made(case), problem(jnp.dtype(dtype))
+        first = jax.tree.map(np.array, (rule.init(params), params))
+        # Donated as it is: a buffer that two leaves share could not be.
+        moves = jax.jit(lambda *arguments: step(rule, *arguments), donate_argnums=(0, 1))
+        new, state = moves(rule.init(params), params, grads, extra)
+        saved = jax.tree.map(np.array, (state, new))
+        for _ in range(2):
+            new, state = moves(state, new, grads, extra)
+        assert told((state, new)) == told(first)
+        again, resumed = moves(*jax.tree.map(jnp.array, saved), grads, extra)
+        again, resumed = moves(resumed, again, grads, extra)
+        jax.tree.map(np.testing.assert_array_equal, (again, resumed), (new, state))
         assert moves._cache_size() == 1
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(new))
-        moved = [
-            bool((a != b).any()) for a, b in zip(*map(jax.tree.leaves, (new, params)), strict=True)
-        ]
-        assert any(moved)
+        moved = jax.tree.map(lambda a, b: bool((a != b).any()), new, first[1])
+        assert any(jax.tree.leaves(moved))
 
 
 @every
-def test_it_keeps_the_placement(name):
+def test_it_keeps_the_placement(case):
     mesh = mesh_of(1, 2, 4)
     with jax.set_mesh(mesh):
-        rule, (params, grads, extra) = made(name), problem()
+        rule, (params, grads, extra) = made(case), problem()
         state = rule.init(params)
         put = lambda tree: jax.device_put(tree, sharding.shardings(tree, mesh))
         whole = jax.jit(lambda *arguments: step(rule, *arguments))(state, params, grads, extra)
@@ -94,14 +111,18 @@ def test_it_keeps_the_placement(name):
 
 
 @trained
-def test_a_sweep_trains_with_it(name):
-    place = PLACES[KINDS[name]]
-    config = planted_config("relu", sweep={"seed": (0, 1)})
-    given = {key: value for key, value in GIVEN.get(name, {}).items() if key != "steps"}
-    config[place] = {"name": name, **given}
-    (program,), _, infos = run(config, 3)  # asserts one compilation
+def test_a_sweep_trains_with_it(case):
+    name, arguments = given(case)
+    place, lr = PLACES[KINDS[name]], arguments.pop("lr", None)
+    config = planted_config("relu", sweep={"rule.lr": (1e-3, 1e-2)} if lr else {"seed": (0, 1)})
+    config[place] = {"name": name, **arguments}
+    config[place].pop("steps", None)
+    (program,), states, infos = run(config, 3)  # asserts one compilation
     assert np.isfinite(infos[-1][program.key]["loss"]).all()
-    assert program.members[0].hparams[place] == config[place]
+    found = program.members[1].hparams[place]
+    assert found == config[place] | ({"lr": 1e-2} if lr else {})
+    one, other = states[program.key].variables["params"]["W_dec_FD"]
+    assert (one != other).any()
 
 
 def test_every_file_is_of_a_kind():
@@ -128,7 +149,7 @@ def test_a_rule_of_optax_trains_a_dictionary_too():
     assert losses[-1] < losses[0]
 
 
-@every
+@pytest.mark.parametrize("name", KINDS)
 def test_an_argument_it_has_not_is_refused_by_name(name):
     with pytest.raises(ValueError, match="'nonsense'"):
         rules.make(name, nonsense=1)

@@ -85,7 +85,7 @@ def test_clipping_bounds_the_gradient_after_the_projection():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "adamw"}, "'adamw'.* adam, "),
+        ({"name": "adamv"}, "'adamv'.* adam, "),
         ({"name": "adam", "steps": 3, "rate": 1}, "'rate'.* lr, steps"),
     ],
 )
