@@ -20,6 +20,7 @@ from typing import Any
 from dictlearn.learners._start import start as start
 from dictlearn.learners.ema import ema
 from dictlearn.learners.skip_nonfinite import skip_nonfinite
+from dictlearn.rules import begun_at
 from dictlearn.types import Learner
 
 
@@ -76,10 +77,10 @@ def wrapped(inner: Learner, *, ema_decay: float | None = None, max_skipped: int 
 
 
 def with_variables(state: Any, variables: dict) -> Any:
-    """A learner's state with other variables, in whatever it is wrapped."""
+    """A learner's state before its first update, with other variables, in whatever it is wrapped."""
     if "inner" in state._fields:
         return state._replace(inner=with_variables(state.inner, variables))
-    return state._replace(variables=variables)
+    return begun_at(state._replace(variables=variables), variables["params"])
 
 
 def _parameters(function: Callable):

@@ -16,8 +16,9 @@ from types import ModuleType
 
 import optax
 
-from dictlearn.rules._evaluated import evaluated as evaluated
 from dictlearn.rules._optax import OPTIMISERS, named
+from dictlearn.rules._points import begun_at as begun_at
+from dictlearn.rules._points import evaluated as evaluated
 from dictlearn.rules._schedules import FALLS
 
 KINDS = ("optimiser", "projection", "wrapper")

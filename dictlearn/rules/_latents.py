@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-_POINTS = {"z", "x0", "params0", "init_params", "init_particles"}
-"""Fields of optax's states that hold parameters, an iterate or where it began, and not moments."""
+from dictlearn.rules._points import is_point
 
 
 def require(rule: str, params: dict, leaves: tuple[str, ...]) -> None:
@@ -36,7 +35,6 @@ def replace(chosen_F, fresh: dict, updates: dict, params: dict, inner_state):
         name = getattr(path[-1], "key", None) if path else None
         if name not in fresh:
             return leaf
-        point = any(getattr(key, "name", None) in _POINTS for key in path)
-        return jnp.where(rows(leaf), fresh[name] if point else 0, leaf)
+        return jnp.where(rows(leaf), fresh[name] if is_point(path) else 0, leaf)
 
     return updates, jax.tree_util.tree_map_with_path(cleared, inner_state)

@@ -7,7 +7,7 @@ import optax
 import pytest
 from optax import contrib
 
-from dictlearn import dictionaries, objectives, rules
+from dictlearn import dictionaries, learners, objectives, rules
 from dictlearn.learners.gradient import gradient
 from dictlearn.rules._optax import OPTIMISERS
 from dictlearn.rules.normalise_atoms import normalise_atoms
@@ -82,6 +82,20 @@ def test_schedule_free_training_gives_the_mean_of_its_iterates(wrapped):
     trained = state.variables["params"]["W_enc_FD"]
     np.testing.assert_allclose(trained, 0.9 * read + 0.1 * iterates[-1], atol=1e-5)
     assert np.abs(read - trained).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["schedule_free_adamw", "prodigy", "dowg", "cocob", "madgrad"])
+def test_a_run_that_begins_from_other_dictionaries_begins_there_wholly(name):
+    one = learner(rules.make(name, lr=1e-2, steps=9, warmup_steps=0))
+    x_BD = jax.random.normal(jax.random.key(0), (16, 8))
+    batch = Batch(x_BD, x_BD)
+    first, other = (one.init(jax.random.key(seed), batch) for seed in (1, 2))
+    found = learners.with_variables(first, other.variables)
+    jax.tree.map(np.testing.assert_array_equal, found, other)
+    update = jax.jit(one.update, donate_argnums=0)
+    moved, _ = update(found, batch)
+    wanted, _ = jax.jit(one.update)(one.init(jax.random.key(2), batch), batch)
+    jax.tree.map(np.testing.assert_array_equal, moved, wanted)
 
 
 def test_others_are_evaluated_as_they_are_trained():

@@ -1,0 +1,31 @@
+"""Optimisers whose state holds parameters beside moments: an iterate, or the point it began at."""
+
+import jax
+import jax.numpy as jnp
+from optax import contrib
+
+_FIELDS = {"z", "x0", "params0", "init_params", "init_particles"}
+"""What optax calls them."""
+
+
+def is_point(path) -> bool:
+    """Whether a leaf of a rule's state, at this path, is of a point."""
+    return any(getattr(key, "name", None) in _FIELDS for key in path)
+
+
+def begun_at(state, params: dict):
+    """`state`, before the first update, of an optimiser that begins at `params`."""
+
+    def one(path, leaf):
+        name = getattr(path[-1], "key", None) if path else None
+        return jnp.copy(params[name]) if is_point(path) and name in params else leaf
+
+    return jax.tree_util.tree_map_with_path(one, state)
+
+
+def evaluated(state, params: dict) -> dict:
+    """`params`, unless the rule's `state` has a schedule-free optimiser's in it, however deep: then the mean
+    of its iterates, which is what it trains; gradients are taken between the mean and the iterate."""
+    free = lambda node: isinstance(node, contrib.ScheduleFreeState)
+    found = [node for node in jax.tree.leaves(state, is_leaf=free) if free(node)]
+    return contrib.schedule_free_eval_params(found[0], params) if found else params
