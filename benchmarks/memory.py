@@ -25,7 +25,7 @@ ENVIRONMENT = {
 
 
 def config(name: str, sizes: dict) -> dict:
-    sparsity = {"relu": {"l1": 0.1}, "jumprelu": {}}.get(name, {"k": sizes["k"]})
+    sparsity = {"relu": {"sparsity": 0.1}, "jumprelu": {}}.get(name, {"k": sizes["k"]})
     return {
         "seed": 0,
         "steps": 10,

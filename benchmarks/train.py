@@ -89,8 +89,8 @@ def dictlearn(case: dict, x_BD):
         "topk": {"k": k, **aux},
         "batch_topk": {"k": float(k), **aux},
         "matryoshka": {"k": float(k), **aux},
-        "jumprelu": {"start_density": k / n, "sparsity": 1e-3},
-        "gated": {"l1": 1e-3},
+        "jumprelu": {"density_start": k / n, "sparsity": 1e-3},
+        "gated": {"sparsity": 1e-3},
     }[kind]
     module = dictionaries.make(kind, d_in=d, n_latents=n, **fields)
     learner = gradient(

@@ -1,9 +1,10 @@
-"""Evaluation of a run: its meters over held-out data, and the language models with reconstructions spliced in.
+"""Evaluation of a run: its meters on held-out data, and its language models with reconstructions spliced in.
 
-Where the config has the models that the rows come from, held-out documents pass through them, their taps
-are read, and for the first `n_sequences` documents each model runs again with each dictionary's
-reconstruction in the place of its taps. Otherwise the stream's own held-out batches are read. Everything is
-measured in the space of the raw activations; of a stream whose rows are each of one tap, in that of the rows.
+Where the config has the models of the rows, held-out documents pass through the models and their taps are
+read. For the first `n_sequences` documents each model runs again with the reconstruction of each
+dictionary at its taps. Otherwise the held-out batches of the stream are read. All values are measured in
+the space of the raw activations; for a stream whose rows are each from one of several taps, in the space
+of the rows.
 """
 
 import functools
@@ -30,19 +31,29 @@ from dictlearn.runs.workdir import plain, write_json
 from dictlearn.types import Batch, Meter
 
 PURSUITS = "pursuits.json"
-"""The records of dictionaries under another encoder, beside `metrics.json`."""
+"""The file with the records of dictionaries with pursuit encoders."""
 
 
 def evaluate(
     config: Mapping, path: Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, dict]:
-    """Evaluates every dictionary of the run in `path` by the meters of `config["meters"]`, {NAME: settings} (by
-    all that can be, if absent), as `config["evaluate"]` says (see `measure`). Writes `metrics.json` and
-    returns it: {name: {"label", "hparams", METRIC: value, ..., "sides"}}. `sides` has the values of each
-    model by itself, or of each tap, where there are several: {label: {METRIC: value}}; the others are over
-    all together. Records of dictionaries under pursuits are in `pursuits.json` and are returned with it.
+    """Evaluates every dictionary of a run, and writes `metrics.json`.
 
-    progress: called with (tokens done, tokens in all)."""
+    Args:
+        config: the config; `config["meters"]` is {NAME: settings} (by default, all meters that can be
+            measured), `config["evaluate"]` holds arguments of `measure`.
+        path: the workdir of the run.
+        progress: called with (tokens done, tokens in total).
+
+    Returns:
+        {name: {"label", "hparams", METRIC: value, ..., "sides"}}. Where there are several models (or
+        taps), `sides` is {label: {METRIC: value}} for each of them, and the other values are over all of
+        them. The records of pursuit encoders are written to `pursuits.json` and are part of the result.
+
+    Raises:
+        ValueError: for a model or a harvest that differs from the training of a stream that runs the
+            model.
+    """
     mesh = sharding.mesh(**config.get("mesh", {}))
     run = restore_run(path, mesh)
     was, now = run.config, plain(config)
@@ -71,12 +82,14 @@ def measure(
     pursuit_k: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict]:
-    """mesh: where the run's variables lie; the language model runs on one device.
-    n_tokens: held-out tokens for reconstruction and firing, at most (0 for as many as there are).
-    n_sequences: held-out sequences on which the spliced model's loss is measured, rounded up to whole
-    passes of SEQUENCES; 0 for none.
-    pursuits: names of pursuits (pursuit_encoder.METHODS), each of which every dictionary is measured under
-    once more, a token at as many latents as its own encoder has active, pursuit_k at most."""
+    """{name: record} of every dictionary of the run.
+
+    mesh: the mesh of the run's variables; the language model runs on one device. n_tokens: the largest
+    number of held-out tokens for reconstruction and firing (0 for all). n_sequences: the number of
+    held-out sequences on which the loss of the spliced model is measured, rounded up to whole passes of
+    SEQUENCES; 0 for none. pursuits: names of pursuits (pursuit_encoder.METHODS); every dictionary is also
+    measured with each as its encoder, each token at the L0 of its own encoder but at most pursuit_k.
+    """
     run = with_pursuit_encoders(run, pursuits, pursuit_k)
     loaded = {label: language.load(**own) for label, own in models.arguments(run.config).items()}
     origin = experiment_stream.origin(run.config, next(iter(loaded.values()), None))
@@ -159,8 +172,8 @@ def _splice(totals: "_Totals", view: View, sides, splices, batch, found, yhats) 
 
 
 class Splice:
-    """The meters of a language model's three runs. One compilation serves every dictionary, for what stands at
-    the taps is an argument."""
+    """The meters of the three runs of a language model. One compilation serves every dictionary, because the
+    activations at the taps are an argument."""
 
     def __init__(self, lm: language.LM, taps: Sequence[str], chosen: Mapping[str, Meter]):
         at = functools.partial(splice.run, lm.forward, tuple(taps))
@@ -174,7 +187,7 @@ class Splice:
         self._run = jax.jit(lambda *arguments: at(*arguments)[0])
 
     def begin(self, tokens, mask, y) -> None:
-        """Takes up a batch `[S, T]` whose activations at the taps, side by side, are `y` `[S, T, D]`."""
+        """Starts a batch `[S, T]` whose activations at the taps, concatenated, are `y` `[S, T, D]`."""
         self._batch = self._params, tokens, mask, y
         self._original = self._run(*self._batch, y)
         self._fixed = {"original": self._sums(y), "ablated": self._sums(jnp.zeros_like(y))}
@@ -189,8 +202,8 @@ class Splice:
 
 
 class _Totals:
-    """The meters of every dictionary of a run, each program in one vmapped pass: over all sides and views, and
-    of each by its label."""
+    """The meters of every dictionary of a run, each program in one vmapped pass: over all sides and views,
+    and for each label."""
 
     def __init__(self, run: Run, mesh, chosen: Mapping[str, Mapping], truth_ND=None):
         self._run, self._mesh = run, mesh
@@ -208,7 +221,7 @@ class _Totals:
         self._totals: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in self._meters}
 
     def add(self, x_BD, y_BD, mask_B, label: str = "") -> list[tuple[str, Any]]:
-        """Measures a batch of raw activations; gives (name, reconstruction) for each dictionary."""
+        """Measures a batch of raw activations; returns (name, reconstruction) for each dictionary."""
         yhats = []
         for p in self._run.programs:
             variables = self._run.variables[p.key]
@@ -221,7 +234,7 @@ class _Totals:
         return yhats
 
     def count(self, member: str, sums: Mapping[str, Any], label: str) -> None:
-        """Adds {meter: sums} to a dictionary's totals, and to those of a label if there is one."""
+        """Adds {meter: sums} to the totals of a dictionary, and to the totals of a label if there is one."""
         for side in dict.fromkeys(("", label)):
             totals = self._totals[member].setdefault(side, {})
             for name, own in sums.items():
@@ -229,7 +242,7 @@ class _Totals:
                 totals[name] = meter.update(totals.get(name, meter.init()), own)
 
     def results(self) -> dict[str, dict]:
-        """{name: {metric: value}}; `sides` holds those of each label by itself."""
+        """{name: {metric: value}}; `sides` holds the values of each label."""
         return {name: self._result(name, sides) for name, sides in self._totals.items()}
 
     def _result(self, member: str, totals: Mapping[str, Mapping[str, Any]]) -> dict:
@@ -243,7 +256,7 @@ class _Totals:
 
 
 def _subjects(run: Run, program: Program, truth_ND) -> Iterable[tuple[str, Subject]]:
-    """(name, subject) of each dictionary of a program; its atoms if there are planted ones to compare with."""
+    """(name, subject) of each dictionary of a program; with its atoms if there are planted atoms."""
     atoms_NFD = run.variables[program.key]["params"].get("W_dec_FD")
     if truth_ND is not None and atoms_NFD is not None:
         atoms_NFD = multihost_utils.process_allgather(atoms_NFD, tiled=True)

@@ -1,24 +1,26 @@
-"""Input normalisation: estimated, applied to batches, undone on reconstructions (`runs/fold.py` folds it away).
+"""Input normalisation: estimation, application to batches, and its inverse (`runs/fold.py` folds it into
+weights).
 
     none               x
     mean_norm_sqrt_d   s x,  s = sqrt(d) / E|x|         the mean norm becomes sqrt(d)
     unit_mean_sq       s x,  s = 1 / sqrt(E|x|^2)       the mean squared norm becomes 1
-    token_layernorm    (x - mean(x)) / (std(x) + 1e-5)  statistics over D, token by token
-    token_unit         x / |x|                          token by token
+    token_layernorm    (x - mean(x)) / (std(x) + 1e-5)  statistics over D, for each token
+    token_unit         x / |x|                          for each token
     whiten             (x - mu) W^T                     W = Lambda^-1/2 V^T of the covariance V Lambda V^T
 
 The first three are scalar kinds: one number for the inputs and one for the targets, the same number in an
-autoencoder; where several sources stand side by side, one number for each of them. The next two are per-token
-kinds: they exist for autoencoders only, because what would restore a transcoder's target is not known from
-its input, and no weights can absorb them. Whitening (in the basis of the principal components) is for
-autoencoders too, and is undone exactly; directions with less than 1e-6 of the largest variance are scaled as
-if they had that much.
+autoencoder; with several concatenated sources, one number for each of them. The next two are per-token
+kinds: they exist only for autoencoders, because the statistics of a transcoder's target are not known
+from its input, and no weights can absorb them. Whitening (in the basis of the principal components) is
+also for autoencoders, and is inverted exactly; directions with less than 1e-6 of the largest variance are
+scaled as if they had that variance.
 
-Source: Anthropic's update of April 2024 and Llama Scope (mean_norm_sqrt_d); Rajamanoharan et al.
-2024, "Jumping ahead", and Gemma Scope (unit_mean_sq); the released code of Gao et al. 2024, whose
-paper divides by the norm, not the deviation (token_layernorm); Leask et al. 2025 (token_unit);
-Donhauser et al. 2024 (whiten, there from control data).
-Difference: an all-zero token stays zero under token_unit instead of becoming NaN.
+Source: Anthropic's update of April 2024 and Llama Scope (mean_norm_sqrt_d); Rajamanoharan et al. 2024,
+"Jumping ahead", and Gemma Scope (unit_mean_sq); the released code of Gao et al. 2024, whose paper divides
+by the norm, not the deviation (token_layernorm); Leask et al. 2025 (token_unit); Donhauser et al. 2024
+(whiten, there from control data).
+
+Differs: an all-zero token stays zero under token_unit instead of becoming NaN.
 """
 
 import functools
@@ -43,14 +45,15 @@ Array = jax.Array | np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """How activations were scaled: `x_n = scale_in * x`, `y_n = scale_out * y`; both 1 in the per-token kinds
-    and in whitening. A pytree of float32 arrays, whose kind is static.
+    """The scales of activations: `x_n = scale_in * x`, `y_n = scale_out * y`; both are 1 in the per-token
+    kinds and in whitening. A pytree of float32 arrays with a static kind.
 
-    scale_in, scale_out: [] or, of several sources side by side, [L], each for its part of the columns.
-    scale_gradient: [], of gradients at x: `g_n = scale_gradient * g` has a root mean square of 1 over tokens
-    and dimensions. mean_D, matrix_DD: mu and W of whitening, None in the other kinds.
+    scale_in, scale_out: [] or, for several concatenated sources, [L], each for its part of the columns.
+    scale_gradient: [], for gradients at x: `g_n = scale_gradient * g` has a root mean square of 1 over
+    tokens and dimensions. mean_D, matrix_DD: mu and W of whitening, None in the other kinds.
 
-    Raises ValueError for an unknown kind, or a scale that is not positive and finite."""
+    Raises ValueError for an unknown kind, or a scale that is not positive and finite.
+    """
 
     kind: str = "none"
     scale_in: Any = 1.0
@@ -70,7 +73,7 @@ class Norm:
                 raise ValueError(f"{name}={scale.tolist()} must be positive and finite.")
         whitens = self.mean_D is not None and self.matrix_DD is not None
         if whitens != (self.kind == "whiten"):
-            raise ValueError(f"mean_D and matrix_DD are of kind whiten, not of {self.kind}.")
+            raise ValueError(f"mean_D and matrix_DD belong to kind whiten, not to {self.kind}.")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Norm) or self.kind != other.kind:
@@ -87,7 +90,7 @@ LEAVES = ("scale_in", "scale_out", "scale_gradient", "mean_D", "matrix_DD")
 
 
 def _unflatten(kind: str, leaves: Iterable[Any]) -> Norm:
-    """Without __init__: in a trace, and in what stands for a Norm, leaves are no arrays to be checked."""
+    """Makes a Norm without __init__: under a trace, and in place of arrays, leaves cannot be checked."""
     norm = object.__new__(Norm)
     for name, leaf in zip(("kind", *LEAVES), (kind, *leaves), strict=True):
         object.__setattr__(norm, name, leaf)
@@ -100,24 +103,25 @@ jax.tree_util.register_pytree_node(
 
 
 def arrays(norm: Norm) -> dict[str, Array]:
-    """The arrays of a Norm by name, those that its kind has: `Norm(kind, **arrays)` is the Norm again."""
+    """The arrays of a Norm by name, without those that its kind lacks: `Norm(kind, **arrays)` is equal to
+    the Norm."""
     leaves = {name: getattr(norm, name) for name in LEAVES}
     return {name: leaf for name, leaf in leaves.items() if leaf is not None}
 
 
 def check_kind(kind: str, transcoder: bool = False) -> None:
-    """ValueError for a kind that does not exist, or that a transcoder cannot use."""
+    """Raises ValueError for an unknown kind, or for a kind that a transcoder cannot use."""
     if kind not in KINDS:
-        raise ValueError(f"Unknown normalisation {kind!r}; there are {', '.join(KINDS)}.")
+        raise ValueError(f"unknown normalisation {kind!r}; the kinds are {', '.join(KINDS)}.")
     if transcoder and kind not in SCALAR_KINDS:
         raise ValueError(
-            f"{kind} is of the inputs and cannot be undone on a transcoder's target; "
+            f"{kind} normalises by the inputs and cannot be inverted on a transcoder's target; "
             f"use one of {', '.join(SCALAR_KINDS)}."
         )
 
 
 def scale(kind: str, width: int, mean_norm: float, mean_square: float) -> float:
-    """The scalar of a kind (1 for `none` and the per-token kinds), from E|x| and E|x|^2."""
+    """The scale of a scalar kind (1 for `none` and the per-token kinds), from E|x| and E|x|^2."""
     check_kind(kind)
     if kind == "mean_norm_sqrt_d" and mean_norm > 0:
         return math.sqrt(width) / mean_norm
@@ -129,12 +133,13 @@ def scale(kind: str, width: int, mean_norm: float, mean_square: float) -> float:
 
 
 def side_by_side(scales: Sequence[float]) -> float | tuple[float, ...]:
-    """What a Norm holds of the scales of the sources that stand side by side: one alone is a number."""
+    """The scales of concatenated sources in the form of a Norm: a number for one source, a tuple for
+    several."""
     return scales[0] if len(scales) == 1 else tuple(scales)
 
 
 def norm_sums(x_BD: Float[np.ndarray, "B D"]) -> np.ndarray:
-    """Tokens, sum of |x| and sum of |x|^2 of one array, float64, [3]."""
+    """The number of tokens, the sum of |x| and the sum of |x|^2 of one array, float64, [3]."""
     square_B = np.square(x_BD, dtype=np.float64).sum(axis=1)
     return np.array([len(square_B), np.sqrt(square_B).sum(), square_B.sum()])
 
@@ -145,16 +150,17 @@ def estimate(
     n_tokens: int = 100_000,
     sources: tuple[int, int] = (1, 1),
 ) -> Norm:
-    """The Norm of a kind, from sums in float64 over the first batches that hold `n_tokens` tokens,
-    or all there are. Batches are raw activations, special and padding tokens left out already.
-    sources: how many stand side by side in the inputs and in the targets, each scaled by itself.
+    """The Norm of a kind, from sums in float64 over the first batches with `n_tokens` tokens in total, or
+    over all batches. Batches are raw activations, without special and padding tokens. sources: the number
+    of concatenated sources in the inputs and in the targets; each is scaled by itself.
 
-    Errors: ValueError for an unknown kind, no tokens, activations that are all zero, or a kind that
-    is no scalar for several sources."""
+    Raises ValueError for an unknown kind, for no tokens, for activations that are all zero, and for a
+    kind that is not scalar with several sources.
+    """
     check_kind(kind)
     if max(sources) > 1 and kind not in SCALAR_KINDS:
         raise ValueError(
-            f"{kind} is of one source, and there are {max(sources)} side by side; "
+            f"{kind} is for one source, but {max(sources)} are concatenated; "
             f"use one of {', '.join(SCALAR_KINDS)}."
         )
     if kind == "whiten":
@@ -173,7 +179,7 @@ def estimate(
         if sums[0][0, 0] >= n_tokens:
             break
     if not sums[0][0, 0]:
-        raise ValueError(f"{kind} is estimated from activations, and there were none.")
+        raise ValueError(f"{kind} is estimated from activations, but the stream has none.")
     scales = [
         [scale(kind, width, norms / tokens, squares / tokens) for tokens, norms, squares in rows]
         for width, rows in zip(widths, (side.tolist() for side in sums), strict=True)
@@ -182,10 +188,11 @@ def estimate(
 
 
 def gradient_scale(width: int, mean_square: float) -> float:
-    """What gives gradients [B, width] with this E|g|^2 a root mean square of 1. ValueError for zero."""
+    """The scale that gives gradients [B, width] with this E|g|^2 a root mean square of 1. Raises ValueError
+    for zero."""
     if not mean_square > 0:
         raise ValueError(
-            "the gradients at the tap are all zero; take a tap that the loss depends on."
+            "the gradients at the tap are all zero; use a tap that the loss depends on."
         )
     return math.sqrt(width / mean_square)
 
@@ -200,7 +207,9 @@ def _whiten(batches: Iterable[Batch], n_tokens: int) -> Norm:
         if tokens >= n_tokens:
             break
     if tokens < 2:
-        raise ValueError(f"whiten is estimated from activations, and there were {tokens}.")
+        raise ValueError(
+            f"whiten is estimated from at least 2 tokens, but the stream has {tokens}."
+        )
     mean_D = sum_D / tokens
     value_D, vector_DD = np.linalg.eigh(square_DD / tokens - np.outer(mean_D, mean_D))
     if value_D[-1] <= 0:
@@ -211,14 +220,14 @@ def _whiten(batches: Iterable[Batch], n_tokens: int) -> Norm:
 
 
 def colouring(norm: Norm) -> Array:
-    """The inverse [D, D] of the matrix of a Norm that whitens, whose rows are orthogonal: its transpose over
+    """The inverse [D, D] of the whitening matrix. Its rows are orthogonal, so it is the transpose divided by
     their squared norms."""
     return norm.matrix_DD.T / (norm.matrix_DD**2).sum(1)
 
 
 def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any], Any]]:
-    """Normalised inputs [B, D], and the function that takes a normalised reconstruction [B, D] back
-    to the space of the raw targets. Works on numpy and, under a trace, on JAX arrays."""
+    """Normalised inputs [B, D], and the function that maps a normalised reconstruction [B, D] back to raw
+    targets. It takes numpy arrays and, also under a trace, JAX arrays."""
     back = functools.partial(undo, norm)
     if norm.kind == "none":
         return x_BD, back
@@ -235,8 +244,8 @@ def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any
 
 
 def undo(norm: Norm, y_BD: Float[Array, "... D"]) -> Array:
-    """A normalised reconstruction [B, D] in the space of the raw targets, as it is under a per-token kind:
-    what restores that is known from the inputs alone (see `forward`)."""
+    """A normalised reconstruction [B, D] as a raw target; unchanged under a per-token kind, whose inverse
+    needs the inputs (see `forward`)."""
     if norm.kind == "none" or norm.kind in TOKEN_KINDS:
         return y_BD
     if norm.kind == "whiten":
@@ -245,15 +254,16 @@ def undo(norm: Norm, y_BD: Float[Array, "... D"]) -> Array:
 
 
 def _columns(scale: Array, x_BD: Array) -> Array:
-    """The scale of every column, or of all."""
+    """The scale of every column, or one scale for all."""
     scale = scale.astype(x_BD.dtype)
     return scale.repeat(x_BD.shape[-1] // len(scale)) if scale.ndim else scale
 
 
 def apply(norm: Norm, batch: Batch) -> Batch:
-    """The batch normalised, gradients too; where y is x it stays the same array.
+    """The normalised batch, with normalised gradients; where y is x it stays the same array.
 
-    Errors: ValueError for a per-token kind on a batch whose targets are not its inputs."""
+    Raises ValueError for a per-token kind on a batch whose targets are not its inputs.
+    """
     x_BD, _ = forward(norm, batch.x_BD)
     if batch.g_BD is not None:
         batch = batch._replace(g_BD=batch.g_BD * norm.scale_gradient)

@@ -1,8 +1,9 @@
-"""Objectives: `(out, batch) -> loss per token [B]`, float32. The learner takes the mean over tokens.
+"""Objectives: `(out, batch) -> loss of each token [B]`, float32. The learner takes the mean over tokens.
 
-`make` finds one by its name. The first three differ in scale alone, which decides what a sparsity coefficient
-means: `squared_error` sums over D, `mean_squared_error` averages over D, `fvu` divides by the batch's variance.
-`kl` is end to end: what the language model makes of the reconstruction, not how close it is.
+`make` finds an objective by its name. The first three differ only in scale, which decides the meaning of
+a sparsity coefficient: `squared_error` sums over D, `mean_squared_error` averages over D, `fvu` divides
+by the variance of the batch. `kl` is end to end: it measures the language model's predictions from the
+reconstruction, not the distance to the activation.
 """
 
 import functools
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dictlearn.types import Batch, Objective, Out
+
+__all__ = ["make", "names"]
 
 
 def squared_error(out: Out, batch: Batch) -> Float[Array, " B"]:
@@ -27,9 +30,9 @@ def mean_squared_error(out: Out, batch: Batch) -> Float[Array, " B"]:
 
 
 def fvu(out: Out, batch: Batch) -> Float[Array, " B"]:
-    """`|y - yhat|^2` over the mean squared distance of the batch's targets to their mean, so that the
-    mean over tokens is the fraction of variance unexplained within the batch (the normalised MSE of
-    Gao et al. 2024, with the batch's own mean and variance)."""
+    """`|y - yhat|^2` divided by the mean squared distance of the batch's targets to their mean: the mean
+    over tokens is the fraction of variance unexplained within the batch (the normalised MSE of Gao et al.
+    2024, with the batch's own mean and variance)."""
     centred_BD = batch.y_BD - batch.y_BD.mean(0)
     return squared_error(out, batch) / jnp.mean(jnp.sum(centred_BD**2, -1))
 
@@ -42,24 +45,28 @@ def kl(
     downstream: Sequence[str] = (),
     downstream_coefficient: float = 0.0,
 ) -> Float[Array, " B"]:
-    """End to end (Braun et al. 2024, arXiv:2405.12241):
+    """The end-to-end loss:
 
         c KL(original || spliced) + b / |J| sum_j mean_D (a_j - a_j of the original)^2
 
-    of the next-token distributions (float32), the reconstruction standing at the tap of the targets, and
-    of the raw activations at the taps `downstream`, J. c, b: `coefficient`, `downstream_coefficient`; the
-    paper's e2e has 1 and 0, its e2e + downstream 0.5 and 2.5 on the residual stream of the later layers.
-    The tap itself may be one of J: its term is the local error. Zero at masked tokens, whose activation
-    stays, the others weighted so that the mean over B is that over them. Memory: some four arrays
-    [S, T, V]; the learner's `accumulate` makes S fewer. Members of a sweep that are trained in turn each
-    compute the original again. Raises ValueError for a batch without a `context` and for an unknown tap.
+    The KL is between next-token distributions (float32) of the original model and of the model with the
+    reconstruction spliced in at the tap of the targets. a_j are the raw activations at the taps
+    `downstream`, J. c, b: `coefficient`, `downstream_coefficient`; the paper's e2e has 1 and 0, its e2e +
+    downstream 0.5 and 2.5 on the residual stream of the later layers. The tap itself may be one of J: its
+    term is the local error. The loss is zero at masked tokens, whose activation is kept, and the other
+    tokens are weighted so that the mean over B is the mean over them. Memory: about four arrays [S, T,
+    V]; the learner's `accumulate` makes S smaller. Members of a sweep that are trained one after another
+    each recompute the original. Raises ValueError for a batch without a `context` and for an unknown tap.
 
-    Differs: the paper's atoms are normalised in the forward pass and start orthogonal; here any dictionary
-    may have this objective."""
+    Source: Braun et al. 2024 (arXiv:2405.12241).
+
+    Differs: the paper's atoms are normalised in the forward pass and start orthogonal; here any
+    dictionary may have this objective.
+    """
     context = batch.context
     if context is None:
         raise ValueError(
-            "the objective kl runs the language model; take config.stream.name from_lm."
+            "the objective kl runs the language model; use config.stream.name='from_lm'."
         )
     new_STD = (out.y_BD / context.scale).reshape(context.y_STD.shape)
     original, before = jax.lax.stop_gradient(context.run(context.y_STD))
@@ -77,30 +84,57 @@ def kl(
 
 _ALL = {each.__name__: each for each in (squared_error, mean_squared_error, fvu, kl)}
 _RUN_MODEL = (kl,)
-"""Those that read a batch's `context`."""
+"""The objectives that read the `context` of a batch."""
 
 
 def names() -> list[str]:
-    """The objectives there are."""
+    """The names of all objectives.
+
+    Returns:
+        The names, the local objectives first.
+
+    Example:
+        >>> names()
+        ['squared_error', 'mean_squared_error', 'fvu', 'kl']
+    """
     return list(_ALL)
 
 
 def factory(name: str) -> Callable[..., Array]:
     """The function `(out, batch, *, ...)` of the objective `name`.
 
-    Raises ValueError for an unknown one, listing what there is."""
+    Raises ValueError for an unknown objective; the message lists the known ones.
+    """
     if name not in _ALL:
-        raise ValueError(f"unknown objective {name!r}; there are {', '.join(_ALL)}.")
+        raise ValueError(f"unknown objective {name!r}; the objectives are {', '.join(_ALL)}.")
     return _ALL[name]
 
 
 def runs_model(name: str) -> bool:
-    """Whether the objective reads a batch's `context`."""
+    """Whether the objective reads the `context` of a batch."""
     return _ALL.get(name) in _RUN_MODEL
 
 
 def make(name: str, **settings) -> Objective:
-    """The objective `name`. Raises ValueError for an unknown one or setting, listing what there is."""
+    """The objective `name` with these settings.
+
+    Args:
+        name: an objective, of `names()`.
+        settings: its keyword-only arguments.
+
+    Returns:
+        `(out, batch) -> [B]`.
+
+    Raises:
+        ValueError: for an unknown objective or setting; the message lists the known ones.
+
+    Example:
+        >>> from dictlearn.types import Codes
+        >>> y_BD, yhat_BD = jnp.zeros((1, 4)), jnp.full((1, 4), 0.5)
+        >>> out = Out(yhat_BD, Codes(yhat_BD), yhat_BD)
+        >>> make("squared_error")(out, Batch(y_BD, y_BD)).tolist()
+        [1.0]
+    """
     parameters = inspect.signature(factory(name)).parameters.values()
     known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
     for key in settings:

@@ -1,7 +1,7 @@
-"""Placement on devices: the name is the annotation.
+"""Placement on devices: the name of a leaf decides its placement.
 
-A leaf's name ends in its axis letters (`W_dec_FD`), and one table says which mesh axis carries each
-letter. Parameters, optimiser moments, rule state, statistics and batches are all placed by it.
+A leaf's name ends in its axis letters (`W_dec_FD`), and one table maps letters to mesh axes. Parameters,
+optimiser moments, rule state, statistics and batches are all placed by it.
 """
 
 import math
@@ -25,7 +25,7 @@ TABLE = {
     "G": "model",
     "M": "model",
 }
-"""Axis letter -> mesh axis; letters that are not here are never split."""
+"""Axis letter -> mesh axis; other letters are never split."""
 
 MESH_AXES = ("sweep", "data", "model")
 
@@ -33,19 +33,20 @@ _SUFFIX = re.compile(rf"(?:^|_)([{AXES}]+)$")
 
 
 def mesh(sweep: int = 1, data: int | None = None, model: int = 1) -> Mesh:
-    """A mesh (sweep, data, model) over all devices; `data` defaults to what is left over."""
+    """A mesh (sweep, data, model) over all devices; by default `data` is the number of devices that remain."""
     shape = mesh_shape(jax.device_count(), sweep, data, model)
     return jax.make_mesh(shape, MESH_AXES, (AxisType.Auto,) * 3)
 
 
 def mesh_of(devices: Sequence, sweep: int = 1, data: int | None = None, model: int = 1) -> Mesh:
-    """The same over `devices`, in their order: of devices that are not there, to compile for them."""
+    """The same mesh over `devices`, in their order; they may be devices of a topology that is only compiled
+    for."""
     shape = mesh_shape(len(devices), sweep, data, model)
     return Mesh(np.array(devices).reshape(shape), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def mesh_shape(n: int, sweep: int, data: int | None, model: int) -> tuple[int, int, int]:
-    """(sweep, data, model) of `n` devices; ValueError unless their product is n."""
+    """(sweep, data, model) of `n` devices. Raises ValueError unless their product is n."""
     data = n // (sweep * model) if data is None else data
     if sweep * data * model != n:
         raise ValueError(
@@ -56,8 +57,8 @@ def mesh_shape(n: int, sweep: int, data: int | None, model: int) -> tuple[int, i
 
 
 def local_mesh(n: int, model: int = 1) -> Mesh:
-    """A mesh of the first `n` devices of this process, split `model` ways and the rest along data:
-    for work that no other process takes part in."""
+    """A mesh of the first `n` devices of this process, split `model` ways and the rest along data, for work
+    in which no other process takes part."""
     if n % model:
         raise ValueError(f"{n} devices of this process cannot be split {model=} ways.")
     devices = jax.local_devices()[:n]
@@ -65,10 +66,11 @@ def local_mesh(n: int, model: int = 1) -> Mesh:
 
 
 def share(mesh: Mesh) -> tuple[int, int]:
-    """(index, count): which of how many shares of a batch this process reads. Processes whose devices hold
-    the same tokens, other latents or other members, have the same share.
+    """(index, count): the share of a batch that this process reads, and the number of shares. Processes
+    whose devices hold the same tokens (with other latents or other members) have the same share.
 
-    Raises ValueError where processes hold some tokens together and some not."""
+    Raises ValueError where the tokens of two processes overlap only in part.
+    """
     axis, held = mesh.axis_names.index(TABLE["B"]), {}
     for place, device in np.ndenumerate(mesh.devices):
         held.setdefault(device.process_index, set()).add(place[axis])
@@ -82,7 +84,7 @@ def share(mesh: Mesh) -> tuple[int, int]:
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
-    """A whole copy on every device, which every process can read."""
+    """A full copy on every device, which every process can read."""
     return NamedSharding(mesh, P())
 
 
@@ -97,21 +99,22 @@ def letters(path) -> str:
 
 
 def spec(path, shape: tuple[int, ...], lead: str = "") -> P:
-    """The partition of one leaf; `lead` is prepended to its letters ("N" for a sweep's state)."""
+    """The partition of one leaf; `lead` is prepended to its letters ("N" for the state of a sweep)."""
     named = letters(path)
     if not named:
         return P(TABLE[lead]) if lead and shape else P()
     axes = lead + named
     if len(axes) != len(shape):
         name = jax.tree_util.keystr(path)
-        raise ValueError(f"{name} has shape {shape}, but its name promises the axes {axes!r}.")
+        raise ValueError(f"{name} has shape {shape}, but the axes in its name are {axes!r}.")
     return P(*(TABLE.get(axis) for axis in axes))
 
 
 def shardings(tree, mesh: Mesh, lead: str = ""):
-    """NamedShardings for every leaf of `tree` (arrays or ShapeDtypeStructs), read from its names.
+    """NamedShardings for every leaf of `tree` (arrays or ShapeDtypeStructs), from their names.
 
-    Raises ValueError for a leaf whose rank contradicts its name or whose split axis does not divide."""
+    Raises ValueError for a leaf whose rank contradicts its name, or whose split axis is not divisible.
+    """
 
     def one(path, leaf):
         placed = spec(path, leaf.shape, lead)
@@ -129,16 +132,17 @@ def shardings(tree, mesh: Mesh, lead: str = ""):
 
 
 def resident(tree):
-    """`tree`, placed on the mesh in use (`jax.set_mesh`) by its names; as it is without one."""
+    """`tree`, placed on the current mesh (`jax.set_mesh`) by the names of its leaves; unchanged without a
+    mesh."""
     mesh = jax.sharding.get_mesh()
     return tree if mesh.empty else jax.device_put(tree, shardings(tree, mesh))
 
 
 def is_split() -> bool:
-    """True if the mesh in use (`jax.set_mesh`) splits tokens or latents."""
+    """Whether the current mesh (`jax.set_mesh`) splits tokens or latents."""
     return axis_size(TABLE["B"]) * axis_size(TABLE["F"]) > 1
 
 
 def axis_size(name: str) -> int:
-    """How many ways the mesh in use (`jax.set_mesh`) splits the named axis; 1 without a mesh."""
+    """The number of ways in which the current mesh (`jax.set_mesh`) splits this axis; 1 without a mesh."""
     return dict(jax.sharding.get_abstract_mesh().shape).get(name, 1)

@@ -15,7 +15,8 @@ class Sweep(NamedTuple):
     """A learner over a leading axis N of keys, hyperparameters and states; every member sees the same batch.
 
     init: (keys_N, hparams_N, batch) -> state_N. update: (state_N, hparams_N, batch) -> (state_N, info_N).
-    variables: (state_N, hparams_N) -> the dictionaries' variables, each leaf [N, ...]."""
+    variables: (state_N, hparams_N) -> the variables of the dictionaries, each leaf [N, ...].
+    """
 
     init: Callable[[jax.Array, Any, Batch], Any]
     update: Callable[[Any, Any, Batch], tuple[Any, dict[str, jax.Array]]]
@@ -23,17 +24,31 @@ class Sweep(NamedTuple):
 
 
 def sweep(build: Callable[[Any], Learner]) -> Sweep:
-    """The learners `build(hparams)` as one program: `build` is called under the trace, with one member's
-    hyperparameters as tracers.
+    """The learners `build(hparams)` as one program.
 
-    Members are updated side by side, by `vmap`; on one CPU device one after another, in a loop inside the
-    program: each then takes its own branches and loops as long as its own k, temporaries are one member's,
-    and no gather or scatter has a batch axis, for which XLA's CPU code is slow. Measured on 2 cores, D 512,
-    F 4096, k 32, batch 2048: 0.69 of the processor time, and 0.16 of the temporaries of six members.
+    Members are updated side by side, by `vmap`. On one CPU device they are updated one after another, in
+    a loop inside the program: each member then takes its own branches, its loops are as long as its own
+    k, temporaries are those that one member needs, and no gather or scatter has a batch axis, for which
+    XLA's CPU code is slow. Measured on 2 cores, D 512, F 4096, k 32, batch 2048: 0.69 of the processor
+    time, and 0.16 of the temporaries of six members.
+
+    Args:
+        build: hparams -> Learner. It is called under the trace, with the hyperparameters of one member as
+            tracers.
+
+    Returns:
+        A Sweep.
 
     Example:
-        rates = sweep(lambda lr: gradient(dictionary, objective, rules.make("adam", lr=lr, steps=100)))
-        state_N = rates.init(jax.random.split(key, 3), jnp.array([1e-4, 3e-4, 1e-3]), batch)
+        >>> import optax
+        >>> from dictlearn import dictionaries, gradient, objectives
+        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
+        >>> module = dictionaries.make("topk", d_in=4, n_latents=16, k=2)
+        >>> rates = sweep(lambda lr: gradient(module, objectives.make("fvu"), optax.adam(lr)))
+        >>> keys_N = jax.random.split(jax.random.key(1), 3)
+        >>> state_N = rates.init(keys_N, jnp.array([1e-4, 3e-4, 1e-3]), Batch(x_BD, x_BD))
+        >>> state_N.variables["params"]["W_dec_FD"].shape
+        (3, 16, 4)
     """
     axis = TABLE["N"]
 
@@ -67,8 +82,9 @@ def _in_turn(update, state, hparams, batch):
         n, hparams = turn
         take = lambda: jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, n, keepdims=False), state)
         none = lambda: jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), state)
-        # Always taken. A slice that is no branch is computed again by each of its readers, and XLA then
-        # copies the moments of all members at every turn, as some are read after others are written.
+        # This branch is always taken. Each reader of a slice outside a branch would recompute the slice, and
+        # XLA would then copy the moments of all members in every iteration, as some are read after others
+        # are written.
         own = lax.cond(n < n_members, take, none)
         new, info = update(own, hparams, batch)
         put = lambda all, one: lax.dynamic_update_index_in_dim(all, one, n, 0)

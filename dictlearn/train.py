@@ -1,8 +1,8 @@
-"""The loop: every program of an experiment over one stream, with checkpoints that resume exactly.
+"""The training loop: every program of an experiment over one stream, with checkpoints that resume exactly.
 
 A checkpoint holds the state of every learner, the step, the config, the normalisation and the versions.
-The batch of a step is a pure function of the stream's seed and the step, and nothing that is logged is read
-back, so a run that was killed at any moment and resumed is bit for bit the run that was not.
+The batch of a step is a pure function of the stream's seed and the step, and nothing that is logged is
+read back, so a run that was killed and resumed is bit for bit equal to an undisturbed run.
 """
 
 import contextlib
@@ -37,19 +37,19 @@ MAY_CHANGE = (
     "model",
     "models",
 )
-"""What a run that goes on may be given anew; all else must be as the checkpoint has it."""
+"""The config keys that may change on resume; a change of any other key is an error."""
 
 
 class Stopped(Exception):
-    """The run was asked to end (SIGTERM) and did, with a checkpoint at `step`."""
+    """The run ended on request (SIGTERM), with a checkpoint at `step`."""
 
     def __init__(self, step: int):
-        super().__init__(f"stopped at step {step}; the same command goes on from there.")
+        super().__init__(f"stopped at step {step}; the same command resumes from there.")
         self.step = step
 
 
 class Diverged(RuntimeError):
-    """A dictionary skipped more steps than its learner allows, as their loss or gradient was not finite."""
+    """A dictionary skipped more steps than its learner allows: their loss or gradient was not finite."""
 
 
 def train(
@@ -59,12 +59,20 @@ def train(
     allow_changed: bool = False,
     opened: Callable[[Stream], None] | None = None,
 ) -> None:
-    """Trains, or goes on training, everything in `config` to `config["steps"]`, in the workdir `path`.
+    """Trains all dictionaries of a config, or resumes their training, up to `config["steps"]`.
 
-    progress: called with (tokens done, tokens in all). allow_changed: a run that `path` holds goes on even
-    if its config was another. opened: called with the stream before anything is trained, to refuse it.
-    Raises ValueError for a config that does not fit that run, `Stopped` after SIGTERM, and `Diverged` where
-    a learner skipped too many steps."""
+    Args:
+        config: the config of the experiment.
+        path: the workdir.
+        progress: called with (tokens done, tokens in total).
+        allow_changed: whether the run in `path` resumes even if its config was different.
+        opened: called with the stream before training starts; it may raise to refuse the stream.
+
+    Raises:
+        ValueError: for a config that does not match the run in `path`.
+        Stopped: after SIGTERM.
+        Diverged: where a learner skipped too many steps.
+    """
     experiment.check(config)
     path.mkdir(parents=True, exist_ok=True)
     mesh = sharding.mesh(**config.get("mesh", {}))
@@ -80,7 +88,7 @@ def train(
 
 
 class _Session(NamedTuple):
-    """What a run holds from its first step to its last."""
+    """The objects of a run from its first step to its last."""
 
     config: Mapping
     path: Path
@@ -95,8 +103,8 @@ def _loop(run: _Session, start: int, states: dict, progress: Callable | None) ->
     log, save = Log(run.path / "metrics.jsonl", start), _saver(run)
     updates = {p.key: experiment.update(p, states[p.key], run.mesh) for p in run.programs}
     batches = streams.read(run.stream, start)
-    # Host devices share one thread pool: programs whose collectives are in flight together can starve
-    # each other of it until the runtime gives up. Real devices, and one device, never wait here.
+    # Host devices share one thread pool: programs with collectives in flight at the same time can block each
+    # other until the runtime gives up. Accelerators, and a single device, never wait here.
     one_at_a_time = run.mesh.size > 1 and jax.default_backend() == "cpu"
     with _asked_to_stop() as asked:
         for done in range(start + 1, steps + 1):
@@ -120,7 +128,7 @@ def _loop(run: _Session, start: int, states: dict, progress: Callable | None) ->
 
 
 def _saver(run: _Session) -> Callable[[int, dict], None]:
-    """Writes a checkpoint of a step: the states and the normalisation, and what says whose they are."""
+    """A function that writes the checkpoint of a step: the states, the normalisation, and their metadata."""
     norm = jax.device_put(normalise.arrays(run.stream.norm), sharding.everywhere(run.mesh))
     shapes = {name: list(leaf.shape) for name, leaf in norm.items()}
     meta = {"config": plain(run.config), "versions": versions(), "d_in": run.stream.d_in}
@@ -140,8 +148,8 @@ def _refuse_diverged(config: Mapping, path: Path, line: Mapping) -> None:
         write_json(path / "bad_batch.json", address | {"skipped": info["skipped"]})
         raise Diverged(
             f"{name} skipped {info['skipped']} steps whose loss or gradient was not finite, more than its "
-            f"learner's max_skipped. The last one read batch {info['bad_batch']} of the stream under seed "
-            f"{config['seed']} ({path / 'bad_batch.json'}): look at that batch, or lower rule.lr, or raise "
+            f"learner's max_skipped. The last one read batch {info['bad_batch']} of the stream with seed "
+            f"{config['seed']} ({path / 'bad_batch.json'}): inspect that batch, lower rule.lr, or raise "
             "learner.max_skipped."
         )
 
@@ -165,8 +173,8 @@ def _start(run: _Session, allow_changed: bool) -> tuple[int, dict]:
 
 
 def _refuse_other(config: Mapping, path: Path, meta: Mapping, allow_changed: bool) -> None:
-    """Raises ValueError if the checkpoint is of another run, unless that is allowed, or past the end of
-    this one. What differs is told in full either way."""
+    """Raises ValueError if the checkpoint is from another run, unless that is allowed, or if it is past the
+    last step. All differences are listed in both cases."""
     was, now = dict(flat(meta["config"])), dict(flat(plain(config)))
     fixed = ("harvest", "model") if streams.runs_model(config["stream"]["name"]) else ()
     changed = []
@@ -176,11 +184,11 @@ def _refuse_other(config: Mapping, path: Path, meta: Mapping, allow_changed: boo
             changed.append(f"{key}={was.get(key)!r}, not {now.get(key)!r}")
     if changed and not allow_changed:
         raise ValueError(
-            f"{path} holds a run with {'; '.join(changed)}; give another --workdir, or the config it was "
-            "run with, or --allow_changed to go on as it now is."
+            f"{path} holds a run with {'; '.join(changed)}; give another --workdir, the config of that "
+            "run, or --allow_changed to resume with the new config."
         )
     if changed:
-        warning = "%s goes on with a changed config; it was run with %s."
+        warning = "%s resumes with a changed config; it was run with %s."
         logging.getLogger("dictlearn").warning(warning, path, "; ".join(changed))
     if meta["step"] > config["steps"]:
         raise ValueError(
@@ -190,8 +198,9 @@ def _refuse_other(config: Mapping, path: Path, meta: Mapping, allow_changed: boo
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[int], bool]]:
-    """Whether to stop after a step, because of SIGTERM while the block runs in the main thread. Several
-    processes stop after the same step, whichever was asked: JAX's own handler passes the word on."""
+    """A function that says whether to stop after a step, because of SIGTERM while the block runs in the main
+    thread. Several processes stop after the same step, whichever received the signal: JAX's own handler
+    synchronises them."""
     if jax.process_count() > 1:
         yield multihost_utils.reached_preemption_sync_point
         return

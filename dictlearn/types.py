@@ -1,13 +1,13 @@
-"""The shapes everything else agrees on: batches, codes, learners, meters, and the axis letters.
+"""The types that all rooms share: batches, codes, dictionaries, learners, meters, and the axis letters.
 
-Every array's name ends in its axis letters, one letter an axis, slowest first:
+The name of every array ends in its axis letters, one letter for each axis, slowest first:
 
     N dictionaries of a sweep     B tokens of a batch          D width of an activation
-    F latents                     K entries kept for a token   S sequences
+    F latents                     K entries of a sparse code   S sequences
     T positions in a sequence     V vocabulary                 H attention heads x head width
     G key/value heads x width     M hidden units of an MLP     W width of an attention head
     C candidate points of an archetypal dictionary
-    L sources side by side: layers of a model, or models
+    L concatenated sources: layers of a model, or models
 """
 
 import dataclasses
@@ -22,21 +22,22 @@ from jaxtyping import Array, Float
 AXES = "NBDFKSTVHGMWCL"
 
 Scalar: TypeAlias = float | int | jax.Array
-"""A hyperparameter that decides no shape: a Python number, or a tracer when it is swept."""
+"""A hyperparameter that does not affect a shape: a Python number, or a tracer when it is swept."""
 
 Tokens: TypeAlias = Float[Array, "B D"] | Float[np.ndarray, "B D"]
-"""Activations, of any floating type: what dictionaries read."""
+"""Activations, of any floating type: the inputs of dictionaries."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """The language model around a batch of whole sequences, for objectives that run it: B = S T.
+    """The language model of a batch of whole sequences, for objectives that run it: B = S T.
 
-    tokens_ST, mask_ST: the sequences, and which of their tokens are data. y_STD: what the model has at
-    the tap of the targets, raw. params: its parameters, an argument of every program that a batch is. splice:
-    `lm.splice.run` of the model at that tap, static. scale: of the batch's targets, `y_BD = scale * y`,
-    static."""
+    tokens_ST, mask_ST: the sequences, and which of their tokens are data. y_STD: the model's raw
+    activations at the tap of the targets. params: its parameters, which are an argument of every program
+    whose argument is the batch. splice: `lm.splice.run` of the model at that tap, static. scale: the
+    scale of the batch's targets, `y_BD = scale * y`, static.
+    """
 
     tokens_ST: Any
     mask_ST: Any
@@ -46,17 +47,29 @@ class Context:
     scale: float = dataclasses.field(default=1.0, metadata={"static": True})
 
     def run(self, new_STD: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Logits `[S, T, V]` and taps of the model with `new_STD` at the tap, masked tokens as they were."""
+        """Logits `[S, T, V]` and taps of the model with `new_STD` at the tap; masked tokens keep their
+        activation."""
         return self.splice(self.params, self.tokens_ST, self.mask_ST, self.y_STD, new_STD)
 
 
 class Batch(NamedTuple):
-    """Tokens for one update: inputs `x_BD` and targets `y_BD` (the same array in an autoencoder).
+    """The tokens of one update: inputs `x_BD` and targets `y_BD` (the same array in an autoencoder).
 
-    sequence_B, position_B: each token's key, where it came from, int32; None unless the stream was
-    asked for `keys`. g_BD: the gradient of the language model's loss at x, in units of its root mean
-    square; None unless it was asked for `gradients`. context: see `Context`; None unless the batch is of
-    whole sequences."""
+    Args:
+        x_BD: the inputs.
+        y_BD: the targets.
+        sequence_B, position_B: the key of each token, its sequence and position, int32; None unless the
+            stream has `keys`.
+        g_BD: the gradient of the language model's loss at x, in units of its root mean square; None
+            unless the stream has `gradients`.
+        context: see `Context`; None unless the batch consists of whole sequences.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x_BD = jnp.ones((2, 4))
+        >>> Batch(x_BD, x_BD).y_BD.shape
+        (2, 4)
+    """
 
     x_BD: Any
     y_BD: Any
@@ -67,21 +80,43 @@ class Batch(NamedTuple):
 
 
 class Codes(NamedTuple):
-    """The latents of a batch. Sparse variants hold `val_BK` at latents `idx_BK` (an entry of value
-    zero is not active); dense variants hold `val_BF` and `idx_BK` is None."""
+    """The latents of a batch.
+
+    Args:
+        val: `[B, K]` in sparse codes, the values at latents `idx_BK` (an entry of value zero is not
+            active); `[B, F]` in dense codes.
+        idx_BK: the indices of the latents; None in dense codes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> sparse = Codes(jnp.array([[0.5, 2.0]]), jnp.array([[3, 1]]))
+        >>> sparse.val.shape, sparse.idx_BK.shape
+        ((1, 2), (1, 2))
+    """
 
     val: jax.Array
     idx_BK: jax.Array | None = None
 
 
 class Out(NamedTuple):
-    """What a dictionary's training forward returns.
+    """The result of a dictionary's training forward pass.
 
-    y_BD: the reconstruction of the target. codes: the latents it was decoded from.
-    pre_BF: pre-activations, without gradient. penalty_B: the variant's own sparsity penalty per
-    token, its coefficient included (None where it has none). residual_BD: the dead latents'
-    reconstruction of the residual, for AuxK (None where the variant has none). others: more
-    reconstructions of the target, (weight, [B, D]) each, whose objectives join the loss."""
+    Args:
+        y_BD: the reconstruction of the target.
+        codes: the latents from which it was decoded.
+        pre_BF: pre-activations, without gradient.
+        penalty_B: the variant's own sparsity penalty of each token, including its coefficient; None for
+            no penalty.
+        residual_BD: AuxK's reconstruction of the residual by the dead latents; None for no AuxK.
+        others: further reconstructions of the target, (weight, [B, D]) each, whose objectives are added
+            to the loss.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> y_BD, f_BF = jnp.ones((2, 4)), jnp.ones((2, 16))
+        >>> Out(y_BD, Codes(f_BF), f_BF).penalty_B is None
+        True
+    """
 
     y_BD: jax.Array
     codes: Codes
@@ -92,16 +127,25 @@ class Out(NamedTuple):
 
 
 class Dictionary(nn.Module):
-    """What a dictionary is: `encode`, `decode`, a training forward, and what else may be asked of it.
+    """The interface of dictionaries: `encode`, `decode`, a training forward pass, and traits.
 
-    An interface: every trait below has the answer of a plain dictionary, and a variant overrides those in which
-    it differs. Readers ask the trait, never whether there is one. A field may take the place of a property.
+    Every trait below has the value of a plain dictionary, and a variant overrides the traits in which it
+    differs. Readers use the trait and never ask whether it exists. A field may replace a property.
 
-    d_in, n_latents: widths of the input and of the codes.
+    Args:
+        d_in: the width of the input.
+        n_latents: the width of the codes.
 
-    learner: name of the learner that makes it. wrapped_by: name of the rule that wraps its rule where the
-    config has no `revive`. reads_gradient: `encode` and `__call__` take g_BD too. transcodes: whether `d_out`
-    may be set."""
+    Class variables: learner, the name of the learner that trains it; wrapped_by, the name of the rule
+    that wraps its rule where the config has no `revive`; reads_gradient, whether `encode` and `__call__`
+    also take g_BD; transcodes, whether `d_out` may be set.
+
+    Example:
+        >>> from dictlearn import dictionaries
+        >>> module = dictionaries.make("topk", d_in=4, n_latents=16, k=2)
+        >>> isinstance(module, Dictionary), module.sources, module.transcodes
+        (True, 1, True)
+    """
 
     learner: ClassVar[str] = "gradient"
     wrapped_by: ClassVar[str | None] = None
@@ -112,7 +156,7 @@ class Dictionary(nn.Module):
     n_latents: int
 
     def encode(self, x_BD: Tokens) -> Codes:
-        """Inference, each token by itself."""
+        """Inference: the codes of each token, independent of the other tokens."""
         raise NotImplementedError
 
     def decode(self, codes: Codes) -> jax.Array:
@@ -120,30 +164,30 @@ class Dictionary(nn.Module):
         raise NotImplementedError
 
     def reconstruct(self, x_BD: Tokens) -> tuple[jax.Array, Codes]:
-        """Inference from input to target: the whole reconstruction `[B, D]`, and the codes between. `decode`
-        lacks what a skip adds."""
+        """Inference from input to target: (the whole reconstruction `[B, D]`, its codes). `decode` lacks the
+        skip of a transcoder."""
         codes = self.encode(x_BD)
         return self.decode(codes), codes
 
     def __call__(self, x_BD: Tokens, dead_F: jax.Array) -> Out:
-        """Training: may look at the whole batch, and at which latents are dead."""
+        """Training: may use the whole batch, and which latents are dead."""
         raise NotImplementedError
 
     def threshold(self) -> jax.Array | None:
-        """What a pre-activation must exceed for its latent to fire at inference, a scalar or `[F]`; None where
-        no threshold decides."""
+        """The value that a pre-activation must exceed for its latent to fire at inference, a scalar or
+        `[F]`; None where no threshold decides."""
         return None
 
     def start(self, key: jax.Array, variables: dict, batch: Batch) -> dict:
-        """`variables` with a start that depends on a sample of the data. Pure and unbound."""
+        """`variables` with an initialisation that depends on a sample of the data. Pure and unbound."""
         return variables
 
     def project(self, params: dict) -> dict:
-        """`params` after an update, e.g. onto a simplex. Pure and unbound."""
+        """`params` projected after an update, e.g. onto a simplex. Pure and unbound."""
         return params
 
     def targets(self) -> jax.Array | None:
-        """The share of the tokens on which each latent may fire, `[F]`; None for any. Unbound."""
+        """The share of the tokens on which each latent may fire, `[F]`; None for no limit. Unbound."""
         return None
 
     @property
@@ -153,12 +197,12 @@ class Dictionary(nn.Module):
 
     @property
     def sources(self) -> int:
-        """How many activations stand side by side in its input: layers, or models."""
+        """The number of activations that are concatenated in its input: layers, or models."""
         return 1
 
     @property
     def subtract_b_dec(self) -> bool:
-        """Whether an autoencoder's encoder reads `x - b_dec`; a transcoder's reads `x`."""
+        """Whether the encoder of an autoencoder reads `x - b_dec`; a transcoder's encoder reads `x`."""
         return True
 
     @property
@@ -168,9 +212,20 @@ class Dictionary(nn.Module):
 
 
 class Firing(NamedTuple):
-    """What rules see of a batch: tokens on which each latent fired, its largest pre-activation,
-    whether it was dead before it, and the share of the tokens on which it may fire (None where the
-    dictionary has no `targets`)."""
+    """Firing statistics of a batch, for rules.
+
+    Args:
+        count_F: the number of tokens on which each latent fired.
+        max_F: the largest pre-activation of each latent.
+        dead_F: whether each latent was dead before the batch.
+        target_F: the share of the tokens on which each latent may fire; None for a dictionary without
+            `targets`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> Firing(jnp.zeros(16, int), jnp.zeros(16), jnp.zeros(16, bool)).target_F is None
+        True
+    """
 
     count_F: jax.Array
     max_F: jax.Array
@@ -183,10 +238,23 @@ Objective: TypeAlias = Callable[[Out, Batch], jax.Array]
 
 
 class Learner(NamedTuple):
-    """A dictionary-learning algorithm as a fold over a stream of batches.
+    """A dictionary-learning algorithm as a fold over a stream of batches. Hyperparameters are part of the
+    functions.
 
-    init: (key, batch) -> state. update: (state, batch) -> (state, info), pure. variables: state -> the
-    dictionary's variables. Hyperparameters are in what the learner was built of."""
+    Args:
+        init: (key, batch) -> state.
+        update: (state, batch) -> (state, info), pure.
+        variables: state -> the dictionary's variables.
+
+    Example:
+        >>> mean = Learner(
+        ...     init=lambda key, batch: 0.0,
+        ...     update=lambda state, batch: (0.9 * state + 0.1 * batch.x_BD.mean(), {}),
+        ...     variables=lambda state: {"params": {"mean": state}},
+        ... )
+        >>> mean.variables(mean.init(None, None))
+        {'params': {'mean': 0.0}}
+    """
 
     init: Callable[[jax.Array, Batch], Any]
     update: Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]]
@@ -196,10 +264,20 @@ class Learner(NamedTuple):
 class Meter(NamedTuple):
     """An evaluation as a fold over batches: sums and counts, divided once at the end.
 
-    `measure` runs on the device, one batch at a time, in float32; `update` adds its sums up on the
-    host in float64; `result` gives a dict of Python numbers and lists."""
+    Args:
+        measure: reading -> sums. It runs on the device, one batch at a time, in float32, and may be
+            jitted and vmapped.
+        init: () -> totals.
+        update: (totals, sums) -> totals, on the host in float64.
+        result: totals -> {metric: value}, Python numbers and lists.
 
-    measure: Callable  # (reading) -> sums, jittable and vmappable
-    init: Callable  # () -> totals
-    update: Callable  # (totals, sums) -> totals
-    result: Callable  # totals -> {metric: value}
+    Example:
+        >>> count = Meter(len, lambda: 0, lambda total, n: total + n, lambda total: {"tokens": total})
+        >>> count.result(count.update(count.init(), count.measure([1, 2, 3])))
+        {'tokens': 3}
+    """
+
+    measure: Callable
+    init: Callable
+    update: Callable
+    result: Callable

@@ -42,20 +42,20 @@ FREE = {"rule": {"unit_norm": False}}
 def members(steps: int) -> dict:
     """NAME: what it has of its own."""
     kind = lambda name, **fields: {"dictionary": {"name": name, **fields}}
-    l1 = lambda *values: {"sweep": {"l1": values}}
+    sparsity = lambda *values: {"sweep": {"sparsity": values}}
     return {
-        "relu": kind("relu") | l1(0.03, 0.1, 0.2),
+        "relu": kind("relu") | sparsity(0.03, 0.1, 0.2),
         "relu_april": kind("relu", norm_weighted=True, subtract_b_dec=False)
-        | l1(0.02, 0.05, 0.1)
+        | sparsity(0.02, 0.05, 0.1)
         | FREE,
-        "relu_tanh": kind("relu", penalty="tanh") | l1(0.003, 0.01, 0.03),
+        "relu_tanh": kind("relu", penalty="tanh") | sparsity(0.003, 0.01, 0.03),
         "p_anneal": kind("p_anneal", anneal_start=steps // 4, anneal_end=3 * steps // 4)
-        | l1(0.02, 0.05, 0.1),
+        | sparsity(0.02, 0.05, 0.1),
         "jumprelu": kind(
             "jumprelu", penalty="target_l0", sparsity=0.1, bandwidth=0.05, threshold_start=0.05
         )
         | {"sweep": {"target_l0": (8.0, 16.0, 32.0)}},
-        "gated": kind("gated") | l1(0.05, 0.1, 0.2),
+        "gated": kind("gated") | sparsity(0.05, 0.1, 0.2),
         "topk": kind("topk", aux_k=32) | K,
         "topk_multi": kind("topk", aux_k=32, multi=0.125) | K,
         "abs_topk": kind("abs_topk") | K,
@@ -70,9 +70,9 @@ def members(steps: int) -> dict:
         "icfl": kind("icfl") | K | {"revive": {"name": "redraw"}},
         "codebook": kind("codebook") | K,
         "masked": kind("masked") | K,
-        "fista": kind("fista", iterations=10) | l1(0.05, 0.1, 0.2),
-        "lista": kind("lista", iterations=10) | l1(0.02, 0.05, 0.1),
-        "psd": kind("psd", iterations=10) | l1(0.02, 0.05, 0.1),
+        "fista": kind("fista", iterations=10) | sparsity(0.05, 0.1, 0.2),
+        "lista": kind("lista", iterations=10) | sparsity(0.02, 0.05, 0.1),
+        "psd": kind("psd", iterations=10) | sparsity(0.02, 0.05, 0.1),
     }
 
 

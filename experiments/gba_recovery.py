@@ -11,7 +11,7 @@ at 30 98 / 24, at 50 95 / 23; their width and steps are not known to us.
 
 Expected (share of features found at cosine 0.8 and at 0.9, and L0; means of two seeds; jax 0.10.2, CPU):
 
-    highest target 0.04   1.00  0.92   3.0      topk  6   1.00  1.00      l1 0.03   0.73  0.25  70.9
+    highest target 0.04   1.00  0.92   3.0      topk  6   1.00  1.00    relu 0.03   0.73  0.25  70.9
                    0.1    0.97  0.87   5.4           12   0.98  0.76         0.1    1.00  0.98  26.7
                    0.5    0.02  0.00  14.3           20   0.00  0.00         0.3    1.00  1.00  10.6
     one target     0.01   1.00  0.96   2.6           40   0.00  0.00
@@ -29,7 +29,7 @@ With updates every 50, 0.96 to 1.00 and 0.82 to 0.95, and width 128 is then no w
 
 `balanced` (p5: 64 features in 32 dimensions, exactly 3 on, s / n 0.047), as the first table:
 
-    one target     0.003  0.99  0.96   2.6      topk  3   1.00  1.00      l1 0.03   1.00  0.98  29.5
+    one target     0.003  0.99  0.96   2.6      topk  3   1.00  1.00    relu 0.03   1.00  0.98  29.5
                    0.047  1.00  0.97   7.0            6   1.00  0.99         0.1    1.00  1.00  12.6
                    0.3    0.72  0.23   9.8           12   0.83  0.50         0.3    1.00  1.00   5.9
     relu shift     0.047  0.05  0.00  80.6      highest target 0.1   1.00  0.95   5.6
@@ -74,7 +74,7 @@ def members(arg: str) -> dict:
         "one target": gba({"density_high": frequency}, groups=1),
         "highest target": gba({"density_high": (0.04, 0.1, 0.5)}),
         "topk": kind({"k": (3, 6, 12) if balanced else (6, 12, 20, 40)}, name="topk", aux_k=0),
-        "l1": kind({"l1": (0.03, 0.1, 0.3)}, name="relu"),
+        "relu": kind({"sparsity": (0.03, 0.1, 0.3)}, name="relu"),
     }
     if balanced:
         found["relu shift"] = gba({"density_high": frequency}, groups=1, activation="relu")

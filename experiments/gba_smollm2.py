@@ -87,10 +87,10 @@ def get_config(arg: str = "") -> ConfigDict:
         },
         "relu": {
             "dictionary": {"name": "relu"},
-            "sweep": {"l1": few(0.05, 0.1, 0.2), "seed": seeds},
+            "sweep": {"sparsity": few(0.05, 0.1, 0.2), "seed": seeds},
         },
         "jumprelu_held": {
-            "dictionary": {"name": "jumprelu", "sparsity": 0.0, "start_density": 0.02},
+            "dictionary": {"name": "jumprelu", "sparsity": 0.0, "density_start": 0.02},
             "revive": held,
             "sweep": {"l0": few(8.0, 16.0, 32.0), "seed": seeds},
         },

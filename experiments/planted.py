@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 OWN = {
     "topk": {"k": 3, "aux_k": 16},
     "batch_topk": {"k": 3.0, "aux_k": 16},
-    "relu": {"l1": 0.3},
+    "relu": {"sparsity": 0.3},
 }
 
 

@@ -27,7 +27,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", PROGRAMS)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
-CHECKED = ("lm", "meters", "normalise", "objectives", "ops", "streams")
+CHECKED = ("dictionaries", "learners", "lm", "meters", "normalise", "objectives", "ops", "streams")
 install_import_hook([f"dictlearn.{name}" for name in CHECKED], "beartype.beartype")
 
 SLOW = (

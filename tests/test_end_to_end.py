@@ -118,7 +118,7 @@ def test_masked_tokens_keep_their_activation_and_lose_nothing():
 def unread_mass(objective, batch) -> float:
     """The share of the atoms' squared length, weighted by use, that lies where the head does not read."""
     learner = gradient(
-        dictionaries.make("relu", d_in=4, n_latents=8, l1=0.05),
+        dictionaries.make("relu", d_in=4, n_latents=8, sparsity=0.05),
         objectives.make(objective),
         rules.make("adam", lr=2e-2, steps=600, warmup_steps=1),
         start(b_dec_start="zeros"),
@@ -130,7 +130,7 @@ def unread_mass(objective, batch) -> float:
         return jax.lax.scan(step, learner.init(key, batch), length=600)[0]
 
     state = whole(jax.random.key(1))
-    module = dictionaries.make("relu", d_in=4, n_latents=8, l1=0.05)
+    module = dictionaries.make("relu", d_in=4, n_latents=8, sparsity=0.05)
     used_F = module.apply(state.variables, batch.x_BD, method="encode").val.mean(0)
     mass_FD = (used_F[:, None] * state.variables["params"]["W_dec_FD"]) ** 2
     return float(mass_FD[:, :2].sum() / mass_FD.sum())
@@ -166,7 +166,7 @@ def test_members_side_by_side_on_eight_devices_are_those_that_one_device_trains_
     taps = {"harvest": {"taps": ("mlp_in.0", "mlp_out.0")}}
     pair = {"stream": {"tap": "mlp_in.0", "target": "mlp_out.0"}}
     config = config_of(folder, sweep={"lr": (1e-3, 1e-2)}, **taps, **pair)
-    config["dictionary"] = {"name": "relu", "n_latents": 32, "l1": 0.1, "skip": True}
+    config["dictionary"] = {"name": "relu", "n_latents": 32, "sparsity": 0.1, "skip": True}
     with jax.enable_x64(True):
         _, first, _ = run(config, 0, dtype=np.float64)
         first = jax.tree.map(np.array, first)

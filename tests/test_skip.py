@@ -9,7 +9,7 @@ from dictlearn import dictionaries, objectives, rules
 from dictlearn.learners import start
 from dictlearn.learners.gradient import gradient
 from dictlearn.normalise import Norm
-from dictlearn.runs import fold
+from dictlearn.runs.fold import fold_normalisation
 from dictlearn.runs.trained import reconstruct
 from dictlearn.types import Batch, Codes, Out
 
@@ -65,7 +65,7 @@ def cosines(a_FD, b_FD):
 
 
 def test_a_transcoder_finds_the_neurons_of_a_sparse_mlp():
-    fields = {"n_latents": 2 * HIDDEN, "l1": 0.002}
+    fields = {"n_latents": 2 * HIDDEN, "sparsity": 0.002}
     variables = trained(learner("relu", steps=800, **fields), batches(jax.random.key(2), 800))
     params, (W_in_FD, W_out_FD, _) = variables["params"], planted()
     assert float(jnp.mean(cosines(W_in_FD, params["W_enc_FD"]) > 0.95)) > 0.9
@@ -103,13 +103,13 @@ def test_from_atoms_of_zero_the_first_step_moves_all_but_the_encoder():
 
 def test_a_folded_skip_transcoder_is_the_same_function_of_raw_activations():
     variables = {"params": {"W_skip_DD": jax.random.normal(jax.random.key(4), (D, D))}}
-    module = dictionaries.make("relu", d_in=D, d_out=D, n_latents=8, l1=0.1, skip=True)
+    module = dictionaries.make("relu", d_in=D, d_out=D, n_latents=8, sparsity=0.1, skip=True)
     x_BD = jax.random.normal(jax.random.key(5), (4, D))
     own = module.init(jax.random.key(6), x_BD, jnp.zeros(8, bool))["params"]
     variables["params"] = own | variables["params"]
     norm = Norm("unit_mean_sq", 0.5, 4.0)
     raw, _ = reconstruct(module, norm, variables, x_BD)
-    folded, _ = reconstruct(module, Norm(), fold.raw(norm, module, variables), x_BD)
+    folded, _ = reconstruct(module, Norm(), fold_normalisation(norm, module, variables), x_BD)
     np.testing.assert_allclose(folded, raw, rtol=1e-5, atol=1e-6)
 
 

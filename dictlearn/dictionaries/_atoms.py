@@ -1,4 +1,4 @@
-"""What variants share that find codes by a search in their own atoms, or whose atoms are computed."""
+"""Shared by dictionaries that find codes by a search in their own atoms, or that compute their atoms."""
 
 from flax import linen as nn
 
@@ -6,8 +6,8 @@ from dictlearn.ops.initialise import unit_rows
 
 
 def declare(module) -> None:
-    """Declare W_dec_FD (unit rows) and b_dec_D on `module`. Called from `setup`.
-    Raises ValueError for a transcoder and for no latents."""
+    """Declares W_dec_FD (unit rows) and b_dec_D on `module`. Call it from `setup`. Raises ValueError for a
+    transcoder and for no latents."""
     refuse_transcoder(module)
     if module.n_latents < 1:
         raise ValueError(f"n_latents={module.n_latents} must be at least 1.")
@@ -17,9 +17,9 @@ def declare(module) -> None:
 
 
 def refuse_transcoder(module) -> None:
-    """Raises ValueError if `module` is given a target's width."""
+    """Raises ValueError if `module` has a target of another width."""
     if module.d_out is not None:
         raise ValueError(
-            f"d_out={module.d_out}: {type(module).__name__} reads with the atoms that it writes with, so its "
-            "target is its input; leave d_out None, or take topk for a transcoder."
+            f"d_out={module.d_out}: {type(module).__name__} encodes with its decoder's atoms, so its target "
+            "is its input; leave d_out None, or use topk for a transcoder."
         )

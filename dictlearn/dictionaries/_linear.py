@@ -1,10 +1,12 @@
-"""The linear SAE or transcoder: a linear encoder, an activation, a linear decoder.
+"""The linear SAE or transcoder: a linear encoder, an activation, and a linear decoder.
 
     z = (x - b_dec) W_enc + b_enc      f = activation(z)      yhat = f W_dec + b_dec  (+ x W_skip^T)
 
-The structure of every dictionary that has the name of an activation, and the one that other structures vary.
-The skip is that of Paulo, Shabalin & Belrose 2025 (arXiv:2501.18823), section 3: a transcoder of any kind, with
-an affine map of the input whose constant is b_dec. W_skip starts at zero.
+It is the structure of every dictionary that is named by its activation, and the base of the structures
+that vary it. The skip connection makes any transcoder a skip transcoder, with an affine map of the input
+whose constant is b_dec; W_skip starts at zero.
+
+Source: the skip: Paulo, Shabalin & Belrose 2025 (arXiv:2501.18823), section 3.
 """
 
 from collections.abc import Mapping
@@ -25,23 +27,24 @@ from dictlearn.ops.sparse.support import Entries
 from dictlearn.types import Batch, Codes, Dictionary, Out, Tokens
 
 MOST_TOKENS = 8192
-"""Of a batch that `start_density` looks at."""
+"""The largest number of tokens of a batch from which `density_start` sets b_enc."""
 
 
 class Linear(Dictionary):
-    """d_in: width of the input. n_latents: F. activation: which latents fire. d_out: width of the target of a
-    transcoder, which subtracts nothing; None makes an autoencoder. skip: a linear map of the input joins a
-    transcoder's reconstruction. subtract_b_dec: from the input of an autoencoder. enc_scale: the encoder's
-    start over the decoder's. start_density: share of the tokens on which each latent fires at the start, by
-    b_enc; None leaves b_enc at zero."""
+    """Fields: d_in, the width of the input; n_latents, F; activation, which latents fire; d_out, the width
+    of the target of a transcoder, which subtracts nothing from its input, None for an autoencoder; skip,
+    whether a linear map of the input is added to a transcoder's reconstruction; subtract_b_dec, whether
+    b_dec is subtracted from the input of an autoencoder; enc_scale, the ratio of the initial encoder to
+    the initial decoder; density_start, the share of the tokens on which each latent fires at
+    initialisation, set through b_enc, None to start b_enc at zero."""
 
     default: ClassVar[str] = "topk"
-    """The activation where none is named."""
+    """The default activation."""
     takes: ClassVar[tuple[str, ...] | None] = None
-    """The activations that it takes, None for all; and why no other."""
+    """The activations that the structure takes, None for all; `because` says why it takes no other."""
     because: ClassVar[str] = ""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """For each activation, fields that are not by default what they are elsewhere."""
+    """For each activation, the defaults of its fields where this structure changes them."""
 
     d_in: int
     n_latents: int
@@ -50,7 +53,7 @@ class Linear(Dictionary):
     skip: bool = False
     subtract_b_dec: bool = True
     enc_scale: float = 1.0
-    start_density: float | None = None
+    density_start: float | None = None
 
     def setup(self):
         nn.share_scope(self, self.activation)
@@ -66,18 +69,18 @@ class Linear(Dictionary):
             raise ValueError(f"n_latents={self.n_latents} must be at least 1.")
         if self.skip and self.d_out is None:
             raise ValueError(
-                "skip=True is for transcoders, and would make an autoencoder trivial; set stream.target, or "
-                "leave dictionary.skip out."
+                "skip=True is for transcoders: an autoencoder with a skip is trivial. Set "
+                "stream.target, or leave out dictionary.skip."
             )
-        if self.start_density is not None and not 0 < self.start_density < 1:
+        if self.density_start is not None and not 0 < self.density_start < 1:
             raise ValueError(
-                f"start_density={self.start_density} must lie between 0 and 1; None for no start."
+                f"density_start={self.density_start} must be in (0, 1), or None to start b_enc at zero."
             )
 
     def _declare(self, rows=unit_rows) -> None:
-        """W_dec_FD (unit rows, as `rows` draws them), W_enc_FD, b_enc_F and b_dec_D. The encoder starts as the
-        decoder's transpose; a transcoder whose widths differ starts with rows of its own. Both are stored by
-        latents, so that every gather and scatter is of rows."""
+        """Declares W_dec_FD (unit rows, drawn by `rows`), W_enc_FD, b_enc_F and b_dec_D. The encoder starts
+        as the transpose of the decoder; where the widths of a transcoder differ, it starts with rows of
+        its own. Both are stored by latents, so that every gather and scatter is of rows."""
         n, d_in, d_out = self.n_latents, self.d_in, self.d_out or self.d_in
         self.W_dec_FD = self.param("W_dec_FD", rows, (n, d_out))
         tied = lambda key: (
@@ -96,22 +99,22 @@ class Linear(Dictionary):
         return self.d_out is None or self.activation.scales
 
     def start(self, key: jax.Array, variables: dict, batch: Batch) -> dict:
-        """`variables` with b_enc so that each latent fires on `start_density` of the batch's tokens."""
-        if self.start_density is None:
+        """`variables` with b_enc set so that each latent fires on `density_start` of the batch's tokens."""
+        if self.density_start is None:
             return variables
         x_BD = jnp.asarray(batch.x_BD[:MOST_TOKENS])
         pre_BF: Any = self.apply(variables, x_BD, method="pre_activations")
         threshold: Any = self.apply(variables, method="threshold")
-        lift_F = -jnp.quantile(pre_BF, 1 - self.start_density, axis=0)
+        lift_F = -jnp.quantile(pre_BF, 1 - self.density_start, axis=0)
         lift_F = lift_F if threshold is None else threshold + lift_F
         params = variables["params"]
         params = {**params, "b_enc_F": params["b_enc_F"] + lift_F}
         return {**variables, "params": params}
 
     def read(self, x_BD: Tokens) -> tuple:
-        """`(x_BD, W_enc_FD, b_enc_F)`, of which pre-activations are `x W_enc^T + b_enc`: the encoder's input,
-        `x - b_dec` in an autoencoder, and the gradient that b_dec has through it, a sum over tokens, by way of
-        b_enc."""
+        """`(x_BD, W_enc_FD, b_enc_F)`, from which pre-activations are `x W_enc^T + b_enc`. The input is `x -
+        b_dec` in an autoencoder. The gradient of b_dec through the encoder is a sum over tokens, so it is
+        routed through b_enc."""
         x_BD = jnp.asarray(x_BD)
         if not subtracts(self):
             return x_BD, self.W_enc_FD, self.b_enc_F
@@ -124,15 +127,15 @@ class Linear(Dictionary):
         return coding.given(pre_activations(*read), *read)
 
     def atoms(self) -> Any:
-        """What codes are decoded by: W_dec_FD, or what is computed in its place."""
+        """The matrix that decodes the codes: W_dec_FD, or what a structure computes instead."""
         return self.W_dec_FD
 
     def norms(self) -> Float[Array, " F"]:
-        """|d_i|, with gradient, in float32 or wider: what a unit of each latent adds."""
+        """d_i|, with gradient, in float32 or wider."""
         return penalties.row_norms(self.atoms())
 
     def weight(self) -> Weight:
-        """`norms`, where the activation asks for them."""
+        """`norms`, where the activation needs them; otherwise None."""
         return self.norms() if self.activation.weighted else None
 
     def threshold(self) -> jax.Array | None:
@@ -163,8 +166,8 @@ class Linear(Dictionary):
         return self._out(x_BD, pre_BF, chosen, found, residual_BD)
 
     def _with_auxk(self, read, pre_BF, chosen: Few | Many, dead_F):
-        """AuxK's reconstruction, None where `aux_k` is 0, and the weights routed through its custom gradient:
-        what computes the main path from these adds both gradients up in one buffer."""
+        """AuxK's reconstruction (None where `aux_k` is 0), and the weights routed through its custom VJP:
+        compute the main path from these, so that both gradients accumulate in one buffer."""
         atoms, aux_k = self.atoms(), self.activation.aux_k
         if not aux_k:
             return None, read, atoms
@@ -176,7 +179,7 @@ class Linear(Dictionary):
         return ehat_BD, (x_BD, W_enc_FD, b_enc_F), atoms
 
     def _body(self, entries: Entries, atoms, weight: Weight, *arguments):
-        """(reconstructions, those of a gate, penalty), without bias."""
+        """(reconstructions, reconstructions of a gate, penalty), without bias."""
         found = self.activation.values(entries, weight, *arguments)
         gates = ()
         if found.gate is not None:
@@ -184,11 +187,11 @@ class Linear(Dictionary):
         return self._parts(entries, found.val, atoms), gates, found.penalty_B
 
     def _parts(self, entries: Entries, val, atoms) -> tuple:
-        """The reconstructions from values of entries, without bias; the last is the whole."""
+        """The reconstructions from the values of entries, without bias; the last one is the whole."""
         return (entries.decode(val, atoms),)
 
     def _part_weights(self) -> list:
-        """Those of the reconstructions before the whole."""
+        """The weights of the reconstructions before the whole."""
         return []
 
     def _out(self, x_BD, pre_BF, chosen: Few | Many, found, residual_BD) -> Out:
@@ -208,22 +211,23 @@ class Linear(Dictionary):
         return Out(y_BD, found.codes, pre_BF, penalty_B, residual_BD, tuple(others))
 
     def _skipped(self, x_BD, y_BD):
-        """`y + x W_skip^T` where there is a skip."""
+        """`y + x W_skip^T` in a transcoder with a skip; otherwise `y`."""
         return y_BD + x_BD @ self.W_skip_DD.T if self.skip else y_BD
 
 
 def subtracts(module: Dictionary) -> bool:
+    """Whether the encoder subtracts b_dec from its input."""
     return module.d_out is None and module.subtract_b_dec
 
 
 def centre(module, x_BD: Tokens) -> Float[Array, "B D"]:
-    """The encoder's input: `x - b_dec` in an autoencoder that subtracts it, else `x`."""
+    """The encoder's input: `x - b_dec` in an autoencoder that subtracts b_dec, otherwise `x`."""
     x_BD = jnp.asarray(x_BD)
     return x_BD - module.b_dec_D if subtracts(module) else x_BD
 
 
 def from_atoms(codes: Codes, atoms_FD: Float[Array, "F D"]) -> Float[Array, "B D"]:
-    """`codes atoms`, from sparse or dense codes."""
+    """`codes atoms`, for sparse or dense codes."""
     if codes.idx_BK is None:
         return jnp.asarray(codes.val) @ atoms_FD
     return coding.decode(codes.val, codes.idx_BK, atoms_FD)

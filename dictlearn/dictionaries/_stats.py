@@ -1,10 +1,11 @@
-"""Statistics that a forward pass keeps in `stats`: small modules whose leaves lie flat beside the parameters.
+"""Running statistics that a forward pass keeps in `stats`: small modules with flat leaves beside the
+parameters.
 
-    Step        passes done, from which schedules and draws are made
+    Step        number of training passes, for schedules and random draws
     Threshold   theta = E_batches[smallest positive score kept]
     Density     share of the tokens on which each latent is active
 
-The means are running ones, corrected for their start at zero. A module takes them in with `share`.
+The means are running means, corrected for their start at zero. `share` adds them to a module.
 """
 
 from typing import Any
@@ -17,27 +18,27 @@ from jaxtyping import Array, Bool, Float
 
 
 def share(module: nn.Module, *parts: Any) -> None:
-    """Takes the parts into the scope of `module`, and declares their leaves, whatever is called first. From
-    `setup`."""
+    """Puts the parts into the scope of `module`, and declares their leaves, whichever method is called
+    first. Call it from `setup`."""
     for part in parts:
         nn.share_scope(module, part)
         part.declare()
 
 
 class Stats(nn.Module):
-    """Written by training passes alone."""
+    """Statistics that only training passes write."""
 
     def declare(self) -> None:
-        """Runs `setup`, which Linen leaves to the first call of any method."""
+        """Runs `setup`, which Linen would otherwise delay to the first call of a method."""
 
     @property
     def learns(self) -> bool:
-        """Whether this pass may write: a training one, after initialisation."""
+        """Whether this pass may write: a training pass, after initialisation."""
         return self.is_mutable_collection("stats") and not self.is_initializing()
 
 
 class Step(Stats):
-    """A count of training passes."""
+    """The number of training passes."""
 
     def setup(self):
         self.step = self.variable("stats", "step", jnp.zeros, (), jnp.int32)
@@ -46,19 +47,19 @@ class Step(Stats):
         return self.step.value
 
     def advance(self) -> None:
-        """One pass more, if this one learns."""
+        """Adds one to the count, in a training pass."""
         if self.learns:
             self.step.value = self.step.value + 1
 
     def next_key(self, seed: int) -> jax.Array:
-        """A key of this training pass, from `seed` and the count; the count then moves on."""
+        """The random key of this training pass, from `seed` and the count; the count is then advanced."""
         key = jax.random.fold_in(jax.random.key(seed), self.step.value)
         self.advance()
         return key
 
 
 class Threshold(Stats):
-    """The running mean of the smallest score kept, with `decay`."""
+    """The running mean of the smallest score kept, with decay `decay`."""
 
     decay: float
 
@@ -71,8 +72,9 @@ class Threshold(Stats):
         weight = self.weight.value
         return self.mean.value / jnp.where(weight > 0, weight, 1)
 
-    def take(self, score_BF: Float[Array, "B F"], anew: bool | Bool[Array, ""] = False) -> None:
-        """Takes in the smallest positive of the scores kept (0 where not); `anew` forgets the past."""
+    def take(self, score_BF: Float[Array, "B F"], restart: bool | Bool[Array, ""] = False) -> None:
+        """Adds the smallest positive score of a batch to the mean (scores that are not kept are 0);
+        `restart` discards the earlier batches."""
         if not self.learns:
             return
         score_BF = lax.stop_gradient(score_BF)
@@ -80,14 +82,14 @@ class Threshold(Stats):
         least = least.astype(self.mean.value.dtype)
         found = jnp.isfinite(least)
         new = jnp.where(found, 1 - self.decay, 0.0)
-        old = jnp.where(anew, 0.0, 1 - new)
+        old = jnp.where(restart, 0.0, 1 - new)
         least = jnp.where(found, least, 0.0)
         self.mean.value = old * self.mean.value + new * least
         self.weight.value = old * self.weight.value + new
 
 
 class Density(Stats):
-    """Running densities of `n_latents` latents, with `decay`."""
+    """The running densities of `n_latents` latents, with decay `decay`."""
 
     n_latents: int
     decay: float
@@ -102,7 +104,7 @@ class Density(Stats):
         return self.mean.value / jnp.where(weight > 0, weight, 1)
 
     def take(self, f_BF: Float[Array, "B F"], on: bool | Bool[Array, ""] = True) -> None:
-        """Takes the densities of a batch in, where `on`."""
+        """Adds the densities of a batch to the mean, where `on` is true."""
         if not self.learns:
             return
         now_F = jnp.mean(lax.stop_gradient(f_BF) > 0, axis=0, dtype=jnp.float32)

@@ -2,18 +2,21 @@
 
     H = W C + Lambda      W >= 0, rows sum to 1      |Lambda_i| <= delta      C: k-means centres of the data
     d_i = h_i / |h_i|     (d_i = h_i without `unit_atoms`)
-    z = (x - b_dec) W_enc + b_enc      f = activation(z), TopK's where none is named      yhat = f D + b_dec
+    z = (x - b_dec) W_enc + b_enc      f = activation(z), TopK by default      yhat = f D + b_dec
 
-Source: Fel et al. 2025 (arXiv:2502.12892), A-SAE (delta = 0) and RA-SAE. After every update W
-is rectified and its rows divided by their sums, and rows of Lambda longer than delta are shortened to it,
-as in the code; the text bounds the squared length. `delta` is on the scale of the inputs (there
-standardised; delta = 1). C, about b_dec, is found by `start` in the sample of the stream; every atom starts
-at a random point of it, different ones while there are enough, and its encoder row at the atom over its
-squared length.
-Differs: atoms have unit length, without which TopK compares coefficients of atoms of many lengths; there
-they have that of their place in the hull, times a common multiplier exp(m), which we have not. There atom i
-starts at point i, and is zero where points are too few; a row of W that would be all zero becomes uniform;
-AuxK is ours.
+After every update W is rectified and its rows are divided by their sums, and rows of Lambda longer than
+delta are shortened to delta. `delta` is on the scale of the inputs (in the paper: standardised inputs,
+delta = 1). `start` finds C, relative to b_dec, in a sample of the stream; every atom starts at a random
+point of C, at different points while there are enough, and its encoder row starts at the atom divided by
+its squared norm.
+
+Source: Fel et al. 2025 (arXiv:2502.12892), A-SAE (delta = 0) and RA-SAE. The bound on Lambda is that of
+their code; the text bounds the squared norm.
+
+Differs: atoms have unit norm, without which TopK compares coefficients of atoms of different norms; in
+the paper the atoms have the norm of their point in the hull, times a common multiplier exp(m), which we
+leave out. In the paper atom i starts at point i, and is zero where there are too few points. A row of W
+that would be all zero becomes uniform. AuxK is ours.
 """
 
 import jax
@@ -23,15 +26,16 @@ from flax import linen as nn
 from dictlearn.dictionaries._linear import Linear
 from dictlearn.ops.initialise import unit_rows
 from dictlearn.ops.kmeans import kmeans
-from dictlearn.types import Scalar
+from dictlearn.types import Batch, Scalar
 
 
 class Archetypal(Linear):
-    """delta: bound on |Lambda_i|, may be traced. unit_atoms: scale atoms to unit length, as the free ones that
-    they are compared with; else they are the paper's, in the hull itself. n_points: candidates; None for 2 F,
-    at most 32,000 (the paper's number). seed: of the k-means, None for the learner's: dictionaries that
-    share it, and their stream, share their points. d_out: width of the target of a transcoder, whose
-    atoms lie among its targets. All else as in `Linear`."""
+    """Fields: delta, the bound on |Lambda_i|, which may be traced; unit_atoms, whether atoms are scaled to
+    unit norm, as free atoms are, or stay in the hull as in the paper; n_points, the number of candidate
+    points, None for 2 F but at most 32,000 (the paper's number); seed, the seed of k-means, None to use
+    the learner's key (dictionaries with the same seed and the same stream have the same points); d_out,
+    the width of the target of a transcoder, whose atoms are near its targets. The other fields are as
+    in `Linear`."""
 
     delta: Scalar = 1.0
     unit_atoms: bool = True
@@ -55,8 +59,9 @@ class Archetypal(Linear):
         first = lambda: unit_rows(jax.random.key(0), (self._n_points, d_out))
         self.points_CD = self.variable("stats", "points_CD", first)
 
-    def start(self, key, variables, batch) -> dict:
-        """The candidates found in `batch`, and the atoms and encoder put on them."""
+    def start(self, key: jax.Array, variables: dict, batch: Batch) -> dict:
+        """`variables` with the candidate points found in `batch`, and with atoms and encoder initialised at
+        them."""
         k_mix, k_mean = jax.random.split(key)
         k_mean = k_mean if self.seed is None else jax.random.key(self.seed)
         params, stats = variables["params"], variables["stats"]
@@ -71,7 +76,7 @@ class Archetypal(Linear):
         return super().start(key, {**variables, "params": params, "stats": stats}, batch)
 
     def project(self, params: dict) -> dict:
-        """`params` with W in the simplex and Lambda within its bound."""
+        """`params` with the rows of W in the simplex and Lambda within its bound."""
         mix_FC = jax.nn.relu(params["mix_FC"])
         sum_F1 = mix_FC.sum(1, keepdims=True)
         mix_FC = jnp.where(
@@ -87,7 +92,7 @@ class Archetypal(Linear):
         return self._scaled(self.mix_FC @ points_CD + self.drift_FD)
 
     def _scaled(self, hull_FD):
-        """The atoms of places in the hull; a place at zero stays there."""
+        """Atoms from points of the hull; a point at zero stays zero."""
         if not self.unit_atoms:
             return hull_FD
         square_F1 = jnp.sum(hull_FD**2, 1, keepdims=True)
@@ -98,6 +103,6 @@ class Archetypal(Linear):
         return min(2 * self.n_latents, 32_000) if self.n_points is None else self.n_points
 
     def _one_hot(self, key, n: int):
-        """Every row one random point, different ones while there are enough."""
+        """Each row selects one random point, different points while there are enough."""
         order_C = jax.random.permutation(key, self._n_points)
         return jax.nn.one_hot(order_C[jnp.arange(n) % self._n_points], self._n_points)

@@ -1,18 +1,21 @@
-"""Cross-layer transcoder: the latents of each layer read that layer and write to it and to all later ones.
+"""Cross-layer transcoder: the latents of each layer read that layer and write to it and to all later layers.
 
     z^l = x^l W_enc^l + b_enc^l    f = activation(z)    yhat^l = sum_{m <= l} f^m W_dec^{m->l} + b_dec^l
 
-x = [x^1 ... x^L] and y = [y^1 ... y^L] stand side by side (`mlp_in.*` to `mlp_out.*`). Latent i is of layer i
-mod L: a mesh that splits latents then gives every device the same share of every layer, and no layer's
-product moves a code. W_enc_FD has only the columns of its latent's layer, and `W_dec_m_FD`, the F / L latents
-of layer m, only those of the layers m, m + 1, ...: L (L + 1) / 2 decoders. What a latent adds is |d_i|, the
-norm of all that it writes, side by side. The activation is "jumprelu" where none is named, with the penalty
-sparsity * sum_i tanh(c f_i |d_i|) and no revival; TopK shares its k out among the latents of all layers.
+The inputs x = [x^1 ... x^L] and the targets y = [y^1 ... y^L] are concatenated over layers (`mlp_in.*` to
+`mlp_out.*`). Latent i belongs to layer i mod L: a mesh that splits the latents then gives every device
+the same share of every layer, and no layer's product moves a code. W_enc_FD has only the columns of its
+latent's layer, and `W_dec_m_FD`, of the F / L latents of layer m, has only the columns of the layers m, m
++ 1, ...: L (L + 1) / 2 decoders. The norm |d_i| of a latent is the norm of everything that it writes. The
+default activation is "jumprelu" with the penalty sparsity * sum_i tanh(c f_i |d_i|) and no revival; TopK
+divides its k among the latents of all layers. The gradients are in ops/jumprelu.py. Without `d_out` the
+targets are the inputs, and the encoder subtracts b_dec.
 
 Source: Ameisen et al. 2025, "Circuit tracing", appendix on cross-layer transcoders, read at second hand.
-UNSURE: theta 0.03 and a window of 1 at the start, c, and the sparsity, which is to be swept with learner
-`penalty_warmup_steps` the whole run; inputs and outputs normalised layer by layer (`mean_norm_sqrt_d`), rule
-`unit_norm` false. Gradients in ops/jumprelu.py. Without `d_out` the targets are the inputs, less b_dec.
+Normalise inputs and outputs layer by layer (`mean_norm_sqrt_d`), and use the rule with `unit_norm` false.
+
+UNSURE: the initial theta 0.03 and the window 1, c, and the sparsity, which should be swept with the
+learner's `penalty_warmup_steps` set to the whole run.
 """
 
 from typing import ClassVar
@@ -21,18 +24,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jaxtyping import Array, Float
 
 from dictlearn.dictionaries import _linear, _sources
 from dictlearn.dictionaries._linear import Linear
 from dictlearn.ops import penalties, sources
 from dictlearn.ops.firing import dense
 from dictlearn.ops.topk.exact import top_k
-from dictlearn.types import Codes
+from dictlearn.types import Codes, Tokens
 
 
 class CLT(Linear):
-    """d_in: width of all layers' inputs together. n_latents: F, of all layers. sources: L, which divides both.
-    d_out: width of all targets together, None where they are the inputs. All else as in `Linear`."""
+    """Fields: d_in, the width of the inputs of all layers together; n_latents, F, over all layers; sources,
+    L, which divides both; d_out, the width of the targets of all layers together, None where the targets
+    are the inputs. The other fields are as in `Linear`."""
 
     default = "jumprelu"
     presets: ClassVar = {
@@ -49,8 +54,8 @@ class CLT(Linear):
         _sources.check(self)
         if self.n_latents < self.sources or self.n_latents % self.sources:
             raise ValueError(
-                f"n_latents={self.n_latents} must be a multiple of sources={self.sources}, as many for each "
-                "layer."
+                f"n_latents={self.n_latents} must be a multiple of sources={self.sources}: the same "
+                "number for each layer."
             )
 
     def _declare(self):
@@ -67,21 +72,21 @@ class CLT(Linear):
         ]
         self._declare_biases()
 
-    def pre_activations(self, x_BD):
+    def pre_activations(self, x_BD: Tokens) -> Float[Array, "B F"]:
         x_BLD = sources.split(_linear.centre(self, x_BD), self.sources)
         W_FLD = self.W_enc_FD.reshape(-1, self.sources, self.W_enc_FD.shape[1])
         pre_BF = jnp.einsum("bld,fld->bfl", x_BLD, W_FLD).reshape(len(x_BD), -1)
         return pre_BF + self.b_enc_F
 
     def atoms(self):
-        """Of each layer, by latents of it."""
+        """The decoders of all layers, each by the latents of its layer."""
         return self.decoders
 
-    def norms(self):
+    def norms(self) -> Float[Array, " F"]:
         norm_FL = jnp.stack([penalties.row_norms(W_FD) for W_FD in self.decoders], axis=1)
         return norm_FL.reshape(-1)
 
-    def decode(self, codes: Codes):
+    def decode(self, codes: Codes) -> Float[Array, "B D"]:
         return self._written(codes, self.decoders) + self.b_dec_D
 
     def _train(self, x_BD, dead_F, weight):
@@ -91,7 +96,7 @@ class CLT(Linear):
         return self._out(x_BD, pre_BF, chosen, found, self._residual(pre_BF, chosen, dead_F))
 
     def _residual(self, pre_BF, chosen, dead_F):
-        """AuxK's reconstruction by `aux_k` dead latents, None where that is 0."""
+        """AuxK's reconstruction by `aux_k` dead latents; None where `aux_k` is 0."""
         if not self.activation.aux_k:
             return None
         codes, helped_F = chosen.aux or (chosen.codes, dead_F)
@@ -104,7 +109,7 @@ class CLT(Linear):
         return (self._written(Codes(val, entries.idx), atoms),)
 
     def _written(self, codes: Codes, decoders):
-        """What the latents write to each layer, without bias."""
+        """The contributions of the latents to all layers, without bias."""
         f_BFL = dense(codes, self.n_latents).reshape(len(codes.val), -1, self.sources)
         width = len(self.b_dec_D) // self.sources
         y_BD = 0.0

@@ -1,14 +1,17 @@
-"""Codebook features: the output is the mean of the k codes nearest the input, without coefficients.
+"""Codebook features: the output is the mean of the k codes nearest to the input, without coefficients.
 
     S = the k codes of largest score     inner: <x, c> / |c|     euclid: -|x - c|^2
     yhat = mean_{c in S} c               (`combine` "sum": their sum)
 
-Source: Tamkin, Taufeeque & Goodman 2023 (arXiv:2310.17230). Inner products and the mean are the code's; the
-paper writes a sum. The codes get the gradient of the reconstruction (their "aeloss"); yhat hands its
-gradient to x unchanged (straight through), which an edited network trains by. With k = 1 and
-"euclid" it is VQ.
-Differs: codes start at rows of the sample, not at Gaussian noise; their layer norm is the stream's
-normalisation `token_layernorm`; no commitment term, as it trains what comes before.
+The codes receive the gradient of the reconstruction (the authors' "aeloss"); yhat passes its gradient to
+x unchanged (straight-through), which an edited network needs for training. With k = 1 and "euclid" this
+is VQ.
+
+Source: Tamkin, Taufeeque & Goodman 2023 (arXiv:2310.17230). Inner products and the mean are as in the
+code; the paper writes a sum.
+
+Differs: codes start at rows of the sample, not at Gaussian noise; the layer norm is the stream's
+normalisation `token_layernorm`; there is no commitment term, because it trains what comes before.
 """
 
 from typing import ClassVar
@@ -16,16 +19,18 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _atoms, _linear, _topk
 from dictlearn.ops.initialise import unit_rows
 from dictlearn.ops.topk.exact import top_k
-from dictlearn.types import Codes, Dictionary, Out, Scalar
+from dictlearn.types import Batch, Codes, Dictionary, Out, Scalar, Tokens
 
 
 class Codebook(Dictionary):
-    """d_in: width of the input. n_latents: F, the codes. k: codes a token; may be traced if `k_max`, its
-    bound, is given. score: "inner" or "euclid". combine: "mean" or "sum". d_out: must be None."""
+    """Fields: d_in, the width of the input; n_latents, F, the number of codes; k, the number of codes of a
+    token, which may be traced if `k_max`, its upper bound, is given; score, "inner" or "euclid"; combine,
+    "mean" or "sum"; d_out must be None."""
 
     transcodes: ClassVar[bool] = False
 
@@ -39,15 +44,15 @@ class Codebook(Dictionary):
 
     def setup(self):
         _atoms.refuse_transcoder(self)
-        self._most = _topk.most(self.k, self.k_max, self.n_latents)
+        self._bound = _topk.bound(self.k, self.k_max, self.n_latents)
         if self.score not in ("inner", "euclid") or self.combine not in ("mean", "sum"):
             raise ValueError(
                 f"score={self.score!r} must be inner or euclid, combine={self.combine!r} mean or sum."
             )
         self.code_FD = self.param("code_FD", unit_rows, (self.n_latents, self.d_in))
 
-    def start(self, key, variables, batch) -> dict:
-        """Every code at a row of the batch, different ones while there are enough."""
+    def start(self, key: jax.Array, variables: dict, batch: Batch) -> dict:
+        """`variables` with each code at a row of the batch, at different rows while there are enough."""
         x_BD = batch.x_BD
         order = jax.random.permutation(key, len(x_BD))
         rows_FD = x_BD[order[jnp.arange(self.n_latents) % len(x_BD)]]
@@ -57,16 +62,16 @@ class Codebook(Dictionary):
 
     @property
     def foldable(self) -> bool:
-        """Another function at another scale of the input."""
+        """It is another function when the scale of the input changes."""
         return False
 
-    def encode(self, x_BD) -> Codes:
+    def encode(self, x_BD: Tokens) -> Codes:
         return self._codes(x_BD)[0]
 
-    def decode(self, codes: Codes):
+    def decode(self, codes: Codes) -> Float[Array, "B D"]:
         return _linear.from_atoms(codes, self.code_FD)
 
-    def __call__(self, x_BD, dead_F) -> Out:
+    def __call__(self, x_BD: Tokens, dead_F: Bool[Array, " F"]) -> Out:
         codes, pre_BF = self._codes(x_BD)
         y_BD = self.decode(codes)
         return Out(y_BD + (x_BD - lax.stop_gradient(x_BD)), codes, pre_BF)
@@ -79,7 +84,7 @@ class Codebook(Dictionary):
             pre_BF = pre_BF / jnp.sqrt(jnp.where(square_F > 0, square_F, 1))
         else:
             pre_BF = pre_BF - square_F / 2
-        _, idx_BK = top_k(pre_BF, self._most)
-        kept_K = (jnp.arange(self._most) < self.k) / (self.k if self.combine == "mean" else 1)
+        _, idx_BK = top_k(pre_BF, self._bound)
+        kept_K = (jnp.arange(self._bound) < self.k) / (self.k if self.combine == "mean" else 1)
         val_BK = jnp.broadcast_to(kept_K.astype(x_BD.dtype), idx_BK.shape)
         return Codes(val_BK, idx_BK), pre_BF

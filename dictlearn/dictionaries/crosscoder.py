@@ -1,24 +1,28 @@
-"""Crosscoder: one set of latents for several sources, layers of a model or models, each with its own decoder.
+"""Crosscoder: one set of latents for several sources (layers or models), each with its own decoder.
 
     z = (x - b_dec) W_enc + b_enc   f = activation(z)   yhat^l = f W_dec^l + b_dec^l   w_i = sum_l |W_dec,i^l|
 
-What a latent adds is w_i, and the activations are `norm_weighted`, unless told otherwise: ReLU pays l1 f_i w_i,
-TopK and BatchTopK ("batch_topk" where none is named) rank by f_i w_i, JumpReLU's tanh takes c f_i w_i.
+A latent is weighted by w_i: the activations are `norm_weighted` by default, so ReLU penalises f_i w_i,
+TopK and BatchTopK (the default) rank by f_i w_i, and the tanh penalty of JumpReLU reads c f_i w_i.
 
-Inputs are the sources side by side, x = [x^1 ... x^L], and so are the rows of W_dec and of W_enc: every rule,
-sum and product is that of an autoencoder of width L D, and an encoder of the concatenation is the sum of the
-sources' encoders. Which latents are shared, and which of one source alone, ops/sources.py reads off W_dec.
+The sources are concatenated, x = [x^1 ... x^L], and so are the rows of W_dec and of W_enc. Every rule,
+sum and product is therefore that of an autoencoder of width L D, and the encoder of the concatenation is
+the sum of the encoders of the sources. ops/sources.py reads from W_dec which latents are shared and which
+belong to one source. All sources start with the same rows.
 
-Source: Lindsey et al. 2024, "Sparse crosscoders for cross-layer features and model diffing" (ReLU); Bussmann et
-al. 2024 (arXiv:2412.06410) for BatchTopK, by summed norms as crosscoders for model diffing take it. w is the
-sum of the norms, which lets a latent be of one source alone at no price; `weight_by` "joint" takes the norm of
-the whole row instead, under which a shared latent costs less than two exclusive ones. All sources start with
-the same rows. ReLU goes with rule `unit_norm` false: held at unit norm, an atom cannot tell the sources'
-sizes by its own. Differs: an autoencoder reads x - b_dec, as all here do (there x). With `d_out` it reads
-some taps and writes others, as many: the acausal form.
+Source: Lindsey et al. 2024, "Sparse crosscoders for cross-layer features and model diffing" (ReLU);
+Bussmann et al. 2024 (arXiv:2412.06410) for BatchTopK, ranked by summed norms as crosscoders for model
+diffing do. With w the sum of the norms, a latent of one source alone has no extra cost; `weight_by`
+"joint" takes the norm of the whole row instead, and a shared latent then costs less than two exclusive
+ones. With `d_out` it reads some taps and writes the same number of others: the acausal form. Use ReLU
+with the rule's `unit_norm` false: an atom at unit norm cannot express the scale of each source.
+
+Differs: an autoencoder reads x - b_dec, as all dictionaries here do; the paper reads x.
 """
 
 from typing import ClassVar
+
+from jaxtyping import Array, Float
 
 from dictlearn.dictionaries import _sources
 from dictlearn.dictionaries._linear import Linear
@@ -26,8 +30,9 @@ from dictlearn.ops import sources
 
 
 class Crosscoder(Linear):
-    """d_in: width of all sources together. sources: L, each of d_in / L columns. weight_by: "sum" or "joint".
-    d_out: width of all targets together, None where they are the inputs. All else as in `Linear`."""
+    """Fields: d_in, the width of all sources together; sources, L, each with d_in / L columns; weight_by,
+    "sum" or "joint"; d_out, the width of all targets together, None where the targets are the inputs. The
+    other fields are as in `Linear`."""
 
     default = "batch_topk"
     presets: ClassVar = {
@@ -48,6 +53,6 @@ class Crosscoder(Linear):
     def _declare(self, rows=None):
         super()._declare(_sources.same_rows(self.sources))
 
-    def norms(self):
+    def norms(self) -> Float[Array, " F"]:
         """w, `[F]`."""
         return sources.norms(self.W_dec_FD, self.sources if self.weight_by == "sum" else 1).sum(1)

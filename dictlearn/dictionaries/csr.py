@@ -1,14 +1,15 @@
-"""CSR: TopK at two sparsities, and a contrastive loss between the codes of a batch.
+"""CSR: Multi-TopK, TopK at two sparsities, with a contrastive loss between the codes of a batch.
 
     z = (x - b_dec) W_enc + b_enc      f = ReLU(TopK_k(z))      f' = ReLU(TopK_{multi_factor k}(z))
     loss = L(f) + multi L(f') + AuxK + gamma contrastive(f)          (ops/contrastive.py)
 
-Source: Wen et al. 2025 (arXiv:2503.01776); Multi-TopK from Gao et al. 2024. As in the code
-the codes are scaled to unit length before the contrastive loss, with temperature 0.2, and its coefficient
-is 0.1 (text and images; the paper: 1, and no scaling). Their settings: F = 4 d_in, aux_k = 512, mean
-squared error.
-Differs: the decoder starts as the encoder's transpose and is then its own, where their code ties them; a
-token's two views are one forward, as theirs are equal. The contrastive loss holds codes as `[B, F]`.
+Source: Wen et al. 2025 (arXiv:2503.01776); Multi-TopK from Gao et al. 2024. As in their code, codes are
+scaled to unit norm before the contrastive loss, the temperature is 0.2 and the coefficient 0.1 (text and
+images; the paper: 1, without scaling). Their settings: F = 4 d_in, aux_k = 512, mean squared error.
+
+Differs: the decoder starts as the encoder's transpose and is then untied, where their code ties them; the
+two views of a token come from one forward pass, because theirs are equal. The contrastive loss holds
+codes as `[B, F]`.
 """
 
 from typing import ClassVar
@@ -20,11 +21,11 @@ from dictlearn.types import Out, Scalar
 
 
 class CSR(Linear):
-    """gamma: of the contrastive loss; temperature: its t; unit_codes: scale codes to unit length in it. All
-    else as in `Linear` and `TopK`."""
+    """Fields: gamma, the coefficient of the contrastive loss; temperature, its temperature; unit_codes,
+    whether it scales codes to unit norm. The other fields are as in `Linear` and `TopK`."""
 
     takes = ("topk",)
-    because = "its two sparsities are those of Multi-TopK"
+    because = "its two sparsities are the two sparsities of Multi-TopK"
     presets: ClassVar = {"topk": {"multi": 1 / 8}}
 
     gamma: Scalar = 0.1

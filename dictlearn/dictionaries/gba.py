@@ -1,22 +1,27 @@
-"""GBA: tied unit atoms whose biases hold each latent to a firing frequency; no penalty and no k.
+"""GBA: tied unit atoms whose biases hold each latent at a firing frequency, without a penalty and without k.
 
     z = (x - b_dec) d      y = z + b_enc      f = a phi      yhat = f D + b_dec
     activation "jumprelu"  phi = z [y > 0]    the gate reads the bias, the value does not
                "relu"      phi = max(y, 0)
     group k of K           p_k = p_1 (p_K / p_1)^((k - 1) / (K - 1))
 
-The biases get no gradient: rule `adapt_bias`, which this variant names as the one it is wrapped by, lowers the
-bias of a latent that fires on more than its share p_k of the tokens and raises those of the dead. One group is
-bias adaptation (BA). a = exp(log_scale) learns. `start` puts each bias at the quantile of its latent's
-frequency, within [-1, 0].
+The biases have no gradient: the rule `adapt_bias`, which wraps this dictionary's rule by default, lowers
+the bias of a latent that fires on more than its share p_k of the tokens and raises the biases of dead
+latents. One group is bias adaptation (BA). a = exp(log_scale) is learned. `start` sets each bias at the
+quantile of its latent's frequency, within [-1, 0].
 
-Source: Chen et al. 2025 (arXiv:2506.14002), sections 3 and 5 and appendix B.2, read at second hand; inputs
-`token_unit` or `unit_mean_sq`, atoms held by the rule (`unit_norm`), batches of 512, 50 steps between updates.
-The paper's loss is half of `squared_error`, the same under Adam. UNSURE: which of the two activations a figure
-of the paper used (there too the gated one is for language models), the start of a (1 here) and of b (0 there).
-p_1 0.1 and p_K 0.001 over 10 groups are the first version's; the next has 0.5 and 0.001 or 0.0001.
-Differs: the quantile start. From zero half of all latents fire at the first step, and learning is slow or
-fails. "relu" fails on planted data where "jumprelu" recovers: atoms turn faster than biases fall.
+Source: Chen et al. 2025 (arXiv:2506.14002), sections 3 and 5 and appendix B.2, read at second hand;
+inputs `token_unit` or `unit_mean_sq`, atoms held at unit norm by the rule (`unit_norm`), batches of 512,
+50 steps between bias updates. The paper's loss is half of `squared_error`, which is the same under Adam.
+The first version has p_1 0.1 and p_K 0.001 over 10 groups; the next version has 0.5 and 0.001 or
+0.0001.
+
+UNSURE: which of the two activations a figure of the paper used (there too, the gated one is for language
+models), the initial a (1 here) and the initial b (0 in the paper).
+
+Differs: the quantile start. From zero, half of all latents fire at the first step, and learning is slow
+or fails. "relu" fails on planted data where "jumprelu" recovers, because atoms turn faster than biases
+fall.
 """
 
 from typing import ClassVar
@@ -25,19 +30,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _atoms, _linear
-from dictlearn.types import Batch, Codes, Dictionary, Out, Scalar
+from dictlearn.types import Batch, Codes, Dictionary, Out, Scalar, Tokens
 
 ACTIVATIONS = ("jumprelu", "relu")
 MOST_TOKENS = 8192
 
 
 class GBA(Dictionary):
-    """d_in: width of the input. n_latents: F. density_high, density_low: p_1 and p_K, shares of the tokens;
-    both may be traced. groups: K, of sizes that differ by one at most; with one, p_1 is every latent's.
-    activation: "jumprelu" or "relu". quantile_start: biases from a sample, else zero. scale_start: of
-    every a. d_out: must be None."""
+    """Fields: d_in, the width of the input; n_latents, F; density_high and density_low, p_1 and p_K, as
+    shares of the tokens, which may be traced; groups, K, whose sizes differ by at most one (with one
+    group, p_1 applies to every latent); activation, "jumprelu" or "relu"; quantile_start, whether biases
+    start from a sample, or else at zero; scale_start, the initial value of every a; d_out must be None."""
 
     transcodes: ClassVar[bool] = False
     wrapped_by: ClassVar[str] = "adapt_bias"
@@ -72,14 +78,15 @@ class GBA(Dictionary):
         log_scale = lambda key: jnp.full(self.n_latents, jnp.log(self.scale_start))
         self.log_scale_F = self.param("log_scale_F", log_scale)
 
-    def targets(self):
-        """p, `[F]`: the share of tokens on which each latent may fire. Equal values make a group."""
+    def targets(self) -> Float[Array, " F"]:
+        """p, `[F]`: the share of tokens on which each latent may fire. Latents with equal values form a
+        group."""
         group_F = jnp.arange(self.n_latents) * self.groups // self.n_latents
         step_K = jnp.arange(self.groups) / max(1, self.groups - 1)
         return (self.density_high * (self.density_low / self.density_high) ** step_K)[group_F]
 
-    def start(self, key, variables: dict, batch: Batch) -> dict:
-        """`variables` with b_enc so that each latent fires on its share of the batch's tokens."""
+    def start(self, key: jax.Array, variables: dict, batch: Batch) -> dict:
+        """`variables` with b_enc set so that each latent fires on its share of the batch's tokens."""
         if not self.quantile_start:
             return variables
         params = variables["params"]
@@ -87,13 +94,13 @@ class GBA(Dictionary):
         quantile_F = jax.vmap(jnp.quantile)(params["W_dec_FD"] @ x_BD.T, 1 - self.targets())
         return {**variables, "params": {**params, "b_enc_F": jnp.clip(-quantile_F, -1, 0)}}
 
-    def encode(self, x_BD) -> Codes:
+    def encode(self, x_BD: Tokens) -> Codes:
         return self._codes(x_BD)[0]
 
-    def decode(self, codes: Codes):
+    def decode(self, codes: Codes) -> Float[Array, "B D"]:
         return _linear.decode(self, codes)
 
-    def __call__(self, x_BD, dead_F) -> Out:
+    def __call__(self, x_BD: Tokens, dead_F: Bool[Array, " F"]) -> Out:
         codes, pre_BF = self._codes(x_BD)
         return Out(self.decode(codes), codes, lax.stop_gradient(pre_BF))
 

@@ -1,14 +1,18 @@
-"""Gradient SAE: TopK whose choice also sees what the language model's loss does along each atom.
+"""Gradient SAE: TopK whose selection also reads the gradient of the language model's loss along each atom.
 
     z = (x - b_dec) W_enc + b_enc      a = W_dec g,   g = dL/dx
     f = ReLU(z) [q among the k largest of the token],   q = ReLU(z) (1 + beta |a|)       yhat = f W_dec + b_dec
 
-Source: Olmo et al. 2024 (arXiv:2411.10397), section 3, read at second hand. beta = 0 is TopK; beta -> inf ranks
-by the first-order effect |f_i dL/df_i| of leaving a latent out. Loss and AuxK are TopK's; no gradient reaches
-the choice. Without g (None) a token's latents are chosen as TopK's are: `encode(x)` is the dictionary where the
-loss is not known, `encode(x, g)` with it, and a batch that carries no g trains a TopK.
-UNSURE, and so ours: L is summed over the sequence, g has a root mean square of 1 over tokens and dimensions
-(streams scale it), so that beta has no unit and |a| is near 1 for unit atoms; dead latents for AuxK rank by z.
+With beta = 0 this is TopK; as beta -> inf it ranks by the first-order effect |f_i dL/df_i| of ablating a
+latent. Loss and AuxK are TopK's; no gradient reaches the selection. Without g (None), the latents
+are selected as in TopK: use `encode(x)` where the loss is not known and `encode(x, g)` where it is. A
+batch without g trains a TopK.
+
+Source: Olmo et al. 2024 (arXiv:2411.10397), section 3, read at second hand.
+
+UNSURE, and so our choice: L is summed over the sequence, and g has a root mean square of 1 over tokens
+and dimensions (the streams scale it), so that beta has no unit and |a| is near 1 for unit atoms; AuxK
+ranks dead latents by z.
 """
 
 from typing import ClassVar
@@ -23,14 +27,14 @@ from dictlearn.types import Codes, Out, Scalar, Tokens
 
 
 class GSAE(Linear):
-    """beta: weight of the gradient in the choice, may be traced. d_out: must be None. All else as in `Linear`
-    and `TopK`."""
+    """Fields: beta, the weight of the gradient in the selection, which may be traced; d_out must be None.
+    The other fields are as in `Linear` and `TopK`."""
 
     transcodes: ClassVar[bool] = False
     reads_gradient: ClassVar[bool] = True
-    """`encode` and `__call__` take g_BD too, of the batches' `gradients`."""
+    """`encode` and `__call__` also take g_BD, which a stream provides with `gradients`."""
     takes = ("topk",)
-    because = "the gradient changes the order of a token's latents, and a threshold sees no order"
+    because = "the gradient changes the ranking of a token's latents, and a threshold does not rank"
 
     beta: Scalar = 1.0
 
@@ -52,7 +56,8 @@ class GSAE(Linear):
         return self._train(x_BD, dead_F, self._scaled(g_BD))
 
     def _scaled(self, g_BD):
-        """What scores are multiplied by: `1 + beta |a|`, of what a latent adds where that is asked for."""
+        """The factor of the scores: `1 + beta |a|`, times the norms of the atoms where the activation needs
+        them."""
         weight = self.weight()
         if g_BD is None:
             return weight

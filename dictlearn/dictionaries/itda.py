@@ -1,13 +1,17 @@
-"""ITDA's dictionary: atoms that are activations of the data, each with its key; codes by matching pursuit.
+"""ITDA: the atoms are activations of the data, each with its token's key; codes by matching pursuit.
 
     r = x      k times:  j = argmax_j |<r, d_j>|     v = <r, d_j>     f_j += v     r <- r - v d_j
     xhat = f D
 
-Source: Leask et al. 2025, "Inference-Time Decomposition of Activations" (ITDA), section 3.2 and Algorithm 2;
-the text and Algorithm 2 say matching pursuit, Algorithm 1 orthogonal: we take the former. Values may be
-negative; an atom met again adds to its first value, so that L0 <= k. There is no encoder and no bias, and
-nothing has a gradient: `learners/itda.py` chooses the atoms. Differs: the number of rows is fixed, and those
-from `n_atoms` on are zero, which never win. `k` may differ at inference (`clone(k=...)`).
+Values may be negative; an atom that is selected again adds to its first value, so L0 <= k. There is no
+encoder and no bias, and nothing has a gradient: `learners/itda.py` chooses the atoms. `k` may differ at
+inference (`clone(k=...)`).
+
+Source: Leask et al. 2025, "Inference-Time Decomposition of Activations" (ITDA), section 3.2 and Algorithm
+2. The text and Algorithm 2 say matching pursuit, Algorithm 1 says orthogonal matching pursuit; we take
+the former.
+
+Differs: the number of rows is fixed; the rows from `n_atoms` on are zero and are never selected.
 """
 
 from typing import ClassVar
@@ -15,18 +19,20 @@ from typing import ClassVar
 from flax import linen as nn
 from jax import lax
 from jax import numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _atoms, _linear, _topk
 from dictlearn.ops.pursuit import matching
-from dictlearn.types import Codes, Dictionary, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar, Tokens
 
 
 class ITDA(Dictionary):
-    """d_in: width of the input. n_latents: F, the most atoms there can be. k: steps of the pursuit; may be
-    traced if `k_max`, its bound, is given. d_out: must be None.
+    """Fields: d_in, the width of the input; n_latents, F, the largest number of atoms; k, the number of
+    steps of the pursuit, which may be traced if `k_max`, its upper bound, is given; d_out must be None.
 
-    `stats`: n_atoms, how many rows of W_dec_FD are atoms; sequence_F and position_F, the token that each
-    was, int32."""
+    `stats`: n_atoms, how many rows of W_dec_FD are atoms; sequence_F and position_F, the token of each
+    atom, int32.
+    """
 
     transcodes: ClassVar[bool] = False
     learner: ClassVar[str] = "itda"
@@ -50,20 +56,20 @@ class ITDA(Dictionary):
         """It has no b_dec."""
         return False
 
-    def encode(self, x_BD) -> Codes:
+    def encode(self, x_BD: Tokens) -> Codes:
         return self._codes(x_BD)[0]
 
-    def decode(self, codes: Codes):
+    def decode(self, codes: Codes) -> Float[Array, "B D"]:
         return _linear.from_atoms(codes, lax.stop_gradient(self.W_dec_FD))
 
-    def __call__(self, x_BD, dead_F) -> Out:
+    def __call__(self, x_BD: Tokens, dead_F: Bool[Array, " F"]) -> Out:
         codes, pre_BF = self._codes(x_BD)
         return Out(self.decode(codes), codes, pre_BF)
 
     def _codes(self, x_BD):
-        most = _topk.most(self.k, self.k_max, self.n_latents)
+        k_max = _topk.bound(self.k, self.k_max, self.n_latents)
         val_BK, idx_BK, pre_BF = matching.pursue(
-            x_BD, self.W_dec_FD, most, kept=self.k, absolute=True
+            x_BD, self.W_dec_FD, k_max, k=self.k, absolute=True
         )
         val_BK = matching.merge(val_BK, idx_BK)
         return Codes(val_BK.astype(x_BD.dtype), idx_BK), pre_BF

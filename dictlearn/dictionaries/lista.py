@@ -1,34 +1,40 @@
-"""LISTA: a few layers of learned shrinkage that predict the sparse code which FISTA would search for.
+"""LISTA: a few layers of learned shrinkage predict the sparse code that FISTA would find.
 
     u = (x - b_dec) W_enc     f_1 = S_theta(u)     f_{t+1} = S_theta(u + f_t - (f_t W_out) W_back^T)
-    f* = argmin 1/2 |x - b_dec - f D|^2 + l1 |f|_1  (FISTA)
+    f* = argmin 1/2 |x - b_dec - f D|^2 + sparsity |f|_1  (FISTA)
     training: yhat = sg(f*) D + b_dec, penalty = |f - sg(f*)|^2          inference: f, yhat = f D + b_dec
 
-Source: Gregor & LeCun 2010. At the start the network is `layers` steps of ISTA on D: W_enc = W_back = D / L,
-W_out = D, theta = l1 / L, with L the largest eigenvalue of D D^T.
-Differs: their inhibition S, `[F, F]`, is I - W_out W_back^T, two matrices `[F, D]`; D is learned alongside, at
-the codes f*, where they take it as given. The penalty trains the network alone.
+The network starts as `layers` steps of ISTA on D: W_enc = W_back = D / L, W_out = D, theta = sparsity /
+L, where L is the largest eigenvalue of D D^T.
+
+Source: Gregor & LeCun 2010.
+
+Differs: their inhibition matrix S, `[F, F]`, is I - W_out W_back^T, two matrices `[F, D]`; D is learned
+at the same time, at the codes f*, where they take it as given. The penalty trains only the network.
 """
 
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _atoms, _linear
 from dictlearn.ops import shrinkage
-from dictlearn.types import Codes, Dictionary, Out, Scalar
+from dictlearn.types import Batch, Codes, Dictionary, Out, Scalar, Tokens
 
 
 class LISTA(Dictionary):
-    """d_in: width of the input. n_latents: F. l1: weight of the penalty behind f*, may be traced. layers:
-    of the network. iterations: of FISTA. positive: whether codes are non-negative. d_out: must be None."""
+    """Fields: d_in, the width of the input; n_latents, F; sparsity, the coefficient of the L1 penalty of f*,
+    which may be traced; layers, the number of layers of the network; iterations, the number of FISTA
+    iterations; positive, whether codes are non-negative; d_out must be None."""
 
     transcodes: ClassVar[bool] = False
 
     d_in: int
     n_latents: int
-    l1: Scalar
+    sparsity: Scalar
     layers: int = 3
     iterations: int = 50
     positive: bool = True
@@ -44,12 +50,12 @@ class LISTA(Dictionary):
         self.W_back_FD = self.param("W_back_FD", analytic("W_back_FD"))
         self.threshold_F = self.param("threshold_F", analytic("threshold_F"))
 
-    def start(self, key, variables, batch) -> dict:
-        """The network set to ISTA on the atoms that the learner started."""
+    def start(self, key: jax.Array, variables: dict, batch: Batch) -> dict:
+        """`variables` with the network initialised as ISTA on the atoms that the learner initialised."""
         params = variables["params"]
         return {**variables, "params": {**params, **self._analytic(params["W_dec_FD"])}}
 
-    def encode(self, x_BD) -> Codes:
+    def encode(self, x_BD: Tokens) -> Codes:
         x_BD = lax.stop_gradient(_linear.centre(self, x_BD))
         u_BF = x_BD @ self.W_enc_FD.T
         f_BF = shrinkage.soft(u_BF, self.threshold_F, self.positive)
@@ -58,13 +64,15 @@ class LISTA(Dictionary):
             f_BF = shrinkage.soft(u_t_BF, self.threshold_F, self.positive)
         return Codes(f_BF)
 
-    def decode(self, codes: Codes):
+    def decode(self, codes: Codes) -> Float[Array, "B D"]:
         return _linear.decode(self, codes)
 
-    def __call__(self, x_BD, dead_F) -> Out:
+    def __call__(self, x_BD: Tokens, dead_F: Bool[Array, " F"]) -> Out:
         f_BF = self.encode(x_BD).val
         x_BD, atoms_FD = lax.stop_gradient((_linear.centre(self, x_BD), self.W_dec_FD))
-        best_BF = shrinkage.fista(x_BD, atoms_FD, self.l1, self.iterations, positive=self.positive)
+        best_BF = shrinkage.fista(
+            x_BD, atoms_FD, self.sparsity, self.iterations, positive=self.positive
+        )
         codes = Codes(best_BF.astype(x_BD.dtype))
         penalty_B = jnp.sum((f_BF - codes.val) ** 2, -1)
         pre_BF = lax.stop_gradient(x_BD @ self.W_enc_FD.T - self.threshold_F)
@@ -72,7 +80,7 @@ class LISTA(Dictionary):
 
     def _analytic(self, W_dec_FD) -> dict:
         L = shrinkage.lipschitz(W_dec_FD)
-        threshold_F = jnp.full(len(W_dec_FD), 1.0, W_dec_FD.dtype) * self.l1 / L
+        threshold_F = jnp.full(len(W_dec_FD), 1.0, W_dec_FD.dtype) * self.sparsity / L
         scaled = W_dec_FD / L
         return {
             "W_enc_FD": scaled,

@@ -1,16 +1,19 @@
-"""The masked objective: codes are found from some coordinates, and the others are what is reconstructed.
+"""Masked objective: codes are found from a random subset of the coordinates, and the others are
+reconstructed.
 
-    M: observed coordinates, round(observed D) of them, drawn anew every step
+    M: observed coordinates, round(observed D) of them, redrawn at every step
     training   f = OMP_k(x_M in D_M)     yhat_M = x_M     yhat_rest = (sg(f) D + b_dec)_rest
     inference  f = OMP_k(x in D)         yhat = f D + b_dec
 
-Source: Chidambaram et al. 2023 (arXiv:2302.12715). yhat shows the input itself where it was
-observed, so that any objective counts the hidden coordinates alone and no gradient reaches the others; the
-logged explained variance is then that of the hidden against all. With `observed` = 1 every coordinate is
-used to find the code and is reconstructed: the standard objective, which fits the noise when F exceeds what
-is planted.
-Differs: b_dec, which they do not have; a step of OMP takes the atom that leaves least over, also where the
-observed parts of atoms differ in length.
+yhat equals the input at the observed coordinates, so any objective counts only the hidden coordinates and
+no gradient reaches the others; the logged explained variance then compares the error of the hidden
+coordinates with the variance of all. With `observed` = 1 every coordinate is used for the code and is
+reconstructed: the standard objective, which fits the noise when F exceeds the number of planted features.
+
+Source: Chidambaram et al. 2023 (arXiv:2302.12715).
+
+Differs: they have no b_dec; a step of OMP selects the atom that leaves the smallest residual, also where
+the observed parts of the atoms differ in norm.
 """
 
 from typing import ClassVar
@@ -18,17 +21,18 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _atoms, _linear
 from dictlearn.dictionaries._stats import Step, share
 from dictlearn.ops.pursuit.orthogonal import orthogonal
-from dictlearn.types import Codes, Dictionary, Out, Scalar
+from dictlearn.types import Codes, Dictionary, Out, Scalar, Tokens
 
 
 class Masked(Dictionary):
-    """d_in: width of the input. n_latents: F. k: active latents a token. observed: share of the coordinates
-    that codes are found from in training, in (0, 1], may be traced. seed: of the masks. d_out: must be
-    None."""
+    """Fields: d_in, the width of the input; n_latents, F; k, the number of active latents of a token;
+    observed, the share of the coordinates that codes are found from in training, in (0, 1], which may be
+    traced; seed, the seed of the masks; d_out must be None."""
 
     transcodes: ClassVar[bool] = False
 
@@ -51,13 +55,13 @@ class Masked(Dictionary):
         self.steps = Step()
         share(self, self.steps)
 
-    def encode(self, x_BD) -> Codes:
+    def encode(self, x_BD: Tokens) -> Codes:
         return self._codes(x_BD, 1)[0]
 
-    def decode(self, codes: Codes):
+    def decode(self, codes: Codes) -> Float[Array, "B D"]:
         return _linear.decode(self, codes)
 
-    def __call__(self, x_BD, dead_F) -> Out:
+    def __call__(self, x_BD: Tokens, dead_F: Bool[Array, " F"]) -> Out:
         rank_D = jax.random.permutation(self.steps.next_key(self.seed), self.d_in)
         n_observed = jnp.round(self.observed * self.d_in)
         seen_D = rank_D < n_observed

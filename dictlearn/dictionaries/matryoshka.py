@@ -1,14 +1,16 @@
-"""Matryoshka: nested prefixes of the latents, each of which reconstructs the target by itself.
+"""Matryoshka SAE: nested prefixes of the latents, each of which reconstructs the target by itself.
 
     yhat_j = sum_{i < m_j} f_i d_i + b_dec      loss = sum_j w_j objective(yhat_j) + AuxK of the whole
 
-Latents are selected once, over all F, by the activation; "batch_topk" where none is named. Group sums,
-accumulated, give all yhat_j at the cost of one decode.
+The activation (default "batch_topk") selects latents once, over all F. Accumulated sums over the groups
+of latents give all yhat_j at the cost of one decode.
 
-Source: Bussmann, Nabeshima et al. 2025 (arXiv:2503.17547), section 3, with the groups of SAEBench (1/32, 1/16,
-1/8, 1/4 and the rest); ReLU and random prefixes as in Nabeshima's Matryoshka SAEs (2024), there with prefixes
-of any length and latents put in order of size, here drawn from `prefixes` and never permuted. The weight of the
-whole is 1; releases divide by the number of prefixes, which Adam does not see but clipping and penalties do.
+Source: Bussmann, Nabeshima et al. 2025 (arXiv:2503.17547), section 3, with the groups of SAEBench (1/32,
+1/16, 1/8, 1/4 and the rest); ReLU and random prefixes as in Nabeshima's Matryoshka SAEs (2024).
+
+Differs: Nabeshima's random prefixes have any length, and latents are sorted by size; here they are drawn
+from `prefixes`, and latents are never permuted. The weight of the whole is 1; published code divides by
+the number of prefixes, which changes nothing under Adam but does change clipping and penalties.
 """
 
 import itertools
@@ -22,10 +24,11 @@ from dictlearn.types import Codes, Tokens
 
 
 class Matryoshka(Linear):
-    """prefixes: m_j ascending, shares of F (float) or latents (int), the last all of F. weights: w_j of all but
-    the last, None for ones. draw: prefixes that a step uses beside the whole, drawn without replacement with
-    probability proportional to m_j^-power - m_{j+1}^-power (a truncated Pareto law, rounded down to `prefixes`)
-    by `seed`; 0 uses all. All else as in `Linear`."""
+    """Fields: prefixes, the m_j in ascending order, as shares of F (float) or numbers of latents (int), the
+    last one all of F; weights, w_j for all but the last, None for ones; draw, the number of prefixes that
+    a step uses in addition to the whole, 0 for all; they are drawn without replacement by `seed`, with
+    probability proportional to m_j^-power - m_{j+1}^-power (a truncated Pareto law, rounded down to
+    `prefixes`). The other fields are as in `Linear`."""
 
     default = "batch_topk"
 
@@ -43,7 +46,7 @@ class Matryoshka(Linear):
             share(self, self.steps)
 
     def encode(self, x_BD: Tokens, prefix: int | None = None) -> Codes:
-        """`prefix`: only the latents before this one, all others zero."""
+        """Codes of each token. prefix: keep only the latents before this index and set all others to zero."""
         codes = super().encode(x_BD)
         if prefix is None:
             return codes
@@ -54,7 +57,7 @@ class Matryoshka(Linear):
         return entries.decode_nested(val, atoms, tuple(self._widths()))
 
     def _part_weights(self):
-        """w_j of every prefix but the last, zero for those not drawn."""
+        """w_j of every prefix but the last; zero for the prefixes that are not drawn."""
         widths = self._widths()
         weight_j = [1.0] * (len(widths) - 1) if self.weights is None else list(self.weights)
         if not self.draw:
@@ -73,14 +76,14 @@ class Matryoshka(Linear):
         rising = all(low < high for low, high in itertools.pairwise((0, *widths)))
         if not rising or widths[-1] != n:
             raise ValueError(
-                f"prefixes={self.prefixes} are {widths}; they must rise to {n} latents."
+                f"prefixes={self.prefixes} are {widths}; they must ascend to {n} latents."
             )
         if self.weights is not None and len(self.weights) != len(widths) - 1:
             raise ValueError(
-                f"weights={self.weights} must be {len(widths) - 1}, one a proper prefix."
+                f"weights={self.weights} must have {len(widths) - 1} entries, one for each proper prefix."
             )
         if not 0 <= self.draw < len(widths):
             raise ValueError(
-                f"draw={self.draw} must be at most {len(widths) - 1}, the proper prefixes."
+                f"draw={self.draw} must be at most {len(widths) - 1}, the number of proper prefixes."
             )
         return widths

@@ -1,19 +1,20 @@
-"""What a config means: each subtree is the keyword arguments of one callable, resolved before anything runs.
+"""The meaning of a config: each subtree is the keyword arguments of one callable, resolved before anything
+runs.
 
     dictionary -> dictionaries.make      objective -> objectives.make      rule -> rules.make
     learner    -> learners.make          stream    -> streams.make         model -> lm.load
     harvest    -> the recipe of a harvest evaluate -> evaluate.measure     mesh  -> sharding.mesh
     start      -> warm_start              models   -> LABEL: lm.load       meters -> NAME: meters.make
-    revive     -> rules.make, a rule that wraps the one of `rule`: adapt_bias, resample, reanimate, redraw;
-                  left out, the one that the variant is `wrapped_by`, if any
+    revive     -> rules.make, a rule that wraps the rule of `rule`: adapt_bias, resample, reanimate, redraw;
+                  by default the rule that wraps the variant (`wrapped_by`), if any
     sweep      -> lists of values for arguments of dictionary, objective, rule, revive and learner, or `seed`
-    members    -> NAME: subtrees that replace or join the ones above; each is trained on the same batches
+    members    -> NAME: subtrees that replace or extend the ones above; all are trained on the same batches
 
-A swept argument is named by its subtree, `{"rule": {"lr": (...)}}` or `{"rule.lr": (...)}`; its name alone
-will do where one subtree has it. The learner, "gradient" unless `learner.name` says otherwise, decides which of
-objective, rule and revive are read. A member whose learner has a name has nothing of the shared learner's, and
-nothing shared that its learner does not read. d_in, d_out, steps, batch_size and seed are filled in from the
-stream and the top level.
+A swept argument is addressed by its subtree, `{"rule": {"lr": (...)}}` or `{"rule.lr": (...)}`; its name
+alone is enough where only one subtree has it. The learner (`learner.name`, by default "gradient") decides
+which of objective, rule and revive are read. A member that names its learner inherits nothing from the
+shared learner, and none of the shared subtrees that its learner does not read. d_in, d_out, steps,
+batch_size and seed are filled in from the stream and the top level.
 """
 
 from dictlearn.experiment.check import SUBTREES as SUBTREES

@@ -1,4 +1,4 @@
-"""Whether a config can be run: every key is read by somebody, and every name is there."""
+"""The check of a config: every key is read, and every name exists."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -13,9 +13,11 @@ SUBTREES = (
 
 
 def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> None:
-    """Raises ValueError for a key that nothing reads, listing those there are.
+    """Raises ValueError for a key that nothing reads; the message lists the known keys.
 
-    callables: what reads the subtrees that `members` does not, by subtree; checked if given."""
+    callables: {subtree: the function that reads it}, for the subtrees that `members` does not read;
+    checked if given.
+    """
     known("config", config, NUMBERS + SUBTREES)
     for name in ("seed", "steps", "batch_size"):
         if name not in config:

@@ -12,11 +12,11 @@ from dictlearn.types import Scalar
 SWEPT = ("dictionary", "objective", "rule", "revive", "learner")
 """The subtrees whose arguments may be swept."""
 OWN = (*SWEPT, "sweep")
-"""The subtrees that a member may have of its own."""
+"""The subtrees that a member may set for itself."""
 
 
 class _Room(NamedTuple):
-    """Where a subtree's callables are. given: arguments that the experiment fills in."""
+    """The callables of a subtree. given: arguments that the experiment fills in."""
 
     make: Callable
     names: Callable[[], list[str]]
@@ -48,8 +48,8 @@ ROOMS = {
 
 
 class Part(NamedTuple):
-    """A callable and its arguments. static: those that decide the program. swept: numbers that are traced, as
-    this member has them. given: what the experiment fills in."""
+    """A callable and its arguments. static: arguments that determine the program. swept: numbers that are
+    traced, with the values of this member. given: arguments that the experiment fills in."""
 
     make: Callable
     static: dict
@@ -57,13 +57,14 @@ class Part(NamedTuple):
     given: dict
 
     def __call__(self, traced: Mapping = {}, **built) -> Any:
-        """What it makes. traced: tracers in the place of `swept`."""
+        """The result of the callable. traced: tracers that replace `swept`."""
         return self.make(**self.static, **self.given, **(traced or self.swept), **built)
 
 
 class Member(NamedTuple):
-    """One dictionary of an experiment. label: its name in config.members, or its variant's. index: its place
-    among the members of this label and width. hparams: its arguments by subtree, and the seed."""
+    """One dictionary of an experiment. label: its name in config.members, or the name of its variant. index:
+    its position among the members of this label and width. hparams: its arguments by subtree, and the
+    seed."""
 
     label: str
     index: int
@@ -80,15 +81,16 @@ class Member(NamedTuple):
 
     @property
     def parts(self) -> dict[str, Part]:
-        """Those that there are, by subtree."""
+        """The parts that the member has, by subtree."""
         return {key: part for key in ROOMS if (part := getattr(self, key)) is not None}
 
 
 def members(config: Mapping) -> list[Member]:
     """Every dictionary of an experiment, in the order of config.members and of their sweeps.
 
-    Raises ValueError for a name or an argument that there is not, listing those there are, and for a subtree
-    that no learner reads."""
+    Raises ValueError for an unknown name or argument, listing the known ones, and for a subtree that no
+    learner reads.
+    """
     blocks = {}
     for label, own in config.get("members", {}).items():
         known("config.members", own, OWN, label)
@@ -102,17 +104,17 @@ def members(config: Mapping) -> list[Member]:
 
 
 def known(where: str, found: Mapping, names, *more: str) -> None:
-    """Raises ValueError for a key of `found` that is none of `names`, listing them."""
+    """Raises ValueError for a key of `found` that is not one of `names`, and lists them."""
     where = ".".join((where, *more))
     if not isinstance(found, Mapping):
         raise ValueError(f"{where}={found!r} must be a subtree of arguments.")
     for key in found:
         if key not in names:
-            raise ValueError(f"{where} has no {key!r}; there are {', '.join(names)}.")
+            raise ValueError(f"{where} has no {key!r}; it takes {', '.join(names)}.")
 
 
 def cells(lists: Mapping[str, Any]) -> list[dict]:
-    """Every combination of the listed values, the last name varying fastest."""
+    """Every combination of the listed values; the last name varies fastest."""
     for name, values in lists.items():
         if not isinstance(values, list | tuple) or not values:
             raise ValueError(f"sweep.{name}={values!r} must be a list of at least one value.")
@@ -120,7 +122,7 @@ def cells(lists: Mapping[str, Any]) -> list[dict]:
 
 
 def _subtree(config: Mapping, key: str) -> dict:
-    """A copy of a subtree. Sweeps are flat: `{"rule": {"lr": ...}}` is `{"rule.lr": ...}`."""
+    """A copy of a subtree. Sweeps become flat: `{"rule": {"lr": ...}}` is `{"rule.lr": ...}`."""
     tree = config.get(key, {})
     known("config", tree, tree, key)
     if key != "sweep":
@@ -134,7 +136,7 @@ def _subtree(config: Mapping, key: str) -> dict:
 
 
 def _joined(config: Mapping, own: Mapping) -> dict[str, dict]:
-    """The subtrees of a member: its own over those of the config that its learner reads."""
+    """The subtrees of a member: its own, merged over the ones of the config that its learner reads."""
     renamed = "name" in own.get("learner", {})
     reads = learners.reads(_learner(own if renamed else config))
     unread = _optional() - reads | ({"learner"} if renamed else set())
@@ -144,7 +146,7 @@ def _joined(config: Mapping, own: Mapping) -> dict[str, dict]:
 
 
 def _members(config: Mapping, label: str | None, where: str, block: dict) -> list[Member]:
-    """The members of one block: a cell of its sweep each."""
+    """The members of one block, one for each cell of its sweep."""
     reads = learners.reads(_learner(block))
     _refuse_unread(where, block, reads)
     block.setdefault("learner", {}).setdefault("name", "gradient")
@@ -172,7 +174,7 @@ def _members(config: Mapping, label: str | None, where: str, block: dict) -> lis
 
 
 def _member(config: Mapping, block: dict, settings: dict, cell: dict) -> Member:
-    """One cell of a sweep, `SUBTREE.NAME` -> value; neither label nor index is known yet."""
+    """One cell of a sweep, `SUBTREE.NAME` -> value, without its label and index."""
     seed = cell.get("seed", config["seed"])
     arguments = {key: dict(block[key]) for key in settings}
     swept: dict[str, set] = {key: set() for key in settings}
@@ -195,7 +197,7 @@ def _member(config: Mapping, block: dict, settings: dict, cell: dict) -> Member:
 
 
 def _settings(key: str, name: str, tree: Mapping) -> dict[str, Any]:
-    """What the callable `name` of a subtree may be given: argument -> annotation."""
+    """The arguments that the callable `name` of a subtree takes: argument -> annotation."""
     room = ROOMS[key]
     if name not in room.names():
         raise ValueError(f"{key}.name={name!r} must be one of {', '.join(room.names())}.")
@@ -219,20 +221,22 @@ def _addressed(lists: Mapping[str, Any], settings: dict[str, dict]) -> dict[str,
 
 
 def _address(name: str, settings: dict[str, dict]) -> str:
-    """`SUBTREE.NAME` of a swept argument. Raises ValueError unless exactly one argument is meant."""
+    """`SUBTREE.NAME` of a swept argument. Raises ValueError unless exactly one argument matches."""
     every = [f"{key}.{each}" for key, known in settings.items() for each in known]
     found = [address for address in every if name in (address, address.split(".", 1)[1])]
     if name == "seed" or len(found) == 1:
         return "seed" if name == "seed" else found[0]
     if found:
-        raise ValueError(f"sweep.{name} may be any of {', '.join(found)}; name the one you mean.")
-    raise ValueError(f"sweep.{name} names no argument; there are seed, {', '.join(every)}.")
+        raise ValueError(f"sweep.{name} is ambiguous: {', '.join(found)}; use one of these names.")
+    raise ValueError(
+        f"sweep.{name} is not an argument; the arguments are seed, {', '.join(every)}."
+    )
 
 
 def _name(where: str, block: Mapping, key: str) -> str:
     if "name" not in block.get(key, {}):
         names = ", ".join(ROOMS[key].names())
-        raise ValueError(f"{where}.{key}.name is missing; there are {names}.")
+        raise ValueError(f"{where}.{key}.name is missing; it may be {names}.")
     return block[key]["name"]
 
 
@@ -247,17 +251,17 @@ def _optional() -> set[str]:
 def _refuse_unread(where: str, block: Mapping, reads: set[str]) -> None:
     for key in sorted(_optional()):
         if block.get(key) and ("rule" if key == "revive" else key) not in reads:
-            raise ValueError(f"{where}.{key} is set, but no learner there reads it.")
+            raise ValueError(f"{where}.{key} is set, but no learner of {where} reads it.")
 
 
 def _refuse_learner(where: str, dictionary: str, learner: str) -> None:
-    """Raises ValueError unless the learner can make the dictionary: any that moves it by a rule can, where
-    the variant's own does."""
+    """Raises ValueError unless the learner can train the dictionary. If the variant's own learner uses a
+    rule, any learner with a rule can."""
     own = dictionaries.variant(dictionary).learner
     by_rule = all("rule" in learners.reads(each) for each in (own, learner))
     if learner != own and not by_rule:
         raise ValueError(
-            f"{where}: {dictionary!r} is made by the learner {own!r}, not {learner!r}; set learner.name."
+            f"{where}: {dictionary!r} is trained by the learner {own!r}, not by {learner!r}; set learner.name."
         )
 
 

@@ -1,8 +1,9 @@
-"""The language models of a config, and which of them each side of its stream comes from.
+"""The language models of a config, and the model of each side of its stream.
 
-`config.model` is the arguments of `lm.load` of the only one; `config.models` those of several by a label each,
-for rows of several models side by side: `{"base": {"path": ...}, "chat": {"path": ...}}`. A side's model is the
-one whose weights it was harvested from, known by their sha256.
+`config.model` holds the arguments of `lm.load` for one model; `config.models` holds them for several
+models by label, for rows of several models side by side: `{"base": {"path": ...}, "chat": {"path":
+...}}`. The model of a side is the model from whose weights the side was harvested, identified by their
+sha256.
 """
 
 import inspect
@@ -18,14 +19,14 @@ from dictlearn.lm import splice
 from dictlearn.streams import Origin, Stream
 
 SEQUENCES = 8
-"""Sequences to one pass of the language model: an evaluation needs as many held out."""
+"""Sequences in one pass of the language model: an evaluation needs at least this number of held-out ones."""
 
 
 _NEEDED = {"model": "the language model of the rows (config.model)", "truth": "planted atoms"}
 
 
 class Side(NamedTuple):
-    """A loaded model, and which of its activations the rows are. label: as the config calls the model."""
+    """A loaded model, and which of its activations are in the rows. label: the config's name for the model."""
 
     label: str
     lm: language.LM
@@ -33,8 +34,8 @@ class Side(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a dictionary reads and writes at once: taps of each side. label: names it among other views. scale:
-    of the rows, whose taps hold the raw activations."""
+    """What a dictionary reads and writes together: taps of each side. label: its name among other views.
+    scale: the scale of the rows, whose taps hold the raw activations."""
 
     label: str
     read: list[tuple[str, ...]]
@@ -42,14 +43,14 @@ class View(NamedTuple):
     scale: float = 1.0
 
     def rows(self, found: Sequence[Mapping[str, jax.Array]], taps) -> jax.Array:
-        """The rows `[B, D]` of the activations of each side, `taps` being `read` or `written`."""
+        """The rows `[B, D]` from the activations of each side; `taps` is `read` or `written`."""
         parts = [splice.side_by_side(*pair) for pair in zip(found, taps, strict=True)]
         rows_STD = jnp.concatenate(parts, axis=-1)
         return self.scale * rows_STD.reshape(-1, rows_STD.shape[-1])
 
 
 def views(sides: Sequence[Side]) -> list[View]:
-    """One of all sides together, or one of each tap where a row is of one of them."""
+    """One view of all sides together, or one view of each tap where a row is from one of several taps."""
     if scales := sides[0].origin.scales:
         taps = zip(sides[0].origin.read, scales, strict=True)
         return [View(tap, [(tap,)], [(tap,)], scale) for tap, scale in taps]
@@ -57,41 +58,43 @@ def views(sides: Sequence[Side]) -> list[View]:
 
 
 def chosen(config: Mapping, stream: Stream | None, runs_model: bool) -> dict[str, Mapping]:
-    """The meters of an evaluation and their settings: those of `config.meters`, or all that can be. stream:
-    None where rows come from the model. Raises ValueError for one that cannot be, saying what it needs."""
+    """The meters of an evaluation and their settings: `config.meters`, or all meters that can be measured.
+    stream: None where rows come from the model. Raises ValueError for a meter that cannot be measured,
+    with what it needs."""
     there = {None} | ({"model"} if runs_model else set())
     there |= {"truth"} if stream is not None and stream.truth is not None else set()
     given = config.get("meters") or {}
     for name in given:
         if (wanted := meters.needs(name)) and wanted not in there:
             raise ValueError(
-                f"config.meters.{name} needs {_NEEDED[wanted]}; the stream "
-                f"{config['stream']['name']!r} of this config has none."
+                f"config.meters.{name} needs {_NEEDED[wanted]}, which the stream "
+                f"{config['stream']['name']!r} of this config does not have."
             )
     return dict(given) or {name: {} for name in meters.names() if meters.needs(name) in there}
 
 
 def arguments(config: Mapping) -> dict[str, Mapping]:
-    """The arguments of `lm.load` of each model of a config, by label. Raises ValueError for an unknown one."""
+    """The arguments of `lm.load` of each model of a config, by label. Raises ValueError for an unknown
+    argument."""
     one = config.get("model")
     found = dict(config.get("models") or ({one.get("name", "model"): one} if one else {}))
     known = inspect.signature(language.load).parameters
     for label, own in found.items():
         for key in own:
             if key not in known:
-                raise ValueError(f"model {label!r} has no {key!r}; there are {', '.join(known)}.")
+                raise ValueError(f"model {label!r} has no {key!r}; it takes {', '.join(known)}.")
     return found
 
 
 def sides(origin: Sequence[Origin], loaded: Mapping[str, language.LM]) -> list[Side]:
-    """The model of each origin. Raises ValueError for one whose weights are none of those loaded."""
+    """The model of each origin. Raises ValueError for an origin whose weights none of the loaded models has."""
     labels = _labels(origin, {label: lm.source for label, lm in loaded.items()})
     return [Side(label, loaded[label], one) for label, one in zip(labels, origin, strict=True)]
 
 
 def check(config: Mapping, stream: Stream) -> None:
-    """Raises ValueError where dictionaries trained on `stream` could not be evaluated: nothing is held out, a
-    model is missing, or has other weights. Reads no weights but to hash them."""
+    """Raises ValueError where dictionaries trained on `stream` could not be evaluated: nothing is held out,
+    a model is missing, or it has other weights. Weights are only hashed, not loaded."""
     where = lambda own: {key: own[key] for key in ("name", "path") if key in own}
     known = {label: language.identity(**where(own)) for label, own in arguments(config).items()}
     runs_model = stream.origin is not None and bool(known)
@@ -104,17 +107,17 @@ def check(config: Mapping, stream: Stream) -> None:
 
 
 def held_out_rows(config: Mapping, stream: Stream):
-    """The stream's held-out batches. Raises ValueError for a stream without any."""
+    """The held-out batches of the stream. Raises ValueError for a stream without any."""
     if not stream.held_out:
         wanted = "config.model (several: config.models)" if stream.origin else "stream.held_out"
         raise ValueError(
-            f"the stream {config['stream']['name']!r} holds no rows out to evaluate on; set {wanted}."
+            f"the stream {config['stream']['name']!r} holds out no rows for evaluation; set {wanted}."
         )
     return stream.held_out
 
 
 def held_out_sequences(origin: Sequence[Origin]):
-    """The packed held-out text, the same for all sides. Raises ValueError for less than one pass."""
+    """The packed held-out text, the same for all sides. Raises ValueError for less than one pass of it."""
     packed = origin[0].held_out()
     if len(packed.tokens_ST) < SEQUENCES:
         raise ValueError(
@@ -132,8 +135,8 @@ def _labels(origin: Sequence[Origin], known: Mapping[str, Mapping]) -> list[str]
         if not same:
             listed = ", ".join(f"{label} ({source['file']})" for label, source in known.items())
             raise ValueError(
-                f"rows were harvested from {side.model.get('name')} ({side.model.get('file')}), whose weights "
-                f"are those of no model of the config; it has {listed}."
+                f"rows were harvested from {side.model.get('name')} ({side.model.get('file')}), but no model "
+                f"of the config has these weights; it has {listed}."
             )
         found.append(same[0])
     return found

@@ -1,4 +1,4 @@
-"""The compiled programs of an experiment: members that differ only in traced numbers share one."""
+"""The compiled programs of an experiment: members that differ only in traced numbers share one program."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ from dictlearn.types import Batch, Dictionary, Learner
 
 
 class Program(NamedTuple):
-    """Dictionaries that are one program. module: hparams -> the module of one member. learner: over a leading
-    axis N. hparams: what is traced, by subtree, each value [N]."""
+    """The dictionaries of one program. module: hparams -> the module of one member. learner: a learner with
+    a leading axis N. hparams: the traced numbers by subtree, each value [N]."""
 
     members: list[Member]
     module: Callable[[Mapping], Dictionary]
@@ -24,7 +24,7 @@ class Program(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Names the program among the others of its experiment."""
+        """The name of the program, unique in its experiment."""
         return self.members[0].name
 
     @property
@@ -41,8 +41,8 @@ class Program(NamedTuple):
 
 
 def programs(config: Mapping, d_in: int, d_out: int | None) -> list[Program]:
-    """The programs of an experiment, in the order of its members and of their sweeps.
-    d_out: None for an autoencoder."""
+    """The programs of an experiment, in the order of its members and of their sweeps. d_out: None for an
+    autoencoder."""
     groups: list[list[Member]] = []
     for member in members(config):
         sized = _sized(member, {"d_in": d_in, "d_out": d_out})
@@ -66,7 +66,7 @@ def _sized(member: Member, widths: dict) -> Member:
 
 
 def _share(a: Member, b: Member) -> bool:
-    """Whether two members differ in nothing but seeds and traced numbers."""
+    """Whether two members differ only in seeds and traced numbers."""
     static = lambda m: {key: (part.static, part.swept.keys()) for key, part in m.parts.items()}
     return a.label == b.label and static(a) == static(b)
 
@@ -90,12 +90,15 @@ def _program(group: list[Member]) -> Program:
         return make("learner", built=built)
 
     for member in group:
-        build({key: part.swept for key, part in member.parts.items()})  # refuses a wrong value now
+        build(
+            {key: part.swept for key, part in member.parts.items()}
+        )  # an invalid value raises here, before training
     return Program(group, module, sweep(build), stacked)
 
 
 def _bounded(group: list[Member]) -> Member:
-    """The first member, with the largest value of a traced NAME where the variant has a field NAME_max."""
+    """The first member, with the largest value of a traced NAME as NAME_max where the variant has that
+    field."""
     part = group[0].dictionary
     fields = dictionaries.fields(part.static["name"], part.static.get("activation"))
     bounds = {
@@ -115,7 +118,7 @@ def init(program: Program, batch: Batch, mesh):
 
 
 def abstract_states(programs: list[Program], d_in: int, d_out: int | None, mesh=None) -> dict:
-    """What `init` makes, by program, as ShapeDtypeStructs: placed on `mesh` if there is one."""
+    """The result of `init` for each program, as ShapeDtypeStructs, placed on `mesh` if there is one."""
 
     def one(program):
         rows = math.prod(mesh.shape.values()) if mesh else 1
@@ -131,7 +134,8 @@ def abstract_states(programs: list[Program], d_in: int, d_out: int | None, mesh=
 
 
 def update(program: Program, state, mesh) -> Callable:
-    """The learner's update, jitted: state donated, its placement kept, info on every device."""
+    """The jitted update of the learner: the state is donated and keeps its placement, info is on every
+    device."""
     placed = sharding.shardings(state, mesh, lead="N"), sharding.everywhere(mesh)
     return jax.jit(program.learner.update, donate_argnums=0, out_shardings=placed)
 

@@ -1,4 +1,4 @@
-"""What a step reads: the experiment's stream, opened as its config says, and where its rows come from."""
+"""The configured stream of an experiment: opening it, the fields of its batches, and its origin."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,14 +10,14 @@ from dictlearn.streams import Origin, Process, Stream
 
 
 def open_stream(config: Mapping, share: Process | None = None) -> Stream:
-    """The experiment's stream, its batches and seed as the top level says, one that runs the model with the
-    model and the harvest of the config, with all that `carried` says. share: which part of a batch to read;
-    one for each process if None."""
+    """The stream of the config, with the batch size and the seed of the top level, the fields of `carried`
+    and, where the stream runs the model, the model and the harvest of the config. share: which part of a
+    batch to read; None for one part for each process."""
     more = carried(config)
     arguments: dict[str, Any] = _arguments(config, None)
     if "context" in more and "context" not in streams.parameters(arguments["name"]):
         raise ValueError(
-            f"config.objective runs the language model, and the stream {arguments['name']!r} has "
+            f"config.objective runs the language model, but the stream {arguments['name']!r} has "
             f"none; set stream.name to {', '.join(filter(streams.runs_model, streams.names()))}."
         )
     arguments |= dict.fromkeys(more, True)
@@ -25,14 +25,16 @@ def open_stream(config: Mapping, share: Process | None = None) -> Stream:
 
 
 def origin(config: Mapping, lm: language.LM | None = None) -> tuple[Origin, ...] | None:
-    """Where the rows of the experiment's stream come from, before it is opened. lm: the config's model, where
-    it is loaded already."""
+    """The origin of the experiment's stream, without opening it. lm: the config's model, if it is already
+    loaded."""
     return streams.origin(**_arguments(config, lm))
 
 
 def _arguments(config: Mapping, lm: language.LM | None) -> dict[str, Any]:
     if "name" not in config.get("stream", {}):
-        raise ValueError(f"config.stream.name is missing; there are {', '.join(streams.names())}.")
+        raise ValueError(
+            f"config.stream.name is missing; the streams are {', '.join(streams.names())}."
+        )
     arguments = {"batch_size": config["batch_size"], "seed": config["seed"], **config["stream"]}
     if streams.runs_model(arguments["name"]):
         for name in ("model", "harvest"):
@@ -46,8 +48,8 @@ def _arguments(config: Mapping, lm: language.LM | None) -> dict[str, Any]:
 
 
 def carried(config: Mapping) -> set[str]:
-    """What batches must carry beside x and y: "keys" for a learner, "gradients" for a dictionary,
-    "context" for an objective."""
+    """The fields of batches besides x and y: "keys" for a learner, "gradients" for a dictionary, "context"
+    for an objective."""
     found = set()
     for member in members(config):
         name = {key: part.static["name"] for key, part in member.parts.items()}

@@ -1,14 +1,14 @@
-"""Trained dictionaries as files: this library's own and other libraries', one format a file.
+"""Trained dictionaries as files: this library's own format and other libraries' formats, one format a file.
 
-A format is a file of this folder without a leading underscore, found by its name, that says
+A format is a file of this folder without a leading underscore, found by its name. It holds
 
-    SUFFIX                  what its files end in; "" for a folder
+    SUFFIX                  the suffix of its files; "" for a folder
     LEAVES                  the leaves of `variables` that it can hold, as "params/W_enc_FD"; None for all
-    recognises(path)        whether `path` is one of its files, told by what is in it
-    load(path)              the Trained in it; ValueError for a damaged or a foreign one
-    save(trained, path)     writes it; ValueError for what it cannot hold
+    recognises(path)        whether `path` is one of its files, judged by its content
+    load(path)              the Trained in it; raises ValueError for a damaged or a foreign file
+    save(trained, path)     writes it; raises ValueError for a dictionary that it cannot hold
 
-A file comes from anybody: `load` runs no code of it, and checks every array before it is read.
+Files may come from anybody: `load` runs no code from them, and checks every array before it reads it.
 """
 
 import importlib
@@ -21,64 +21,96 @@ from dictlearn.interop import _layout
 from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import write_json
 
+__all__ = ["load", "names", "save"]
+
 
 def names() -> list[str]:
-    """The formats there are: the files of this folder."""
+    """The names of all formats: the files of this folder.
+
+    Returns:
+        The names in alphabetical order.
+
+    Example:
+        >>> {"npz", "safetensors"} <= set(names())
+        True
+    """
     found = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(name for name in found if not name.startswith("_"))
 
 
 def format_of(name: str) -> ModuleType:
-    """The format `name`. Raises ValueError for an unknown one, listing what there is."""
+    """The format `name`. Raises ValueError for an unknown format; the message lists the known ones."""
     if name not in names():
-        raise ValueError(f"unknown format {name!r}; there are {', '.join(names())}.")
+        raise ValueError(f"unknown format {name!r}; the formats are {', '.join(names())}.")
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def load(path: str | Path) -> Trained:
-    """The dictionary in a file or a folder of any format.
+    """Loads the dictionary in a file or a folder of any format.
 
     Args:
-      path: what `save`, `dictlearn export` or another library wrote.
+        path: a file of `save`, of `dictlearn export` or of another library.
+
+    Returns:
+        A Trained.
 
     Raises:
-      FileNotFoundError: if there is nothing.
-      ValueError: if no format knows it, or if it is damaged.
+        FileNotFoundError: if the path does not exist.
+        ValueError: if no format recognises it, or if it is damaged.
 
     Example:
-      trained = interop.load("export/topk_n512_0.npz")
-      y_BD = trained.reconstruct(x_BD)
+        >>> import tempfile
+        >>> import jax
+        >>> from dictlearn import dictionaries
+        >>> module = dictionaries.make("relu", d_in=4, n_latents=16, sparsity=0.1)
+        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
+        >>> trained = Trained(module, module.init(jax.random.key(1), x_BD, method="encode"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(trained, f"{folder}/mine.npz", "npz")
+        ...     again = load(f"{folder}/mine.npz")
+        >>> bool((again.reconstruct(x_BD) == trained.reconstruct(x_BD)).all())
+        True
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; `dictlearn export` writes dictionaries.")
     name = recognised(path)
     if name is None:
-        raise ValueError(f"{path} is of no known format; there are {', '.join(names())}.")
+        raise ValueError(f"{path} is not in a known format; the formats are {', '.join(names())}.")
     try:
         return format_of(name).load(path)
     except ValueError as error:
-        raise ValueError(f"{path} is no whole {name} dictionary: {error}") from error
+        raise ValueError(f"{path} is not a complete {name} dictionary: {error}") from error
 
 
 def recognised(path: Path) -> str | None:
-    """The format that a file or a folder is of, None if it is of none."""
+    """The format of a file or a folder; None if no format recognises it."""
     return next((name for name in names() if format_of(name).recognises(path)), None)
 
 
 def save(trained: Trained, path: str | Path, format: str) -> None:
-    """Writes a dictionary in a format, whole or not at all.
+    """Writes a dictionary in a format, atomically.
 
     Args:
-      trained: the dictionary.
-      path: the file, or the folder of a format whose SUFFIX is "".
-      format: one of `names()`.
+        trained: the dictionary.
+        path: the file, or the folder of a format whose SUFFIX is "".
+        format: one of `names()`.
 
     Raises:
-      ValueError: for an unknown format, and for a dictionary that it cannot hold, naming what it cannot.
+        ValueError: for an unknown format, and for a dictionary that it cannot hold, with the leaves that
+            it cannot hold.
 
     Example:
-      interop.save(dictlearn.restore(workdir)[0], "mine.npz", "npz")
+        >>> import tempfile
+        >>> import jax
+        >>> from dictlearn import dictionaries
+        >>> module = dictionaries.make("relu", d_in=4, n_latents=16, sparsity=0.1)
+        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
+        >>> trained = Trained(module, module.init(jax.random.key(1), x_BD, method="encode"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(trained, f"{folder}/mine.safetensors", "safetensors")
+        ...     print(recognised(Path(f"{folder}/mine.safetensors")))
+        safetensors
     """
     path, writer = Path(path), format_of(format)
     beyond = (
@@ -90,7 +122,7 @@ def save(trained: Trained, path: str | Path, format: str) -> None:
         whole = [name for name in names() if format_of(name).LEAVES is None]
         raise ValueError(
             f"{format} cannot hold {', '.join(beyond)} of {trained.name or type(trained.module).__name__}, "
-            f"without which it is another function; use {' or '.join(whole)}."
+            f"which changes its function; use {' or '.join(whole)}."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(path) as half:
@@ -98,19 +130,21 @@ def save(trained: Trained, path: str | Path, format: str) -> None:
 
 
 def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
-    """Writes every dictionary of a run, with the normalisation folded into the weights where that can be.
+    """Writes every dictionary of a run, with the normalisation folded into the weights where this is
+    possible.
 
     Args:
-      workdir: of the run.
-      format: one of `names()`.
-      out: folder of the files `NAME{SUFFIX}`, and of `index.json`, which maps each to its hyperparameters,
-        what its encoder reads, and the normalisation that is left to be done (`none` where it is folded).
+        workdir: the workdir of the run.
+        format: one of `names()`.
+        out: the folder of the files `NAME{SUFFIX}`, and of `index.json`, which maps each file to its
+            hyperparameters, the input of its encoder, and the normalisation that remains to be applied
+            (`none` where it is folded).
 
     Returns:
-      The paths written.
+        The paths written.
 
     Raises:
-      ValueError: for an unknown format, and for a dictionary that it cannot hold.
+        ValueError: for an unknown format, and for a dictionary that it cannot hold.
     """
     out, suffix, index = Path(out), format_of(format).SUFFIX, {}
     for trained in map(_folded, restore(workdir)):

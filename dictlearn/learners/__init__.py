@@ -1,13 +1,14 @@
 """Learners: dictionary-learning algorithms as folds over a stream, one file each.
 
-A file holds a function of its own name. One that trains, `name(dictionary, ..., *, ...) -> Learner`, takes
-first what it is built of: of `dictionary`, `objective`, `rule` and `start` those that it reads. One that wraps,
-`name(inner, ...) -> Learner`, changes another. Keyword-only arguments are settings; those annotated `Scalar`
-may be traced. A file that says `READS_KEYS = True` gets batches that carry where their tokens came from; no
-other stream pays for that.
+A file holds a function of its own name. A learner that trains, `name(dictionary, ..., *, ...) ->
+Learner`, first takes the parts that it is built from: the ones it needs of `dictionary`, `objective`,
+`rule` and `start`. A learner that wraps another, `name(inner, ...) -> Learner`, changes `inner`.
+Keyword-only arguments are settings; settings annotated `Scalar` may be traced. A file with `READS_KEYS =
+True` receives batches with the keys of their tokens; other streams do not compute keys.
 
-A learner's State has a field `variables`, the dictionary's own as training has them; a wrapper's State has a
-field `inner` and hands them on. Info says by `finite` whether the step may be taken.
+The State of a learner has a field `variables`, the dictionary's variables in training; the State of a
+wrapper has a field `inner` and passes its variables on. Info has `finite`, which says whether the step
+may be taken.
 """
 
 import importlib
@@ -23,9 +24,19 @@ from dictlearn.learners.skip_nonfinite import skip_nonfinite
 from dictlearn.rules import begun_at
 from dictlearn.types import Learner
 
+__all__ = ["make", "names", "start"]
+
 
 def names() -> list[str]:
-    """The learners there are: the files of this folder, without those that wrap another."""
+    """The names of all learners: the files of this folder, without the learners that wrap another.
+
+    Returns:
+        The names in alphabetical order.
+
+    Example:
+        >>> names()
+        ['gradient', 'itda']
+    """
     found = (module.name for module in pkgutil.iter_modules(__path__))
     files = sorted(name for name in found if not name.startswith("_"))
     return [name for name in files if "inner" not in _parameters(getattr(_module(name), name))]
@@ -34,14 +45,15 @@ def names() -> list[str]:
 def factory(name: str) -> Callable[..., Learner]:
     """The function that makes the learner `name`.
 
-    Raises ValueError for an unknown learner, listing what there is."""
+    Raises ValueError for an unknown learner; the message lists the known ones.
+    """
     if name not in names():
-        raise ValueError(f"unknown learner {name!r}; there are {', '.join(names())}.")
+        raise ValueError(f"unknown learner {name!r}; the learners are {', '.join(names())}.")
     return getattr(_module(name), name)
 
 
 def reads(name: str) -> set[str]:
-    """What the learner `name` is built of: some of dictionary, objective, rule and start."""
+    """The parts that the learner `name` is built from: some of dictionary, objective, rule and start."""
     arguments = _parameters(factory(name)).values()
     return {one.name for one in arguments if one.kind is not one.KEYWORD_ONLY}
 
@@ -52,14 +64,35 @@ def reads_keys(name: str) -> bool:
 
 
 def functions(name: str) -> list[Callable]:
-    """Those whose keyword-only arguments are the settings of the learner `name`."""
+    """The functions whose keyword-only arguments are the settings of the learner `name`."""
     return [factory(name), *([start] if "start" in reads(name) else []), wrapped]
 
 
 def make(name: str, *, built: dict[str, Any], **settings) -> Learner:
-    """The learner `name` of what was `built` for it, in its wrappers.
+    """The learner `name`, in the wrappers of an experiment.
 
-    Example: `make("gradient", built={"dictionary": ..., "objective": ..., "rule": ...}, ema_decay=0.999)`."""
+    Args:
+        name: a learner, of `names()`.
+        built: {part: value}, with at least the parts that the learner reads (see `reads`).
+        settings: settings of the learner, of `start` and of `wrapped`.
+
+    Returns:
+        A Learner.
+
+    Raises:
+        ValueError: for an unknown learner.
+
+    Example:
+        >>> import optax
+        >>> from dictlearn import dictionaries, objectives
+        >>> parts = {
+        ...     "dictionary": dictionaries.make("topk", d_in=4, n_latents=16, k=2),
+        ...     "objective": objectives.make("fvu"),
+        ...     "rule": optax.adam(1e-3),
+        ... }
+        >>> type(make("gradient", built=parts, ema_decay=0.999)).__name__
+        'Learner'
+    """
     own = lambda function: {k: v for k, v in settings.items() if k in _parameters(function)}
     built = {part: value for part, value in built.items() if part in reads(name)}
     if "start" in reads(name):
@@ -68,16 +101,18 @@ def make(name: str, *, built: dict[str, Any], **settings) -> Learner:
 
 
 def wrapped(inner: Learner, *, ema_decay: float | None = None, max_skipped: int = 10) -> Learner:
-    """`inner` as an experiment runs it.
+    """`inner` with the wrappers of an experiment.
 
-    ema_decay: `variables` give the exponential mean of the parameters (ema.py); None for no mean. max_skipped:
-    steps that may be skipped as their loss or gradient is not finite; one more ends the run."""
+    ema_decay: with a decay, `variables` returns the exponential moving average of the parameters
+    (ema.py); None for no average. max_skipped: the number of steps that may be skipped because their loss
+    or gradient is not finite; one more ends the run.
+    """
     mean = inner if ema_decay is None else ema(inner, ema_decay)
     return skip_nonfinite(mean, max_skipped)
 
 
 def with_variables(state: Any, variables: dict) -> Any:
-    """A learner's state before its first update, with other variables, in whatever it is wrapped."""
+    """The state of a learner before its first update with other variables, through all its wrappers."""
     if "inner" in state._fields:
         return state._replace(inner=with_variables(state.inner, variables))
     return begun_at(state._replace(variables=variables), variables["params"])

@@ -1,7 +1,7 @@
-"""Gradients over parts of a batch, one after another: the memory of one part, the gradient of all.
+"""Gradient accumulation over parts of a batch: the memory of one part, the gradient of the whole batch.
 
-This is a wrapper of the learner's gradient, not of the learner: the mean must be taken before the rule moves
-anything, or the moments of Adam would be those of the parts.
+It wraps the gradient of a learner and not the learner: the mean must be taken before the rule updates
+anything, or Adam's moments would be the moments of the parts.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ from dictlearn.types import Batch
 
 
 class Seen(NamedTuple):
-    """What a forward pass leaves for rules and readings: tokens on which each latent fired, its largest
-    pre-activation, and each token's squared error and active latents."""
+    """Statistics of a forward pass for rules and logging: the number of tokens on which each latent fired,
+    its largest pre-activation, and the squared error and the number of active latents of each token."""
 
     count_F: jax.Array
     max_F: jax.Array
@@ -30,8 +30,8 @@ Differentiate = Callable[[dict, dict, jax.Array, Batch, jax.Array], tuple[Any, d
 
 
 def accumulated(differentiate: Differentiate, n: int) -> Differentiate:
-    """`differentiate` over `n` parts of the batch: the means of gradients and losses, and all that was seen.
-    The statistics pass from part to part. Raises ValueError for an n below 1."""
+    """`differentiate` over `n` parts of the batch: the means of gradients and losses, and the statistics of
+    all tokens. The variables in `stats` pass from part to part. Raises ValueError for an n below 1."""
     if n < 1:
         raise ValueError(f"accumulate={n} must be at least 1.")
 
@@ -42,7 +42,7 @@ def accumulated(differentiate: Differentiate, n: int) -> Differentiate:
             return (jax.tree.map(jnp.add, total, found), rest), seen
 
         def whole(part: Batch) -> Batch:
-            """The part with the model's parameters, which are not cut."""
+            """The part with the parameters of the language model, which are not split."""
             if batch.context is None:
                 return part
             model = batch.context.params
@@ -62,13 +62,13 @@ def accumulated(differentiate: Differentiate, n: int) -> Differentiate:
 
 
 def _parts(batch: Batch, n: int) -> Batch:
-    """`[n, B / n, D]`: part a holds every n-th token from a on, so that each has a share of every device;
-    every n-th sequence of a batch of sequences."""
+    """`[n, B / n, D]`: part a holds every n-th token from token a on, so that each part has tokens of every
+    device. For a batch of sequences, every n-th sequence."""
     size, context = batch.x_BD.shape[0], batch.context
     length = 1 if context is None else context.tokens_ST.shape[1]
     if size // length % n or size % length:
         raise ValueError(
-            f"accumulate={n} does not divide batch_size={size}, {size // length} sequences of {length}."
+            f"accumulate={n} must divide batch_size={size}, which is {size // length} sequences of {length}."
         )
     cut = lambda a_SX: a_SX.reshape(size // length // n, n, *a_SX.shape[1:]).swapaxes(0, 1)
     rows = lambda a_BD: cut(a_BD.reshape(size // length, -1)).reshape(n, size // n, a_BD.shape[1])

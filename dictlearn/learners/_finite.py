@@ -1,4 +1,4 @@
-"""What a learner's info says as `finite`."""
+"""The check behind `finite` in a learner's info."""
 
 from typing import Any
 

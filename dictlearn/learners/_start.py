@@ -1,4 +1,4 @@
-"""Where a dictionary's parameters start, before the first update."""
+"""Initialisation of a dictionary's variables from a sample of the data."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ ATOMS = ("tied", "kaiming_uniform", "data_rows", "zeros")
 ENCODERS = ("own", "centred")
 
 Start = Callable[[Dictionary, jax.Array, Batch], dict]
-"""(module, key, batch) -> variables: how a learner begins, from a sample of the data."""
+"""(module, key, batch) -> variables: the initial variables, from a sample of the data."""
 
 
 def start(
@@ -27,19 +27,32 @@ def start(
     b_enc_start: str = "own",
     b_dec_start: str = "geometric_median",
 ) -> Start:
-    """The variables of a module before training.
+    """The initialisation of a module's variables.
 
     Args:
-        atoms_start: "tied" (the encoder a copy of random atoms), "kaiming_uniform" (both drawn), "zeros" (the
-            encoder drawn so, atoms of zero: for a rule that does not hold them at unit norm) or "data_rows"
-            (tokens of the batch).
+        atoms_start: "tied" (the encoder is a copy of random atoms), "kaiming_uniform" (both are drawn),
+            "zeros" (the encoder is drawn, the atoms are zero; for a rule that does not hold atoms at unit
+            norm) or "data_rows" (tokens of the batch).
         atom_norm: the norm of the atoms.
-        b_enc_start: "own" (as the variant declares) or "centred" (the mean pre-activations of the batch are
-            zero; for transcoders).
+        b_enc_start: "own" (as the variant declares) or "centred" (the mean pre-activations of the batch
+            are zero; for transcoders).
         b_dec_start: "zeros", or the "mean" or the "geometric_median" of the batch.
 
+    Returns:
+        A function (module, key, batch) -> variables. It raises ValueError for an initialisation that the
+        module cannot have.
+
     Raises:
-        ValueError: for a start that there is not; when called, for one that the variant cannot have.
+        ValueError: for an unknown initialisation.
+
+    Example:
+        >>> import jax
+        >>> from dictlearn import Batch, dictionaries
+        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
+        >>> module = dictionaries.make("topk", d_in=4, n_latents=16, k=2)
+        >>> variables = start(b_dec_start="mean")(module, jax.random.key(1), Batch(x_BD, x_BD))
+        >>> bool((variables["params"]["b_dec_D"] == x_BD.mean(0)).all())
+        True
     """
     for name, value, known in (
         ("atoms_start", atoms_start, ATOMS),
@@ -60,10 +73,11 @@ def start(
 
 
 def bias(module, b_enc: str, b_dec: str, params: dict, batch: Batch) -> dict:
-    """`params` with b_dec_D, where there is one, started from the targets; and with b_enc_F, for "centred",
+    """`params` with b_dec_D, if there is one, initialised from the targets, and, for "centred", with b_enc_F
     such that mean pre-activations are zero.
 
-    Raises ValueError for a centred start of an autoencoder, or without an encoder."""
+    Raises ValueError for a centred initialisation of an autoencoder, or of a module without an encoder.
+    """
     if "b_dec_D" in params:
         start_D = BIASES[b_dec](batch.y_BD).astype(params["b_dec_D"].dtype)
         params = {**params, "b_dec_D": start_D}
@@ -72,34 +86,36 @@ def bias(module, b_enc: str, b_dec: str, params: dict, batch: Batch) -> dict:
     if module.d_out is None or not {"W_enc_FD", "b_enc_F"} <= params.keys():
         raise ValueError(
             "b_enc_start='centred' is for transcoders with W_enc_FD and b_enc_F; an autoencoder subtracts "
-            "b_dec from its input. Leave it 'own'."
+            "b_dec from its input. Use 'own'."
         )
     return {**params, "b_enc_F": -params["W_enc_FD"] @ batch.x_BD.mean(0)}
 
 
 def atoms(name: str, norm, key, params: dict, batch: Batch) -> dict:
-    """`params` with W_enc_FD and W_dec_FD, those there are, started as `name` says, atoms `norm` long.
+    """`params` with W_enc_FD and W_dec_FD, where they exist, initialised as `name` says, with atoms of norm
+    `norm`.
 
-    "zeros" draws the encoder as "kaiming_uniform" does and leaves atoms of zero, which no rule may hold
-    at unit norm. "tied" leaves what the variant declared. "data_rows" are tokens about the batch's mean;
-    the same tokens give a latent's encoder row (from x) and atom (from y)."""
-    kept = {leaf: params[leaf] for leaf in ("W_enc_FD", "W_dec_FD") if leaf in params}
+    "zeros" draws the encoder as "kaiming_uniform" does and sets the atoms to zero, which no rule may hold
+    at unit norm. "tied" keeps what the variant declared. "data_rows" uses tokens about the mean of the
+    batch; the same tokens give a latent's encoder row (from x) and its atom (from y).
+    """
+    rows = {leaf: params[leaf] for leaf in ("W_enc_FD", "W_dec_FD") if leaf in params}
     if name in ("kaiming_uniform", "zeros"):
-        keys = dict(zip(kept, jax.random.split(key, max(1, len(kept))), strict=False))
-        kept = {leaf: kaiming_uniform(keys[leaf], W.shape, W.dtype) for leaf, W in kept.items()}
+        keys = dict(zip(rows, jax.random.split(key, max(1, len(rows))), strict=False))
+        rows = {leaf: kaiming_uniform(keys[leaf], W.shape, W.dtype) for leaf, W in rows.items()}
     if name == "data_rows":
         source = {"W_enc_FD": batch.x_BD, "W_dec_FD": batch.y_BD}
-        for leaf, W in kept.items():
+        for leaf, W in rows.items():
             if W.shape[1] != source[leaf].shape[1]:
                 raise ValueError(
-                    f"atoms_start='data_rows' starts rows as long as a token, {source[leaf].shape[1]}, and "
+                    f"atoms_start='data_rows' starts rows at tokens of width {source[leaf].shape[1]}, but "
                     f"{leaf} has {W.shape[1]} columns; use 'tied' or 'kaiming_uniform'."
                 )
-        kept = {
-            leaf: data_rows(key, source[leaf], len(W)).astype(W.dtype) for leaf, W in kept.items()
+        rows = {
+            leaf: data_rows(key, source[leaf], len(W)).astype(W.dtype) for leaf, W in rows.items()
         }
-    if name != "tied" and "W_dec_FD" in kept:
-        W = kept["W_dec_FD"]
-        kept["W_dec_FD"] = W / jnp.maximum(jnp.linalg.norm(W, axis=1, keepdims=True), 1e-12)
+    if name != "tied" and "W_dec_FD" in rows:
+        W = rows["W_dec_FD"]
+        rows["W_dec_FD"] = W / jnp.maximum(jnp.linalg.norm(W, axis=1, keepdims=True), 1e-12)
     scale = {"W_enc_FD": norm, "W_dec_FD": 0.0 if name == "zeros" else norm}
-    return {**params, **{leaf: scale[leaf] * W for leaf, W in kept.items()}}
+    return {**params, **{leaf: scale[leaf] * W for leaf, W in rows.items()}}

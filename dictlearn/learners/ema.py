@@ -1,8 +1,10 @@
-"""The exponential mean of a dictionary's parameters over the steps of training.
+"""The exponential moving average of a dictionary's parameters over the steps of training.
 
     m <- decay m + (1 - decay) params        read as m / (1 - decay^t), corrected for its start at zero
 
-Source: Gao et al. 2024, appendix A.5, whose decay is 0.999. Training itself does not read the mean.
+Training itself does not read the average.
+
+Source: Gao et al. 2024, appendix A.5, whose decay is 0.999.
 """
 
 from typing import Any, NamedTuple, cast
@@ -15,8 +17,8 @@ from dictlearn.types import Batch, Learner
 
 
 class State(NamedTuple):
-    """inner: the state of the learner wrapped. mean: of its parameters, before the correction. step: updates
-    done."""
+    """inner: the state of the wrapped learner. mean: the average of its parameters, before the correction.
+    step: the number of updates."""
 
     inner: Any
     mean: dict
@@ -28,11 +30,30 @@ class State(NamedTuple):
 
 
 def ema(inner: Learner, decay: float) -> Learner:
-    """`inner`, whose `variables` are the mean of its parameters and its own statistics.
+    """A learner with an exponential moving average of its parameters.
 
-    Raises ValueError for a decay outside (0, 1)."""
+    Args:
+        inner: the learner to wrap; it trains as before.
+        decay: the decay of the average, in (0, 1).
+
+    Returns:
+        A Learner whose `variables` are the averaged parameters and the statistics of `inner`.
+
+    Raises:
+        ValueError: for a decay outside (0, 1).
+
+    Example:
+        >>> import jax, optax
+        >>> from dictlearn import Batch, dictionaries, gradient, objectives
+        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
+        >>> module = dictionaries.make("topk", d_in=4, n_latents=16, k=2)
+        >>> learner = ema(gradient(module, objectives.make("fvu"), optax.adam(1e-3)), decay=0.999)
+        >>> state = learner.init(jax.random.key(1), Batch(x_BD, x_BD))
+        >>> learner.variables(state)["params"]["W_dec_FD"].shape
+        (16, 4)
+    """
     if not 0 < decay < 1:
-        raise ValueError(f"{decay=} must lie between 0 and 1; leave ema_decay None for no mean.")
+        raise ValueError(f"{decay=} must be in (0, 1); leave ema_decay None for no average.")
 
     def init(key: jax.Array, batch: Batch) -> State:
         state = inner.init(key, batch)

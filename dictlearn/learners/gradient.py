@@ -1,10 +1,10 @@
-"""Gradient training of any dictionary under any objective and rule.
+"""Gradient training of any dictionary with any objective and rule.
 
     loss = mean over tokens of (objective + w(t) penalty + aux_coefficient auxk)
 
-where the objective is that of the reconstruction plus, weighted, those of the variant's `others`. w(t)
+The objective is that of the reconstruction plus, weighted, the objectives of the variant's `others`. w(t)
 rises linearly to 1 over `penalty_warmup_steps`. A latent is dead once `dead_after` tokens have passed
-since it last fired; the counter is advanced before AuxK looks at it. Logging reads `info` and nothing else.
+since it last fired; the counter is advanced before AuxK reads it. Logging only reads `info`.
 """
 
 from typing import Any, NamedTuple, cast
@@ -28,8 +28,8 @@ _START = start()
 
 
 class State(NamedTuple):
-    """variables: the module's params and stats. rule: the rule's state. silent_F: tokens since each
-    latent last fired, saturating at 2^30. step: updates done."""
+    """variables: the module's params and stats. rule: the state of the rule. silent_F: the number of tokens
+    since each latent last fired, saturating at 2^30. step: the number of updates."""
 
     variables: dict
     rule: Any
@@ -49,33 +49,39 @@ def gradient(
     accumulate: int = 1,
     compute_dtype: str = "float32",
 ) -> Learner:
-    """A learner that trains `dictionary` by gradients of `objective`.
+    """A learner that trains `dictionary` with gradients of `objective`.
 
     Args:
         dictionary: the module. Its fields annotated `Scalar` may be tracers, as in a sweep.
-        objective: `(out, batch) -> [B]`, of `objectives.make`.
-        rule: whatever moves the parameters, of `rules.make` or of optax.
-        start: where the parameters start, of `learners.start`.
-        dead_after: tokens without firing after which a latent is dead.
-        aux_coefficient: the weight of AuxK.
-        penalty_warmup_steps: steps over which the variant's penalty rises to its weight.
-        accumulate: parts of the batch that are passed through one after another; dictionary and objective
-            see a part as their batch.
-        compute_dtype: "float32" or "bfloat16", in which a copy of the parameters and the inputs is computed
-            with; state, gradients and losses are float32 always.
+        objective: `(out, batch) -> [B]`, from `objectives.make`.
+        rule: the optimiser, from `rules.make` or from optax.
+        start: the initialisation, from `learners.start`.
+        dead_after: the number of tokens without firing after which a latent is dead.
+        aux_coefficient: the coefficient of AuxK.
+        penalty_warmup_steps: the number of steps over which the penalty rises to its full weight.
+        accumulate: the number of parts of the batch that are processed one after another; dictionary and
+            objective see a part as their batch.
+        compute_dtype: "float32" or "bfloat16", the precision of the forward and backward pass; state,
+            gradients and losses are always float32.
 
     Returns:
-        A learner whose info has the loss and its parts, explained variance, L0, the dead fraction, and
-        `finite`: whether loss and gradient were.
+        A Learner. Its info has the loss and its parts, explained variance, L0, the fraction of dead
+        latents, and `finite`: whether loss and gradient are finite.
 
     Raises:
-        ValueError: for another precision, or fewer parts than 1.
+        ValueError: for another precision, or for an `accumulate` below 1.
 
     Example:
-        learner = gradient(dictionaries.make("topk", d_in=64, n_latents=512, k=8), objectives.make("fvu"),
-                           rules.make("adam", lr=1e-3, steps=100))
-        state = learner.init(key, batch)
-        state, info = jax.jit(learner.update)(state, batch)
+        >>> import jax, optax
+        >>> from dictlearn import Batch, dictionaries, objectives
+        >>> x_BD = jax.random.normal(jax.random.key(0), (32, 4))
+        >>> batch = Batch(x_BD, x_BD)
+        >>> module = dictionaries.make("topk", d_in=4, n_latents=16, k=2)
+        >>> learner = gradient(module, objectives.make("fvu"), optax.adam(1e-3))
+        >>> state = learner.init(jax.random.key(1), batch)
+        >>> state, info = jax.jit(learner.update)(state, batch)
+        >>> float(info["l0"]) <= 2
+        True
     """
     if compute_dtype not in _PRECISIONS:
         raise ValueError(f"{compute_dtype=} must be {' or '.join(_PRECISIONS)}.")
@@ -138,7 +144,7 @@ def gradient(
 
 
 def _forward(module: Dictionary, precision: str, params, rest, batch: Batch, dead_F):
-    """(out, other variables after it) of the training forward in this precision."""
+    """(out, other variables after it) of the training forward pass in this precision."""
     x_BD = batch.x_BD
     if precision != "float32":
         low = lambda leaf: leaf.astype(precision)
@@ -150,7 +156,7 @@ def _forward(module: Dictionary, precision: str, params, rest, batch: Batch, dea
 
 
 def _reading(seen: Seen, batch: Batch, dead_F) -> dict:
-    """What one logs of a batch; the variance is about the batch's own mean."""
+    """The logged values of a batch; the variance is about the mean of the batch."""
     variance = jnp.sum((batch.y_BD - batch.y_BD.mean(0)) ** 2)
     return {
         "explained_variance": 1 - jnp.sum(seen.error_B) / variance,

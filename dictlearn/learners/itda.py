@@ -1,23 +1,27 @@
-"""ITDA: a dictionary of the tokens that the dictionary so far did not explain. No gradients, no parameters.
+"""ITDA: a dictionary of the tokens that it did not explain when they were read, without gradients.
 
     l(x) = |x - xhat|^2 / |x|^2        D <- D u {x / |x|} for the tokens with l(x) > tau
 
-Each atom keeps its key, the sequence and the position of its token: dictionaries of two models that read the
-same text in the same order are compared by their keys alone (analyses/similarity.py), whatever their axes are.
+Each atom keeps its key, the sequence and the position of its token: dictionaries of two models that read
+the same text in the same order can be compared by their keys alone (analyses/similarity.py), in any
+basis.
 
-`tolerance` is tau, and decides the size. `size` decides it instead: by step t of T the dictionary may hold
-size (t / T)^(1/4) atoms, about as it grows under a fixed tau, and the tokens of largest l(x) take what room
-there is: tau is found batch by batch, and the size is met. With both, a token must pass both. Of tokens that
-compete for the last rows the largest l(x) win. At one size, a lower tau that fills the rows from the first
-tokens reconstructs better than the tau that just fills them (experiments/itda_vs_sae.py); but only the latter
-says by its atoms what the data has.
+`tolerance` is tau, which decides the size. Alternatively, `size` decides it: at step t of T the
+dictionary may hold size (t / T)^(1/4) atoms, about as it grows under a fixed tau, and the tokens of
+largest l(x) fill the free rows, so tau is found batch by batch and the size is reached. With both, a
+token must meet both conditions. If tokens compete for the last rows, the tokens with the largest l(x)
+win. At the same size, a lower tau that fills the rows with the first tokens reconstructs better than the
+tau that just fills them (experiments/itda_vs_sae.py), but only the latter has atoms that represent the
+whole data.
 
-Source: Leask et al. 2025, "Inference-Time Decomposition of Activations", section 3.3 and Algorithm 1. Differs:
-l is relative to |x|^2, as tokens' norms differ by orders of magnitude (the paper's is absolute, its input
-scale unsaid); duplicates are left out of the batch that brings them (cosine above `alike` with an earlier
-token that also failed), not filtered out afterwards: an atom already there explains its duplicate; it begins
-empty, not from common tokens; rows are of fixed number; `size` is ours. Tokens of a batch are all judged by the
-dictionary before it, which the paper does in practice. The cosines within a batch are `[B, B]`.
+Source: Leask et al. 2025, "Inference-Time Decomposition of Activations", section 3.3 and Algorithm 1.
+
+Differs: l is relative to |x|^2, because the norms of tokens differ by orders of magnitude (the paper's is
+absolute, and its input scale is not stated). Duplicates are removed within their batch (cosine above
+`duplicate_cosine` with an earlier token that also failed), not afterwards: an existing atom explains its
+duplicate. The dictionary starts empty, not with common tokens. The number of rows is fixed. `size` is
+ours. All tokens of a batch are compared with the dictionary before the batch, as the paper does in
+practice. The cosines within a batch are `[B, B]`.
 """
 
 from typing import NamedTuple, cast
@@ -33,11 +37,11 @@ from dictlearn.types import Batch, Dictionary, Learner, Out, Scalar
 
 READS_KEYS = True
 GROWTH = 1 / 4
-"""The power of the share of the steps done with which a dictionary grows to its `size`."""
+"""The dictionary grows to its `size` as this power of the share of the steps done."""
 
 
 class State(NamedTuple):
-    """variables: the module's params and stats. step: updates done."""
+    """variables: the module's params and stats. step: the number of updates."""
 
     variables: dict
     step: jax.Array
@@ -49,22 +53,41 @@ def itda(
     steps: int,
     tolerance: Scalar | None = None,
     size: Scalar | None = None,
-    alike: float = 0.9999,
+    duplicate_cosine: Scalar = 0.9999,
 ) -> Learner:
-    """A learner of the variant `itda`.
+    """A learner of the dictionary `itda`.
 
-    steps: T. tolerance: tau, a share of |x|^2. size: atoms wanted in the end, at most the module's
-    `n_latents`. alike: cosine above which two tokens of a batch are the same. Info says by `finite` whether
-    every token's error was.
-    Raises ValueError without tolerance and size, or for one out of its bounds."""
+    Args:
+        dictionary: a module, from `dictionaries.make("itda", ...)`.
+        steps: T, the number of steps of the run.
+        tolerance: tau, a share of |x|^2, in [0, 1).
+        size: the final number of atoms, at most the module's `n_latents`.
+        duplicate_cosine: two tokens of a batch with a larger cosine are duplicates.
+
+    Returns:
+        A Learner that needs batches with keys. Its info has `finite`: whether every token's error is
+        finite.
+
+    Raises:
+        ValueError: without tolerance and size, or for a value out of its bounds; at an update, for a
+            batch without keys.
+
+    Example:
+        >>> from dictlearn import dictionaries
+        >>> module = dictionaries.make("itda", d_in=4, n_latents=16, k=2)
+        >>> type(itda(module, steps=100, size=16)).__name__
+        'Learner'
+    """
     if tolerance is None and size is None:
-        raise ValueError("learner itda needs tolerance, the error at which a token joins, or size.")
+        raise ValueError(
+            "learner itda needs tolerance, the error above which a token becomes an atom, or size."
+        )
     if isinstance(tolerance, int | float) and not 0 <= tolerance < 1:
-        raise ValueError(f"{tolerance=} is a share of a token's square; it must lie in [0, 1).")
+        raise ValueError(f"{tolerance=} is a share of |x|^2; it must be in [0, 1).")
     n = dictionary.n_latents
     if isinstance(size, int | float) and not 1 <= size <= n:
         raise ValueError(
-            f"{size=} must lie between 1 and {dictionary.n_latents=}, the rows there are."
+            f"{size=} must be between 1 and {dictionary.n_latents=}, the number of rows."
         )
 
     def init(key: jax.Array, batch: Batch) -> State:
@@ -73,9 +96,7 @@ def itda(
 
     def update(state: State, batch: Batch) -> tuple[State, dict]:
         if batch.sequence_B is None:
-            raise ValueError(
-                "learner itda reads where tokens came from; give the stream keys=True."
-            )
+            raise ValueError("learner itda reads the keys of tokens; give the stream keys=True.")
         x_BD = batch.x_BD
         out = cast(Out, dictionary.apply(state.variables, x_BD, jnp.zeros(n, bool)))
         square_B = jnp.sum(x_BD**2, -1)
@@ -83,7 +104,7 @@ def itda(
         share_B = error_B / jnp.where(square_B > 0, square_B, 1)
         norm_B = jnp.sqrt(jnp.where(square_B > 0, square_B, 1))
         failed_B = share_B > (0 if tolerance is None else tolerance)
-        failed_B &= ~_repeats(x_BD / norm_B[:, None], failed_B, alike)
+        failed_B &= ~_repeats(x_BD / norm_B[:, None], failed_B, duplicate_cosine)
 
         stats = state.variables["stats"]
         end = n
@@ -118,7 +139,7 @@ def itda(
     return Learner(init, update, lambda state: state.variables)
 
 
-def _repeats(unit_BD, failed_B, alike: float):
-    """Whether an earlier token of the batch that failed too is the same."""
-    same_BB = lax.stop_gradient(unit_BD @ unit_BD.T) > alike
+def _repeats(unit_BD, failed_B, duplicate_cosine: Scalar):
+    """Whether each token is a duplicate of an earlier token of the batch that also failed."""
+    same_BB = lax.stop_gradient(unit_BD @ unit_BD.T) > duplicate_cosine
     return (jnp.tril(same_BB, -1) & failed_B).any(1)

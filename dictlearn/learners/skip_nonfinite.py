@@ -1,8 +1,8 @@
-"""Skips the steps whose loss or gradient is not finite: the state stays as it was, and the step is counted.
+"""Skips the updates whose loss or gradient is not finite, for each member of a sweep, inside the compiled
+step.
 
-The choice is made inside the compiled step, for each member of a sweep by itself. It is a select of the old
-state or the new one, which XLA fuses with the update. Nobody waits for the host: the state counts, and whoever
-logs looks at the count.
+The step selects between the old state and the new one, and XLA fuses the selection with the update.
+Nothing waits for the host: the state counts the skipped steps, and the loop reads the count when it logs.
 """
 
 from typing import Any, NamedTuple
@@ -14,8 +14,8 @@ from dictlearn.types import Batch, Learner
 
 
 class State(NamedTuple):
-    """inner: the state of the learner wrapped. batches: seen so far. skipped: of them. bad_batch: the last one
-    that was skipped, -1 for none."""
+    """inner: the state of the wrapped learner. batches: the number of batches so far. skipped: how many of
+    them were skipped. bad_batch: the last one that was skipped, -1 for none."""
 
     inner: Any
     batches: jax.Array
@@ -28,12 +28,31 @@ class State(NamedTuple):
 
 
 def skip_nonfinite(inner: Learner, limit: int) -> Learner:
-    """`inner`, without the steps whose `info["finite"]` is false. Info has instead the counts, and `give_up`
-    once more than `limit` steps were skipped: the run then ends (train.py).
+    """A learner that skips the updates whose `info["finite"]` is false.
 
-    Raises ValueError for a limit below 0."""
+    Args:
+        inner: the learner to wrap.
+        limit: the number of updates that may be skipped.
+
+    Returns:
+        A Learner. Its info has, instead of `finite`, the counts `skipped` and `bad_batch`, and `give_up`
+        once more than `limit` updates were skipped: the loop then ends the run (train.py).
+
+    Raises:
+        ValueError: for a limit below 0.
+
+    Example:
+        >>> step = lambda state, batch: (state + 1, {"finite": jnp.isfinite(batch.x_BD).all()})
+        >>> count = Learner(lambda key, batch: jnp.int32(0), step, lambda state: {})
+        >>> learner, bad = skip_nonfinite(count, 1), Batch(jnp.full((2, 4), jnp.nan), None)
+        >>> state, info = learner.update(learner.init(jax.random.key(0), bad), bad)
+        >>> int(state.inner), int(info["skipped"]), bool(info["give_up"])
+        (0, 1, False)
+    """
     if limit < 0:
-        raise ValueError(f"{limit=} of the steps that may be skipped must be at least 0.")
+        raise ValueError(
+            f"{limit=}, the number of updates that may be skipped, must be at least 0."
+        )
 
     def init(key: jax.Array, batch: Batch) -> State:
         zero = jnp.zeros((), jnp.int32)

@@ -1,11 +1,11 @@
-"""Meters: evaluations as folds. Sums and counts are taken on the device in float32, added up on the
-host in float64 and divided once, so any partition of the tokens into batches gives the same result.
+"""Meters: evaluations as folds. Sums and counts are computed on the device in float32, added on the host in
+float64 and divided once, so any partition of the tokens into batches gives the same result.
 
-A meter is one file here without a leading underscore, found by its name. It holds
+A meter is one file of this folder without a leading underscore, found by its name. It holds
 
-    NAME(subject, *, settings) -> Meter     the function of its own name
-    COLUMNS                                 which of its values tables show, and how
-    NOTE                                    a sentence on what it was measured on, with values in braces
+    NAME(subject, *, settings) -> Meter     the function with the name of the file
+    COLUMNS                                 which of its values are shown in tables, and how
+    NOTE                                    a sentence about the measured data, with values in braces
     NEEDS                                   "model": it reads the runs of a language model, `Logits`, one run at
                                             a time; "truth": the stream has planted atoms; absent: neither
 """
@@ -22,9 +22,11 @@ import numpy as np
 
 from dictlearn.types import Codes, Dictionary, Meter
 
+__all__ = ["Subject", "make", "names"]
+
 
 class Reading(NamedTuple):
-    """One batch as meters see it: targets, reconstructions, codes, and which tokens count."""
+    """One batch for meters: targets, reconstructions, codes, and which tokens count."""
 
     y_BD: jax.Array
     yhat_BD: jax.Array
@@ -33,8 +35,8 @@ class Reading(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """One run of a language model as meters see it, beside the original one. A total of such a meter is
-    {run: sums} of the three runs of `lm.splice`."""
+    """One run of a language model for meters, together with the original run. The totals of such a meter are
+    {run: sums} for the three runs of `lm.splice`."""
 
     logits_STV: jax.Array
     original_STV: jax.Array
@@ -43,7 +45,18 @@ class Logits(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What is measured: a dictionary, its atoms where it has them, and the atoms planted in its data."""
+    """The subject of a measurement.
+
+    Args:
+        dictionary: the module.
+        atoms_FD: its atoms; None for a dictionary without atoms.
+        truth_ND: the atoms planted in its data; None where nothing is planted.
+
+    Example:
+        >>> from dictlearn import dictionaries
+        >>> Subject(dictionaries.make("topk", d_in=4, n_latents=16, k=2)).truth_ND is None
+        True
+    """
 
     dictionary: Dictionary
     atoms_FD: Any = None
@@ -51,9 +64,9 @@ class Subject(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A value as a column of a table. form: how it is shown, shares in per cent. better: 1 if more is better,
-    -1 if less is, 0 where neither is. headline: the rank among the values that stand for a whole evaluation,
-    1 first; 0 for the others."""
+    """A value as a column of a table. form: its format, shares in per cent. better: 1 if larger is better,
+    -1 if smaller is better, 0 for neither. headline: the rank among the values that summarise an
+    evaluation, from 1; 0 for the other values."""
 
     metric: str
     title: str
@@ -64,7 +77,15 @@ class Column(NamedTuple):
 
 
 def names() -> list[str]:
-    """The meters there are."""
+    """The names of all meters.
+
+    Returns:
+        The names in alphabetical order.
+
+    Example:
+        >>> names()
+        ['firing', 'loss_recovered', 'reconstruction', 'recovery']
+    """
     files = [module.name for module in pkgutil.iter_modules(__path__)]
     return sorted(name for name in files if name[0] != "_")
 
@@ -72,15 +93,29 @@ def names() -> list[str]:
 def make(name: str, subject: Subject, **settings: Any) -> Meter:
     """The meter `name` of a subject.
 
-    Raises ValueError for an unknown name or setting, listing what there is.
+    Args:
+        name: a meter, of `names()`.
+        subject: the dictionary that is measured.
+        settings: keyword-only arguments of the meter.
 
-    Example: `make("recovery", Subject(module, atoms_FD, truth_ND), at=(0.9,))`"""
+    Returns:
+        A Meter.
+
+    Raises:
+        ValueError: for an unknown name or setting; the message lists the known ones.
+
+    Example:
+        >>> from dictlearn import dictionaries
+        >>> subject = Subject(dictionaries.make("topk", d_in=4, n_latents=16, k=2))
+        >>> type(make("reconstruction", subject)).__name__
+        'Meter'
+    """
     check({name: settings})
     return getattr(_module(name), name)(subject, **settings)
 
 
 def check(chosen: Mapping[str, Any]) -> None:
-    """Raises ValueError for a meter or a setting, of {meter: settings}, that there is not."""
+    """Raises ValueError for an unknown meter or setting in {meter: settings}."""
     for name, settings in chosen.items():
         known = inspect.signature(getattr(_module(name), name)).parameters.values()
         own = [one.name for one in known if one.kind is one.KEYWORD_ONLY]
@@ -94,7 +129,7 @@ def check(chosen: Mapping[str, Any]) -> None:
 
 
 def needs(name: str) -> str | None:
-    """What a meter reads beside batches: "model", "truth", or None."""
+    """What a meter reads in addition to batches: "model", "truth", or None."""
     return getattr(_module(name), "NEEDS", None)
 
 
@@ -105,12 +140,12 @@ def columns() -> list[Column]:
 
 
 def headlines() -> list[Column]:
-    """The columns that stand for a whole evaluation, the first first."""
+    """The columns that summarise an evaluation, in order of their rank."""
     return [column for column in columns() if column.headline]
 
 
 def notes(metrics: Mapping[str, Any]) -> list[str]:
-    """What these values were measured on, a sentence a meter."""
+    """The data on which these values were measured, one sentence for each meter."""
     found = []
     for name in names():
         note = getattr(_module(name), "NOTE", "")
@@ -122,11 +157,11 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def add(totals, sums):
-    """`totals + sums`, leaf by leaf, in float64."""
+    """`totals + sums` for each leaf, in float64."""
     return jax.tree.map(lambda a, b: a + np.asarray(b, np.float64), totals, sums)
 
 
 def _module(name: str) -> ModuleType:
     if name not in names():
-        raise ValueError(f"unknown meter {name!r}; there are {', '.join(names())}.")
+        raise ValueError(f"unknown meter {name!r}; the meters are {', '.join(names())}.")
     return importlib.import_module(f"{__name__}.{name}")

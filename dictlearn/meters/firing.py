@@ -1,8 +1,8 @@
-"""How often each latent fires, and how that is spread.
+"""How often each latent fires, and the distribution of these densities.
 
-Firing means a code that is not zero. density_i = tokens on which i fired / tokens; a latent is dead if it
-never fired on the tokens measured, whose number stands beside it (`n_tokens`). `effective_latents` is the
-exponential of the entropy of the normalised densities.
+A latent fires on a token if its code is not zero. density_i = tokens on which i fired / tokens. A latent
+is dead if it never fired on the measured tokens, whose number is `firing_tokens`. `effective_latents` is
+the exponential of the entropy of the normalised densities.
 """
 
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from dictlearn.ops.firing import bincount_l0, count, largest
 from dictlearn.types import Meter
 
 NOTE = (
-    "A latent is called dead that never fired on {firing_tokens:,.0f} such tokens; it may yet"
-    " fire on more text."
+    "A latent is called dead if it never fired on {firing_tokens:,.0f} such tokens; it may"
+    " still fire on more text."
 )
 COLUMNS = (
     Column(
@@ -45,7 +45,7 @@ def firing(subject: Subject) -> Meter:
 
 
 def update(totals: dict, sums: dict) -> dict:
-    """Adds counts, and keeps the larger of the largest values."""
+    """Adds the counts, and keeps the larger of the maximum activations."""
     sums = {name: np.asarray(value, np.float64) for name, value in sums.items()}
     if not totals:
         return sums
@@ -55,8 +55,8 @@ def update(totals: dict, sums: dict) -> dict:
 
 
 def result(t: dict) -> dict:
-    """`density_histogram` holds the edges in log10 and the latents between them; `l0_quantiles` the
-    5, 25, 50, 75 and 95 % points over tokens."""
+    """`density_histogram` holds the edges in log10 and the number of latents between them; `l0_quantiles`
+    the 5, 25, 50, 75 and 95 % quantiles over tokens."""
     if not t or t["n"] == 0:
         raise ValueError("no unmasked token was measured.")
     density = t["count_F"] / t["n"]

@@ -1,11 +1,12 @@
-"""What the language model loses when the reconstruction takes the activation's place.
+"""Loss recovered: the language model's loss when the reconstruction replaces the activation.
 
-Three runs over the same tokens: original, spliced (the tap holds yhat), ablated (the tap holds zero);
-masked positions keep their activation in all. Position t predicts token t + 1 and counts if t is unmasked.
     ce_score = (CE_ablated - CE_spliced) / (CE_ablated - CE_original)         1 is perfect
     kl       = mean over tokens of sum_v p_original (log p_original - log p)
     kl_score = (KL_ablated - KL_spliced) / KL_ablated
-All pooled over tokens before the division; logits and log-softmax are float32.
+
+Three runs read the same tokens: original, spliced (yhat at the tap), ablated (zero at the tap); masked
+positions keep their activation in all runs. Position t predicts token t + 1 and counts if t is unmasked.
+All values are pooled over tokens before the division; logits and log-softmax are float32.
 """
 
 import jax
@@ -21,10 +22,15 @@ NEEDS = "model"
 NOTE = "The model's loss is measured on {ce_tokens:,.0f} predictions."
 COLUMNS = (
     Column(
-        "ce_score", "CE score", "share recovered of the loss that zeros would cost", ".4f", 1, 3
+        "ce_score",
+        "CE score",
+        "share of the loss under zero ablation that is recovered",
+        ".4f",
+        1,
+        3,
     ),
-    Column("ce_delta", "ΔCE", "rise of the model's loss, nats a token", ".3f", -1),
-    Column("kl", "KL", "of the model's predictions from untouched, nats a token", ".3f", -1),
+    Column("ce_delta", "ΔCE", "increase of the model's loss, nats per token", ".3f", -1),
+    Column("kl", "KL", "from the original to the spliced predictions, nats per token", ".3f", -1),
 )
 
 
@@ -34,7 +40,7 @@ def losses(
     tokens_ST: Int[Array, "S T"],
     mask_ST: Bool[Array, "S T"],
 ) -> dict:
-    """Sums over predicting positions of one run: tokens, cross-entropy (nats), KL from the original."""
+    """Sums over the predicting positions of one run: tokens, cross-entropy (nats), KL from the original."""
     logp = jax.nn.log_softmax(logits_STV[:, :-1].astype(jnp.float32))
     logq = jax.nn.log_softmax(original_STV[:, :-1].astype(jnp.float32))
     mask = mask_ST[:, :-1]
@@ -46,7 +52,7 @@ def losses(
 
 
 def result(t: dict) -> dict:
-    """From `{run: sums}` for the three runs."""
+    """The metrics, from `{run: sums}` for the three runs."""
     n = t["original"]["n"]
     if n == 0:
         raise ValueError("no unmasked token was measured.")
@@ -70,5 +76,5 @@ def _zero() -> dict:
 
 
 def loss_recovered(subject: Subject | None = None) -> Meter:
-    """The meter, the same for every dictionary; it is measured on one run at a time."""
+    """The meter, which is the same for every dictionary; it measures one run at a time."""
     return Meter(lambda reading: losses(*reading), _zero, add, result)

@@ -1,13 +1,15 @@
-"""How well targets are reconstructed, in every convention in use.
+"""Reconstruction quality of the targets, in all conventions of the literature.
 
-With s = |y - yhat|^2 and v = |y - mean(y)|^2 about the mean over all tokens:
     fvu = sum s / sum v      explained_variance = 1 - fvu      mse = sum s / (T D)
-`fve_varratio` forgives a constant bias, `r2_per_dim` averages over the dimensions that vary (sentence
-encoders have some that do not), `nmse_token` weighs all tokens alike, `explained_variance_legacy` is a mean of
-per-token ratios about each batch's own mean and so depends on the batches; it is there to compare with older
-numbers. `relative_reconstruction_bias` is sum |yhat|^2 / sum <yhat, y>, below 1 for shrinkage
-(Rajamanoharan et al. 2024, equation 10).
-Means and squared deviations are merged over batches by Chan's formula.
+
+with s = |y - yhat|^2 and v = |y - mean(y)|^2 about the mean over all tokens. `fve_varratio` ignores a
+constant bias, `r2_per_dim` averages over the dimensions that vary (sentence encoders have some that do
+not), `nmse_token` gives all tokens the same weight. `explained_variance_legacy` is a mean of per-token
+ratios about the mean of each batch, and so depends on the batches; it serves to compare with older
+numbers. `relative_reconstruction_bias` is sum |yhat|^2 / sum <yhat, y>, below 1 for shrinkage. Means and
+squared deviations are merged over batches by Chan's formula.
+
+Source: Rajamanoharan et al. 2024, equation 10 (relative reconstruction bias).
 """
 
 import jax.numpy as jnp
@@ -25,7 +27,7 @@ COLUMNS = (
     Column("l0", "L0", "mean number of active latents on a token", ".1f", 0, 2),
 )
 _CONSTANT = 1e-12
-"""A dimension with less than this share of the largest variance is rounding."""
+"""A dimension with less than this share of the largest variance is rounding error."""
 
 
 def measure(reading: Reading) -> dict:
@@ -67,7 +69,7 @@ def _moments(x, w):
 
 
 def update(totals: dict, sums: dict) -> dict:
-    """Adds a batch's sums, merging the two pairs of moments."""
+    """Adds the sums of a batch, and merges the two pairs of moments."""
     if not totals:
         return {name: np.asarray(value, np.float64) for name, value in sums.items()}
     sums = {name: np.asarray(value, np.float64) for name, value in sums.items()}
@@ -83,7 +85,7 @@ def update(totals: dict, sums: dict) -> dict:
 
 
 def result(t: dict) -> dict:
-    """Metric names are those of the evaluation literature; all floats."""
+    """The metrics, under their names in the literature; all floats."""
     if not t or t["n"] == 0:
         raise ValueError("no unmasked token was measured.")
     n, y_M2_D = t["n"], t["y_M2_D"]
@@ -113,8 +115,8 @@ def result(t: dict) -> dict:
 
 
 def reconstruction(subject: Subject) -> Meter:
-    """The meter of a dictionary. Where several sources stand side by side in its input, its result has
-    `explained_variance_by_source` too, a list."""
+    """The meter of a dictionary. For several concatenated sources, its result also has
+    `explained_variance_by_source`, a list."""
     n = subject.dictionary.sources
 
     def parted(t: dict) -> dict:

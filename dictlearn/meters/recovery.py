@@ -1,8 +1,10 @@
-"""Whether planted atoms are among a dictionary's: the feature recovery rate of Chen et al. 2025.
+"""The feature recovery rate: the share of the planted atoms that the dictionary has.
 
     recovery at tau = share of true atoms v with max_m cos(w_m, v) >= tau
 
-It reads weights alone, so its fold over the batches is that of nothing. Source: ops/recovery.py.
+The meter reads weights only, so its fold over the batches is empty.
+
+Source: Chen et al. 2025 (arXiv:2506.14002); see ops/recovery.py.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from dictlearn.types import Meter
 
 NEEDS = "truth"
 AT = (0.8, 0.9, 0.95)
-"""Cosines at which a planted atom counts as found."""
+"""Cosines at which a planted atom counts as recovered."""
 COLUMNS = tuple(
     Column(f"recovery_{tau}", f"found {tau}", f"planted atoms found at cosine {tau}", ".1%", 1)
     for tau in AT
@@ -21,7 +23,8 @@ COLUMNS = tuple(
 
 
 def recovery(subject: Subject, *, at: Sequence[float] = AT) -> Meter:
-    """The meter; it gives nothing for a dictionary without atoms. at: cosines at which an atom is found."""
+    """The meter; its result is empty for a dictionary without atoms. at: the cosines at which an atom counts
+    as recovered."""
 
     def result(totals) -> dict[str, float]:
         if subject.atoms_FD is None or subject.truth_ND is None:

@@ -1,1 +1,1 @@
-"""Numerics as functions of arrays, one idea a file, each with a naive twin in its test."""
+"""Numerics as functions of arrays, one idea a file, each with a plain reference implementation in its test."""

@@ -1,19 +1,23 @@
-"""AuxK: the dead latents reconstruct what the living ones leave over.
+"""AuxK: the dead latents reconstruct the residual of the other latents.
 
     ehat = TopK_{aux_k}(pre restricted to dead latents) W_dec        (no bias)
     loss = |sg(y - yhat) - ehat|^2 / sum-of-squares of sg(y - yhat) about its mean
 
-Source: Gao et al. 2024 (arXiv:2406.04093), section A.2. Gradients reach W_enc, b_enc and W_dec of dead
-latents only, through the same sparse rule as the main path. Fewer than `aux_k` dead: all of them compete.
-We differ from the released code in masking living latents by minus infinity, not by zero, and in leaving
-b_dec out of the target.
+Gradients reach W_enc, b_enc and W_dec of dead latents only, through the same sparse rule as the main
+path. If fewer than `aux_k` latents are dead, all of them are used.
 
-Up to one latent in FEW dead, and on one device, the dead ones are cut out and multiplied densely: five products
-of their width cost less than aux_k rows a token.
+On one device, where at most one latent in FEW is dead, the dead latents are gathered and multiplied
+densely: five products of their width cost less than aux_k rows for each token.
 
-The gradient of a few latents is not worth an array of all. So `reconstruct_residual` hands the weights through:
-whatever else reads them reads what it returns, and the backward pass adds AuxK's part to that gradient where
-it stands, in loops of one turn or none, since XLA keeps a loop's carry in place and copies a branch's result.
+The gradient of a few latents should not cost an array of all. `reconstruct_residual` therefore returns
+the weights: all other readers use the returned weights, and the backward pass adds AuxK's part to their
+gradient in place, in loops of one iteration or none, because XLA keeps the carry of a loop in place but
+copies the result of a branch.
+
+Source: Gao et al. 2024 (arXiv:2406.04093), section A.2.
+
+Differs: the released code masks latents that are not dead by zero, ours by minus infinity; b_dec is not
+part of the target.
 """
 
 from functools import partial
@@ -46,14 +50,17 @@ def reconstruct_residual(
     W_dec_FE: Float[Array, "F E"],
     aux_k: int,
 ) -> tuple[Float[Array, "B E"], tuple]:
-    """`ehat`, and `(W_enc, b_enc, W_dec)` for all else to read. x_BD: the encoder's input (`b_dec` already
-    subtracted); pre_BF: its pre-activations; latents active in `codes` do not count as dead. ehat is zero,
-    and skipped, where no latent is dead."""
+    """`ehat`, and `(W_enc, b_enc, W_dec)` for all other readers.
+
+    x_BD: the encoder's input, with `b_dec` already subtracted. pre_BF: its pre-activations. Latents that
+    are active in `codes` do not count as dead. ehat is zero, and its computation is skipped, where no
+    latent is dead.
+    """
     dead_F = dead_F & (count(codes, dead_F.shape[0]) == 0)
     arrays = lax.stop_gradient(pre_BF), dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE
     if is_split():
         return _over_shards(aux_k, *arrays), arrays[3:]
-    ehat_BE, *weights = cast(tuple, _beside(aux_k, *arrays))
+    ehat_BE, *weights = cast(tuple, _custom_vjp(aux_k, *arrays))
     return ehat_BE, tuple(weights)
 
 
@@ -71,7 +78,7 @@ def _over_shards(aux_k, pre_BF, dead_F, *moving):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _beside(aux_k, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
+def _custom_vjp(aux_k, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
     return _forward(aux_k, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE)[0]
 
 
@@ -139,7 +146,7 @@ def _backward(aux_k, saved, bars):
     return None, None, lax.switch(form, x_bars), *totals
 
 
-_beside.defvjp(_forward, _backward)
+_custom_vjp.defvjp(_forward, _backward)
 
 
 def _rows(W_FD, dead_G):
@@ -147,8 +154,8 @@ def _rows(W_FD, dead_G):
 
 
 def loss(residual_BD: Float[Array, "B D"], ehat_BD: Float[Array, "B D"]) -> Float[Array, " B"]:
-    """Per token, normalised so that its mean over the batch is 1 for `ehat` at the residual's mean;
-    zero where `ehat` is zero throughout (no latent is dead)."""
+    """The loss of each token, normalised so that its mean over the batch is 1 where `ehat` is the mean of
+    the residual; zero where `ehat` is zero everywhere (no latent is dead)."""
     residual_BD = lax.stop_gradient(residual_BD)
     spread = jnp.mean(jnp.sum((residual_BD - residual_BD.mean(0)) ** 2, -1))
     error_B = jnp.sum((residual_BD - ehat_BD) ** 2, -1)

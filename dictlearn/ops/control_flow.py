@@ -1,8 +1,9 @@
-"""Control flow inside compiled programs that stays a branch, or a loop, where XLA would make a select of it.
+"""Control flow in compiled programs that stays a branch, or a loop, where XLA would otherwise make a select.
 
-`switch`: a `lax.switch` whose backward pass keeps the arguments alone and computes the branch taken again;
-differentiated as it is, a switch keeps what any branch would need, zeros for those not taken. `any_member`,
-`most_of_members`: a predicate and a bound that are the same for every member of an enclosing `vmap`.
+`switch` is a `lax.switch` whose backward pass keeps only the arguments and recomputes the branch taken;
+the gradient of a plain switch keeps what any branch would need, and zeros for the branches that are not
+taken. `any_member` and `max_over_members` make a predicate and a loop bound equal for every member of an
+enclosing `vmap`.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,8 +38,9 @@ def switch(index, branches: Sequence[Callable], fixed: tuple, *moving):
 def any_member(predicate):
     """True if the scalar `predicate` is true for any member of the enclosing vmaps.
 
-    Under a plain vmap a `lax.cond` on a per-member predicate becomes a select that computes both
-    branches; on this one it stays a branch."""
+    Under a plain vmap, a `lax.cond` on a per-member predicate becomes a select that computes both
+    branches; on this predicate it stays a branch.
+    """
     return predicate
 
 
@@ -49,13 +51,13 @@ def _any_member_batched(axis_size, in_batched, predicate):
 
 
 @custom_vmap
-def most_of_members(length):
-    """The largest of the scalar `length` over the members of the enclosing vmaps: a loop that runs so far
-    for all stays a loop, where one of its own length would select at every step."""
+def max_over_members(length):
+    """The largest value of the scalar `length` over the members of the enclosing vmaps. A loop of this
+    length stays a loop; a loop of each member's own length would select at every step."""
     return length
 
 
-@most_of_members.def_vmap
-def _most_of_members_batched(axis_size, in_batched, length):
+@max_over_members.def_vmap
+def _max_over_members_batched(axis_size, in_batched, length):
     del axis_size
     return (jnp.max(length, axis=0) if in_batched[0] else length), False

@@ -1,14 +1,17 @@
-"""Atoms of two dictionaries matched by their cosines: each with its nearest, one with one, one with many.
+"""Matching the atoms of two dictionaries by cosine similarity: nearest, one to one, one to many.
 
     nearest       j(i) = argmax_j <a_i, b_j>                    MMCS(A -> B) = mean_i <a_i, b_j(i)>
     one to one    the assignment pi that maximises sum_i <a_i, b_pi(i)>
-    one to many   a_i has every b_j whose nearest it is, at cosine >= tau
+    one to many   the matches of a_i are all b_j whose nearest atom is a_i, at cosine >= tau
 
-Source: Sharkey et al. 2022 (mean max cosine similarity); Li et al. 2015, "Convergent learning" (one to one by
-the Hungarian method, one to many), there by correlations of activations. Cosines are signed. Differs: where
-the assignment would need more than EXACT rows a side, one to one keeps the pairs that are each other's
-nearest, and says so. MMCS is not symmetric, and grows with the other side's size: `by_chance` says what chance
-gives.
+Cosines are signed. MMCS is not symmetric, and grows with the size of the other side: `by_chance` gives
+its value for random atoms.
+
+Source: Sharkey et al. 2022 (mean max cosine similarity); Li et al. 2015, "Convergent learning" (one to
+one by the Hungarian method, one to many), there by correlations of activations.
+
+Differs: where the assignment would need more than EXACT rows a side, one to one keeps the pairs that are
+mutual nearest neighbours, and reports it.
 """
 
 from typing import NamedTuple
@@ -27,7 +30,7 @@ _BLOCK = 4096
 
 
 class Pairs(NamedTuple):
-    """Rows of A and of B that belong together, their cosines, and whether the assignment is optimal."""
+    """Matched rows of A and of B, their cosines, and whether the assignment is optimal."""
 
     a_P: np.ndarray
     b_P: np.ndarray
@@ -39,8 +42,8 @@ class Pairs(NamedTuple):
 def nearest(
     a_FD: Float[Array, "F D"], b_GD: Float[Array, "G D"]
 ) -> tuple[Float[Array, " F"], Int[Array, " F"]]:
-    """The largest cosine of each row of `a` with any row of `b`, and with which (the first of equals); 0
-    for a row of zeros. Blocks of rows keep `[F, G]` from ever being held."""
+    """(largest cosine of each row of `a` with any row of `b`, index of that row; the first of equal ones); 0
+    for a row of zeros. Rows are processed in blocks, so `[F, G]` is never held."""
     b_GD = _unit(b_GD)
 
     def one(row_D):
@@ -51,7 +54,7 @@ def nearest(
 
 
 def one_to_one(a_FD: Float[Array, "F D"], b_GD: Float[Array, "G D"]) -> Pairs:
-    """As many pairs as the smaller side has rows, in the order of `a`; fewer where not exact."""
+    """As many pairs as the smaller side has rows, in the order of `a`; fewer where the result is not exact."""
     if max(len(a_FD), len(b_GD)) <= EXACT:
         cosine_FG = np.asarray(_unit(a_FD) @ _unit(b_GD).T)
         a_P, b_P = linear_sum_assignment(cosine_FG, maximize=True)
@@ -65,13 +68,13 @@ def one_to_one(a_FD: Float[Array, "F D"], b_GD: Float[Array, "G D"]) -> Pairs:
 def one_to_many(
     a_FD: Float[Array, "F D"], b_GD: Float[Array, "G D"], threshold: float
 ) -> Int[np.ndarray, " F"]:
-    """How many rows of `b` have each row of `a` as their nearest, at cosine >= threshold."""
+    """The number of rows of `b` whose nearest row is each row of `a`, at cosine >= threshold."""
     cosine_G, to_G = map(np.asarray, nearest(b_GD, a_FD))
     return np.bincount(to_G[cosine_G >= threshold], minlength=len(a_FD))
 
 
 def by_chance(n: int, width: int) -> float:
-    """The expected largest cosine of a row with `n` random rows of this width."""
+    """The expected largest cosine of a row with `n` random rows of width `width`."""
     cosine = np.linspace(-1, 1, 20_001)
     tail = betainc(0.5, (width - 1) / 2, cosine**2) / 2
     below = 0.5 + np.sign(cosine) * tail

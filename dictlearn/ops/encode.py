@@ -1,9 +1,9 @@
-"""Pre-activations for selecting from: `x W_enc^T + b_enc`, without gradient.
+"""Pre-activations for selection: `x W_enc^T + b_enc`, without gradient.
 
-Every reader of a sum that XLA fuses adds the bias again, and the CPU's reductions do not fuse: the product
-and the sum are then both held, and the sum is formed twice. There the bias is added to the product in place.
-Measured on 2 cores at B 2048, D 768, F 12288: encoder and top-k in 142 instead of 167 ms, and one `[B, F]`
-array instead of two.
+XLA fuses the sum into each of its readers, which adds the bias again, and the reductions on CPU do not
+fuse: the product and the sum are then both held, and the sum is computed twice. On CPU the bias is
+therefore added to the product in place. Measured on 2 cores at B 2048, D 768, F 12288: encoder and top-k
+in 142 instead of 167 ms, and one `[B, F]` array instead of two.
 """
 
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ TURNS = 8
 def pre_activations(
     x_BD: Float[Array, "B D"], W_enc_FD: Float[Array, "F D"], b_enc_F: Float[Array, " F"]
 ) -> Float[Array, "B F"]:
-    """What latents are selected by; give their values a gradient with `sparse.select`."""
+    """The pre-activations by which latents are selected; `sparse.select` gives the selected values their
+    gradient."""
     product_BF = lax.stop_gradient(x_BD @ W_enc_FD.T)
     b_enc_F = lax.stop_gradient(b_enc_F)
     if is_split() or len(product_BF) % TURNS:

@@ -1,4 +1,4 @@
-"""Starting points for a dictionary's parameters."""
+"""Initial values of a dictionary's parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,8 @@ def kaiming_uniform(key, shape, dtype=jnp.float32) -> Array:
 
 
 def data_rows(key, x_BD: Float[Array, "B D"], n: int) -> Float[Array, "n D"]:
-    """`n` rows of a batch about its mean, as unit rows: without replacement while there are enough.
-    Each gets noise of a hundredth of its length, so that no two are the same."""
+    """`n` rows of a batch about its mean, scaled to unit norm: without replacement while there are enough.
+    Noise of a hundredth of their norm makes all rows different."""
     k_row, k_noise = jax.random.split(key)
     order = jax.random.permutation(k_row, x_BD.shape[0])
     rows = (x_BD - x_BD.mean(0))[order[jnp.arange(n) % x_BD.shape[0]]]
@@ -30,10 +30,11 @@ def data_rows(key, x_BD: Float[Array, "B D"], n: int) -> Float[Array, "n D"]:
 def geometric_median(
     x_BD: Float[Array, "B D"], max_steps: int = 100, tolerance: float = 1e-5
 ) -> Float[Array, " D"]:
-    """The point with the least summed distance to all rows, by Weiszfeld's iteration from the mean.
+    """The point with the smallest summed distance to all rows, by Weiszfeld's iteration from the mean.
 
-    Stops after `max_steps`, or when the point moves by less than `tolerance` of its own norm plus
-    that of the mean row."""
+    It stops after `max_steps`, or when the point moves by less than `tolerance` times the mean norm of
+    the rows.
+    """
 
     def step(carry):
         point, _, n = carry

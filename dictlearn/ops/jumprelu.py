@@ -1,14 +1,16 @@
-"""The jump and the step at a threshold, with straight-through gradients for it.
+"""The jump and the step at a threshold, with straight-through gradients for the threshold.
 
     jump = z [z > theta]      d/dz = [z > theta]      d/dtheta = -(theta / eps) K((z - theta) / eps)
     step = [z > theta]        d/dz = 0                d/dtheta = -(1 / eps)     K((z - theta) / eps)
 
-Summed over tokens this is a kernel estimate of the density of z at theta, so that the mean is the gradient
-of the expected loss. Kernels K, each of integral 1: "rectangle" [|u| < 1/2], "triangle" max(0, 1 - |u|),
-"gaussian". eps is a width on the scale of z: scale the input, and it must be scaled alike.
+Summed over tokens this is a kernel estimate of the density of z at theta, so its mean is the gradient of
+the expected loss. The kernels K have integral 1: "rectangle" [|u| < 1/2], "triangle" max(0, 1 - |u|),
+"gaussian". eps is a width on the scale of z: when the input is scaled, scale it too.
 
-Source: Rajamanoharan et al. 2024 (arXiv:2407.14435), sections 3 and 4. The window looks at z
-itself; the authors' code looks at ReLU(z), whose mass at 0 falls into the window where theta < eps / 2.
+Source: Rajamanoharan et al. 2024 (arXiv:2407.14435), sections 3 and 4.
+
+Differs: the window is about z itself; the authors' code uses ReLU(z), whose mass at 0 falls into the
+window where theta < eps / 2.
 """
 
 import functools
@@ -35,8 +37,8 @@ def jump(
     kernel: str = "rectangle",
     window: bool = False,
 ) -> Float[Array, "B F"]:
-    """`z [z > threshold]`. threshold_F: one a latent, or one an entry, `[B, F]`. window: z too
-    gets the smoothed jump, `+(theta / eps) K`, on either side of the threshold."""
+    """`z [z > threshold]`. threshold_F: one for each latent, or for each entry, `[B, F]`. window: z also
+    receives the smoothed gradient of the jump, `+(theta / eps) K`, on both sides of the threshold."""
     return jnp.where(z_BF > threshold_F, z_BF, 0)
 
 
@@ -62,7 +64,7 @@ def step(
     bandwidth: Scalar,
     kernel: str = "rectangle",
 ) -> Float[Array, "B F"]:
-    """`[z > threshold]` as 0 and 1; its sum over F is a token's L0."""
+    """`[z > threshold]` as 0 and 1; its sum over F is the L0 of a token."""
     return (z_BF > threshold_F).astype(z_BF.dtype)
 
 
@@ -80,7 +82,8 @@ step.defvjp(_step_fwd, _step_bwd)
 
 
 def reach(bandwidth: Scalar, kernel: str):
-    """How far below a threshold the kernel ends, or None: entries further down change nothing."""
+    """The distance below a threshold at which the kernel ends (entries further below have no effect); None
+    for a kernel without an end."""
     share = {"rectangle": 0.5, "triangle": 1.0}.get(kernel)
     return None if share is None else share * bandwidth
 

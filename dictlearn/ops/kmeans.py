@@ -1,10 +1,12 @@
-"""k-means by Lloyd's iterations, a fixed number of them.
+"""k-means by a fixed number of Lloyd iterations.
 
     assign each row to its nearest centre      centre <- mean of its rows
 
-A centre without rows moves to one of the rows that lie farthest from their centres, a different one each.
-Source: Lloyd 1982; Arthur & Vassilvitskii 2007 (k-means++). Sums over rows are global under a sharded batch;
-distances to at most `_BLOCK` centres are held at a time.
+A centre without rows moves to one of the rows that are farthest from their centres, each such centre to a
+different row. Sums over rows are global under a sharded batch; distances to at most `_BLOCK` centres are
+held at a time.
+
+Source: Lloyd 1982; Arthur & Vassilvitskii 2007 (k-means++).
 """
 
 import jax
@@ -18,9 +20,10 @@ _BLOCK = 1024
 def kmeans(
     key, x_BD: Float[Array, "B D"], n: int, iterations: int = 10, plusplus: bool = False
 ) -> Float[Array, "n D"]:
-    """`n` centres of the rows of `x_BD`, from distinct rows drawn at random, or one after another with odds
-    in the squared distance to those drawn (`plusplus`: n passes over the rows). With fewer rows than `n`
-    some centres are the same. Raises ValueError for n below 1."""
+    """`n` centres of the rows of `x_BD`. They start at distinct rows drawn at random or, with `plusplus`,
+    one after another with probability proportional to the squared distance to the centres drawn so far (n
+    passes over the rows). With fewer rows than `n` some centres are equal. Raises ValueError for n below
+    1."""
     if n < 1:
         raise ValueError(f"{n=} must be at least 1 centre.")
     order = jax.random.permutation(key, len(x_BD))
@@ -31,7 +34,7 @@ def kmeans(
 def nearest(
     x_BD: Float[Array, "B D"], centre_CD: Float[Array, "C D"]
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """(index of each row's nearest centre, ties to the lowest; squared distance to it)."""
+    """(index of the nearest centre of each row, the lowest of equal ones; squared distance to it)."""
     n = len(centre_CD)
     blocks = -(-n // _BLOCK)
     size = -(-n // blocks)

@@ -1,7 +1,8 @@
-"""Sparsity penalties of dense latents: `[B, F] -> [B]`, summed over F in float32 or wider, no coefficient.
+"""Sparsity penalties of dense latents: `[B, F] -> [B]`, summed over F in float32 or wider, without
+coefficient.
 
 l1     sum_i f_i
-power  sum_i (f_i + eps)^p over active latents    finite slope at 0: p eps^(p - 1), and none below
+power  sum_i (f_i + eps)^p over active latents    the slope at 0 is finite, p eps^(p - 1), and zero below
 tanh   sum_i tanh(c f_i)
 """
 
@@ -12,7 +13,7 @@ from dictlearn.types import Scalar
 
 
 def l1(f_BF: Float[Array, "B F"]) -> Float[Array, " B"]:
-    """The sum of the latents, which are not negative."""
+    """The sum of the latents, which must not be negative."""
     return _wide(f_BF).sum(-1)
 
 
@@ -25,12 +26,13 @@ def power(f_BF: Float[Array, "B F"], p: Scalar, eps: float = 1e-8) -> Float[Arra
 
 
 def tanh(f_BF: Float[Array, "B F"], c: Scalar) -> Float[Array, " B"]:
-    """Nearly the number of latents well above 1 / c, and c times their sum well below it."""
+    """Approximately the number of latents well above 1 / c, plus c times the sum of the latents well below
+    it."""
     return jnp.tanh(c * _wide(f_BF)).sum(-1)
 
 
 def row_norms(W_FD: Float[Array, "F D"]) -> Float[Array, " F"]:
-    """Norms of rows, with gradient zero (not NaN) where a row is zero."""
+    """The norms of rows; the gradient is zero (not NaN) where a row is zero."""
     square_F = (_wide(W_FD) ** 2).sum(-1)
     on = square_F > 0
     return jnp.where(on, jnp.sqrt(jnp.where(on, square_F, 1)), 0)

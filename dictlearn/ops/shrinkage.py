@@ -1,13 +1,15 @@
-"""Sparse coding under an L1 penalty, by shrinkage.
+"""Sparse coding with an L1 penalty, by iterative shrinkage.
 
-    min_z  1/2 |x - z D|^2 + l1 |z|_1 + pull |z - towards|^2
+    min_z  1/2 |x - z D|^2 + sparsity |z|_1 + pull |z - towards|^2
 
-    ISTA    z <- S_{l1/L}(z - g(z) / L)                L = largest eigenvalue of D D^T, plus 2 pull
-    FISTA   the same from a point ahead of z            S the soft threshold, g the smooth part's gradient
+    ISTA    z <- S_{sparsity/L}(z - g(z) / L)                L = largest eigenvalue of D D^T, plus 2 pull
+    FISTA   the same from an extrapolated point     S the soft threshold, g the gradient of the smooth part
 
-Source: Daubechies et al. 2004; Beck & Teboulle 2009 (FISTA); the last term is of PSD (Kavukcuoglu et al. 2008).
-Dense, `[B, F]`, and at least float32. L is found by power iteration, and so from below; shrinkage converges
-for any step up to 2 / L.
+Codes are dense, `[B, F]`, in float32 or wider. L is found by power iteration, and so from below;
+shrinkage converges for any step up to 2 / L.
+
+Source: Daubechies et al. 2004; Beck & Teboulle 2009 (FISTA); the last term is from PSD (Kavukcuoglu et
+al. 2008).
 """
 
 from typing import NamedTuple
@@ -21,14 +23,14 @@ from dictlearn.types import Scalar
 
 
 class Pull(NamedTuple):
-    """A quadratic term that draws codes to `towards_BF`, with weight `weight`."""
+    """A quadratic term that pulls codes towards `towards_BF`, with coefficient `weight`."""
 
     weight: Scalar
     towards_BF: jax.Array
 
 
 def soft(u_BF: Float[Array, "B F"], threshold, positive: bool) -> Float[Array, "B F"]:
-    """`u` moved to zero by `threshold`, a scalar or `[F]`; `positive` codes end at zero."""
+    """The soft threshold of `u` by `threshold`, a scalar or `[F]`; `positive` codes are also rectified."""
     if positive:
         return jax.nn.relu(u_BF - threshold)
     return jnp.sign(u_BF) * jax.nn.relu(jnp.abs(u_BF) - threshold)
@@ -42,20 +44,35 @@ def lipschitz(W_FD: Float[Array, "F D"], steps: int = 50) -> Float[Array, ""]:
     return jnp.sum((W_FD @ v_D) ** 2)
 
 
-def ista(x_BD, W_FD, l1: Scalar, steps: int, *, positive: bool, start_BF=None):
-    """Codes `[B, F]` after `steps` of ISTA from `start_BF` (default: zero)."""
+def ista(
+    x_BD: Float[Array, "B D"],
+    W_FD: Float[Array, "F D"],
+    sparsity: Scalar,
+    steps: int,
+    *,
+    positive: bool,
+    start_BF: Float[Array, "B F"] | None = None,
+) -> Float[Array, "B F"]:
+    """Codes after `steps` iterations of ISTA from `start_BF` (default: zero)."""
     x_BD, W_FD = _wide(x_BD), _wide(W_FD)
-    step = _step(x_BD, W_FD, l1, positive, None)
+    step = _step(x_BD, W_FD, sparsity, positive, None)
     start_BF = _zeros(x_BD, W_FD) if start_BF is None else _wide(start_BF)
     return lax.fori_loop(0, steps, lambda _, z_BF: step(z_BF), start_BF)
 
 
 def fista(
-    x_BD, W_FD, l1: Scalar, steps: int, *, positive: bool, start_BF=None, pull: Pull | None = None
-):
-    """Codes `[B, F]` after `steps` of FISTA from `start_BF` (default: zero)."""
+    x_BD: Float[Array, "B D"],
+    W_FD: Float[Array, "F D"],
+    sparsity: Scalar,
+    steps: int,
+    *,
+    positive: bool,
+    start_BF: Float[Array, "B F"] | None = None,
+    pull: Pull | None = None,
+) -> Float[Array, "B F"]:
+    """Codes after `steps` iterations of FISTA from `start_BF` (default: zero)."""
     x_BD, W_FD = _wide(x_BD), _wide(W_FD)
-    step = _step(x_BD, W_FD, l1, positive, pull)
+    step = _step(x_BD, W_FD, sparsity, positive, pull)
 
     def accelerate(_, carry):
         z_BF, ahead_BF, t = carry
@@ -68,7 +85,7 @@ def fista(
     return lax.fori_loop(0, steps, accelerate, first)[0]
 
 
-def _step(x_BD, W_FD, l1, positive, pull):
+def _step(x_BD, W_FD, sparsity, positive, pull):
     weight = 0.0 if pull is None else pull.weight
     L = lipschitz(W_FD) + 2 * weight
 
@@ -76,7 +93,7 @@ def _step(x_BD, W_FD, l1, positive, pull):
         slope_BF = (z_BF @ W_FD - x_BD) @ W_FD.T
         if pull is not None:
             slope_BF = slope_BF + 2 * weight * (z_BF - pull.towards_BF)
-        return soft(z_BF - slope_BF / L, l1 / L, positive)
+        return soft(z_BF - slope_BF / L, sparsity / L, positive)
 
     return step
 

@@ -1,10 +1,12 @@
-"""Zipf's law of latent densities: its fit, the latents that fall below it, and a budget shared out by it.
+"""Zipf's law of latent densities: the fit, the latents below it, and token quotas in proportion to it.
 
     p_r = scale (r + shift)^-alpha      r = 1 .. F, the rank of a latent by density
 
-Source: Ayonrinde 2024 (arXiv:2411.02124), whose definitions of the fit and of an under-used latent we could
-not verify. Ours: least squares of log p on log(r + shift), the shift of least error among SHIFTS, over the
-ranks with p > 0 but for the lowest tenth of them; a latent is under-used below `margin` times the law.
+Source: Ayonrinde 2024 (arXiv:2411.02124).
+
+UNSURE, because we could not verify the paper's fit and its definition of an under-used latent. Ours:
+least squares of log p on log(r + shift), with the shift of smallest error among SHIFTS, over the ranks
+with p > 0 except the lowest tenth of them; a latent is under-used below `margin` times the law.
 """
 
 from typing import NamedTuple
@@ -18,7 +20,7 @@ SHIFTS = (0, 1, 2, 4, 8, 16, 32)
 
 
 class Zipf(NamedTuple):
-    """alpha >= 0, shift and log scale of the law, scalars each."""
+    """alpha >= 0, shift and log scale of the law, all scalars."""
 
     alpha: Array
     shift: Array
@@ -26,8 +28,8 @@ class Zipf(NamedTuple):
 
 
 def fit(density_F: Float[Array, " F"], keep: float = 0.9) -> Zipf:
-    """The law of these densities, in any order. keep: share of the positive ones, from the top, that
-    count. Flat where fewer than two are positive."""
+    """The law fitted to these densities, in any order. keep: the share of the positive densities, from the
+    largest, that is fitted. The law is flat where fewer than two are positive."""
     p_R = jnp.sort(density_F)[::-1]
     rank_R = jnp.arange(1, len(p_R) + 1)
     used_R = (p_R > 0) & (rank_R <= jnp.ceil(keep * jnp.sum(p_R > 0)))
@@ -46,23 +48,23 @@ def fit(density_F: Float[Array, " F"], keep: float = 0.9) -> Zipf:
 
 
 def curve(law: Zipf, n: int) -> Float[Array, " n"]:
-    """Densities of ranks 1 .. n."""
+    """The densities of ranks 1 .. n."""
     return jnp.exp(law.log_scale - law.alpha * jnp.log(jnp.arange(1, n + 1) + law.shift))
 
 
 def ranks(size_F: Float[Array, " F"]) -> Int[Array, " F"]:
-    """0 for the largest; ties to the lowest index."""
+    """Ranks, 0 for the largest; equal values in the order of their indices."""
     return jnp.argsort(jnp.argsort(-size_F))
 
 
 def underused(density_F: Float[Array, " F"], margin: Scalar = 0.5) -> Bool[Array, " F"]:
-    """True for latents less dense than `margin` times the law at their rank; none where all are zero."""
+    """True for latents with a density below `margin` times the law at their rank; none where all are zero."""
     law_F = curve(fit(density_F), len(density_F))[ranks(density_F)]
     return (density_F < margin * law_F) & jnp.any(density_F > 0)
 
 
 def quotas(weight_R: Float[Array, " R"], total) -> Int[Array, " R"]:
-    """Whole numbers in proportion to `weight_R` that sum to `total`, none below 1 while `total` allows."""
+    """Integers in proportion to `weight_R` that sum to `total`, all at least 1 where `total` allows it."""
     n = len(weight_R)
     floor = jnp.minimum(total / n, 1.0)
     share_R = floor + weight_R / weight_R.sum() * (total - floor * n)

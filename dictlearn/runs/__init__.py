@@ -1,0 +1,1 @@
+"""Runs on disk: checkpoints, workdirs, trained dictionaries, and functions Trained -> Trained."""

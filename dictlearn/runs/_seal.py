@@ -1,4 +1,4 @@
-"""The seal of a folder: the SHA-256 of every file in it, a line each, written last."""
+"""The seal of a folder: the SHA-256 of every file in it, one line for each file, written last."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +11,14 @@ BLOCK_BYTES = 1 << 20
 
 
 def seal(path: epath.Path) -> None:
-    """Writes the seal of the folder, whole or not at all."""
+    """Writes the seal of the folder atomically."""
     unsealed = path / f"{SEAL}.tmp"
     unsealed.write_bytes(_checksums(path))
     unsealed.replace(path / SEAL)
 
 
 def damage(path: epath.Path) -> str | None:
-    """What is wrong with the checkpoint, in a few words; None when it is just as it was sealed."""
+    """A short description of the damage of a checkpoint; None when it equals its seal."""
     try:
         if not (path / SEAL).exists():
             return f"it has no {SEAL}: its writing was interrupted"
@@ -39,7 +39,7 @@ def damage(path: epath.Path) -> str | None:
 
 
 def _checksums(path: epath.Path) -> bytes:
-    """The seal of the checkpoint as it is now: a line "<sha256>  <name>" for each file, by name."""
+    """The seal of the current files: a line "<sha256> <name>" for each file, in the order of the names."""
     files = {
         (folder / name).relative_to(path).as_posix(): folder / name
         for folder, _, names in path.walk()

@@ -1,19 +1,19 @@
-"""Checkpoints: a state and what is known about it, on disk, exactly, or not at all.
+"""Checkpoints: a state and its metadata on disk, written exactly or not at all.
 
-    directory/<step>/                   one checkpoint, renamed into place by Orbax when complete
-    directory/<step>/record.json        {"meta": what the caller says, "leaves": {name: type}}
-    directory/<step>/checksums.sha256   its seal: the SHA-256 of every other file, a line each
+    directory/<step>/                   one checkpoint, renamed into place by Orbax when it is complete
+    directory/<step>/record.json        {"meta": the metadata of the caller, "leaves": {name: type}}
+    directory/<step>/checksums.sha256   its seal: the SHA-256 of every other file, one line each
 
-Orbax commits a step atomically, but loads one in which a byte has flipped without a word. So a
-background thread adds the record and the seal after the commit, and `restore` trusts no step whose
-files are not byte for byte those of its seal. A step without a seal was interrupted, and is none.
+Orbax commits a step atomically, but loads a step with a flipped byte without an error. A background
+thread therefore adds the record and the seal after the commit, and `restore` rejects every step whose
+files differ from its seal. A step without a seal was interrupted and does not count.
 
-Older steps are removed here, after the seal. Orbax would remove them at the commit, and by number
-alone: a damaged step could displace an intact one.
+Older steps are removed here, after the seal. Orbax would remove them at the commit, by number only, so a
+damaged step could displace an intact one.
 
-Every process calls `save` and `restore`, on a file system they share. Process 0 alone seals,
-verifies and removes; the others are told which step it chose, so that a file read wrongly on
-one machine cannot send two processes to two steps.
+Every process calls `save` and `restore`, on a file system that all share. Only process 0 seals, verifies
+and removes; the others receive the step that it chose, so that a read error on one machine cannot send
+two processes to two steps.
 """
 
 import json
@@ -41,46 +41,51 @@ log = logging.getLogger("dictlearn")
 class Checkpoints:
     """The checkpoints of one run in one directory (a path, or gs://...), the newest `keep` of them.
 
-    A context manager: leaving it waits for what was saved. An error of the writing behind `save`
-    (a full disk, say) is raised once, as a RuntimeError, by the next `save`, `restore`, `wait` or
-    `close`; the steps saved before it are untouched, and saving can go on.
+    A context manager: its exit waits for pending saves. An error of a background save (a full disk, for
+    example) is raised once, as a RuntimeError, by the next `save`, `restore`, `wait` or `close`; earlier
+    steps are not affected, and saving can continue.
     """
 
     def __init__(self, directory: epath.PathLike, keep: int = 3):
         if keep < 1:
-            raise ValueError(f"{keep=} is below 1: a run keeps at least its newest checkpoint.")
+            raise ValueError(
+                f"{keep=} must be at least 1: a run keeps at least its newest checkpoint."
+            )
         self._directory = _absolute(directory)
         self._directory.mkdir(parents=True, exist_ok=True)
         self._keep = keep
-        # The steps this run stands on, ascending; None while those on disk have not been looked at.
+        # The steps that this run continues from, ascending; None before the steps on disk have been read.
         self._steps: list[int] | None = None if _steps(self._directory) else []
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: tuple[int, Future[None]] | None = None
 
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
-        """Copies `state` to the host, and has it written and sealed behind the caller's back.
+        """Copies `state` to the host, and writes and seals it in the background.
 
-        On return the buffers of `state` may be donated, and `meta` changed. Waits first for the
-        step saved before. Saving the newest step again does nothing: a step has one state. What
-        lies on disk beyond the step that was restored is damaged; it is removed when the next
-        save is sealed.
+        On return the buffers of `state` may be donated, and `meta` may be changed. The call first waits
+        for the previous save. Saving the newest step again does nothing, because a step has one state.
+        Steps on disk after the restored step are damaged; they are removed when the next save is sealed.
 
         Args:
-          step: at least 0, not below the newest step.
-          state: a pytree of arrays, PRNG keys among them; in a run of several processes, global
-            arrays. Weak types come back strong.
-          meta: what JSON can hold; tuples come back as lists.
+            step: at least 0, and not below the newest step.
+            state: a pytree of arrays, including PRNG keys; in a run of several processes, global arrays.
+                Weak types are restored as strong types.
+            meta: a JSON value; tuples are restored as lists.
 
-        Raises ValueError for a step below the newest, or if checkpoints are there and `restore` was
-        not called; TypeError for a leaf that is no array, or a `meta` that is no JSON.
+        Raises:
+            ValueError: for a step below the newest, or if there are checkpoints and `restore` was not
+                called.
+            TypeError: for a leaf that is not an array, or a `meta` that is not JSON.
         """
         self.wait()
         if self._steps is None:
-            raise ValueError(f"{self._directory} holds checkpoints: restore first, or empty it.")
+            raise ValueError(
+                f"{self._directory} holds checkpoints: restore first, or empty it."
+            )
         newest = max(self._steps, default=0)
         if step < newest:
             raise ValueError(
-                f"{step=} lies before {newest}, the newest of {self._directory}: save in order."
+                f"{step=} is before {newest}, the newest step of {self._directory}: save in order."
             )
         if step in self._steps:
             return
@@ -92,19 +97,23 @@ class Checkpoints:
         self._pending = step, self._thread.submit(_finish, path, response, record, kept)
 
     def restore(self, target: Callable[[dict], Any]) -> tuple[int, Any, dict[str, Any]] | None:
-        """Loads the newest intact checkpoint, as (step, state, meta); None when there is none.
+        """Loads the newest intact checkpoint.
 
-        Every damaged, unfinished or unloadable checkpoint on the way is skipped with a warning of
-        the logger "dictlearn". A directory that holds a first, interrupted save and nothing else
-        counts as empty.
+        Every damaged, unfinished or unloadable checkpoint before it is skipped with a warning of the
+        logger "dictlearn". A directory with only an interrupted first save counts as empty.
 
         Args:
-          target: called with the checkpoint's meta, gives the pytree to fill, of arrays or
-            `jax.ShapeDtypeStruct`s. A leaf's sharding says where it goes, whatever it was saved
-            from; a leaf without one goes to the first local device. What it raises is raised.
+            target: called with the meta of the checkpoint, returns the pytree to fill, of arrays or
+                `jax.ShapeDtypeStruct`s. The sharding of a leaf decides its placement, whatever it was
+                saved from; a leaf without one is placed on the first local device. Its exceptions are
+                passed on.
 
-        Raises ValueError if the checkpoint's leaves are not those of the target, RuntimeError if
-        there are checkpoints and not one can be used.
+        Returns:
+            (step, state, meta), or None where there is no checkpoint.
+
+        Raises:
+            ValueError: if the leaves of the checkpoint differ from the leaves of the target.
+            RuntimeError: if there are checkpoints, but none can be used.
         """
         self.wait()
         for path in _intact(self._directory):
@@ -125,7 +134,7 @@ class Checkpoints:
         return None
 
     def wait(self) -> None:
-        """Returns once everything saved is on disk and sealed; RuntimeError if it could not be."""
+        """Returns once all saves are on disk and sealed. Raises RuntimeError if one failed."""
         if self._pending is None:
             return
         (step, future), self._pending = self._pending, None
@@ -139,7 +148,7 @@ class Checkpoints:
         self._steps = [*(self._steps or ()), step][-self._keep :]
 
     def close(self) -> None:
-        """Waits as `wait` does, then lets the thread go. A second call does nothing."""
+        """Waits as `wait` does, then ends the thread. A second call does nothing."""
         try:
             self.wait()
         finally:
@@ -153,7 +162,7 @@ class Checkpoints:
 
 
 def versions() -> dict[str, str]:
-    """The versions a result depends on, by package; "not installed" where a package has none."""
+    """The versions of the packages that affect a result; "not installed" for a missing package."""
     found = {"python": platform.python_version()}
     for package in ("dictlearn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
         try:
@@ -164,10 +173,10 @@ def versions() -> dict[str, str]:
 
 
 def _clear(path: epath.Path) -> None:
-    """Removes what a damaged step left at `path`, before any process goes on.
+    """Removes a damaged step at `path`, before any process continues.
 
-    Orbax's `overwrite` has a race: a process that looks after process 0 has removed the old step
-    takes another way than process 0, and each waits at a barrier for the other.
+    Orbax's `overwrite` has a race: a process that looks after process 0 has removed the old step takes
+    another branch than process 0, and each waits for the other at a barrier.
     """
     if jax.process_index() == 0 and path.exists():
         path.rmtree()
@@ -175,14 +184,14 @@ def _clear(path: epath.Path) -> None:
 
 
 def _orbax():
-    """Orbax, imported with the first save or load: it takes half as long to import as JAX."""
+    """Orbax, imported at the first save or load, because its import takes half as long as that of JAX."""
     from orbax.checkpoint import v1
 
     return v1
 
 
 def _finish(path: epath.Path, response: Any, record: str, kept: list[int]) -> None:
-    """Waits for the commit of `path`, seals it, then removes every step that is not `kept`."""
+    """Waits for the commit of `path`, seals it, then removes every step that is not in `kept`."""
     response.result()
     if jax.process_index() != 0:
         return
@@ -195,10 +204,10 @@ def _finish(path: epath.Path, response: Any, record: str, kept: list[int]) -> No
 
 
 def _intact(directory: epath.Path) -> Iterator[epath.Path]:
-    """Yields the intact checkpoints, newest first, the same on every process.
+    """Yields the intact checkpoints, newest first, the same ones on every process.
 
-    Raises RuntimeError at the end, unless nothing is lost by starting over: the directory holds no
-    step, or one that was never sealed, the first save of a run killed in it.
+    Raises RuntimeError at the end, unless a new start loses nothing: the directory has no step, or a
+    single step that was never sealed, which is the first save of a killed run.
     """
     verified = _verified(directory) if jax.process_index() == 0 else iter(())
     while (step := int(multihost_utils.broadcast_one_to_all(np.int32(next(verified, -1))))) >= 0:
@@ -206,13 +215,13 @@ def _intact(directory: epath.Path) -> Iterator[epath.Path]:
     steps = _steps(directory)
     if len(steps) > 1 or any((directory / str(step) / SEAL).exists() for step in steps):
         raise RuntimeError(
-            f"{directory} holds steps {steps}, and not one can be used (the warnings say why): "
-            "put a copy of one back, or give an empty directory to start over."
+            f"{directory} holds steps {steps}, but none can be used (see the warnings): "
+            "restore a copy of one, or give an empty directory to start from step 0."
         )
 
 
 def _verified(directory: epath.Path) -> Iterator[int]:
-    """Yields the undamaged steps, newest first; warns of each other step when it comes to it."""
+    """Yields the undamaged steps, newest first; warns of each other step on the way."""
     for leftover in _leftovers(directory):
         log.warning(SKIPPING, leftover, "its writing was interrupted")
     for step in reversed(_steps(directory)):
@@ -251,23 +260,23 @@ def _check_fits(path: epath.Path, saved: dict[str, str], wanted: dict[str, str])
 
 
 def _absolute(directory: epath.PathLike) -> epath.Path:
-    """An absolute path, as Orbax wants it; epath's `absolute` takes gs://... for a relative one."""
+    """An absolute path, as Orbax requires; `absolute` of epath would treat gs://... as a relative path."""
     path = epath.Path(directory)
     return path if "://" in str(path) else path.absolute()
 
 
 def _steps(directory: epath.Path) -> list[int]:
-    """The steps on disk, ascending, whatever their condition."""
+    """The steps on disk, ascending, damaged or not."""
     paths = directory.iterdir() if directory.is_dir() else ()
     return sorted(int(path.name) for path in paths if path.name.isdigit())
 
 
 def _leftovers(directory: epath.Path) -> list[epath.Path]:
-    """What Orbax was writing when a run was killed."""
+    """The temporary folders of saves that were interrupted by a kill."""
     return list(directory.glob(f"*{TEMPORARY}*"))
 
 
 def _reason(error: Exception) -> str:
-    """The message in one line; of TensorStore's, without the specification that follows it."""
+    """The message in one line; of TensorStore's messages, without the specification at the end."""
     message = " ".join(str(error.__cause__ or error).split())
     return message.partition(" [tensorstore_spec")[0].rstrip(".")

@@ -1,15 +1,16 @@
-"""Folding: the same function with fewer steps around it. Raw activations in and out; atoms of unit norm.
+"""Folds the input normalisation, or the decoder norms, into the weights.
 
-A leaf is scaled as its name says (docs/design.md): `b_*` and `threshold*` live where the input does, a
-`log_threshold*` is the logarithm of one, `W_enc*` reads the input, `W_dec*` writes the target, `W_skip*` does
-both; all else stays.
-With s = scale_in and r = scale_out, as in Llama Scope (He et al. 2024):
+The name of a leaf says how it is scaled (docs/design.md): `b_*` and `threshold*` are on the scale of the
+input, `log_threshold*` is the logarithm of such a value, `W_enc*` reads the input, `W_dec*` writes the
+target, `W_skip*` does both; all other leaves are unchanged. With s = scale_in and r = scale_out,
 
     scalar    b / s    threshold / s    W_dec s / r    W_skip s / r    b_dec / r
-    whiten    W_enc W    W_dec W^-T    b_dec W^-T + mu    (codes, biases and thresholds stay)
+    whiten    W_enc W    W_dec W^-T    b_dec W^-T + mu    (codes, biases and thresholds are unchanged)
 
-The scalar form scales the codes by 1/s: it is exact wherever f(c x) = c f(x) once biases and thresholds are
-scaled along, which a variant that is otherwise denies by `foldable = False`.
+The scalar form scales the codes by 1/s. It is exact where f(c x) = c f(x) once biases and thresholds are
+scaled too; a variant for which this does not hold has `foldable = False`.
+
+Source: Llama Scope (He et al. 2024, arXiv:2410.20526).
 """
 
 import math
@@ -22,12 +23,36 @@ import jax.numpy as jnp
 from dictlearn import normalise
 from dictlearn.normalise import Norm
 
+__all__ = ["fold_decoder_norm", "fold_normalisation"]
 
-def raw(norm: Norm, module, variables: Mapping[str, Any]) -> dict:
-    """`variables` with which `module` reads raw inputs and writes raw targets; no leading axis N.
 
-    Raises ValueError for the per-token kinds, which no weights can absorb, for scales of several sources,
-    for a variant that is not foldable, and for whitening where there is no encoder to put it into."""
+def fold_normalisation(norm: Norm, module, variables: Mapping[str, Any]) -> dict:
+    """Folds a normalisation into the weights of a dictionary.
+
+    Args:
+        norm: the normalisation of its inputs and targets.
+        module: the dictionary.
+        variables: its variables, without a leading axis N.
+
+    Returns:
+        `variables` with which `module` reads raw inputs and writes raw targets.
+
+    Raises:
+        ValueError: for the per-token kinds, which no weights can absorb, for scales of several sources,
+            for a variant that is not foldable, and for whitening without an encoder.
+
+    Example:
+        >>> from dictlearn import dictionaries
+        >>> module = dictionaries.make("relu", d_in=4, n_latents=16, sparsity=0.1)
+        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
+        >>> variables = module.init(jax.random.key(1), x_BD, jnp.zeros(16, bool))
+        >>> norm = Norm("unit_mean_sq", scale_in=0.5, scale_out=0.5)
+        >>> folded = fold_normalisation(norm, module, variables)
+        >>> y_BD, _ = module.apply(variables, 0.5 * x_BD, method="reconstruct")
+        >>> raw_BD, _ = module.apply(folded, x_BD, method="reconstruct")
+        >>> bool(jnp.allclose(raw_BD, y_BD / 0.5, atol=1e-5))
+        True
+    """
     if norm.kind in normalise.TOKEN_KINDS:
         raise ValueError(
             f"{norm.kind} divides every token by its own statistics and cannot be folded into "
@@ -37,28 +62,40 @@ def raw(norm: Norm, module, variables: Mapping[str, Any]) -> dict:
         return dict(variables)
     if norm.by_source:
         raise ValueError(
-            f"{norm.kind} has a scale for each source, and atoms scaled by parts rank otherwise: it cannot "
-            "be folded; call normalise.forward around the dictionary instead."
+            f"{norm.kind} has a scale for each source, which would change the ranking of the latents: it "
+            "cannot be folded; call normalise.forward around the dictionary instead."
         )
     if not module.foldable:
         raise ValueError(
-            f"{type(module).__name__} is not the same function at another scale of its input, so "
+            f"{type(module).__name__} does not scale with its input, so "
             f"{norm.kind} cannot be folded; call normalise.forward around it instead."
         )
     if norm.kind != "whiten":
         return _renamed(variables, _scaled(norm))
     if "W_enc_FD" not in variables["params"]:
         raise ValueError(
-            f"{type(module).__name__} reads with the atoms that it writes with, and whitening makes two of "
-            "each: it cannot be folded; call normalise.forward around the dictionary instead."
+            f"{type(module).__name__} encodes with its decoder's atoms, and whitening would need other "
+            "atoms for each: it cannot be folded; call normalise.forward around the dictionary instead."
         )
     return _renamed(variables, _whitened(norm, module))
 
 
-def unit_atoms(variables: Mapping[str, Any]) -> dict:
-    """The same function with rows of W_dec_FD of unit norm n_i: W_enc, b_enc and thresholds times n_i.
+def fold_decoder_norm(variables: Mapping[str, Any]) -> dict:
+    """Rescales the atoms to unit norm without changing the function: W_enc, b_enc and thresholds are
+    multiplied by n_i, the norms of the rows of W_dec_FD.
 
-    Exact for ReLU, JumpReLU and any selection weighted by the atoms' norms; another TopK selects anew."""
+    Args:
+        variables: variables with W_dec_FD, without a leading axis N.
+
+    Returns:
+        The rescaled variables. They are exact for ReLU, JumpReLU and any selection weighted by the norms
+        of the atoms; another TopK selects other latents.
+
+    Example:
+        >>> params = {"W_dec_FD": 2 * jnp.eye(4), "W_enc_FD": jnp.eye(4), "b_enc_F": jnp.ones(4)}
+        >>> fold_decoder_norm({"params": params})["params"]["b_enc_F"].tolist()
+        [2.0, 2.0, 2.0, 2.0]
+    """
     norm_F = jnp.linalg.norm(variables["params"]["W_dec_FD"], axis=1)
     norm_F = jnp.where(norm_F > 0, norm_F, 1)
     over = lambda leaf: norm_F.reshape((-1,) + (1,) * (leaf.ndim - 1))
@@ -85,7 +122,7 @@ def _scaled(norm: Norm) -> Callable:
             return leaf / r
         if base.startswith("log_threshold"):
             return leaf - math.log(s)
-        # The weight of a running mean counts batches; it has no scale.
+        # The weight of a running mean is a count of batches and has no scale.
         if base.startswith(("b_", "threshold")) and base != "threshold_weight":
             return leaf / s
         return leaf
@@ -112,7 +149,7 @@ def _whitened(norm: Norm, module) -> Callable:
 
 
 def _renamed(variables: Mapping[str, Any], one: Callable) -> dict:
-    """`one(base name, leaf)` for every leaf; the base name is what stands before the axis letters."""
+    """`one(base name, leaf)` for every leaf; the base name is the name without its axis letters."""
 
     def each(path, leaf):
         base, _, letters = path[-1].key.rpartition("_")

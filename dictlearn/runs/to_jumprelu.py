@@ -1,12 +1,13 @@
-"""A trained dictionary with JumpReLU in the place of its activation: a score that a latent must exceed, for
-every token alike. Encoding is then per latent and needs no top-k.
+"""Conversion to JumpReLU: a trained dictionary whose activation is replaced by a threshold for each latent.
 
     theta = mean over batches of the (B k)-th largest score      score_i = ReLU(z_i), or ReLU(z_i) |d_i|
     f_i = z_i [z_i > theta_i]      theta_i = theta, or theta / |d_i|
 
-Source: Llama Scope (He et al. 2024, arXiv:2410.20526), section 3, post-hoc JumpReLU. Scores are weighted by
-what latents add where the trained activation's are. A Gated one is a JumpReLU as it stands: Rajamanoharan et
-al. 2024 (arXiv:2404.16014), appendix.
+The threshold is the same for every token, so encoding needs no top-k. Scores are weighted by the norms of
+the atoms where the trained activation weights them. A Gated dictionary is converted exactly.
+
+Source: Llama Scope (He et al. 2024, arXiv:2410.20526), section 3, post-hoc JumpReLU; Rajamanoharan et al.
+2024 (arXiv:2404.16014), appendix (Gated).
 """
 
 import dataclasses
@@ -23,6 +24,8 @@ from dictlearn.ops.topk.batch import nth_largest
 from dictlearn.runs.trained import Trained
 from dictlearn.types import Dictionary
 
+__all__ = ["gated_to_jumprelu", "to_jumprelu", "trained_to_jumprelu"]
+
 
 def to_jumprelu(
     module: Dictionary,
@@ -30,17 +33,34 @@ def to_jumprelu(
     batches: Iterable[normalise.Array],
     k: float | None = None,
 ) -> tuple[Dictionary, dict]:
-    """(module, variables) of the same structure with JumpReLU, whose mean active latents a token are `k` on
-    `batches`.
+    """Replaces the activation of a dictionary by JumpReLU, with on average `k` active latents of a token.
 
-    variables: of one dictionary, without a leading axis N. batches: inputs `[B, D]` as the dictionary
-    sees them (normalised), some 100,000 tokens. k: None for the activation's own.
-    Raises ValueError for a dictionary without an activation or with parameters in it, without batches, or
-    for a k that the batches' positive pre-activations cannot fill."""
+    Args:
+        module: a dictionary with an activation.
+        variables: its variables, without a leading axis N.
+        batches: normalised inputs `[B, D]` of the dictionary, about 100,000 tokens.
+        k: the mean number of active latents of a token on `batches`; None for the k of the activation.
+
+    Returns:
+        (module, variables) of the same structure with JumpReLU.
+
+    Raises:
+        ValueError: for a dictionary without an activation, without batches, or for a k that is larger
+            than the number of positive pre-activations of the batches.
+
+    Example:
+        >>> x_BD = jax.random.normal(jax.random.key(0), (64, 4))
+        >>> module = dictionaries.make("topk", d_in=4, n_latents=16, k=2)
+        >>> variables = module.init(jax.random.key(1), x_BD, jnp.zeros(16, bool))
+        >>> jumping, variables = to_jumprelu(module, variables, [x_BD])
+        >>> codes = jumping.apply(variables, x_BD, method="encode")
+        >>> 1.9 < float((codes.val > 0).sum(1).mean()) <= 2
+        True
+    """
     module = _linear(module)
     k = float(dictionaries.describe(module).get("k", 0)) if k is None else k
     if not 0 < k <= module.n_latents:
-        raise ValueError(f"{k=} must lie between 0 and {module.n_latents=}.")
+        raise ValueError(f"{k=} must be between 0 and {module.n_latents=}.")
     weight: Any = module.apply(variables, method="weight")
     weight_F = jnp.ones(module.n_latents) if weight is None else jnp.asarray(weight)
 
@@ -51,21 +71,40 @@ def to_jumprelu(
 
     found = [float(cut(variables, jnp.asarray(x_BD))) for x_BD in batches]
     if not found:
-        raise ValueError("the threshold is found on batches of inputs, and there were none.")
+        raise ValueError("the threshold is estimated on batches of inputs, but there are none.")
     theta = sum(found) / len(found)
     if min(found) <= 0:
-        raise ValueError(f"fewer than {k=} pre-activations a token are positive; give a smaller k.")
+        raise ValueError(
+            f"fewer than {k=} pre-activations of a token are positive; give a smaller k."
+        )
     log_threshold_F = jnp.log(theta / jnp.where(weight_F > 0, weight_F, 1))
     return _jumping(module, variables, {"log_threshold_F": log_threshold_F})
 
 
 def gated_to_jumprelu(module: Dictionary, variables: Mapping[str, Any]) -> tuple[Dictionary, dict]:
-    """(module, variables) of the same structure with JumpReLU: the same codes and reconstructions.
+    """Replaces a Gated activation by JumpReLU, with the same codes and reconstructions.
 
-    Raises ValueError for another activation than Gated."""
+    Args:
+        module: a dictionary with the activation Gated.
+        variables: its variables, without a leading axis N.
+
+    Returns:
+        (module, variables) of the same structure with JumpReLU.
+
+    Raises:
+        ValueError: for another activation.
+
+    Example:
+        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
+        >>> gated = dictionaries.make("gated", d_in=4, n_latents=16, sparsity=0.1)
+        >>> variables = gated.init(jax.random.key(1), x_BD, jnp.zeros(16, bool))
+        >>> jumping, _ = gated_to_jumprelu(gated, variables)
+        >>> dictionaries.describe(jumping)["activation"]
+        'jumprelu'
+    """
     module = _linear(module)
     if dictionaries.describe(module)["activation"] != "gated":
-        raise ValueError(f"{type(module.activation).__name__} is no Gated; take to_jumprelu.")
+        raise ValueError(f"{type(module.activation).__name__} is not Gated; use to_jumprelu.")
     params = variables["params"]
     scale_F = jnp.exp(params["r_mag_F"])
     return _jumping(
@@ -88,7 +127,7 @@ def _linear(module: Dictionary) -> Linear:
 
 
 def _jumping(module: Linear, variables: Mapping[str, Any], changed: Mapping[str, Any]):
-    """The module with JumpReLU, and of the variables, with those `changed`, what it has."""
+    """The module with JumpReLU, and the variables that it has, updated by `changed`."""
     new = module.clone(activation=JumpReLU(d_in=module.d_in, n_latents=module.n_latents))
     x_BD, dead_F = jnp.zeros((1, module.d_in)), jnp.zeros(module.n_latents, bool)
     wanted = jax.eval_shape(new.init, jax.random.key(0), x_BD, dead_F)
@@ -100,8 +139,26 @@ def _jumping(module: Linear, variables: Mapping[str, Any], changed: Mapping[str,
 def trained_to_jumprelu(
     dictionary: Trained, batches: Iterable[normalise.Array], k: float | None = None
 ) -> Trained:
-    """`to_jumprelu` of a dictionary read back from a workdir, on raw activations. Its metrics are left
-    empty, for it has not been evaluated. Raises ValueError as `to_jumprelu` does."""
+    """`to_jumprelu` for a Trained dictionary, on raw activations.
+
+    Args:
+        dictionary: a trained dictionary with an activation.
+        batches: raw activations `[B, D]`, about 100,000 tokens.
+        k: as in `to_jumprelu`.
+
+    Returns:
+        The dictionary with JumpReLU and without metrics, because it has not been evaluated.
+
+    Raises:
+        ValueError: as `to_jumprelu` does.
+
+    Example:
+        >>> x_BD = jax.random.normal(jax.random.key(0), (64, 4))
+        >>> module = dictionaries.make("topk", d_in=4, n_latents=16, k=2)
+        >>> variables = module.init(jax.random.key(1), x_BD, jnp.zeros(16, bool))
+        >>> trained_to_jumprelu(Trained(module, variables), [x_BD]).metrics
+        {}
+    """
     normalised = (normalise.forward(dictionary.norm, x_BD)[0] for x_BD in batches)
     module, variables = to_jumprelu(dictionary.module, dictionary.variables, normalised, k)
     return dataclasses.replace(dictionary, module=module, variables=variables, metrics={})

@@ -1,4 +1,4 @@
-"""Trained dictionaries, read back from a workdir.
+"""Trained dictionaries, restored from a workdir.
 
 for dictionary in dictlearn.restore("runs/quickstart"):
     codes = dictionary.encode(x_BD)
@@ -17,18 +17,26 @@ from jaxtyping import Array, Float
 
 from dictlearn import experiment, normalise, sharding
 from dictlearn.experiment import Program
-from dictlearn.runs import fold
 from dictlearn.runs.checkpoint import Checkpoints
+from dictlearn.runs.fold import fold_normalisation
 from dictlearn.runs.workdir import read_json
 from dictlearn.streams import Origin
 from dictlearn.types import Codes, Dictionary
 
 
 class Site(NamedTuple):
-    """Where a dictionary belongs: taps of one language model, and the text on which it was trained.
+    """The site of a dictionary: taps of one language model, and the text on which it was trained.
 
-    model: the model's name and what its weights were read from, with their sha256. tap, target: what the
-    dictionary reads and writes, side by side. text: what the text is, and how it was cut."""
+    Args:
+        model: the name of the model, and the files of its weights with their sha256.
+        tap, target: the taps that the dictionary reads and writes, concatenated.
+        text: the name of the text, and how it was split.
+
+    Example:
+        >>> site = Site({"name": "smollm2"}, ("resid.9",), ("resid.9",), {})
+        >>> Site.of(site._asdict()) == site
+        True
+    """
 
     model: Mapping[str, Any]
     tap: tuple[str, ...]
@@ -37,25 +45,36 @@ class Site(NamedTuple):
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> "Site":
-        """The site that `_asdict` tells of, back from JSON."""
+        """The site from the dict of `_asdict`, also after JSON."""
         return cls(**{**told, "tap": tuple(told["tap"]), "target": tuple(told["target"])})
 
     @classmethod
     def at(cls, origin: Origin) -> "Site":
-        """Where a dictionary belongs that is trained on rows of `origin`."""
+        """The site of a dictionary that is trained on rows of `origin`."""
         return cls(origin.model, origin.read, origin.written, origin.text)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained dictionary. It reads and writes raw activations; its codes are those of the normalised ones.
+    """A trained dictionary. It reads and writes raw activations; its codes are the codes of the normalised
+    ones.
 
-    module, variables, norm: the dictionary, its parameters and statistics, and the normalisation of its input.
-    sites: where it belongs, one a language model; () where none is known. name: of the run's member. hparams:
-    what it was trained with. metrics: of `metrics.json`, empty if it has not been evaluated.
+    Args:
+        module: the dictionary.
+        variables: its parameters and statistics, without a leading axis N.
+        norm: the normalisation of its input.
+        sites: its sites, one for each language model; () where none is known.
+        name: the name of the run's member.
+        hparams: its hyperparameters, by subtree.
+        metrics: its record in `metrics.json`; empty if it has not been evaluated.
 
     Example:
-      Trained(dictionaries.make("relu", d_in=64, n_latents=512, l1=0.1), {"params": params}).encode(x_BD)
+        >>> from dictlearn import dictionaries
+        >>> module = dictionaries.make("relu", d_in=4, n_latents=16, sparsity=0.1)
+        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
+        >>> trained = Trained(module, module.init(jax.random.key(1), x_BD, jnp.zeros(16, bool)))
+        >>> trained.encode(x_BD).val.shape, trained.reconstruct(x_BD).shape
+        ((8, 16), (8, 4))
     """
 
     module: Dictionary
@@ -67,24 +86,24 @@ class Trained:
     metrics: dict = field(default_factory=dict)
 
     def encode(self, x_BD: Float[Array, "B D"]) -> Codes:
-        """The latents of raw activations; `dictlearn.dense` makes a `[B, F]` array of them."""
+        """The codes of raw activations; `dictlearn.dense` converts them to a `[B, F]` array."""
         return _encode(self.module, self.norm, self.variables, x_BD)
 
     def decode(self, codes: Codes) -> Float[Array, "B D"]:
-        """Raw reconstructions. Under a per-token normalisation codes alone do not determine them,
-        and these are the normalised ones; a skip transcoder's lack what its input adds by the skip.
-        `reconstruct` gives raw and whole ones always."""
+        """Raw reconstructions from codes. Under a per-token normalisation, codes alone do not determine
+        them, and the result is the normalised reconstruction; for a skip transcoder, the result lacks the
+        skip. `reconstruct` always returns whole raw reconstructions."""
         return _decode(self.module, self.norm, self.variables, codes)
 
     def reconstruct(self, x_BD: Float[Array, "B D"]) -> Float[Array, "B D"]:
-        """Raw activations in, raw reconstructions out."""
+        """Raw reconstructions of raw activations."""
         return _reconstruct(self.module, self.norm, self.variables, x_BD)
 
     def folded(self) -> "Trained":
-        """The same dictionary with the normalisation in its weights: `module.apply(variables, x_BD)`
-        reads and writes raw activations. Raises ValueError where that
-        cannot be (runs/fold.py)."""
-        variables = fold.raw(self.norm, self.module, self.variables)
+        """The same dictionary with the normalisation folded into its weights: `module.apply(variables,
+        x_BD)` reads and writes raw activations. Raises ValueError where this is not possible
+        (runs/fold.py)."""
+        variables = fold_normalisation(self.norm, self.module, self.variables)
         return replace(self, variables=variables, norm=normalise.Norm())
 
 
@@ -104,15 +123,15 @@ def _reconstruct(module, norm, variables, x_BD):
 
 
 def reconstruct(module, norm: normalise.Norm, variables, x_BD) -> tuple[Array, Codes]:
-    """Raw reconstructions `[B, D]` of raw activations, and the codes between; traceable."""
+    """(raw reconstructions `[B, D]`, codes) of raw activations; traceable."""
     x_BD, undo = normalise.forward(norm, x_BD)
     y_BD, codes = module.apply(variables, jnp.asarray(x_BD), method="reconstruct")
     return undo(y_BD), codes
 
 
 class Run(NamedTuple):
-    """A run as its newest checkpoint has it. sites: of its dictionaries. variables: for each program by its
-    key, `[N, ...]`."""
+    """A run from its newest checkpoint. sites: the sites of its dictionaries. variables: for each program,
+    by its key, with leaves `[N, ...]`."""
 
     step: int
     config: dict
@@ -123,9 +142,8 @@ class Run(NamedTuple):
 
 
 def restore_run(workdir: str | Path, mesh=None) -> Run:
-    """The newest intact checkpoint of a workdir, placed on `mesh` or on one device.
-
-    Raises FileNotFoundError where there is none."""
+    """The newest intact checkpoint of a workdir, placed on `mesh` or on one device. Raises FileNotFoundError
+    where there is none."""
     directory = Path(workdir) / "checkpoints"
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory} does not exist; `dictlearn train` writes it.")
@@ -147,8 +165,8 @@ def restore_run(workdir: str | Path, mesh=None) -> Run:
 
 
 def abstract(programs: list[Program], meta: Mapping, mesh=None) -> tuple[dict, dict]:
-    """What a checkpoint with this meta holds, as ShapeDtypeStructs: the states by program, and the arrays of
-    the normalisation; placed on `mesh` if there is one."""
+    """The content of a checkpoint with this meta, as ShapeDtypeStructs: the states by program, and the
+    arrays of the normalisation; placed on `mesh` if there is one."""
     states = experiment.abstract_states(programs, meta["d_in"], meta["d_out"], mesh)
     placed = mesh and sharding.everywhere(mesh)
     one = lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=placed)
@@ -156,7 +174,23 @@ def abstract(programs: list[Program], meta: Mapping, mesh=None) -> tuple[dict, d
 
 
 def restore(workdir: str | Path) -> list[Trained]:
-    """All dictionaries of a run, in the order of its sweep."""
+    """Restores all dictionaries of a run.
+
+    Args:
+        workdir: the workdir of the run, as in `dictlearn train --workdir`.
+
+    Returns:
+        One Trained for each dictionary, in the order of the sweep, with the metrics of `dictlearn eval`
+        if they exist.
+
+    Raises:
+        FileNotFoundError: where the workdir has no checkpoint.
+
+    Example:
+        >>> restore("/nowhere")
+        Traceback (most recent call last):
+        FileNotFoundError: /nowhere/checkpoints does not exist; `dictlearn train` writes it.
+    """
     run = restore_run(workdir)
     path = Path(workdir) / "metrics.json"
     metrics = read_json(path, "dictlearn eval") if path.exists() else {}

@@ -1,12 +1,13 @@
-"""What a run leaves in its workdir, and how it is written: whole files or nothing.
+"""The files of a workdir and their atomic writes.
 
-    config.json     the experiment, as it was run       checkpoints/    see `checkpoint`
-    metrics.jsonl   one line per logged step            metrics.json    {NAME: {label, hparams, metric ...}}
+    config.json     the config of the experiment        checkpoints/    see `checkpoint`
+    metrics.jsonl   one line for each logged step       metrics.json    {NAME: {label, hparams, metric ...}}
     scaling.json, scaling.png                           report.html
-    bad_batch.json  where a run that ended for steps that were not finite read the last of them
-    timing.json     seconds and tokens per second; apart, so that all else is reproducible to the byte
+    bad_batch.json  the last skipped batch of a run that ended because of steps that were not finite
+    timing.json     seconds and tokens per second; a file of its own, so that all other files are
+                    reproducible to the byte
 
-In a run of several processes, process 0 alone writes.
+In a run of several processes, only process 0 writes.
 """
 
 import json
@@ -22,7 +23,7 @@ from dictlearn import files
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a text file atomically."""
     if jax.process_index() == 0:
         with files.whole(path) as half:
             half.write_text(text, "utf-8")
@@ -34,17 +35,17 @@ def write_json(path: Path, tree: Mapping) -> None:
 
 
 def read_json(path: Path, made_by: str) -> Any:
-    """A JSON file of a workdir. Raises FileNotFoundError that names the command that makes it."""
+    """A JSON file of a workdir. Raises FileNotFoundError with the name of the command that writes it."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; `{made_by}` writes it.")
     try:
         return json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; `{made_by}` writes it anew.") from error
+        raise ValueError(f"{path} is damaged: {error}; `{made_by}` writes it again.") from error
 
 
 def finite(tree):
-    """The tree with null for every number that JSON has no word for."""
+    """The tree with null for every number that is not finite, because JSON cannot represent it."""
     if isinstance(tree, Mapping):
         return {key: finite(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -53,7 +54,7 @@ def finite(tree):
 
 
 def plain(config) -> dict:
-    """A config as JSON has it: dicts, lists, numbers and strings."""
+    """A config as plain JSON: dicts, lists, numbers and strings."""
     return json.loads(json.dumps(config.to_dict() if hasattr(config, "to_dict") else config))
 
 
@@ -67,8 +68,8 @@ def flat(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def short(trees: Sequence[Mapping]) -> list[dict]:
-    """Trees of hyperparameters, flat: each under its last name where one path alone has it ("k"), else under
-    its whole path ("rule.name")."""
+    """Flat trees of hyperparameters: a leaf has its last name ("k") where only one path ends in it,
+    otherwise its whole path ("rule.name")."""
     every = [dict(flat(tree)) for tree in trees]
     last = Counter(path.rsplit(".", 1)[-1] for path in {path for one in every for path in one})
     name = lambda path: path if last[path.rsplit(".", 1)[-1]] > 1 else path.rsplit(".", 1)[-1]
@@ -79,19 +80,19 @@ class Log:
     """metrics.jsonl, written one logged step late, so that reading a value never waits for its step."""
 
     def __init__(self, path: Path, start: int):
-        """Keeps the lines of steps up to `start`, and drops those a killed run wrote beyond it."""
+        """Keeps the lines of steps up to `start`, and drops later lines of a killed run."""
         self._path, self._waiting = path, None
         kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= start]
         replace(path, "".join(line + "\n" for line in kept))
 
     def take(self, step: int, tokens: int, infos: list[tuple[list[str], dict]]) -> dict[str, Any]:
-        """infos: for each program, its members' names and its info, every value [N]. Gives the line
-        before, now written."""
+        """Takes a logged step, and returns the previous line, which is now written. infos: for each program,
+        the names of its members and its info, every value [N]."""
         before, self._waiting = self.flush(), (step, tokens, infos)
         return before
 
     def flush(self) -> dict[str, Any]:
-        """Writes the line that waits, and gives it; {} if none does."""
+        """Writes the waiting line and returns it; {} if there is none."""
         if self._waiting is None:
             return {}
         (step, tokens, infos), self._waiting = self._waiting, None
@@ -107,7 +108,7 @@ class Log:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """A last line without its end was cut off by a kill."""
+    """The complete lines; a last line without its end was cut off by a kill."""
     if not path.exists():
         return []
     return [line[:-1] for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

@@ -1,10 +1,11 @@
-"""Streams of activations: batch t is a pure function of (seed, t), so a step is the whole position.
+"""Streams of activations: batch t is a pure function of (seed, t), so the step is the full position of a
+stream.
 
-A stream is one file here without a leading underscore, and `make` finds the function of its own name in it.
-The file of a stream of a language model's activations also has a function `origin` of some of the same
-arguments, which says where the rows come from before any is read; `FROM_HARVEST = True` in it says that its
-`path` is the folder that `dictlearn harvest` fills. A stream whose function takes `lm` and `recipe` runs the
-model itself. `blocks` gives the order in which a stream reads its rows.
+A stream is one file of this folder without a leading underscore, and `make` finds the function of its own
+name in it. The file of a stream of a language model's activations also has a function `origin`, of some
+of the same arguments, which returns the origin of the rows before any is read; with `FROM_HARVEST =
+True`, its `path` is the folder that `dictlearn harvest` fills. A stream whose function takes `lm` and
+`recipe` runs the model itself. `blocks` gives the order in which a stream reads its rows.
 """
 
 import importlib
@@ -23,23 +24,26 @@ from dictlearn import normalise
 from dictlearn.lm.text import Packed
 from dictlearn.types import Batch
 
+__all__ = ["make", "names", "origin", "read"]
+
 Process = tuple[int, int]
-"""(index, count): which of how many processes reads."""
+"""(index, count): the index of the reading process, and the number of processes."""
 
 
 ALIKE = ("store", "from_lm")
-"""Streams of one language model's activations. What only the other one reads is ignored, so that one word of
-a config changes one into the other."""
+"""Streams of the activations of one language model. Arguments that only the other one takes are ignored, so
+that a config can switch between them by their name."""
 
 
 class Origin(NamedTuple):
-    """Where rows come from: taps of one language model that reads packed text.
+    """The origin of rows: taps of one language model that reads packed text.
 
-    model: the name of the model and what its weights were read from, as `LM.source` has it. read, written:
-    the taps of x and of y, side by side. text: what the text is and how long its sequences are, which says
-    which token a key names. held_out: gives the packed documents that no row comes from. path: the store
-    that holds the rows; None where the stream runs the model. scales: where each row is of one of the taps
-    `read`, the scale of each of them; empty where they stand side by side."""
+    model: the name of the model and the files of its weights, as in `LM.source`. read, written: the taps
+    of x and of y, concatenated. text: the name of the text and the length of its sequences, which define
+    the token of a key. held_out: returns the packed documents that no row comes from. path: the store
+    that holds the rows; None where the stream runs the model. scales: where each row comes from one of
+    the taps `read`, the scale of each of them; empty where the taps are concatenated.
+    """
 
     model: Mapping[str, Any]
     read: tuple[str, ...]
@@ -53,12 +57,13 @@ class Origin(NamedTuple):
 class Stream(NamedTuple):
     """Activations in batches.
 
-    batches: a random-access dataset without end; element t is `Batch` t of this process, float32,
-    normalised. norm: how. n_rows: rows that one epoch visits, None if rows never repeat.
-    held_out: raw batches that are never trained on, the last one short; None where the stream has
-    none. truth: the planted unit atoms [N, D] of a synthetic stream, one per true feature.
-    origin: the language models whose activations x and y are, in the order in which they stand side by
-    side; None where no model is known."""
+    batches: an infinite random-access dataset; element t is `Batch` t of this process, float32,
+    normalised. norm: its normalisation. n_rows: the number of rows of one epoch, None if rows never
+    repeat. held_out: raw batches that are never trained on, the last one shorter; None where nothing is
+    held out. truth: the planted unit atoms [N, D] of a synthetic stream, one for each true feature.
+    origin: the language models of the activations x and y, in the order of their concatenation; None
+    where no model is known.
+    """
 
     d_in: int
     d_out: int
@@ -75,26 +80,68 @@ class Stream(NamedTuple):
 
 
 def names() -> list[str]:
-    """The streams there are: the files here without a leading underscore."""
+    """The names of all streams: the files of this folder without a leading underscore.
+
+    Returns:
+        The names in alphabetical order.
+
+    Example:
+        >>> "store" in names(), "synthetic" in names()
+        (True, True)
+    """
     files = [module.name for module in pkgutil.iter_modules(__path__)]
     return sorted(name for name in files if name[0] != "_")
 
 
 def make(name: str, *, batch_size: int, seed: int, **arguments: Any) -> Stream:
-    """The stream of that name. `batch_size` counts the tokens of all processes together.
+    """The stream `name`.
 
-    Errors: ValueError for an unknown name, TypeError for an unknown argument."""
+    Args:
+        name: a stream, of `names()`.
+        batch_size: the number of tokens of a batch, over all processes.
+        seed: the seed of the stream.
+        arguments: further arguments of the stream.
+
+    Returns:
+        A Stream.
+
+    Raises:
+        ValueError: for an unknown name.
+        TypeError: for an unknown argument.
+
+    Example:
+        >>> stream = make("synthetic", batch_size=8, seed=0, d_in=4, n_features=8)
+        >>> stream.batch(0).x_BD.shape
+        (8, 4)
+        >>> bool((stream.batch(5).x_BD == stream.batch(5).x_BD).all())
+        True
+    """
     arguments = _own(name, arguments)
     known = parameters(name)
     for argument in arguments:
         if argument not in known:
-            raise TypeError(f"Stream {name} has no argument {argument!r}; it takes {list(known)}.")
+            raise TypeError(f"stream {name} has no argument {argument!r}; it takes {list(known)}.")
     maker = getattr(_module(name), name)
     return maker(batch_size=batch_size, seed=seed, **arguments)
 
 
 def origin(name: str, **arguments: Any) -> tuple[Origin, ...] | None:
-    """What `make` of the same arguments would give as its `origin`, without opening it."""
+    """The `origin` of the stream that `make` would return for the same arguments, without opening it.
+
+    Args:
+        name: a stream, of `names()`.
+        arguments: arguments of the stream.
+
+    Returns:
+        One Origin for each language model; None where no model is known.
+
+    Raises:
+        ValueError: for an unknown name.
+
+    Example:
+        >>> origin("synthetic", batch_size=8, seed=0) is None
+        True
+    """
     of = getattr(_module(name), "origin", None)
     if of is None:
         return None
@@ -103,7 +150,7 @@ def origin(name: str, **arguments: Any) -> tuple[Origin, ...] | None:
 
 
 def parameters(name: str) -> list[str]:
-    """The arguments of the stream of that name. Errors: ValueError for an unknown name."""
+    """The arguments of the stream `name`. Raises ValueError for an unknown name."""
     return list(inspect.signature(getattr(_module(name), name)).parameters)
 
 
@@ -118,7 +165,7 @@ def from_harvest(name: str) -> bool:
 
 
 def _own(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments without those that only a stream ALIKE reads."""
+    """The arguments without the ones that only the other stream of ALIKE takes."""
     if name not in ALIKE:
         return dict(arguments)
     others = {key for one in ALIKE for key in parameters(one)} - set(parameters(name))
@@ -127,15 +174,32 @@ def _own(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _module(name: str) -> ModuleType:
     if name not in names():
-        raise ValueError(f"Unknown stream {name!r}; there are {', '.join(names())}.")
+        raise ValueError(f"unknown stream {name!r}; the streams are {', '.join(names())}.")
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def read(stream: Stream, start: int = 0) -> Iterator[Batch]:
-    """Batches from step `start` on, in order, read ahead by threads. The iterator's `get_state()`
-    is {"next_index": step}, the step of the batch it gives next, and `set_state` moves it."""
+    """Reads batches in order, ahead of their use in threads.
+
+    Args:
+        stream: the stream.
+        start: the step of the first batch.
+
+    Returns:
+        An iterator of batches. Its `get_state()` is {"next_index": step}, the step of its next batch, and
+        `set_state` moves it.
+
+    Raises:
+        ValueError: for a negative start.
+
+    Example:
+        >>> stream = make("synthetic", batch_size=8, seed=0, d_in=4, n_features=8)
+        >>> batch = next(read(stream, start=3))
+        >>> bool((batch.x_BD == stream.batch(3).x_BD).all())
+        True
+    """
     if start < 0:
-        raise ValueError(f"{start=} must be a step, 0 or more.")
+        raise ValueError(f"{start=} must be a step of at least 0.")
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
     iterator = iter(stream.batches.to_iter_dataset(options))
     iterator.set_state({"next_index": start})
@@ -145,14 +209,16 @@ def read(stream: Stream, start: int = 0) -> Iterator[Batch]:
 def blocks(
     n_rows: int, block_rows: int, batch_size: int, seed: int, process: Process | None = None
 ) -> grain.MapDataset:
-    """Element t: the numbers, int64 [blocks of one process], of the blocks of rows in batch t.
+    """Element t: the indices, int64 [blocks of one process], of the blocks of rows in batch t.
 
-    The rows are cut into blocks of `block_rows` consecutive ones; what is left over at the end,
-    fewer than `block_rows`, is never read. Blocks are shuffled over the whole epoch, every epoch
-    anew, and a batch may span two epochs. Process i of n takes the i-th part of the batch, so neither
-    the rows of global batch t nor their order depend on how many processes there are.
+    The rows are split into blocks of `block_rows` consecutive rows; the remaining rows at the end, fewer
+    than `block_rows`, are never read. Blocks are shuffled over the whole epoch, differently in every
+    epoch, and a batch may span two epochs. Process i of n takes the i-th part of the batch, so neither
+    the rows of global batch t nor their order depend on the number of processes.
 
-    Errors: ValueError for a batch that is larger than the data, or not whole blocks per process."""
+    Raises ValueError for a batch that is larger than the data, or not an integer number of blocks for
+    each process.
+    """
     index, count = process or (jax.process_index(), jax.process_count())
     if block_rows < 1 or batch_size < 1 or batch_size % (block_rows * count):
         raise ValueError(

@@ -95,7 +95,7 @@ def get_config(arg=""):
         "members": {
             "topk": {"dictionary": {"name": "topk"}, "sweep": {"k": (2, 4)}},
             "slow": {"dictionary": {"name": "topk"}, "rule": {"lr": 1e-5}, "sweep": {"k": (2, 4)}},
-            "relu": {"dictionary": {"name": "relu"}, "sweep": {"l1": (0.1, 1.0)}},
+            "relu": {"dictionary": {"name": "relu"}, "sweep": {"sparsity": (0.1, 1.0)}},
         },
     })
 """

@@ -20,7 +20,7 @@ def seen():
     lm = toy_lm()
     tokens = jax.random.randint(jax.random.key(0), (2, 7), 0, lm.spec.vocab)
     taps = jax.jit(lambda p, t: lm.forward(p, t)[1])(lm.params, tokens)
-    module = dictionaries.make("relu", d_in=24, n_latents=5, l1=0.1)
+    module = dictionaries.make("relu", d_in=24, n_latents=5, sparsity=0.1)
     variables = module.init(jax.random.key(1), jnp.zeros((1, 24)), jnp.zeros(5, bool))
     params = variables["params"] | {"b_enc_F": jnp.arange(5.0), "b_dec_D": jnp.linspace(-1, 1, 24)}
     return lm, taps, module, params

@@ -47,7 +47,9 @@ def perfect(lm, layer, with_skip=False) -> Piece:
         linear_DD = params["W_dec_FD"][:10].T @ params["W_enc_FD"][:10]
         flipped_FD = params["W_enc_FD"].at[:10].multiply(-1.0)
         params |= {"W_skip_DD": linear_DD, "W_enc_FD": flipped_FD}
-    module = dictionaries.make("relu", d_in=12, d_out=12, n_latents=20, l1=0.0, skip=with_skip)
+    module = dictionaries.make(
+        "relu", d_in=12, d_out=12, n_latents=20, sparsity=0.0, skip=with_skip
+    )
     dictionary = Trained(module, {"params": params}, norm, name=f"layer{layer}")
     return Piece(f"mlp_in.{layer}", f"mlp_out.{layer}", dictionary)
 

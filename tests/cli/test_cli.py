@@ -1,6 +1,7 @@
 """The command line: every verb on small real work, and one line for whatever is wrong."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,35 +112,35 @@ def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("--config.stepz=3", "config has no 'stepz'; there are seed, steps, batch_size"),
+        ("--config.stepz=3", r"config has no 'stepz'.* seed, steps, batch_size"),
         (
             "--config.dictionary.latents=3",
-            "config.dictionary has no 'latents'; there are name, n_lat",
+            r"config.dictionary has no 'latents'.* name, n_lat",
         ),
-        ("--config.dictionary.name=topp", "unknown dictionary 'topp'; there are "),
-        ("--config.objective.name=mse", "unknown objective 'mse'; there are squared_error"),
-        ("--config.rule.name=sgd", "unknown rule 'sgd'; there are adam"),
-        ("--config.rule.rate=1", "config.rule has no 'rate'; there are name, lr"),
-        ("--config.learner.dead=1", "config.learner has no 'dead'; there are name, dead_after"),
+        ("--config.dictionary.name=topp", r"'topp'.* topk"),
+        ("--config.objective.name=mse", r"'mse'.* squared_error"),
+        ("--config.rule.name=sgd", r"'sgd'.* adam"),
+        ("--config.rule.rate=1", r"config.rule has no 'rate'.* name, lr"),
+        ("--config.learner.dead=1", r"config.learner has no 'dead'.* name, dead_after"),
         ("--config.sweep.dictionary.k=(4,)", "sweep.dictionary.k and sweep.k"),
-        ("--config.sweep.rule.rate=(4,)", "sweep.rule.rate names no argument"),
+        ("--config.sweep.rule.rate=(4,)", "sweep.rule.rate"),
         (
             "--config.sweep.kk=(1, 2)",
-            "sweep.kk names no argument; there are seed, dictionary.n_latents",
+            r"sweep.kk .* seed, dictionary.n_latents",
         ),
         (
             "--config.stream.name=zarr",
-            "Unknown stream 'zarr'; there are from_lm, npy",
+            r"'zarr'.* from_lm, npy",
         ),
-        ("--config.stream.pth=x", "Stream npy has no argument 'pth'; it takes"),
+        ("--config.stream.pth=x", r"npy has no argument 'pth'.*'path'"),
         ("--config.steps=many", "invalid literal for int"),
         ("--config.batch_size=0", "config.batch_size=0 must be a positive integer"),
         ("--config.batch_size=100000", "batch_size=100000 exceeds"),
         ("--config.sweep.k=(400,)", "k_max=400"),
         ("--config.mesh.data=3", "mesh sweep=1 x data=3 x model=1 is 3 devices, but there are 8"),
-        ("--config.evaluate.tokens=3", "config.evaluate has no 'tokens'; there are n_tokens"),
-        ("--config.mesh.datum=3", "config.mesh has no 'datum'; there are sweep, data, model"),
-        ("--config.model.nam=x", "config.model has no 'nam'; there are name, path"),
+        ("--config.evaluate.tokens=3", r"config.evaluate has no 'tokens'.* n_tokens"),
+        ("--config.mesh.datum=3", r"config.mesh has no 'datum'.* sweep, data, model"),
+        ("--config.model.nam=x", r"config.model has no 'nam'.* name, path"),
         ("--config.mash.data=3", "config has no subtree 'mash'"),
     ],
 )
@@ -147,7 +148,7 @@ def test_a_mistyped_key_or_name_is_answered_with_what_there_is(
     array, tmp_path, capsys, change, message
 ):
     workdir = tmp_path / "run"
-    assert message in says(capsys, "train", config(array), f"--workdir={workdir}", change)
+    assert re.search(message, says(capsys, "train", config(array), f"--workdir={workdir}", change))
     assert not (workdir / "config.json").exists()
 
 
@@ -188,7 +189,7 @@ def test_an_unknown_format_is_answered_with_those_there_are(array, tmp_path, cap
     assert cli.main(["train", config(array), f"--workdir={workdir}"]) == 0
     capsys.readouterr()
     message = says(capsys, "export", f"--workdir={workdir}", "--format=pickle")
-    assert "unknown format 'pickle'; there are npz" in message
+    assert re.search("'pickle'.* npz", message)
 
 
 @pytest.mark.parametrize("verb", ["", *cli.VERBS])

@@ -110,7 +110,7 @@ def test_what_a_run_from_the_model_reads_may_not_change(live, capsys, verb):
     [
         ("--config.taps=resid.{0,9}", "Unknown tap 'resid.9'"),
         ("--config.txet=x", "config has no 'txet'"),
-        ("--config.harvest.txet=x", "config.harvest has no 'txet'; there are taps, text"),
+        ("--config.harvest.txet=x", "config.harvest has no 'txet'; it takes taps, text"),
         ("--config.model=nowhere", "nknown model 'nowhere'"),
         ("--config.text=nowhere.jsonl", "nowhere.jsonl"),
     ],

@@ -68,7 +68,7 @@ def test_the_penalty_of_a_clt_counts_all_that_a_latent_writes():
 
 def test_a_crosscoders_penalty_by_summed_norms_favours_one_source_and_by_the_whole_norm_does_not():
     def penalty(weight, row):
-        module, variables, x = made("crosscoder", activation="relu", l1=1.0, weight_by=weight)
+        module, variables, x = made("crosscoder", activation="relu", sparsity=1.0, weight_by=weight)
         W = jnp.tile(jnp.asarray(row, jnp.float32), (6, 1))
         params = {**variables["params"], "W_dec_FD": W}
         return float(module.apply({"params": params}, x, jnp.zeros(6, bool)).penalty_B.sum())

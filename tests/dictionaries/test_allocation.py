@@ -76,8 +76,8 @@ def test_k_falls_from_its_start_to_k_and_stays(name, anneal):
 
 
 def test_loops_are_as_long_as_the_largest_traced_k():
-    assert _topk.used(3, 8) is None
-    found = jax.vmap(lambda k: _topk.used(k, 8))
+    assert _topk.n_used(3, 8) is None
+    found = jax.vmap(lambda k: _topk.n_used(k, 8))
     np.testing.assert_array_equal(found(jnp.array([1.0, 2.5])), [3, 3])
     np.testing.assert_array_equal(found(jnp.array([1, 9])), [8, 8])
 
@@ -148,7 +148,7 @@ def test_a_matryoshka_of_one_prefix_is_batch_topk_to_the_bit():
 @pytest.mark.parametrize("activation", ["batch_topk", "topk", "relu", "jumprelu", "gated"])
 def test_every_prefix_reconstructs_from_its_own_latents_alone(activation):
     known = dictionaries.fields("matryoshka", activation)
-    sizes = {k: v for k, v in {"k": 5, "l1": 0.1}.items() if k in known}
+    sizes = {k: v for k, v in {"k": 5, "sparsity": 0.1}.items() if k in known}
     fields = {**sizes, "activation": activation, "prefixes": (4, 0.5, 1.0), "weights": (0.3, 2.0)}
     module, variables, x_BD = made("matryoshka", **fields)
     (out,), after = passed(module, variables, x_BD)
@@ -281,7 +281,7 @@ def test_group_max_fires_the_largest_of_each_group(k):
         ("matryoshka", {"k": 3, "prefixes": (8, 16)}, r"\(8, 16\).*32"),
         ("matryoshka", {"k": 3, "weights": (1.0,)}, r"\(1\.0,\).*4"),
         ("matryoshka", {"k": 3, "draw": 5}, "draw=5.*4"),
-        ("matryoshka", {"k": 3, "activation": "relu"}, "'k'.*l1"),
+        ("matryoshka", {"k": 3, "activation": "relu"}, "'k'.*sparsity"),
         ("matryoshka", {"k": 3, "activation": "top"}, "'top'.*batch_topk.*relu"),
         ("csr", {"k": 3, "activation": "relu"}, "'relu'.*topk"),
         ("feature_choice", {"k": 3, "law": "pareto"}, "'pareto'.*zipf or uniform"),

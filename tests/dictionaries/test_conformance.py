@@ -10,8 +10,8 @@ import pytest
 from dictlearn import dictionaries, experiment, normalise
 from dictlearn.experiment.stream import open_stream
 from dictlearn.ops.firing import dense
-from dictlearn.runs import fold
 from dictlearn.runs.checkpoint import Checkpoints
+from dictlearn.runs.fold import fold_normalisation
 from dictlearn.streams._place import place
 from dictlearn.types import Batch, Codes
 from tests.helpers import mesh_of, planted_config, run
@@ -65,7 +65,7 @@ def call(module, variables, x, method):
 
 
 def only(name):
-    return {k: v for k, v in (("k", 3), ("l1", 0.1)) if k in dictionaries.fields(name)}
+    return {k: v for k, v in (("k", 3), ("sparsity", 0.1)) if k in dictionaries.fields(name)}
 
 
 def foldable(name):
@@ -97,7 +97,7 @@ def test_folding_a_scale_keeps_the_function(name):
     norm = normalise.estimate("mean_norm_sqrt_d", [Batch(x, x)])
     x_n, undo = normalise.forward(norm, x)
     wanted = undo(reconstruct(module, variables, x_n))
-    folded = fold.raw(norm, module, variables)
+    folded = fold_normalisation(norm, module, variables)
     found = reconstruct(module, folded, x)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=2e-5 * np.abs(wanted).max())
     same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), folded, dict(variables))

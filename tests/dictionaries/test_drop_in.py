@@ -31,7 +31,7 @@ from dictlearn.types import Codes, Scalar
 
 
 class Plus(Activation):
-    l1: Scalar
+    sparsity: Scalar
 
     def choose(self, pre_BF, weight, dead_F):
         f_BF = jax.nn.relu(pre_BF)
@@ -39,7 +39,7 @@ class Plus(Activation):
 
     def values(self, entries, weight):
         f = jnp.where(entries.on, entries.z, 0)
-        return Values(f, self.l1 * (f**2).sum(-1))
+        return Values(f, self.sparsity * (f**2).sum(-1))
 
     def infer(self, pre_BF, weight):
         return Codes(jax.nn.relu(pre_BF))

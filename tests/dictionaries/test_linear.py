@@ -14,7 +14,7 @@ READ = Linear.read
 FIELDS = {
     "topk": {"k": 3, "aux_k": 4},
     "matryoshka": {"k": 3.0, "aux_k": 4},
-    "gated": {"l1": 0.1},
+    "gated": {"sparsity": 0.1},
     "jumprelu": {"bandwidth": 0.1, "sparsity": 0.1},
 }
 

@@ -49,7 +49,7 @@ def unit_atoms(params):
 def test_with_unit_atoms_both_forms_of_relu_are_one_to_the_encoder(penalty):
     found = []
     for norm_weighted in (False, True):
-        fields = {"l1": 0.3, "penalty": penalty, "norm_weighted": norm_weighted}
+        fields = {"sparsity": 0.3, "penalty": penalty, "norm_weighted": norm_weighted}
         module, variables, x = built("relu", **fields)
         params = unit_atoms(variables["params"])
         value, grads = jax.value_and_grad(loss_of(module, variables, x))(params)
@@ -58,7 +58,7 @@ def test_with_unit_atoms_both_forms_of_relu_are_one_to_the_encoder(penalty):
 
 
 def test_the_penalty_of_the_april_form_grows_with_the_atoms_and_pulls_on_them():
-    module, variables, x = built("relu", l1=0.3, norm_weighted=True, subtract_b_dec=False)
+    module, variables, x = built("relu", sparsity=0.3, norm_weighted=True, subtract_b_dec=False)
     penalty = lambda params: forward(module, {"params": params}, x).penalty_B.sum()
     params = unit_atoms(variables["params"])
     double = {**params, "W_dec_FD": 2 * params["W_dec_FD"]}
@@ -72,8 +72,8 @@ def test_the_penalty_of_the_april_form_grows_with_the_atoms_and_pulls_on_them():
 
 
 def test_one_latent_settles_half_the_coefficient_below_its_input():
-    l1, c = 0.4, 1.5
-    module = dictionaries.make("relu", d_in=D, n_latents=1, l1=l1)
+    sparsity, c = 0.4, 1.5
+    module = dictionaries.make("relu", d_in=D, n_latents=1, sparsity=sparsity)
     d = jnp.ones((1, D)) / D**0.5
     params = {"W_enc_FD": d, "W_dec_FD": d, "b_enc_F": jnp.zeros(1), "b_dec_D": jnp.zeros(D)}
     x = c * d
@@ -86,11 +86,11 @@ def test_one_latent_settles_half_the_coefficient_below_its_input():
     for _ in range(60):
         b = b - 0.2 * jax.grad(loss)(b)
     f = module.apply({"params": {**params, "b_enc_F": b}}, x, method="encode").val
-    np.testing.assert_allclose(f, [[c - l1 / 2]], rtol=1e-5)
+    np.testing.assert_allclose(f, [[c - sparsity / 2]], rtol=1e-5)
 
 
 def test_a_gated_dictionary_is_a_jumprelu():
-    gated, variables, x = built("gated", l1=0.1)
+    gated, variables, x = built("gated", sparsity=0.1)
     jump, converted = gated_to_jumprelu(gated, variables)
     params = converted["params"]
     assert (params["log_threshold_F"] == -jnp.inf).any(), "no threshold clipped at zero"
@@ -104,7 +104,7 @@ def test_a_gated_dictionary_is_a_jumprelu():
 
 
 def test_the_gate_learns_from_its_own_reconstruction_by_a_frozen_decoder():
-    module, variables, x = built("gated", l1=0.1)
+    module, variables, x = built("gated", sparsity=0.1)
 
     def other(params):
         ((weight, y_BD),) = forward(module, {"params": params}, x).others
@@ -150,7 +150,7 @@ def test_the_penalties_of_jumprelu_are_their_formulae():
 
 @pytest.mark.parametrize("name", ["relu", "gated", "jumprelu"])
 def test_scaling_inputs_biases_and_thresholds_scales_the_codes(name):
-    fields = {"threshold_start": 0.3} if name == "jumprelu" else {"l1": 0.1}
+    fields = {"threshold_start": 0.3} if name == "jumprelu" else {"sparsity": 0.1}
     module, variables, x = built(name, **fields)
     scaled = {
         leaf: value * 5 if leaf[:2] == "b_" else value
@@ -165,11 +165,11 @@ def test_scaling_inputs_biases_and_thresholds_scales_the_codes(name):
 
 
 @pytest.mark.parametrize("subtract_b_dec", [True, False])
-def test_start_density_is_the_share_of_tokens_on_which_each_latent_fires(subtract_b_dec):
+def test_density_start_is_the_share_of_tokens_on_which_each_latent_fires(subtract_b_dec):
     config = planted_config(
         "jumprelu",
         batch_size=1000,
-        dictionary={"start_density": 0.1, "subtract_b_dec": subtract_b_dec, "enc_scale": 0.5},
+        dictionary={"density_start": 0.1, "subtract_b_dec": subtract_b_dec, "enc_scale": 0.5},
     )
     programs, states, _ = run(config, 0)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), states[programs[0].key].variables)
@@ -179,11 +179,11 @@ def test_start_density_is_the_share_of_tokens_on_which_each_latent_fires(subtrac
     ratio = variables["params"]["W_enc_FD"] / variables["params"]["W_dec_FD"]
     np.testing.assert_allclose(ratio, 0.5, rtol=1e-5)
     y = Batch(x, x)
-    untouched = dictionaries.make("jumprelu", d_in=32, n_latents=64).start(None, variables, y)
+    untouched = dictionaries.make("jumprelu", d_in=32, n_latents=64).start(jax.random.key(0), variables, y)
     assert untouched is variables
 
 
-ANNEAL = {"anneal_start": 100, "anneal_end": 300, "n_updates": 2, "p_end": 0.2, "l1": 0.3}
+ANNEAL = {"anneal_start": 100, "anneal_end": 300, "n_updates": 2, "p_end": 0.2, "sparsity": 0.3}
 
 
 def annealed(n_steps, **fields):
@@ -229,7 +229,7 @@ def test_before_annealing_it_is_a_relu():
 @pytest.mark.parametrize("name", ["batch_topk", "gated", "jumprelu", "matryoshka"])
 def test_where_codes_are_computed_sparsely_the_reconstruction_is_that_of_the_codes(name):
     """1024 latents are enough for that, and a token of many active ones is treated apart."""
-    own = {"k": 8.0, "l1": 0.1}
+    own = {"k": 8.0, "sparsity": 0.1}
     fields = {key: own[key] for key in own if key in dictionaries.fields(name)}
     module = dictionaries.make(name, d_in=D, n_latents=1024, **fields)
     x, alive = jax.random.normal(jax.random.key(0), (64, D)), jnp.zeros(1024, bool)
@@ -264,14 +264,14 @@ def test_what_a_penalty_reads_of_the_batch_is_the_whole_batchs(name, fields):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("relu", {"l1": 1.0, "penalty": "l2"}, "'l2'.*l1, sqrt, tanh"),
+        ("relu", {"sparsity": 1.0, "penalty": "l2"}, "'l2'.*l1, sqrt, tanh"),
         ("jumprelu", {"penalty": "l1"}, "'l1'.*l0, tanh, target_l0"),
         ("jumprelu", {"kernel": "box"}, "'box'.*rectangle, triangle, gaussian"),
         ("jumprelu", {"bandwidth": 0.0}, "bandwidth=0.0"),
-        ("jumprelu", {"start_density": 1.0}, "start_density=1.0.*0 and 1"),
-        ("p_anneal", {"l1": 1.0, "p_end": 0}, "p_end=0.*0"),
-        ("p_anneal", {"l1": 1.0, "anneal_end": 15_005}, "anneal_end - anneal_start = 5"),
-        ("p_anneal", {"l1": 1.0, "queue": 0}, "queue=0.*1"),
+        ("jumprelu", {"density_start": 1.0}, "density_start=1.0.*0 and 1"),
+        ("p_anneal", {"sparsity": 1.0, "p_end": 0}, "p_end=0.*0"),
+        ("p_anneal", {"sparsity": 1.0, "anneal_end": 15_005}, "anneal_end - anneal_start = 5"),
+        ("p_anneal", {"sparsity": 1.0, "queue": 0}, "queue=0.*1"),
     ],
 )
 def test_a_bad_field_is_refused_with_its_bound(name, fields, message):

@@ -36,7 +36,7 @@ NO_TRANSCODERS = ["codebook", "fista", "icfl", "lista", "masked", "mp", "psd"]
 
 @pytest.mark.parametrize("name", NO_TRANSCODERS)
 def test_a_target_of_its_own_is_refused(name):
-    knobs = {k: v for k, v in {"k": 3, "l1": 0.1}.items() if k in dictionaries.fields(name)}
+    knobs = {k: v for k, v in {"k": 3, "sparsity": 0.1}.items() if k in dictionaries.fields(name)}
     with pytest.raises(ValueError, match=r"d_out=7\b.*None"):
         dictionaries.make(name, d_in=D, n_latents=F, d_out=7, **knobs).init(
             jax.random.key(0), jnp.ones((2, D)), ALIVE
@@ -87,7 +87,7 @@ def test_dead_atoms_are_drawn_towards_what_is_left_over():
 
 
 def test_lista_starts_as_ista_and_its_penalty_is_the_distance_to_the_minimum():
-    module, variables, x = built("lista", l1=0.2, layers=7)
+    module, variables, x = built("lista", sparsity=0.2, layers=7)
     W = variables["params"]["W_dec_FD"]
     found = module.apply(variables, x, method="encode").val
     wanted = shrinkage.ista(x, W, 0.2, 7, positive=True)
@@ -99,7 +99,7 @@ def test_lista_starts_as_ista_and_its_penalty_is_the_distance_to_the_minimum():
 
 @pytest.mark.parametrize("name", ["lista", "psd"])
 def test_the_penalty_trains_the_encoder_alone_and_the_objective_the_atoms_alone(name):
-    module, variables, x = built(name, l1=0.2)
+    module, variables, x = built(name, sparsity=0.2)
     grad = lambda loss: jax.grad(lambda p: loss(train(module, {"params": p}, x)).sum())
     atoms = {"W_dec_FD", "b_dec_D"}
     moved = lambda loss: {

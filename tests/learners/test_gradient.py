@@ -70,7 +70,9 @@ def test_the_topk_step_holds_no_array_over_tokens_and_latents_but_the_pre_activa
     pre = 4 * n_tokens * n
     found = temporary_bytes("topk", "fvu", n_tokens, n, d, k=4, aux_k=aux_k)
     assert found < bound * pre
-    assert temporary_bytes("relu", "fvu", n_tokens, n, d, l1=0.1) > 1.9 * pre  # the dense form does
+    assert (
+        temporary_bytes("relu", "fvu", n_tokens, n, d, sparsity=0.1) > 1.9 * pre
+    )  # the dense form does
 
 
 def test_a_sweep_over_traced_values_compiles_once_per_width():

@@ -26,7 +26,7 @@ def random(shape, seed=0):
 
 
 def meter(name):
-    module = dictionaries.make("relu", d_in=D, n_latents=F, l1=0.1)
+    module = dictionaries.make("relu", d_in=D, n_latents=F, sparsity=0.1)
     return meters.make(name, Subject(module, random((F, D)), random((F, D))[:4]))
 
 
@@ -126,4 +126,6 @@ def test_an_unknown_setting_is_refused_by_name(name):
 
 def test_an_unknown_meter_lists_those_there_are():
     with pytest.raises(ValueError, match=f"'nothing'.*{', '.join(meters.names())}"):
-        meters.make("nothing", Subject(dictionaries.make("relu", d_in=2, n_latents=2, l1=0.1)))
+        meters.make(
+            "nothing", Subject(dictionaries.make("relu", d_in=2, n_latents=2, sparsity=0.1))
+        )

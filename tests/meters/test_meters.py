@@ -31,7 +31,7 @@ WANTED = {
 
 
 def subject(n_latents=2, **more):
-    return Subject(dictionaries.make("relu", d_in=3, n_latents=n_latents, l1=0.1), **more)
+    return Subject(dictionaries.make("relu", d_in=3, n_latents=n_latents, sparsity=0.1), **more)
 
 
 def measured(y, yhat, cuts=(), mask=None, codes=None):

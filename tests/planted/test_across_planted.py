@@ -30,7 +30,7 @@ def trained(name, kind, swept, values, steps, fields=()):
 
 
 def crosscoder():
-    return trained("crosscoder", "views", "l1", (0.3, 0.02), 600, (("activation", "relu"),))
+    return trained("crosscoder", "views", "sparsity", (0.3, 0.02), 600, (("activation", "relu"),))
 
 
 def clt():

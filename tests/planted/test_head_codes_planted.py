@@ -47,7 +47,7 @@ def codes(tmp_path_factory):
     config = planted_config(
         "relu",
         stream={"name": "npy", "path": str(path), "normalise": "unit_mean_sq", "block_rows": 1},
-        dictionary={"l1": 0.02, "n_latents": 100},
+        dictionary={"sparsity": 0.02, "n_latents": 100},
         rule={"lr": 1e-2, "warmup_steps": 10},
     )
     del config["stream"]["kind"]

@@ -55,16 +55,16 @@ def trained(name, swept, values, fields=(), steps=700, april=False) -> list[Foun
 
 
 def relu():
-    return trained("relu", "l1", (0.3, 0.05, 1.1, 1.7), steps=500)
+    return trained("relu", "sparsity", (0.3, 0.05, 1.1, 1.7), steps=500)
 
 
 def gated():
-    return trained("gated", "l1", (1.2, 0.3))
+    return trained("gated", "sparsity", (1.2, 0.3))
 
 
 def p_anneal():
     fields = (("anneal_start", 230), ("anneal_end", 560), ("p_end", 0.2))
-    return trained("p_anneal", "l1", (0.4, 0.05), fields)
+    return trained("p_anneal", "sparsity", (0.4, 0.05), fields)
 
 
 def test_relu_with_unit_atoms_recovers_and_a_weak_penalty_fails():
@@ -76,15 +76,15 @@ def test_relu_with_unit_atoms_recovers_and_a_weak_penalty_fails():
 
 def test_the_april_form_recovers_without_unit_atoms_and_a_weak_penalty_fails():
     fields = (("norm_weighted", True), ("subtract_b_dec", False))
-    right, weak = trained("relu", "l1", (0.3, 0.05), fields, steps=500, april=True)
+    right, weak = trained("relu", "sparsity", (0.3, 0.05), fields, steps=500, april=True)
     assert right.at_90 >= 0.95
     assert weak.at_90 < 0.3
     assert weak.l0 > 30
 
 
-@pytest.mark.parametrize(("penalty", "l1"), [("sqrt", 0.2), ("tanh", 0.1)])
-def test_concave_penalties_recover_at_fewer_active_latents_and_weak_ones_fail(penalty, l1):
-    right, weak = trained("relu", "l1", (l1, 0.02), (("penalty", penalty),))
+@pytest.mark.parametrize(("penalty", "sparsity"), [("sqrt", 0.2), ("tanh", 0.1)])
+def test_concave_penalties_recover_at_fewer_active_latents_and_weak_ones_fail(penalty, sparsity):
+    right, weak = trained("relu", "sparsity", (sparsity, 0.02), (("penalty", penalty),))
     assert right.at_90 >= 0.9
     assert right.l0 < 0.7 * relu()[0].l0
     assert weak.at_90 < 0.3

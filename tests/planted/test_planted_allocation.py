@@ -131,7 +131,7 @@ def test_nested_prefixes_keep_parents_where_vanilla_relu_absorbs_them():
     x_BD, on_BN = draw(planted, 4096, HELD_OUT)
 
     def kept(prefixes):
-        sizes = {"n_latents": 12, "activation": "relu", "l1": 0.1}
+        sizes = {"n_latents": 12, "activation": "relu", "sparsity": 0.1}
         sweep = (("seed", (0, 1, 2, 3)),)
         _, found, _ = trained("matryoshka", "p3", 2000, sweep, **sizes, prefixes=prefixes)
         shares = []

@@ -108,8 +108,8 @@ def test_icfl_has_no_twins_after_a_redraw():
 
 
 def test_fista_recovers_every_atom_and_a_weak_penalty_does_not():
-    fields = {"n_latents": 128, "l1": 0.3, "iterations": 15}
-    config = setting("fista", 250, dictionary=fields, sweep={"l1": (0.3, 0.02)})
+    fields = {"n_latents": 128, "sparsity": 0.3, "iterations": 15}
+    config = setting("fista", 250, dictionary=fields, sweep={"sparsity": (0.3, 0.02)})
     _, variables, _ = trained(config)
     right, wrong = (recovery(truth(config), W, 0.95) for W in variables["params"]["W_dec_FD"])
     assert right >= 0.95
@@ -117,8 +117,8 @@ def test_fista_recovers_every_atom_and_a_weak_penalty_does_not():
 
 
 def test_lista_recovers_and_predicts_codes_better_than_ista_of_as_many_steps():
-    fields = {"n_latents": 128, "l1": 0.3, "iterations": 15, "layers": 2}
-    config = setting("lista", 250, dictionary=fields, sweep={"l1": (0.3, 0.02)})
+    fields = {"n_latents": 128, "sparsity": 0.3, "iterations": 15, "layers": 2}
+    config = setting("lista", 250, dictionary=fields, sweep={"sparsity": (0.3, 0.02)})
     _, variables, infos = trained(config)
     right, wrong = (recovery(truth(config), W, 0.95) for W in variables["params"]["W_dec_FD"])
     assert right >= 0.95
@@ -130,8 +130,8 @@ def test_lista_recovers_and_predicts_codes_better_than_ista_of_as_many_steps():
 
 
 def test_psd_predicts_its_codes_and_recovers_and_a_weak_penalty_does_not():
-    fields = {"n_latents": 128, "l1": 0.6, "iterations": 15}
-    config = setting("psd", 250, dictionary=fields, sweep={"l1": (0.6, 0.05)})
+    fields = {"n_latents": 128, "sparsity": 0.6, "iterations": 15}
+    config = setting("psd", 250, dictionary=fields, sweep={"sparsity": (0.6, 0.05)})
     _, variables, infos = trained(config)
     best = [cosines(truth(config), W).max(1).mean() for W in variables["params"]["W_dec_FD"]]
     assert best[0] >= 0.95

@@ -135,7 +135,7 @@ def test_a_threshold_is_a_bias_of_the_other_sign(leaf):
 
 HELD = [
     ("jumprelu", {"sparsity": 0.0, "threshold_start": 0.1, "bandwidth": 0.1}, {}),
-    ("relu", {"l1": 0.0}, {"lowest": -10.0, "rate_down": 0.05}),
+    ("relu", {"sparsity": 0.0}, {"lowest": -10.0, "rate_down": 0.05}),
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dictlearn import cli, dictionaries, normalise
 from dictlearn.ops.firing import dense, l0
-from dictlearn.runs.fold import unit_atoms
+from dictlearn.runs.fold import fold_decoder_norm
 from dictlearn.runs.pursuit_encoder import with_pursuit_encoder
 from dictlearn.runs.trained import Trained
 
@@ -46,7 +46,7 @@ def error(dictionary: Trained, codes, x) -> float:
     [
         ("topk", {"k": K}, "matching"),
         ("topk", {"k": K}, "orthogonal"),
-        ("relu", {"l1": 0.1}, "gradient"),
+        ("relu", {"sparsity": 0.1}, "gradient"),
     ],
 )
 def test_a_pursuit_explains_more_with_as_many_latents_of_each_token(name, fields, method, x):
@@ -73,7 +73,7 @@ def test_without_the_trained_encoders_l0_every_token_has_k_of_either_sign(x):
 
 def test_the_lengths_of_atoms_do_not_matter_and_a_scalar_folds_before(x):
     own = trained("topk", k=K)
-    unit = dataclasses.replace(own, variables=unit_atoms(own.variables))
+    unit = dataclasses.replace(own, variables=fold_decoder_norm(own.variables))
     same = [
         with_pursuit_encoder(one, "matching", K, own_l0=False).reconstruct(x)
         for one in (own, unit, own.folded())

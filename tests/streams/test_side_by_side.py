@@ -5,7 +5,7 @@ import pytest
 
 from dictlearn import streams
 from dictlearn.normalise import Norm, estimate, forward
-from dictlearn.runs import fold
+from dictlearn.runs.fold import fold_normalisation
 from dictlearn.streams import _store_write
 from dictlearn.streams.one_of_taps import source_of
 from dictlearn.streams.synthetic import plant
@@ -130,7 +130,7 @@ def test_scales_of_several_sources_are_not_folded():
     parts = forward(norm, x)[0].reshape(500, 3, 2)
     np.testing.assert_allclose((parts**2).sum(-1).mean(0), 1, rtol=1e-5)
     with pytest.raises(ValueError, match="a scale for each source"):
-        fold.raw(norm, None, {"params": {}})
+        fold_normalisation(norm, None, {"params": {}})
     with pytest.raises(ValueError, match="positive"):
         Norm("unit_mean_sq", (1.0, -2.0))
 

@@ -1,9 +1,10 @@
-"""Activations: which latents fire, and what it costs. One a file, found by its name.
+"""Activations: which latents fire, and what penalty they pay. One activation a file, found by its name.
 
-An activation is a field of a structure and shares its scope, so that its leaves (`log_threshold_F`) lie beside
-those of the structure (`W_enc_FD`). It gets pre-activations and chooses; the structure decodes what it chose.
-Training: `choose` says, without gradient, what fires, as `Few` (sparse) or `Many` (dense) entries. Their `over`
-computes the structure's reconstructions of them, with gradient.
+An activation is a field of a structure and shares its scope, so that its leaves (`log_threshold_F`) are
+siblings of the structure's leaves (`W_enc_FD`). The activation receives pre-activations and selects; the
+structure decodes what was selected. In training, `choose` returns, without gradient, the entries that
+fire, as `Few` (sparse) or `Many` (dense) entries; their method `over` computes the structure's
+reconstructions from these entries, with gradient.
 """
 
 import importlib
@@ -20,12 +21,13 @@ from dictlearn.ops.sparse import coding, support
 from dictlearn.types import Codes, Scalar
 
 Weight = Float[Array, "... F"] | None
-"""What a unit of each latent adds, `[F]`, or of each entry, `[B, F]`; None where it is not asked for."""
+"""The norms that weight the latents, for each latent `[F]` or each entry `[B, F]`; None for no weights."""
 
 
 class Values(NamedTuple):
-    """What entries come to. val: the latents, zero where they do not fire. penalty_B: a token's penalty, None
-    for none. gate: values that a reconstruction of their own is made of, by frozen atoms; None for none."""
+    """The values of entries. val: the latents, zero where they do not fire. penalty_B: the penalty of each
+    token, None for none. gate: the values of a second reconstruction with frozen atoms (Gated), None for
+    none."""
 
     val: jax.Array
     penalty_B: jax.Array | None = None
@@ -33,8 +35,8 @@ class Values(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What `over` gives. codes: the latents. whole: what `body` made of them. others: (weight, the same of
-    other latents)."""
+    """The result of `over`. codes: the latents. whole: what `body` returned for them. others: (weight, what
+    `body` returned) for other sets of latents."""
 
     codes: Codes
     whole: Any
@@ -42,14 +44,16 @@ class Found(NamedTuple):
 
 
 class Few(NamedTuple):
-    """Entries that a token keeps, in order of rank. val_BK, idx_BK: pre-activations without gradient, and
-    latents. on_BK: which fire. used: how many any token uses, None for all. more: (weight, on, used) of a
-    second, wider set; then val and idx are as wide as that and begin with those of the first."""
+    """The entries that a token keeps, in order of rank. val_BK, idx_BK: pre-activations without gradient,
+    and the indices of their latents. on_BK: which of them fire. n_used: the largest number of entries
+    that any token uses, None for all. more: (weight, on, n_used) of a second, wider set; then val_BK and
+    idx_BK are as wide as the second set and begin with the first. aux: the codes and the latents for AuxK
+    where these are not `codes` and the dead latents."""
 
     val_BK: Float[Array, "B K"]
     idx_BK: Int[Array, "B K"]
     on_BK: Bool[Array, "..."]
-    used: jax.Array | None = None
+    n_used: jax.Array | None = None
     more: tuple | None = None
     aux: tuple[Codes, jax.Array] | None = None
 
@@ -62,21 +66,21 @@ class Few(NamedTuple):
         return self._codes(self.val_BK)
 
     def over(self, body: Callable, read: tuple, more: tuple) -> Found:
-        """`body(entries, *more)`, with gradient through `read`: (x, W_enc, b_enc)."""
-        used = self.more[2] if self.more else self.used
-        return self._found(body, coding.select(self.val_BK, self.idx_BK, *read, used), more)
+        """`body(entries, *more)`, with gradient through `read`, which is (x, W_enc, b_enc)."""
+        n_used = self.more[2] if self.more else self.n_used
+        return self._found(body, coding.select(self.val_BK, self.idx_BK, *read, n_used), more)
 
     def given(self, body: Callable, pre_BF: Float[Array, "B F"], more: tuple) -> Found:
-        """The same, with gradient through pre-activations."""
+        """The same as `over`, with gradient through given pre-activations."""
         return self._found(body, jnp.take_along_axis(pre_BF, self.idx_BK, axis=1), more)
 
     def _found(self, body, val_BK, more) -> Found:
         width, others = self.on_BK.shape[1], ()
         if self.more is not None:
-            weight, on_BK, used = self.more
-            wide = support.Entries(val_BK, on_BK, self.idx_BK, used)
+            weight, on_BK, n_used = self.more
+            wide = support.Entries(val_BK, on_BK, self.idx_BK, n_used)
             others = ((weight, body(wide, *more)),)
-        first = support.Entries(val_BK[:, :width], self.on_BK, self.idx_BK[:, :width], self.used)
+        first = support.Entries(val_BK[:, :width], self.on_BK, self.idx_BK[:, :width], self.n_used)
         return Found(self._codes(val_BK), body(first, *more), others)
 
     def _codes(self, val_BK) -> Codes:
@@ -85,14 +89,15 @@ class Few(NamedTuple):
 
 
 class Many(NamedTuple):
-    """Entries of any number. codes: the latents, without gradient. score_BF: positive for the entries that
-    matter to the values or their gradients. pre_BF: pre-activations. most: entries of a token up to which it
-    is computed sparsely, F for none. arguments: what `values` also takes. penalty_B: joins the penalty."""
+    """Any number of entries. codes: the latents, without gradient. score_BF: positive for the entries that
+    affect the values or their gradients. pre_BF: pre-activations. k_sparse: tokens with at most this
+    number of entries are computed sparsely; F for a dense computation. arguments: further arguments of
+    `values`. penalty_B: a penalty that is added to the penalty of `values`. aux: as in `Few`."""
 
     codes: Codes
     score_BF: Float[Array, "B F"]
     pre_BF: Float[Array, "B F"]
-    most: int
+    k_sparse: int
     arguments: tuple = ()
     penalty_B: jax.Array | None = None
     aux: tuple[Codes, jax.Array] | None = None
@@ -100,7 +105,7 @@ class Many(NamedTuple):
     def over(self, body: Callable, read: tuple, more: tuple) -> Found:
         """See `Few`."""
         more = *more, *self.arguments
-        found = support.over(body, self.score_BF, self.pre_BF, self.most, *read, *more)
+        found = support.over(body, self.score_BF, self.pre_BF, self.k_sparse, *read, *more)
         return Found(self.codes, found)
 
     def given(self, body: Callable, pre_BF: Float[Array, "B F"], more: tuple) -> Found:
@@ -110,32 +115,37 @@ class Many(NamedTuple):
 
 
 class Activation(nn.Module):
-    """d_in, n_latents: those of its structure.
+    """The interface of an activation. d_in, n_latents: the widths of its structure.
 
-    Traits, each a property that a field may replace: `weighted`, whether it asks for weights; `aux_k`, dead
-    latents that AuxK uses a token; `scales`, whether it is the same function at another scale of the atoms."""
+    Traits, each a property that a field may replace: `weighted`, whether it needs the norms of the atoms;
+    `aux_k`, the number of dead latents that AuxK uses for a token; `scales`, whether it selects the same
+    latents when the atoms are rescaled.
+    """
 
     d_in: int
     n_latents: int
 
     def declare(self) -> None:
-        """Runs `setup`, which Linen leaves to the first call of any method."""
+        """Runs `setup`, which Linen would otherwise delay to the first call of a method."""
 
-    def choose(self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: jax.Array) -> Few | Many:
-        """Training: which latents fire. All without gradient; may look at the whole batch and keep `stats`."""
+    def choose(
+        self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: Bool[Array, " F"]
+    ) -> Few | Many:
+        """Training: selects the latents that fire, without gradient. It may look at the whole batch and
+        update `stats`."""
         raise NotImplementedError
 
     def values(self, entries: support.Entries, weight: Weight, *arguments) -> Values:
-        """With gradient; must be zero where `entries.on` is not."""
+        """The values of entries, with gradient. They must be zero where `entries.on` is false."""
         return Values(jnp.where(entries.on, entries.z, 0))
 
     def infer(self, pre_BF: Float[Array, "B F"], weight: Weight) -> Codes:
-        """Inference: each token by itself."""
+        """Inference: the codes of each token, independent of the other tokens."""
         f_BF, threshold = jax.nn.relu(pre_BF), self.threshold(weight)
         return Codes(f_BF if threshold is None else f_BF * (f_BF > threshold))
 
     def threshold(self, weight: Weight) -> jax.Array | None:
-        """What a pre-activation must exceed to fire at inference; None where no threshold decides."""
+        """The value that a pre-activation must exceed to fire at inference; None where no threshold decides."""
         return None
 
     @property
@@ -152,15 +162,16 @@ class Activation(nn.Module):
 
 
 def names() -> list[str]:
-    """The activations there are: the files of this folder."""
+    """The names of all activations: the files of this folder."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(name for name in found if not name.startswith("_"))
 
 
 def kind(name: str) -> type[Activation]:
-    """The class of an activation: the one that its file defines. Raises ValueError for an unknown name."""
+    """The class of the activation `name`: the one class that its file defines. Raises ValueError for an
+    unknown name."""
     if name not in names():
-        raise ValueError(f"unknown activation {name!r}; there are {', '.join(names())}.")
+        raise ValueError(f"unknown activation {name!r}; the activations are {', '.join(names())}.")
     module = importlib.import_module(f"{__name__}.{name}")
     (found,) = [
         value

@@ -1,31 +1,36 @@
-"""BatchTopK: the B k largest rectified pre-activations of the whole batch; a threshold at inference.
+"""BatchTopK: keep the B k largest rectified pre-activations of the batch; use a threshold at inference.
 
     training   f = ReLU(z) * [s among the B k largest of the batch]     s_i = ReLU(z_i), or ReLU(z_i) |d_i|
     inference  f = ReLU(z) * [s > theta],   theta = E_batches[smallest positive score kept]
 
-Source: Bussmann et al. 2024 (arXiv:2412.06410), section 3. The batch is the global one: over shards the
-threshold is found by counting (ops/topk/batch.py). theta is the running mean of the per-batch minima with
-`threshold_decay`, corrected for its start at zero; the paper takes the mean over batches after training.
-`norm_weighted` and annealing: Llama Scope (He et al. 2024, arXiv:2410.20526), section 3.
+The batch is the global one: over shards, the threshold is found by counting (ops/topk/batch.py).
+
+Source: Bussmann et al. 2024 (arXiv:2412.06410), section 3. `norm_weighted` and k annealing: Llama Scope
+(He et al. 2024, arXiv:2410.20526), section 3.
+
+Differs: theta is a running mean of the per-batch minima with `threshold_decay`, corrected for its start
+at zero; the paper averages over batches after training.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Many
+from dictlearn.dictionaries._activations import Activation, Many, Weight
 from dictlearn.dictionaries._stats import Step, Threshold, share
 from dictlearn.ops.topk.batch import batch_top
 from dictlearn.types import Codes, Scalar
 
 
 class BatchTopK(Activation):
-    """k: mean active latents a token, may be fractional and traced. k_max: bound of a traced k. aux_k: dead
-    latents that AuxK uses a token, 0 for none. threshold_decay: of the running mean behind theta.
-    norm_weighted: score latents by what they add, for atoms not held at unit norm. anneal_steps: steps over
-    which k falls from `k_start` (None: d_in) as `anneal`, "linear" or "exponential", says; theta begins anew
-    after."""
+    """Fields: k, the mean number of active latents of a token, which may be fractional and traced; k_max,
+    the upper bound of a traced k; aux_k, the number of dead latents that AuxK uses for a token, 0 for no
+    AuxK; threshold_decay, the decay of the running mean theta; norm_weighted, whether latents are ranked
+    by f_i |d_i|, for atoms that are not held at unit norm; anneal_steps, the number of steps over which k
+    falls from `k_start` (None: d_in) along the curve `anneal`, "linear" or "exponential". The running
+    mean of theta restarts when annealing ends."""
 
     k: Scalar
     k_max: float | None = None
@@ -54,28 +59,30 @@ class BatchTopK(Activation):
 
     @property
     def scales(self) -> bool:
-        """Scores weighted by atoms of another scale than the input's do not scale with it."""
+        """Scores weighted by the atoms of a transcoder do not scale with its input."""
         return not self.norm_weighted
 
-    def threshold(self, weight):
+    def threshold(self, weight: Weight) -> jax.Array:
         """A scalar, or `[F]` under `norm_weighted`; 0 before the first batch."""
         theta = self.theta.now()
         if weight is None:
             return theta
         return theta / lax.stop_gradient(jnp.where(weight > 0, weight, 1))
 
-    def choose(self, pre_BF, weight, dead_F) -> Many:
+    def choose(
+        self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: Bool[Array, " F"]
+    ) -> Many:
         f_BF, k, ended = jax.nn.relu(pre_BF), self.k, False
         if self.anneal_steps:
             ended = self.steps.now() == self.anneal_steps
             k = self._annealing.k(k, self.steps.now())
             self.steps.advance()
-        n, most = jnp.round(k * len(pre_BF)).astype(jnp.int32), self._crowd()
-        weight = 1.0 if weight is None else weight
-        f_BF = f_BF * batch_top(f_BF * weight, n, most)
-        self.theta.take(f_BF * weight, ended)
-        return Many(Codes(f_BF), f_BF, pre_BF, most)
+        n, k_sparse = jnp.round(k * len(pre_BF)).astype(jnp.int32), self._k_sparse()
+        norm = 1.0 if weight is None else weight
+        f_BF = f_BF * batch_top(f_BF * norm, n, k_sparse)
+        self.theta.take(f_BF * norm, ended)
+        return Many(Codes(f_BF), f_BF, pre_BF, k_sparse)
 
-    def _crowd(self) -> int:
+    def _k_sparse(self) -> int:
         k = self.k if isinstance(self.k, int | float) else self.k_max
-        return _topk.crowd(None if self.anneal_steps else k, self.n_latents)
+        return _topk.k_sparse(None if self.anneal_steps else k, self.n_latents)

@@ -1,22 +1,26 @@
-"""Feature Choice: every latent chooses its m_i tokens of the batch; m follows Zipf's law.
+"""Feature Choice: each latent selects its m_i tokens of the batch, and m follows Zipf's law.
 
     f = S ReLU(z),   S = argmax sum_ij S_ij ReLU(z_ij)   subject to   sum_tokens S_i <= m_i,   sum_i m_i = B k
     m_i in proportion to law(rank_i), or all equal           inference   f_i = ReLU(z_i) [z_i > theta_i]
 
-Source: Ayonrinde 2024 (arXiv:2411.02124). Unsure, and ours: the first `choose_after` passes select as Mutual
-Choice does, while AuxK lifts latents below the law (see mutual_choice.py); then the densities seen so far, and
-with them the law, are frozen. A latent's rank is that of its summed ReLU(z) in the batch. theta_i is the mean,
-as a running one, of the smallest value kept, Mutual Choice's theta for a latent that has kept none. Every m_i
-is at least 1 where B k >= F allows it; what a latent that is positive on fewer than m_i tokens leaves is not
-given to others.
+The rank of a latent is the rank of its summed ReLU(z) in the batch. theta_i is a running mean of the
+smallest value kept; a latent that has kept none uses the theta of Mutual Choice.
+
+Source: Ayonrinde 2024 (arXiv:2411.02124).
+
+UNSURE, and our choice: the first `choose_after` passes select as Mutual Choice does, while AuxK raises
+the latents below the law (see mutual_choice.py); after that, the running densities and the law fitted to
+them are frozen. Every m_i is at least 1 where B k >= F allows it. A latent that is positive on fewer than
+m_i tokens leaves its remaining tokens unused.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Many
+from dictlearn.dictionaries._activations import Activation, Many, Weight
 from dictlearn.dictionaries._stats import Density, Step, Threshold, share
 from dictlearn.ops import zipf
 from dictlearn.ops.control_flow import any_member
@@ -26,10 +30,11 @@ from dictlearn.types import Codes, Scalar
 
 
 class FeatureChoice(Activation):
-    """k: mean active latents a token, may be fractional and traced. law: "zipf" or "uniform" m. choose_after:
-    passes of Mutual Choice before. aux_k: under-used latents that AuxK uses a token, 0 for none; afterwards
-    only dead ones are. margin: share of the law below which a latent is under-used. density_decay,
-    threshold_decay: of the running means."""
+    """Fields: k, the mean number of active latents of a token, which may be fractional and traced; law, the
+    shape of m, "zipf" or "uniform"; choose_after, the number of passes of Mutual Choice before Feature
+    Choice begins; aux_k, the number of under-used latents that AuxK uses for a token, 0 for no AuxK
+    (after `choose_after` AuxK uses dead latents only); margin, the fraction of the law below which a
+    latent is under-used; density_decay and threshold_decay, the decays of the running means."""
 
     k: Scalar
     law: str = "zipf"
@@ -51,11 +56,13 @@ class FeatureChoice(Activation):
         self.own_threshold = self.variable("stats", "threshold_F", jnp.zeros, shape)
         self.own_weight = self.variable("stats", "kept_F", jnp.zeros, shape)
 
-    def threshold(self, weight):
+    def threshold(self, weight: Weight) -> jax.Array:
         """theta, `[F]`; 0 before the first batch."""
         return jnp.where(self.own_weight.value > 0, self.own_threshold.value, self.theta.now())
 
-    def choose(self, pre_BF, weight, dead_F) -> Many:
+    def choose(
+        self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: Bool[Array, " F"]
+    ) -> Many:
         f_BF = jax.nn.relu(pre_BF)
         n = jnp.round(self.k * len(pre_BF)).astype(jnp.int32)
         chooses = self.steps.now() >= self.choose_after
@@ -71,7 +78,7 @@ class FeatureChoice(Activation):
         return Many(Codes(kept_BF), kept_BF, pre_BF, self.n_latents, aux=aux)
 
     def _quotas(self, f_BF, density_F, n):
-        """m, `[F]`."""
+        """m, the number of tokens that each latent selects, `[F]`."""
         weight_R = jnp.ones(self.n_latents)
         if self.law == "zipf":
             weight_R = zipf.curve(zipf.fit(density_F), self.n_latents)

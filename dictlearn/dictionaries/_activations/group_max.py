@@ -1,24 +1,27 @@
-"""GroupMax: the latents stand in k groups, and of each group the largest pre-activation fires.
+"""GroupMax: the latents form k groups, and the largest pre-activation of each group fires.
 
     f_i = ReLU(z_i) * [z_i largest of its group]      group of latent i = floor(i / ceil(F / k))
 
-It needs no sort: one pass finds k maxima. Two features that share a group never fire together.
+No sort is needed: one pass finds the k maxima. Two latents of one group never fire together.
+
 Source: the activation "groupmax" of EleutherAI's sparsify (fused_encoder.py); we know of no paper.
-Differs: F need not be a multiple of k, the last group is then smaller; AuxK as in our TopK.
+
+Differs: F need not be a multiple of k, and the last group is then smaller; AuxK is as in our TopK.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Few
+from dictlearn.dictionaries._activations import Activation, Few, Weight
 from dictlearn.types import Codes
 
 
 class GroupMax(Activation):
-    """k: groups, and so the most latents active on a token. aux_k: dead latents that AuxK uses a token, 0 for
-    none."""
+    """Fields: k, the number of groups, which bounds the active latents of a token; aux_k, the number of dead
+    latents that AuxK uses for a token, 0 for no AuxK."""
 
     k: int
     aux_k: int = 0
@@ -29,16 +32,16 @@ class GroupMax(Activation):
             raise ValueError(f"{k=} groups of ceil(F / k) do not fit {n=} latents; let k divide F.")
         _topk.check_aux(self.aux_k, n)
 
-    def choose(self, pre_BF, weight, dead_F) -> Few:
+    def choose(self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: Bool[Array, " F"]) -> Few:
         val_BK, idx_BK = self._largest(pre_BF)
         return Few(val_BK, idx_BK, val_BK > 0)
 
-    def infer(self, pre_BF, weight) -> Codes:
+    def infer(self, pre_BF: Float[Array, "B F"], weight: Weight) -> Codes:
         _, idx_BK = self._largest(pre_BF)
         return Codes(jax.nn.relu(jnp.take_along_axis(pre_BF, idx_BK, axis=1)), idx_BK)
 
     def _largest(self, pre_BF):
-        """The largest pre-activation of each group, without gradient, and its latent."""
+        """The largest pre-activation of each group, without gradient, and the index of its latent."""
         size = -(-self.n_latents // self.k)
         lacking = size * self.k - self.n_latents
         pre_BF = lax.stop_gradient(pre_BF)

@@ -1,4 +1,4 @@
-"""JumpReLU: each latent has a threshold, learnt by a straight-through gradient.
+"""JumpReLU: each latent has a threshold, learned with straight-through gradients.
 
     z = (x - b_dec) W_enc + b_enc      f = z [z > theta]      yhat = f W_dec + b_dec      theta = exp(t)
 
@@ -6,37 +6,45 @@
             "tanh"       sparsity * sum_i tanh(c f_i |d_i|) + revival * sum_i ReLU(theta_i - z_i) |d_i|
             "target_l0"  sparsity * (L0 / target_l0 - 1)^2,   L0 the mean over the batch
 
-Source: Rajamanoharan et al. 2024 (arXiv:2407.14435), sections 3 and 4 ("l0"; "target_l0" from its appendix);
-Anthropic, January 2025 update ("tanh"). Gradients in ops/jumprelu.py: that of "l0" reaches theta alone, that of
-"tanh" every parameter. We keep log theta, as Anthropic does, so that theta stays positive.
+The gradients are in ops/jumprelu.py: the gradient of "l0" reaches theta only, the gradient of "tanh"
+every parameter. The parameter is log theta, as in Anthropic's update, so that theta stays positive.
 
-The defaults are Gemma Scope's (arXiv:2408.05147), for inputs of mean squared norm 1 (`unit_mean_sq`); it goes
-with rule `b1` 0, lr 7e-5, `decay_fraction` 0, `penalty_warmup_steps` 10000. Anthropic's: `penalty` "tanh",
-`threshold_start` 0.1, `bandwidth` 2, `sparsity` 20, `subtract_b_dec` false, `start_density` 10000 / F,
-`enc_scale` d_in / F, inputs `mean_norm_sqrt_d`; rule `unit_norm` false, lr 2e-4; learner `atom_norm` 0.58,
-`b_dec_start` "zeros", `penalty_warmup_steps` the whole run. There the warm-up does not act on `revival`; here
-it does. The bandwidth is on the scale of the input (UNSURE how the papers would scale it: linearly here).
-UNSURE whether Anthropic's z has a gradient in the window: `window_gradient`, by default not. The sparsity is
-to be swept: neither paper's grid is known to us. Compute in float32: bfloat16 does not resolve the window.
+Source: Rajamanoharan et al. 2024 (arXiv:2407.14435), sections 3 and 4 ("l0"; "target_l0" from its
+appendix); Anthropic, January 2025 update ("tanh").
+
+The defaults are Gemma Scope's (arXiv:2408.05147) for inputs of mean squared norm 1
+(`unit_mean_sq`), which trains with the rule settings `b1` 0, lr 7e-5, `decay_fraction` 0 and the learner
+setting `penalty_warmup_steps` 10000. Anthropic's settings are: `penalty` "tanh", `threshold_start` 0.1,
+`bandwidth` 2, `sparsity` 20, `subtract_b_dec` false, `density_start` 10000 / F, `enc_scale` d_in / F,
+inputs `mean_norm_sqrt_d`; rule `unit_norm` false, lr 2e-4; learner `atom_norm` 0.58, `b_dec_start`
+"zeros", `penalty_warmup_steps` the whole run. Neither paper's grid of `sparsity` is known to us: sweep
+it. Compute in float32: bfloat16 does not resolve the window.
+
+Differs: the warm-up also acts on `revival`, which Anthropic's does not. UNSURE how the papers would scale
+the bandwidth with the input (linearly here), and whether Anthropic's z has a gradient in the window
+(`window_gradient`; by default it has none).
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Many, Values
+from dictlearn.dictionaries._activations import Activation, Many, Values, Weight
 from dictlearn.ops import jumprelu, penalties
+from dictlearn.ops.sparse.support import Entries
 from dictlearn.types import Codes, Scalar
 
 PENALTIES = ("l0", "tanh", "target_l0")
 
 
 class JumpReLU(Activation):
-    """sparsity: the penalty's coefficient, on the scale of a squared error summed over D. penalty: "l0", "tanh"
-    or "target_l0". threshold_start: of every theta. bandwidth: width of the window around theta. kernel:
-    "rectangle", "triangle" or "gaussian". window_gradient: z has a gradient in the window too. tanh_scale: c.
-    revival: the coefficient that lifts latents below their threshold. target_l0: active latents a token."""
+    """Fields: sparsity, the coefficient of the penalty, on the scale of a squared error summed over D;
+    penalty, "l0", "tanh" or "target_l0"; threshold_start, the initial value of every theta; bandwidth,
+    the width of the window around theta; kernel, "rectangle", "triangle" or "gaussian"; window_gradient,
+    whether z has a gradient in the window too; tanh_scale, c; revival, the coefficient of the term that
+    raises latents below their threshold; target_l0, the wanted number of active latents of a token."""
 
     sparsity: Scalar = 1e-3
     penalty: str = "l0"
@@ -67,33 +75,37 @@ class JumpReLU(Activation):
     def weighted(self) -> bool:
         return self.penalty == "tanh"
 
-    def threshold(self, weight):
+    def threshold(self, weight: Weight) -> jax.Array:
         """theta, `[F]`."""
         return jnp.exp(self.log_threshold_F)
 
-    def choose(self, pre_BF, weight, dead_F) -> Many:
+    def choose(
+        self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: Bool[Array, " F"]
+    ) -> Many:
         threshold_F = self.threshold(weight)
         above_BF = pre_BF - lax.stop_gradient(threshold_F)
         codes = Codes(jnp.where(above_BF > 0, pre_BF, 0))
         reach = jumprelu.reach(self.bandwidth, self.kernel)
-        near_BF, most = jnp.ones_like(pre_BF), self.n_latents
+        near_BF, k_sparse = jnp.ones_like(pre_BF), self.n_latents
         if self.penalty != "tanh" and reach is not None:
-            near_BF, most = above_BF + reach, _topk.crowd_of_any(self.n_latents)
+            near_BF, k_sparse = above_BF + reach, _topk.k_sparse_unbounded(self.n_latents)
         penalty_B = None if self.penalty == "tanh" else self._l0(pre_BF, threshold_F)
-        return Many(codes, near_BF, pre_BF, most, (threshold_F, self.bandwidth), penalty_B)
+        return Many(codes, near_BF, pre_BF, k_sparse, (threshold_F, self.bandwidth), penalty_B)
 
-    def values(self, entries, weight, threshold_F, bandwidth) -> Values:
+    def values(
+        self, entries: Entries, weight: Weight, threshold_F: Float[Array, " F"], bandwidth: Scalar
+    ) -> Values:
         theta = entries.of(threshold_F)
         f = jumprelu.jump(entries.z, theta, bandwidth, self.kernel, self.window_gradient)
         f = jnp.where(entries.on, jnp.asarray(f), 0)
-        if self.penalty != "tanh":
+        if weight is None:
             return Values(f)
         norm = entries.of(weight)
         below_B = penalties.l1(jax.nn.relu(theta - entries.z) * norm)
         size_B = penalties.tanh(f * norm, self.tanh_scale)
         return Values(f, self.sparsity * size_B + self.revival * below_B)
 
-    def infer(self, pre_BF, weight) -> Codes:
+    def infer(self, pre_BF: Float[Array, "B F"], weight: Weight) -> Codes:
         window = self.kernel, self.window_gradient
         return Codes(jumprelu.jump(pre_BF, self.threshold(weight), self.bandwidth, *window))
 

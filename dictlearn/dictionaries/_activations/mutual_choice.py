@@ -1,19 +1,24 @@
-"""Mutual Choice: tokens and latents share B k matches freely; AuxK lifts latents below Zipf's law.
+"""Mutual Choice: tokens and latents share B k matches freely, and AuxK raises the latents below Zipf's law.
 
     f = S ReLU(z),   S = argmax sum_ij S_ij ReLU(z_ij)   subject to   sum_ij S_ij <= B k
     underused_i = density_i < margin law(rank_i)         ehat = TopK_{aux_k}(z of the under-used) W_dec
 
-Source: Ayonrinde 2024 (arXiv:2411.02124). S is the mask of BatchTopK, and inference its threshold (see
-batch_topk.py). Unsure, and ours: a hard mask of latents below `margin` of the fitted law (ops/zipf.py), the law
-fitted anew at every step to running densities, dead latents counted as under-used. An under-used latent that
-is active in the batch helps too, else it would be helped only when it is dead.
+S is the mask of BatchTopK, and inference uses its threshold (see batch_topk.py).
+
+Source: Ayonrinde 2024 (arXiv:2411.02124).
+
+UNSURE, and our choice: a hard mask of the latents below `margin` times the fitted law (ops/zipf.py); the
+law is fitted to the running densities at every step; dead latents count as under-used. An under-used
+latent that is active in the batch also takes part in AuxK, because otherwise it would take part only when
+it is dead.
 """
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Many
+from dictlearn.dictionaries._activations import Activation, Many, Weight
 from dictlearn.dictionaries._stats import Density, Threshold, share
 from dictlearn.ops import zipf
 from dictlearn.ops.topk.batch import batch_top
@@ -21,9 +26,10 @@ from dictlearn.types import Codes, Scalar
 
 
 class MutualChoice(Activation):
-    """k: mean active latents a token, may be fractional and traced. aux_k: under-used latents that AuxK uses a
-    token, 0 for none (spec of the paper: about d_in / 2). margin: share of the law below which a latent is
-    under-used. density_decay, threshold_decay: of the running means."""
+    """Fields: k, the mean number of active latents of a token, which may be fractional and traced; aux_k,
+    the number of under-used latents that AuxK uses for a token, 0 for no AuxK (the paper: about d_in /
+    2); margin, the fraction of the law below which a latent is under-used; density_decay and
+    threshold_decay, the decays of the running means."""
 
     k: Scalar
     aux_k: int = 0
@@ -38,11 +44,13 @@ class MutualChoice(Activation):
         self.density = Density(self.n_latents, self.density_decay)
         share(self, self.theta, self.density)
 
-    def threshold(self, weight):
+    def threshold(self, weight: Weight) -> jax.Array:
         """theta, a scalar; 0 before the first batch."""
         return self.theta.now()
 
-    def choose(self, pre_BF, weight, dead_F) -> Many:
+    def choose(
+        self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: Bool[Array, " F"]
+    ) -> Many:
         f_BF = jax.nn.relu(pre_BF)
         f_BF = f_BF * batch_top(f_BF, jnp.round(self.k * len(pre_BF)).astype(jnp.int32))
         underused_F = zipf.underused(self.density.now(), self.margin) | dead_F

@@ -1,34 +1,41 @@
-"""P-annealing: a ReLU whose penalty goes from L1 towards L0 while it trains.
+"""P-annealing: a ReLU whose Lp penalty goes from L1 towards L0 during training.
 
-    f = ReLU((x - b_dec) W_enc + b_enc)      penalty = l1 * scale_s * sum_i f_i^p_s
+    f = ReLU((x - b_dec) W_enc + b_enc)      penalty = sparsity * scale_s * sum_i f_i^p_s
 
-p_s = 1 - (1 - p_end) s / n_updates, where s counts the updates done: evenly spaced, the last at step
-`anneal_end`. At each update the loss is kept continuous over the last `queue` steps:
+p_s = 1 - (1 - p_end) s / n_updates, where s counts the updates of p; they are evenly spaced, and the last
+is at step `anneal_end`. At each update the loss stays continuous over the last `queue` steps:
 
     scale_{s+1} = scale_s * mean[sum f^p_s] / mean[sum f^p_{s+1}]
 
-Source: Karvonen et al. 2024 (arXiv:2408.00113), on p-annealing, and its code. Unit atoms are held by the rule.
-p_end is UNSURE: the text is remembered to say 0.2; the code goes to 0 on the very last step, and so never
-trains below 0.11. At p = 0 the penalty has no slope, so that p_end must be positive; it is 0.1. We sum powers,
-Lp^p, where the code may also take the root, and take the squared error, where it takes the norm. f^p has its
-slope bounded at zero (ops/penalties.py). A step is a forward pass: each part of an accumulated batch is one.
+A step is a forward pass: each part of an accumulated batch counts as one. The rule holds the atoms at
+unit norm.
+
+Source: Karvonen et al. 2024 (arXiv:2408.00113), on p-annealing, and its code.
+
+Differs: we sum powers, Lp^p, where the code may also take the root, and we take the squared error where
+it takes the norm. The slope of f^p is bounded at zero (ops/penalties.py). UNSURE about p_end: we remember
+0.2 from the text; the code reaches 0 on the very last step, and so never trains below 0.11. At p = 0 the
+penalty has no slope, so p_end must be positive; it is 0.1 here.
 """
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Many, Values
+from dictlearn.dictionaries._activations import Activation, Many, Values, Weight
 from dictlearn.dictionaries._stats import Step, share
 from dictlearn.ops import penalties
+from dictlearn.ops.sparse.support import Entries
 from dictlearn.types import Codes, Scalar
 
 
 class PAnneal(Activation):
-    """l1: the coefficient while p is 1. p_end: the last p. anneal_start, anneal_end: steps between which p
-    falls, in n_updates. queue: steps whose mean keeps the loss continuous."""
+    """Fields: sparsity, the coefficient of the penalty while p is 1; p_end, the last p; anneal_start and
+    anneal_end, the steps between which p falls in `n_updates` updates; queue, the number of steps whose
+    mean keeps the loss continuous."""
 
-    l1: Scalar
+    sparsity: Scalar
     p_end: Scalar = 0.1
     anneal_start: Scalar = 15_000
     anneal_end: Scalar = 30_000
@@ -39,13 +46,13 @@ class PAnneal(Activation):
         known = lambda *values: all(isinstance(value, int | float) for value in values)
         if known(self.p_end) and not 0 < self.p_end <= 1:
             raise ValueError(
-                f"p_end={self.p_end} must lie above 0, to have a slope, and at most 1."
+                f"p_end={self.p_end} must lie above 0, where the penalty has a slope, and be at most 1."
             )
         span = self.anneal_end - self.anneal_start
         if known(self.n_updates, span) and not 1 <= self.n_updates <= span:
             raise ValueError(
                 f"n_updates={self.n_updates} must be at least 1 and at most "
-                f"anneal_end - anneal_start = {span}, one a step."
+                f"anneal_end - anneal_start = {span}: one update for each step."
             )
         if self.queue < 1:
             raise ValueError(f"queue={self.queue} must be at least 1 step.")
@@ -56,23 +63,25 @@ class PAnneal(Activation):
         self.scale = self.variable("stats", "scale", jnp.ones, ())
         self.now_T, self.next_T = zero("now_T", (self.queue,)), zero("next_T", (self.queue,))
 
-    def choose(self, pre_BF, weight, dead_F) -> Many:
+    def choose(
+        self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: Bool[Array, " F"]
+    ) -> Many:
         f_BF = jax.nn.relu(pre_BF)
         updates, scale = self._schedule()
         now_B, next_B = (penalties.power(f_BF, self._p(n)) for n in (updates, updates + 1))
         self._remember(updates, scale, now_B.mean(), next_B.mean())
-        most = _topk.crowd_of_any(self.n_latents)
-        return Many(Codes(f_BF), f_BF, pre_BF, most, (self._p(updates), scale))
+        k_sparse = _topk.k_sparse_unbounded(self.n_latents)
+        return Many(Codes(f_BF), f_BF, pre_BF, k_sparse, (self._p(updates), scale))
 
-    def values(self, entries, weight, p, scale) -> Values:
+    def values(self, entries: Entries, weight: Weight, p, scale) -> Values:
         f = jnp.where(entries.on, entries.z, 0)
-        return Values(f, self.l1 * scale * penalties.power(f, p))
+        return Values(f, self.sparsity * scale * penalties.power(f, p))
 
     def _p(self, updates):
         return 1 - (1 - self.p_end) * jnp.minimum(updates, self.n_updates) / self.n_updates
 
     def _schedule(self):
-        """(updates done, scale) of this step, of which at most one update is new."""
+        """(number of updates done, scale) of this step; at most one of the updates is new."""
         done, span = self.updates.value, self.anneal_end - self.anneal_start
         share = (self.steps.now() - self.anneal_start) / span
         due = done < jnp.floor(jnp.clip(share, 0, 1) * self.n_updates)

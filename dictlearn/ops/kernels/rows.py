@@ -1,13 +1,13 @@
-"""The sparse decoder, its dot and its transpose for NVIDIA GPUs, in Pallas by way of Triton.
+"""The sparse decoder, its dot product and its transpose for NVIDIA GPUs, in Pallas (Triton).
 
-Forms of `ops.rows`' operations, equal to those of `ops.forms`: no `[B, K, D]` array, no `[B, F]` array, every
-output written once, sums in float32. A program owns a tile of the output and reads the rows it needs,
-ENTRIES at a time and WIDTH columns wide.
+These are forms of the operations of `ops.sparse.rows`, equal to the forms in `ops.sparse.forms`: no `[B, K,
+D]` array, no `[B, F]` array, every output written once, sums in float32. A program owns a tile of the
+output and reads the rows it needs, ENTRIES at a time and WIDTH columns wide.
 
-The transpose sorts entries by latent (a stable sort, ties in the order of tokens) and sums every latent's
-segment in that order, so that two runs agree to the bit; atomic additions, which XLA's scatter makes of it,
-do not, and bfloat16 ones would round once a token. Entries of value zero are dropped before the sort: padding
-does not make a long segment at latent 0.
+The transpose sorts entries by latent (a stable sort, equal latents in the order of tokens) and sums the
+segment of every latent in that order, so that two runs agree to the bit. Atomic additions, which XLA's
+scatter uses, do not, and bfloat16 additions would round once for each token. Entries of value zero are
+dropped before the sort: padding does not make a long segment at latent 0.
 """
 
 from functools import partial
@@ -22,28 +22,28 @@ ENTRIES = 8
 WIDTH = 256
 
 
-def rows_sum(val_BK, idx_BK, W_FD, length=None, *, interpret=False):
-    """`out_b = sum_k val_bk W[idx_bk]` of the entries before `length`, `[B, D]`."""
+def rows_sum(val_BK, idx_BK, W_FD, n_used=None, *, interpret=False):
+    """`out_b = sum_k val_bk W[idx_bk]` over the entries before `n_used`, `[B, D]`."""
     (n, k), (_, d) = val_BK.shape, W_FD.shape
     out = jax.ShapeDtypeStruct((n, d), jnp.result_type(val_BK, W_FD))
     width = _width(d)
     call = _call(partial(_sum, width=width), out, (n, pl.cdiv(d, width)), interpret)
-    return call(_bound(length, k), val_BK, idx_BK, W_FD)
+    return call(_bound(n_used, k), val_BK, idx_BK, W_FD)
 
 
-def rows_dot(g_BD, idx_BK, W_FD, length=None, *, interpret=False):
-    """`out_bk = <g_b, W[idx_bk]>`, `[B, K]`, zero from entry `length` on."""
+def rows_dot(g_BD, idx_BK, W_FD, n_used=None, *, interpret=False):
+    """`out_bk = <g_b, W[idx_bk]>`, `[B, K]`, zero from entry `n_used` on."""
     n, k = idx_BK.shape
     out = jax.ShapeDtypeStruct((n, k), jnp.result_type(g_BD, W_FD))
     width = _width(g_BD.shape[1])
     call = _call(partial(_dot, width=width), out, (n, pl.cdiv(k, ENTRIES)), interpret)
-    return call(_bound(length, k), g_BD, idx_BK, W_FD)
+    return call(_bound(n_used, k), g_BD, idx_BK, W_FD)
 
 
-def rows_add(val_BK, idx_BK, g_BD, length=None, *, n_latents, interpret=False):
+def rows_add(val_BK, idx_BK, g_BD, n_used=None, *, n_latents, interpret=False):
     """`out_f = sum over entries with idx_bk = f of val_bk g_b`, `[F, D]`."""
     (_, k), (_, d) = val_BK.shape, g_BD.shape
-    used_BK = (val_BK != 0) & (jnp.arange(k) < _bound(length, k))
+    used_BK = (val_BK != 0) & (jnp.arange(k) < _bound(n_used, k))
     latent_E = jnp.where(used_BK, idx_BK, n_latents).reshape(-1)
     entry_E = jnp.arange(latent_E.size, dtype=jnp.int32)
     latent_E, entry_E = lax.sort((latent_E, entry_E), num_keys=1, is_stable=True)
@@ -123,12 +123,12 @@ def _wide(dtype):
 
 
 def _width(d):
-    """Blocks are powers of two."""
+    """The width of a block: a power of two."""
     return min(WIDTH, pl.next_power_of_2(d))
 
 
-def _bound(length, k):
-    return jnp.full(1, k if length is None else length, jnp.int32)
+def _bound(n_used, k):
+    return jnp.full(1, k if n_used is None else n_used, jnp.int32)
 
 
 def _call(kernel, out, grid, interpret):

@@ -1,9 +1,10 @@
-"""The k largest entries of every row for NVIDIA GPUs, in Pallas by way of Triton; equal to `lax.top_k`.
+"""The k largest entries of every row for NVIDIA GPUs, in Pallas (Triton); equal to `lax.top_k`.
 
-A program holds one row in registers and takes its largest entry k times, by reductions alone. XLA sorts the
-whole row together with its indices. Entries are compared as integers of the same order as the floats, so that
-a taken entry (the least integer) stands below -inf, ties fall to the lowest index, and a NaN comes first as
-it does in `lax.top_k`. `ops.topk` calls it on chunk maxima and on the chunks it keeps: no row is wide.
+A program holds one row in registers and takes its largest entry k times, by reductions only; XLA would
+sort the whole row together with its indices. Entries are compared as integers with the same order as the
+floats, so that a taken entry (the smallest integer) is below -inf, equal entries are ordered by index,
+and a NaN comes first, as in `lax.top_k`. `ops.topk` calls it on chunk maxima and on the chunks it keeps:
+no row is wide.
 """
 
 from functools import partial
@@ -15,11 +16,11 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
 WIDEST, MOST = 16384, 256
-"""Beyond such rows, or so many entries of one, `lax.top_k` takes over."""
+"""For wider rows, or more entries of a row, `lax.top_k` is used."""
 
 
 def top_k(x_BN, k, *, interpret=False):
-    """(values, indices) `[B, K]` of the `k` largest entries of every row, largest first."""
+    """(values, indices) `[B, K]` of the `k` largest entries of every row, the largest first."""
     n_rows, n = x_BN.shape
     if n > WIDEST or k > MOST or x_BN.dtype.itemsize > 4:
         return lax.top_k(x_BN, k)

@@ -1,14 +1,15 @@
-"""Scores that follow a residual: `<x - sum_k v_k d_k, d_i> = <x, d_i> - sum_k v_k <d_k, d_i>`.
+"""Scores updated by rows of the Gram matrix: `<x - sum_k v_k d_k, d_i> = <x, d_i> - sum_k v_k <d_k, d_i>`.
 
-A round then adds up rows of the Gram matrix `W W^T` instead of a matmul by W: one a round where values stay,
-all so far where they change. The matrix is made once a call, half of it by symmetry, tile by tile; tokens go
-through their rounds in blocks whose scores stay in the cache. In units of one matmul `x W^T`, on CPU (two
-cores; `benchmarks/pursuit.py` measures the whole)
+A round then adds rows of the Gram matrix `W W^T` instead of a matrix product with W: one row a round
+where earlier values stay, all rows so far where they change. The matrix is computed once for each call,
+half of it by symmetry, tile by tile; tokens are processed in blocks whose scores stay in the cache. In
+units of one matrix product `x W^T`, on CPU (two cores; `benchmarks/pursuit.py` measures the whole), the
+costs are
 
-    updated     GRAM F / B + ROW rows / D            anew     rounds - 1
+    updated     GRAM F / B + ROW rows / D            recomputed     rounds - 1
 
-The matrix has F^2 entries, so it is made for at most LIMIT, on one device, and only where it is the cheaper. On
-accelerators, whose matmuls cost less than the memory traffic, scores are computed anew.
+The matrix has F^2 entries, so it is used for at most LIMIT entries, on one device, and only where it is
+cheaper. On accelerators, whose matrix products cost less than the memory traffic, scores are recomputed.
 """
 
 from collections.abc import Callable
@@ -19,17 +20,21 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from dictlearn.sharding import is_split
+from dictlearn.types import Tokens
 
 GRAM, ROW = 0.7, 20.0
-"""Measured costs: of the matrix as a share of the plain product, and of adding a row at D = 1."""
+"""Measured costs: the Gram matrix relative to the plain product, and adding a row at D = 1."""
 LIMIT = 2**26
-"""Entries of the largest matrix, 256 MiB of float32; a sweep holds one a member."""
+"""Entries of the largest matrix, 256 MiB of float32; a sweep holds one for each member."""
 TOKENS, TILE, TOGETHER = 128, 512, 4
-"""Tokens to a block, atoms to a tile's side, rows that are added in one reading of the scores."""
+"""Tokens in a block, atoms on a side of a tile, rows that are added in one pass over the scores."""
 
 
-def pays(x_BD, W_FD, rounds: int, rows: int) -> bool:
-    """Whether `rounds` are cheaper by updates of `rows` rows in all, on CPU; from shapes alone."""
+def pays(
+    x_BD: Tokens, W_FD: Float[Array, "F D"] | Float[np.ndarray, "F D"], rounds: int, rows: int
+) -> bool:
+    """Whether `rounds` rounds are cheaper by updates of `rows` rows in total, on CPU; depends on shapes
+    only."""
     n, (n_latents, d) = len(x_BD), W_FD.shape
     if is_split() or n_latents**2 > LIMIT:
         return False
@@ -37,7 +42,8 @@ def pays(x_BD, W_FD, rounds: int, rows: int) -> bool:
 
 
 def products(W_FD: Float[Array, "F D"]) -> Float[Array, "F F"]:
-    """`W W^T`, each off-diagonal tile computed once. The last tiles reach back where TILE does not divide F."""
+    """`W W^T`, with each off-diagonal tile computed once. The last tiles overlap where TILE does not divide
+    F."""
     n_latents, tile = len(W_FD), min(TILE, len(W_FD))
     starts = np.minimum(np.arange(0, n_latents, tile), n_latents - tile)
     pairs_P2 = jnp.asarray([(i, j) for i in starts for j in starts if i <= j], jnp.int32)
@@ -52,9 +58,12 @@ def products(W_FD: Float[Array, "F D"]) -> Float[Array, "F F"]:
     return lax.fori_loop(0, len(pairs_P2), put, lax.empty((n_latents, n_latents), W_FD.dtype))
 
 
-def refitted(pre_BF, W_FD, gram_FF) -> Callable:
-    """For a search whose values all change in a round: (t, state, r_BD) -> scores of r, from the state's first
-    two, the values and indices `[B, K]` of which t are in use; by `gram_FF` unless it is None."""
+def refitted(
+    pre_BF: Float[Array, "B F"], W_FD: Float[Array, "F D"], gram_FF: Float[Array, "F F"] | None
+) -> Callable:
+    """For a search that changes all its values in a round: (t, state, r_BD) -> scores of r. The first two
+    entries of the state are values and indices `[B, K]`, of which t are in use. gram_FF: the Gram matrix,
+    or None to recompute the scores."""
     if gram_FF is None:
         return lambda t, state, r_BD: r_BD @ W_FD.T
 
@@ -73,10 +82,12 @@ def refitted(pre_BF, W_FD, gram_FF) -> Callable:
     return scores
 
 
-def either(search: Callable, arrays, W_FD, *, rounds: int, rows: int):
-    """`search(*arrays)`; where updates pay, on CPU, `search(*block, gram_FF)` of blocks of TOKENS tokens.
+def either(search: Callable, arrays, W_FD: Float[Array, "F D"], *, rounds: int, rows: int):
+    """`search(*arrays)`; where updates are cheaper, on CPU, `search(*block, gram_FF)` for blocks of TOKENS
+    tokens.
 
-    arrays: with a leading axis B, x_BD the first; what `search` returns has that axis too."""
+    arrays: with a leading axis B, x_BD first; the results of `search` have that axis too.
+    """
     if not pays(arrays[0], W_FD, rounds, rows):
         return search(*arrays)
 

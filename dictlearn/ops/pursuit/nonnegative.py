@@ -1,10 +1,12 @@
-"""Non-negative least squares of many small systems at once, from their normal equations.
+"""Non-negative least squares for many small systems at once, from their normal equations.
 
     min_{v >= 0} 1/2 v G v - b v
-    v_P = G_PP^-1 b_P, v = 0 elsewhere        right where v_P >= 0 and G v - b >= 0
+    v_P = G_PP^-1 b_P, v = 0 elsewhere        optimal where v_P >= 0 and G v - b >= 0
 
-Source: Kim & Park 2011, "Fast nonnegative matrix factorization" (block principal pivoting): all entries whose
-sign is wrong change sides of P at once, after three such exchanges without fewer wrong ones the last alone.
+All entries whose sign is wrong move into or out of P at once; after three such exchanges without fewer
+wrong entries, only the last wrong entry moves.
+
+Source: Kim & Park 2011, "Fast nonnegative matrix factorization" (block principal pivoting).
 """
 
 import jax.numpy as jnp
@@ -18,8 +20,8 @@ from dictlearn.ops.pursuit.matching import solve
 def least_squares(
     gram_BKK: Float[Array, "B K K"], dot_BK: Float[Array, "B K"], active_BK: Bool[Array, "B K"]
 ) -> tuple[Float[Array, "B K"], Bool[Array, "B K"]]:
-    """(v, P), from a guess at P; without gradient. Entries whose atom is zero (a zero on G's diagonal) stay
-    zero. Ends after 5 K exchanges at the latest, with what is then negative set to zero."""
+    """(v, P), from an initial P; without gradient. Entries whose atom is zero (a zero on G's diagonal) stay
+    zero. The search ends after at most 5 K exchanges, and entries that are then negative are set to zero."""
     k = dot_BK.shape[1]
     square_BK = jnp.diagonal(gram_BKK, axis1=1, axis2=2)
     tight_BK = (

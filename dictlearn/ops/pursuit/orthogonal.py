@@ -1,23 +1,28 @@
-"""Orthogonal matching pursuit: after every step all values so far are the least-squares ones.
+"""Orthogonal matching pursuit: after each step, the values of all selected atoms are the least-squares
+values.
 
     j = argmax |<r, d_j>| / |d_j|      S <- S + j      v = argmin_v |x - v D_S|^2      r = x - v D_S
 
-Source: Pati et al. 1993. Dividing by |d_j| takes the atom that leaves least over of its own line. Of the Gram
-matrix of the atoms taken, `M` is the inverse of the Cholesky factor, one row a step: with g = D_S d_j,
+Dividing by |d_j| selects the atom that leaves the smallest residual along its own line. `M` is the
+inverse of the Cholesky factor of the Gram matrix of the selected atoms, extended by one row each step;
+with g = D_S d_j,
 
     u = -M^T M g      p = d_j + u D_S      c = <r, p> / |p|^2      v <- v + c (u, 1)      r <- r - c p
 
-and the last step is followed by one refinement of v by its own residual. A step costs the scores (gram.py)
-and two reads of K rows. Differs: a token ends where no atom that is not taken has a product with what is left,
-or where the best is a combination of those taken.
+The last step is followed by one refinement of v with its own residual. A step costs the scores (gram.py)
+and two reads of K rows. With `nonnegative`, v >= 0 by active sets (Nguyen et al. 2019, NNOMP; the inner
+problem by block pivoting, Kim & Park 2011), and only atoms of positive product are selected. Values that
+became zero stay in S and may return.
 
-nonnegative: v >= 0, by active sets (Nguyen et al. 2019, NNOMP; the inner problem by block pivoting, Kim & Park
-2011), and only atoms of positive product are taken. Values that have become zero stay in S and may return.
+Source: Pati et al. 1993.
+
+Differs: a token's pursuit ends where no unselected atom has a product with the residual, or where the
+best atom is a linear combination of the selected ones.
 """
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dictlearn.ops.pursuit import gram
 from dictlearn.ops.pursuit.nonnegative import least_squares
@@ -29,25 +34,26 @@ from dictlearn.types import Scalar
 def orthogonal(
     x_BD: Float[Array, "B D"],
     W_FD: Float[Array, "F D"],
-    k: int,
+    k_max: int,
     *,
-    kept=None,
+    k=None,
     tol: Scalar = 0.0,
     absolute: bool = True,
     nonnegative: bool = False,
-    mask_F=None,
+    mask_F: Bool[Array, " F"] | None = None,
 ) -> tuple[Float[Array, "B K"], Int[Array, "B K"], Float[Array, "B F"]]:
-    """(values, indices, scores of the first step) of at most `k` steps, without gradient; entries after a
-    token's last step are zero.
+    """(values, indices, scores of the first step), without gradient, after at most `k_max` steps; entries
+    after a token's last step are zero.
 
-    kept, tol, mask_F: as in `pursuit.pursue`. absolute: False takes the largest `<r, d>`, whose value may yet
-    become negative. nonnegative: no value is negative; `absolute` is then of no matter."""
+    k, tol, mask_F: as in `matching.pursue`. absolute: False selects the largest `<r, d>`, whose value may
+    still become negative. nonnegative: no value is negative; `absolute` is then ignored.
+    """
     x_BD, W_FD = lax.stop_gradient((wide(x_BD), wide(W_FD)))
     norm_F = jnp.maximum(jnp.linalg.norm(W_FD, axis=1), jnp.finfo(W_FD.dtype).tiny)
-    pre_BF, place_K = x_BD @ W_FD.T, jnp.arange(k)
+    pre_BF, place_K = x_BD @ W_FD.T, jnp.arange(k_max)
     add = _add_nonnegative if nonnegative else _add
 
-    def search(x_BD, pre_BF, kept_B, gram_FF=None):
+    def search(x_BD, pre_BF, k_B, gram_FF=None):
         def step(t, state, r_BD, live_B, scores_BF):
             val_BK, idx_BK, solved = state
             top_B1, new_B1 = best(scores_BF / norm_F, 1, absolute and not nonnegative, mask_F)
@@ -57,24 +63,24 @@ def orthogonal(
             val_BK, solved, r_BD, live_B = add(t, val_BK, idx_BK, solved, x_BD, r_BD, live_B, W_FD)
             return (val_BK, idx_BK, solved), r_BD, live_B
 
-        shape = (len(x_BD), k)
-        none_BK, none_BKK = jnp.zeros(shape, x_BD.dtype), jnp.zeros((*shape, k), x_BD.dtype)
+        shape = (len(x_BD), k_max)
+        none_BK, none_BKK = jnp.zeros(shape, x_BD.dtype), jnp.zeros((*shape, k_max), x_BD.dtype)
         solved = (none_BKK, none_BK, none_BK > 0) if nonnegative else none_BKK
         empty = none_BK, jnp.zeros(shape, jnp.int32), solved
         scores = gram.refitted(pre_BF, W_FD, gram_FF)
-        most = Limits(k, kept_B, tol)
-        val_BK, idx_BK, solved = repeat(step, scores, empty, x_BD, pre_BF, most)
+        bounds = Limits(k_max, k_B, tol)
+        val_BK, idx_BK, solved = repeat(step, scores, empty, x_BD, pre_BF, bounds)
         if not nonnegative:
             left_BK = rows_dot(x_BD - rows_sum(val_BK, idx_BK, W_FD), idx_BK, W_FD)
             val_BK = val_BK + _normal(solved, left_BK)
         return val_BK, idx_BK
 
-    arrays = x_BD, pre_BF, limits(x_BD, k, kept, tol).kept_B
-    return *gram.either(search, arrays, W_FD, rounds=k, rows=k * (k + 1) // 2), pre_BF
+    arrays = x_BD, pre_BF, limits(x_BD, k_max, k, tol).k_B
+    return *gram.either(search, arrays, W_FD, rounds=k_max, rows=k_max * (k_max + 1) // 2), pre_BF
 
 
 def _add(t, val_BK, idx_BK, M_BKK, x_BD, r_BD, live_B, W_FD):
-    """The step above, with entry t of `idx_BK` just taken."""
+    """The step above, with entry t of `idx_BK` just selected."""
     new_B1 = lax.dynamic_slice_in_dim(idx_BK, t, 1, axis=1)
     atom_BD = rows_sum(jnp.ones(new_B1.shape, x_BD.dtype), new_B1, W_FD)
     u_BK = -_normal(M_BKK, rows_dot(atom_BD, idx_BK, W_FD))
@@ -105,5 +111,5 @@ def _add_nonnegative(t, val_BK, idx_BK, solved, x_BD, r_BD, live_B, W_FD):
 
 
 def _normal(M_BKK, a_BK):
-    """`M^T M a`: the inverse of the Gram matrix times a."""
+    """`M^T M a`: the product of the inverse Gram matrix with a."""
     return jnp.einsum("bkl,bk->bl", M_BKK, jnp.einsum("bkl,bl->bk", M_BKK, a_BK))

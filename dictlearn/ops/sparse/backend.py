@@ -1,20 +1,20 @@
-"""Which form of an operation a program takes: by the platform that it is lowered for, read in one table.
+"""One table chooses the form of each sparse operation, by the platform that a program is lowered for.
 
-A program that is exported, or compiled ahead of time for another device, so has the forms of the device it will
-run on. Platforms that the table does not name take the form of `cpu`. To change a form, change its entry;
-`python benchmarks/kernels.py` measures all forms of every operation on the backend at hand.
+A program that is exported, or compiled ahead of time for another device, therefore has the forms of its
+target device. Platforms that are not in the table take the form of `cpu`. To change a form, change its
+entry; `python benchmarks/kernels.py` measures all forms of every operation on the current backend.
 
 How each entry was chosen (figures in docs/benchmarks.md):
 
 cpu: measured.
-tpu: compiled for v5e and v6e, by the compiler's count of bytes, operations and seconds; never run. Of scatters
-    of rows its count is no guide (below zero at large sizes): `rows_add` takes the form that its transpose has,
-    at one encoder matmul at most.
-cuda: compiled for an H100, by the number of kernels and the temporary memory; never run. `kernel` (ops/kernels)
-    is tested in Pallas' interpreter and compiled to machine code, and no GPU has run it: so it is no default.
-    `scattered` adds atomically, in no fixed order: for runs that repeat to the bit set
-    `XLA_FLAGS=--xla_gpu_deterministic_ops=true` or choose `kernel`, which has a fixed order. Programs with
-    kernels need `jax.export`'s check of custom calls turned off to be serialised.
+tpu: compiled for v5e and v6e, by the compiler's count of bytes, operations and seconds; never run. The count
+    is unreliable for scatters of rows (below zero at large sizes): `rows_add` takes the form of its
+    transpose, which costs at most one encoder matmul.
+cuda: compiled for an H100, by the number of kernels and the temporary memory; never run. `kernel`
+    (ops/kernels) is tested in Pallas' interpreter and compiled to machine code, but no GPU has run it, so it is
+    not a default. `scattered` adds atomically, in no fixed order: for bit-reproducible runs set
+    `XLA_FLAGS=--xla_gpu_deterministic_ops=true` or choose `kernel`, which has a fixed order. To serialise
+    programs with kernels, turn off `jax.export`'s check of custom calls.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,9 +31,10 @@ FORMS = {
 
 
 def by_platform(operation: str, forms: Mapping[str, Callable], *arrays, **fixed):
-    """`operation` in the form, of `forms`, that FORMS names for the platform this is lowered for.
+    """`operation` in the form, one of `forms`, that FORMS names for the platform that this is lowered for.
 
-    fixed: keyword arguments of every form that are no arrays. Raises KeyError for a form that is none."""
+    fixed: keyword arguments of every form that are not arrays. Raises KeyError for an unknown form.
+    """
     named = FORMS[operation]
     at = {platform: _bound(forms[name], *fixed.items()) for platform, name in named.items()}
     plain = at.pop("cpu")
@@ -43,5 +44,6 @@ def by_platform(operation: str, forms: Mapping[str, Callable], *arrays, **fixed)
 
 @cache
 def _bound(form: Callable, *fixed) -> Callable:
-    """One object for the same form and arguments, by which JAX knows that it has traced it before."""
+    """The same object for the same form and arguments, so that JAX recognises it and does not trace it
+    twice."""
     return partial(form, **dict(fixed)) if fixed else form

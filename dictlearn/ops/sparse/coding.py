@@ -1,9 +1,9 @@
-"""Encoding and decoding with k active latents a token, with gradients as sparse as the codes.
+"""Encoding and decoding with k active latents of each token, with gradients as sparse as the codes.
 
-`select` chooses nothing: the caller picks `idx_BK` from pre-activations by any rule, without gradient,
-and `select` hands back their values with the gradient of `<x, W[idx]> + b[idx]`. So top-k, AuxK and
-whatever else selects share one backward pass, and nothing `[B, F]` is differentiated.
-Both rules equal `jax.grad` of the dense form (tests/ops).
+`select` does not choose: the caller selects `idx_BK` from pre-activations by any rule, without gradient,
+and `select` returns their values with the gradient of `<x, W[idx]> + b[idx]`. TopK, AuxK and all other
+selections therefore share one backward pass, and no `[B, F]` array is differentiated. Both rules equal
+`jax.grad` of the dense form (tests/ops).
 """
 
 import jax
@@ -17,24 +17,24 @@ def decode(
     val_BK: Float[Array, "B K"],
     idx_BK: Int[Array, "B K"],
     W_dec_FD: Float[Array, "F D"],
-    length=None,
+    n_used=None,
 ) -> Float[Array, "B D"]:
-    """`sum_k val_bk W_dec[idx_bk]`, without bias. length: entries that any token uses, the rest being zero;
-    None for all."""
-    return rows_sum(val_BK, idx_BK, W_dec_FD, length)
+    """`sum_k val_bk W_dec[idx_bk]`, without bias. n_used: the largest number of entries that any token uses
+    (the others are zero), None for all."""
+    return rows_sum(val_BK, idx_BK, W_dec_FD, n_used)
 
 
-def _decode_fwd(val_BK, idx_BK, W_dec_FD, length=None):
-    out = rows_sum(val_BK, idx_BK, W_dec_FD, length)
-    return out, (val_BK, idx_BK, W_dec_FD, length)
+def _decode_fwd(val_BK, idx_BK, W_dec_FD, n_used=None):
+    out = rows_sum(val_BK, idx_BK, W_dec_FD, n_used)
+    return out, (val_BK, idx_BK, W_dec_FD, n_used)
 
 
 def _decode_bwd(saved, g_BD):
-    val_BK, idx_BK, W_dec_FD, length = saved
+    val_BK, idx_BK, W_dec_FD, n_used = saved
     return (
-        rows_dot(g_BD, idx_BK, W_dec_FD, length),
+        rows_dot(g_BD, idx_BK, W_dec_FD, n_used),
         None,
-        rows_add(val_BK, idx_BK, g_BD, W_dec_FD.shape[0], length),
+        rows_add(val_BK, idx_BK, g_BD, W_dec_FD.shape[0], n_used),
         None,
     )
 
@@ -49,25 +49,26 @@ def select(
     x_BD: Float[Array, "B D"],
     W_enc_FD: Float[Array, "F D"],
     b_enc_F: Float[Array, " F"],
-    length=None,
+    n_used=None,
 ) -> Float[Array, "B K"]:
-    """`val_BK` itself, which must be the pre-activations `x W_enc^T + b_enc` at `idx_BK`; gradients
-    go to x, W_enc and b_enc, none to the `val_BK` that came in. length: entries that may have one."""
+    """`val_BK` itself, which must be the pre-activations `x W_enc^T + b_enc` at `idx_BK`; gradients reach x,
+    W_enc and b_enc, but not the argument `val_BK`. n_used: the number of entries that may have a
+    gradient."""
     return val_BK
 
 
-def _select_fwd(val_BK, idx_BK, x_BD, W_enc_FD, b_enc_F, length=None):
-    return val_BK, (idx_BK, x_BD, W_enc_FD, length)
+def _select_fwd(val_BK, idx_BK, x_BD, W_enc_FD, b_enc_F, n_used=None):
+    return val_BK, (idx_BK, x_BD, W_enc_FD, n_used)
 
 
 def _select_bwd(saved, g_BK):
-    idx_BK, x_BD, W_enc_FD, length = saved
+    idx_BK, x_BD, W_enc_FD, n_used = saved
     n_latents = W_enc_FD.shape[0]
     return (
         None,
         None,
-        rows_sum(g_BK, idx_BK, W_enc_FD, length),
-        rows_add(g_BK, idx_BK, x_BD, n_latents, length),
+        rows_sum(g_BK, idx_BK, W_enc_FD, n_used),
+        rows_add(g_BK, idx_BK, x_BD, n_latents, n_used),
         bins(g_BK, idx_BK, n_latents),
         None,
     )
@@ -77,8 +78,13 @@ select.defvjp(_select_fwd, _select_bwd)
 
 
 @jax.custom_vjp
-def given(pre_BF, x_BD, W_FD, b_F):
-    """`pre_BF` itself, which must be `x W^T + b`, with the gradient of that."""
+def given(
+    pre_BF: Float[Array, "B F"],
+    x_BD: Float[Array, "B D"],
+    W_FD: Float[Array, "F D"],
+    b_F: Float[Array, " F"],
+) -> Float[Array, "B F"]:
+    """`pre_BF` itself, which must be `x W^T + b`, with the gradient of that expression."""
     return pre_BF
 
 
@@ -94,8 +100,8 @@ given.defvjp(lambda pre_BF, x_BD, W_FD, b_F: (pre_BF, (x_BD, W_FD)), _given_bwd)
 def shifted(
     b_F: Float[Array, " F"], W_FD: Float[Array, "F D"], shift_D: Float[Array, " D"]
 ) -> Float[Array, " F"]:
-    """`b_F` itself, the bias of `(x - shift) W^T + b` whose shift is detached there: the shift's gradient
-    is `-db W`, one product of a vector instead of one a token."""
+    """`b_F` itself, the bias of `(x - shift) W^T + b` where the shift has no gradient. The gradient of the
+    shift is `-db W`: one vector product instead of one for each token."""
     return b_F
 
 

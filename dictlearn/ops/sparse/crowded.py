@@ -1,4 +1,6 @@
-"""The few tokens of a batch that are fullest, to be treated apart: one in ROWS of every shard of the batch."""
+"""The tokens of a batch with the most active latents: one in ROWS of each data shard's tokens, computed
+densely.
+"""
 
 from collections.abc import Callable
 
@@ -12,15 +14,18 @@ ROWS = 8
 
 
 def fullest(size_B: Shaped[Array, " B"]) -> tuple[Callable, Callable, Callable]:
-    """`(take, put, fit)` for the C = B / ROWS tokens of largest `size_B`, as many of each shard.
+    """`(take, put, fit)` for the C = B / ROWS tokens of largest `size_B`, the same number from each shard.
 
-    take(a): their part `[C, ...]` of `[B, ...]`. put(a, part): `a` with the part added at theirs.
-    fit(mask_B): the scalar truth that all tokens of the mask are among them. Raises ValueError unless C is a
-    whole number."""
+    take(a): the rows `[C, ...]` of `a` `[B, ...]` at these tokens. put(a, part): `a` with `part` added at
+    these tokens. fit(mask_B): a scalar, whether all tokens of the mask are among them. Raises ValueError
+    unless C is an integer.
+    """
     n_shards = axis_size(TABLE["B"])
     here = (n_shards, len(size_B) // n_shards)
     if here[1] % ROWS or len(size_B) % n_shards:
-        raise ValueError(f"{len(size_B)} tokens do not go into {n_shards} shards by {ROWS}.")
+        raise ValueError(
+            f"{len(size_B)} tokens must be a multiple of {n_shards} shards times {ROWS}."
+        )
     split = lambda a: a.reshape(*here, *a.shape[1:])
     _, token_SC = lax.top_k(split(size_B), here[1] // ROWS)
     where = jnp.arange(n_shards)[:, None], token_SC
@@ -35,5 +40,5 @@ def fullest(size_B: Shaped[Array, " B"]) -> tuple[Callable, Callable, Callable]:
 
 
 def splits(n_tokens: int) -> bool:
-    """Whether `fullest` takes so many tokens."""
+    """Whether `fullest` can split this number of tokens."""
     return n_tokens % (axis_size(TABLE["B"]) * ROWS) == 0

@@ -1,10 +1,10 @@
-"""Codes whose number of active latents is not known beforehand: sparse where they are few, dense where not.
+"""Codes with an unknown number of active latents: sparse for tokens with few of them, dense for the others.
 
-A `body` is written once, over `Entries`: pre-activations, as `[B, F]` or as the `most` of largest score of each
-token. Tokens with no more than `most` entries of positive score take the sparse form, with the gradients of
-coding.py, in loops as long as the fullest of them; the others, one in 8 at most, the dense one, among
-themselves. If they are more, the whole batch is dense. All is exact. The backward pass decides again and
-computes the body again: only the arguments are kept.
+A `body` is written once, over `Entries`: pre-activations, as `[B, F]` or as the `k_sparse` entries of
+largest score of each token. Tokens with at most `k_sparse` entries of positive score take the sparse
+form, with the gradients of coding.py, in loops as long as the longest token needs. The other tokens, at
+most one in 8, take the dense form together. If there are more, the whole batch is dense. All forms are
+exact. The backward pass makes the choice again and recomputes the body: only the arguments are kept.
 """
 
 import itertools
@@ -16,40 +16,40 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from dictlearn.ops.control_flow import any_member, most_of_members, switch
+from dictlearn.ops.control_flow import any_member, max_over_members, switch
 from dictlearn.ops.sparse import coding, nested
 from dictlearn.ops.sparse.crowded import fullest, splits
 from dictlearn.ops.topk.exact import top_k
 
 
 class Entries(NamedTuple):
-    """z: pre-activations `[B, F]`, or `[B, M]` at `idx`, with gradient. on: which of them count; whatever
-    `body` makes of the others must be zero. length: entries that any token uses."""
+    """z: pre-activations `[B, F]`, or `[B, M]` at `idx`, with gradient. on: which of them count; `body` must
+    return zero for the others. n_used: the largest number of entries that any token uses."""
 
     z: Float[Array, "B M"]
     on: Bool[Array, "B M"]
     idx: Int[Array, "B M"] | None = None
-    length: Int[Array, ""] | None = None
+    n_used: Int[Array, ""] | None = None
 
     def of(self, p_F: Shaped[Array, " F"]):
-        """A parameter of each entry's latent, to broadcast against `z`."""
+        """A parameter of each entry's latent, in a shape that broadcasts against `z`."""
         return p_F if self.idx is None else p_F[self.idx]
 
     def decode(self, val: Float[Array, "B M"], W_FD: Float[Array, "F D"]) -> Float[Array, "B D"]:
         """`sum over entries of val W`."""
         if self.idx is None:
             return val @ W_FD
-        return coding.decode(val, self.idx, W_FD, self.length)
+        return coding.decode(val, self.idx, W_FD, self.n_used)
 
     def decode_nested(
         self, val: Float[Array, "B M"], W_FD: Float[Array, "F D"], widths: tuple[int, ...]
     ):
-        """The same of the latents before each of `widths`, which rise: a tuple of `[B, D]`."""
+        """The same for the latents before each of `widths`, which ascend: a tuple of `[B, D]`."""
         if self.idx is None:
             bounds = itertools.pairwise((0, *widths))
             parts = [val[:, low:high] @ W_FD[low:high] for low, high in bounds]
         else:
-            parts = nested.decode_parts(val, self.idx, W_FD, widths, self.length)
+            parts = nested.decode_parts(val, self.idx, W_FD, widths, self.n_used)
         return tuple(itertools.accumulate(parts))
 
 
@@ -57,25 +57,26 @@ def over(
     body: Callable,
     score_BF: Float[Array, "B F"],
     pre_BF: Float[Array, "B F"],
-    most: int,
+    k_sparse: int,
     x_BD: Float[Array, "B D"],
     W_enc_FD: Float[Array, "F D"],
     b_enc_F: Float[Array, " F"],
     *more,
 ):
-    """`body(entries, *more)`, arrays of tokens `[B, ...]`, with gradient to x, W_enc, b_enc and `more`.
+    """`body(entries, *more)`, arrays over tokens `[B, ...]`, with gradient to x, W_enc, b_enc and `more`.
 
     score_BF: positive for the entries that count, without gradient. pre_BF: `x W_enc^T + b_enc`, without
-    gradient. most: entries of a token above which it is computed densely; none is sparse, if that is F."""
+    gradient. k_sparse: tokens with more entries are computed densely; with k_sparse = F all tokens are.
+    """
 
     def sparse_form(score_BF, pre_BF, n_B, x_BD, W_enc_FD, b_enc_F, *more):
-        full_B = n_B > most
-        score_BM, idx_BM = top_k(score_BF, most)
+        full_B = n_B > k_sparse
+        score_BM, idx_BM = top_k(score_BF, k_sparse)
         on_BM = (score_BM > 0) & ~full_B[:, None]
-        length = most_of_members(jnp.max(jnp.where(full_B, 0, n_B)))
+        n_used = max_over_members(jnp.max(jnp.where(full_B, 0, n_B)))
         z_BM = jnp.take_along_axis(pre_BF, idx_BM, axis=1)
-        z_BM = coding.select(z_BM, idx_BM, x_BD, W_enc_FD, b_enc_F, length)
-        few = body(Entries(z_BM, on_BM, idx_BM, length), *more)
+        z_BM = coding.select(z_BM, idx_BM, x_BD, W_enc_FD, b_enc_F, n_used)
+        few = body(Entries(z_BM, on_BM, idx_BM, n_used), *more)
         take, put, _ = fullest(n_B)
         on_CF = (take(score_BF) > 0) & take(full_B)[:, None]
         z_CF = coding.given(take(pre_BF), take(x_BD), W_enc_FD, b_enc_F)
@@ -86,8 +87,8 @@ def over(
 
     score_BF, pre_BF = lax.stop_gradient((score_BF, pre_BF))
     n_B = jnp.sum(score_BF > 0, axis=1)
-    if most >= score_BF.shape[1] or not splits(len(n_B)):
+    if k_sparse >= score_BF.shape[1] or not splits(len(n_B)):
         return dense_form(score_BF, pre_BF, n_B, x_BD, W_enc_FD, b_enc_F, *more)
-    crowded = any_member(~fullest(n_B)[2](n_B > most)).astype(jnp.int32)
+    crowded = any_member(~fullest(n_B)[2](n_B > k_sparse)).astype(jnp.int32)
     forms, fixed = (sparse_form, dense_form), (score_BF, pre_BF, n_B)
     return switch(crowded, forms, fixed, x_BD, W_enc_FD, b_enc_F, *more)

@@ -1,7 +1,8 @@
-"""The n largest entries of each column of a batch (a latent chooses its tokens) or of each row, as a mask.
+"""A mask of the n largest entries of each column of a batch (a latent selects its tokens) or of each row.
 
-As in ops/topk/batch.py a threshold is found by counting, here one a column or a row; counts are sums, and so
-are exact over any sharding. For a mask of many entries a row, counting is faster than `lax.top_k`.
+As in ops/topk/batch.py a threshold is found by counting, here one for each column or row; counts are
+sums, and so are exact over any sharding. For a mask of many entries in a row, counting is faster than
+`lax.top_k`.
 """
 
 import jax.numpy as jnp
@@ -12,18 +13,18 @@ from dictlearn.ops.control_flow import any_member
 from dictlearn.ops.topk.batch import INFINITY, smallest
 
 _ROWS = 32
-"""Rows counted at a time: they stay in a core's cache for all 31 counts."""
+"""Rows that are counted together: they stay in a core's cache for all 31 counts."""
 
 
 def column_top(x_BF: Float[Array, "B F"], n_F: Int[Array, " F"]) -> Bool[Array, "B F"]:
-    """True for the `n_F` largest positive entries of every column, ties to the lowest row. Entries must
-    not be negative."""
+    """True for the `n_F` largest positive entries of every column; equal entries in the order of their rows.
+    Entries must not be negative."""
     return _top(lax.stop_gradient(x_BF), n_F, 0)
 
 
 def row_top(x_BF: Float[Array, "B F"], n) -> Bool[Array, "B F"]:
-    """True for the `n` largest positive entries of every row, ties to the lowest column. Entries must not be
-    negative."""
+    """True for the `n` largest positive entries of every row; equal entries in the order of their columns.
+    Entries must not be negative."""
     x_BF = lax.stop_gradient(x_BF)
     if len(x_BF) % _ROWS:
         return _top(x_BF, jnp.full(len(x_BF), n), 1)

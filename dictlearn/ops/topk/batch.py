@@ -1,7 +1,8 @@
 """The n largest entries of a whole batch, found by a threshold instead of a sort.
 
-Non-negative float32 values order as their bit patterns do, so 31 counts bisect to the exact value of the
-n-th largest entry. Counts are sums, and so are exact over any sharding of the batch and the latents.
+Non-negative float32 values have the same order as their bit patterns, so 31 counts bisect to the exact
+value of the n-th largest entry. Counts are sums, and so are exact over any sharding of the batch and the
+latents.
 """
 
 import jax.numpy as jnp
@@ -13,19 +14,20 @@ from dictlearn.ops.sparse.crowded import fullest, splits
 from dictlearn.ops.topk.exact import top_k
 
 INFINITY = 0x7F800000
-"""Its bits as a float32: no entry is above."""
+"""The bit pattern of infinity as a float32: no entry is above it."""
 
 
-def nth_largest(x: Float[Array, "B F"], n, most: int | None = None) -> Float[Array, ""]:
-    """The `n`-th largest value of a non-negative array (0 when fewer than `n` are positive). `n` may
-    be traced.
+def nth_largest(x: Float[Array, "B F"], n, k_sparse: int | None = None) -> Float[Array, ""]:
+    """The `n`-th largest value of a non-negative array (0 when fewer than `n` are positive). `n` may be
+    traced.
 
-    most: look among the `most` largest of each row, and among all of the few rows that may have more;
-    only where these rows are too many, among all."""
+    k_sparse: search the `k_sparse` largest entries of each row, and all entries of the few rows that may
+    have more; if there are too many such rows, search all entries.
+    """
     x = lax.stop_gradient(x)
-    if most is None or most >= x.shape[1] or not splits(len(x)):
+    if k_sparse is None or k_sparse >= x.shape[1] or not splits(len(x)):
         return _counted(n, x)
-    near, _ = top_k(x, most)
+    near, _ = top_k(x, k_sparse)
     take, put, fit = fullest(near[:, -1])
     ones = jnp.ones(len(x), near.dtype)
     others = near * put(ones, -take(ones))[:, None]
@@ -41,11 +43,11 @@ def _counted(n, *parts):
     return lax.bitcast_convert_type(found, jnp.float32).astype(parts[0].dtype)
 
 
-def batch_top(x: Float[Array, "B F"], n, most: int | None = None) -> Bool[Array, "B F"]:
-    """True for the `n` largest positive entries of the whole array, ties to the lowest flat index.
-    most: as in `nth_largest`."""
+def batch_top(x: Float[Array, "B F"], n, k_sparse: int | None = None) -> Bool[Array, "B F"]:
+    """True for the `n` largest positive entries of the whole array; equal entries in the order of their flat
+    indices. k_sparse: as in `nth_largest`."""
     x = lax.stop_gradient(x)
-    threshold = nth_largest(x, n, most)
+    threshold = nth_largest(x, n, k_sparse)
     above, level = x > threshold, (x == threshold) & (x > 0)
     room = n - jnp.sum(above, dtype=jnp.int32)
     crowded = any_member(jnp.sum(level, dtype=jnp.int32) > room)
@@ -53,7 +55,7 @@ def batch_top(x: Float[Array, "B F"], n, most: int | None = None) -> Bool[Array,
 
 
 def _first(mask: Bool[Array, "B F"], n) -> Bool[Array, "B F"]:
-    """The first `n` true entries in flat order: all rows before one, and that row up to a column."""
+    """The first `n` true entries in flat order: all earlier rows, and one row up to a column."""
     rows, columns = (lax.broadcasted_iota(jnp.int32, mask.shape, axis) for axis in (0, 1))
     upto_row = lambda row: jnp.sum(mask & (rows <= row), dtype=jnp.int32)
     row = smallest(lambda row: upto_row(row) >= n, mask.shape[0] - 1)
@@ -65,8 +67,8 @@ def _first(mask: Bool[Array, "B F"], n) -> Bool[Array, "B F"]:
 
 
 def smallest(holds, top: int, shape: tuple[int, ...] = ()):
-    """The smallest int32 in [0, top] at which a monotone predicate holds (`top` if nowhere before); of a
-    `shape`, each for itself."""
+    """The smallest int32 in [0, top] at which a monotone predicate holds (`top` if it holds nowhere before);
+    with `shape`, one for each element."""
 
     def halve(_, bounds):
         low, high = bounds

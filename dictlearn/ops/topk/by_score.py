@@ -1,4 +1,4 @@
-"""The entries of each token with the largest scores, where a score is not the value that is decoded."""
+"""The entries of each token with the largest scores, where the score is not the value that is decoded."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -10,7 +10,7 @@ from dictlearn.ops.topk.exact import top_k
 def top_by(
     score_BF: Float[Array, "B F"], pre_BF: Float[Array, "B F"], k: int
 ) -> tuple[Float[Array, "B K"], Int[Array, "B K"]]:
-    """`pre_BF` at the `k` largest scores of every row, largest score first, with their indices; no
-    gradient. Ties to the lowest index. Raises ValueError if `k` exceeds F."""
+    """`pre_BF` at the `k` largest scores of every row, the largest score first, with their indices; without
+    gradient. Equal scores in the order of their indices. Raises ValueError if `k` exceeds F."""
     _, idx_BK = top_k(score_BF, k)
     return jnp.take_along_axis(lax.stop_gradient(pre_BF), idx_BK, axis=1), idx_BK

@@ -1,9 +1,9 @@
 """Exact top-k over the latents of each token, on one device or over a sharded latent axis.
 
-The k largest of a row lie in the k chunks of it with the largest maxima, so a first top-k over chunk
-maxima leaves k chunks to look into. Chunks are visited in index order, which makes ties fall as in
-`lax.top_k`: to the lowest index. Over a sharded axis each shard offers its own k candidates, and only
-those travel.
+The k largest entries of a row are in the k chunks with the largest maxima, so a first top-k over chunk
+maxima leaves k chunks to search. Chunks are visited in the order of their indices, so equal entries are
+ordered as in `lax.top_k`: the lowest index first. Over a sharded axis each shard contributes its own k
+candidates, and only these are communicated.
 """
 
 from functools import partial
@@ -24,12 +24,13 @@ MASKED_BLOCKS = 8
 def top_k(
     pre_BF: Float[Array, "B F"], k: int, mask_F: Bool[Array, " F"] | None = None
 ) -> tuple[Float[Array, "B K"], Int[Array, "B K"]]:
-    """The `k` largest entries of every row, largest first, with their indices; no gradient.
+    """The `k` largest entries of every row, the largest first, with their indices; without gradient.
 
-    mask_F: only latents that are True compete; if fewer than `k` are, the rest comes back as -inf.
-    Raises ValueError if `k` exceeds F."""
+    mask_F: only latents that are True are candidates; if fewer than `k` are, the remaining values are
+    -inf. Raises ValueError if `k` exceeds F.
+    """
     if k > pre_BF.shape[-1]:
-        raise ValueError(f"{k=} exceeds the {pre_BF.shape[-1]} latents there are.")
+        raise ValueError(f"{k=} exceeds the number of latents, {pre_BF.shape[-1]}.")
     pre_BF = lax.stop_gradient(pre_BF)
     if not is_split():
         return _local(pre_BF, k, mask_F)
@@ -44,7 +45,7 @@ def top_k(
 
 
 def _sharded(pre, k, mask_F=None):
-    """One shard's part: its candidates, all-gathered over the latent axis, then the top of those."""
+    """The part of one shard: its candidates, all-gathered over the latent axis, then the top k of them."""
     val, idx = _local(pre, min(k, pre.shape[-1]), mask_F)
     idx = idx + lax.axis_index("model") * pre.shape[-1]
     val = lax.all_gather(val, "model", axis=1, tiled=True)
@@ -54,8 +55,8 @@ def _sharded(pre, k, mask_F=None):
 
 
 def _local(pre, k, mask_F):
-    """The rows at hand. Under a mask they go in MASKED_BLOCKS turns, so that the masked copy that the
-    maxima are taken of is never as large as `pre`."""
+    """The rows of this device. Under a mask they are processed in MASKED_BLOCKS parts, so that the masked
+    copy from which the maxima are computed is never as large as `pre`."""
     choose = lambda block: by_platform("top_k", FORMS, block, mask_F, k=k)
     turns = MASKED_BLOCKS if mask_F is not None and len(pre) % MASKED_BLOCKS == 0 else 1
     if turns == 1:
@@ -90,7 +91,7 @@ def _two_stages(pre, mask_F, k, select=lax.top_k):
 
 
 def _chunk(n_latents: int, k: int) -> int:
-    """A power of two near sqrt(F/k), where both stages cost the same; 1 when one stage is enough."""
+    """A power of two near sqrt(F/k), where both stages cost the same; 1 where one stage is enough."""
     chunk = 1
     while 4 * chunk * chunk * k <= n_latents:
         chunk *= 2
@@ -102,4 +103,4 @@ FORMS = {
     "two_stages": _two_stages,
     "kernel": partial(_two_stages, select=kernel("select", "top_k")),
 }
-"""By name, for `ops.backend`. A TPU has an operation for a row's top k; elsewhere XLA sorts whole rows."""
+"""By name, for `ops.sparse.backend`. A TPU has an operation for a row's top k; elsewhere XLA sorts rows."""

@@ -53,7 +53,7 @@ def test_nonnegative_values_are_those_of_nnls_after_every_step():
     zeros = 0
     with jax.enable_x64(True):
         upto = jax.jit(
-            lambda k: orthogonal(jnp.asarray(x), jnp.asarray(W), K, kept=k, nonnegative=True)
+            lambda k: orthogonal(jnp.asarray(x), jnp.asarray(W), K, k=k, nonnegative=True)
         )
         for t in range(1, K + 1):
             val, idx, _ = (np.asarray(a) for a in upto(t))

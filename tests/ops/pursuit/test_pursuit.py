@@ -31,9 +31,9 @@ def planted(k, W):
     return np.einsum("bk,bkd->bd", val, W[idx]).astype(np.float32), idx
 
 
-def search(of, k, **options):
+def search(of, k_max, **options):
     """The pursuit as one program, without its scores."""
-    return jax.jit(lambda x, W: of(x, W, k, **options)[:2])
+    return jax.jit(lambda x, W: of(x, W, k_max, **options)[:2])
 
 
 def left(x, val, idx, W):
@@ -119,19 +119,19 @@ def test_a_block_is_the_least_squares_of_its_atoms():
         fits = [np.linalg.lstsq(W[idx[b, part]].T, r[b], rcond=None)[0] for b in range(B)]
         np.testing.assert_allclose(val[:, part], fits, atol=2e-5)
         r = left(r, val[:, part], idx[:, part], W)
-    with pytest.raises(ValueError, match=r"width=4.*k=6"):
+    with pytest.raises(ValueError, match=r"width=4.*k_max=6"):
         search(matching.pursue, 6, width=4)(x, W)
 
 
 @pytest.mark.parametrize("of", PURSUITS)
 def test_every_token_ends_at_its_own_k_and_at_the_tolerance(of):
     x, W = data()
-    kept = np.arange(B) % 7
+    k = np.arange(B) % 7
     whole = np.asarray(search(of, 6)(x, W)[0])
-    ends = jax.jit(lambda x, W, kept, tol: of(x, W, 6, kept=kept, tol=tol)[:2])
-    val, idx = ends(x, W, kept, 0.0)
-    np.testing.assert_array_equal((val != 0).sum(1), np.minimum(kept, (whole != 0).sum(1)))
-    np.testing.assert_allclose(val[kept == 6], whole[kept == 6], atol=1e-5)
+    ends = jax.jit(lambda x, W, k, tol: of(x, W, 6, k=k, tol=tol)[:2])
+    val, idx = ends(x, W, k, 0.0)
+    np.testing.assert_array_equal((val != 0).sum(1), np.minimum(k, (whole != 0).sum(1)))
+    np.testing.assert_allclose(val[k == 6], whole[k == 6], atol=1e-5)
     val, idx = (np.asarray(a) for a in ends(x, W, np.full(B, 6), 0.5))
     size, bar = np.linalg.norm(left(x, val, idx, W), axis=1), 0.5 * np.linalg.norm(x, axis=1)
     used = (val != 0).sum(1)
@@ -152,10 +152,10 @@ def test_every_token_ends_at_its_own_k_and_at_the_tolerance(of):
 def test_scores_that_are_updated_find_what_scores_computed_anew_find(monkeypatch, of, options):
     with jax.enable_x64(True):
         x, W = (jnp.asarray(np.asarray(a, np.float64)) for a in data(b=70, f=100))
-        kept, found = jnp.arange(70) % 7, {}
+        k, found = jnp.arange(70) % 7, {}
         monkeypatch.setattr(gram, "TOKENS", 32)
         monkeypatch.setattr(gram, "TILE", 32)
-        options = {"kept": kept, "tol": 0.3, "mask_F": jnp.arange(100) % 5 > 0, **options}
+        options = {"k": k, "tol": 0.3, "mask_F": jnp.arange(100) % 5 > 0, **options}
         for pays in (False, True):
             monkeypatch.setattr(gram, "pays", lambda *sizes, pays=pays: pays)
             found[pays] = search(of, 6, **options)(x, W)
@@ -193,8 +193,8 @@ def test_sharded_over_tokens_and_latents_equals_whole_with_ties_and_zeros():
     def searches(x, W):
         mask_F = jnp.arange(F) % 7 > 0
         return (
-            matching.pursue(x, W, 6, width=2, kept=4, absolute=True, mask_F=mask_F)[:2],
-            orthogonal(x, W, 4, kept=jnp.arange(B) % 5)[:2],
+            matching.pursue(x, W, 6, width=2, k=4, absolute=True, mask_F=mask_F)[:2],
+            orthogonal(x, W, 4, k=jnp.arange(B) % 5)[:2],
             orthogonal(x, W, 4, nonnegative=True, tol=1e-6)[:2],
             gradient(x, W, 4, mask_F=mask_F)[:2],
         )

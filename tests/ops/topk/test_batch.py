@@ -17,8 +17,11 @@ def test_the_threshold_is_the_nth_largest_value(n):
 
 def test_the_threshold_has_the_type_of_the_batch_wherever_it_is_looked_for():
     x = jax.ShapeDtypeStruct((64, 256), jnp.bfloat16)
-    for most in (None, 8):
-        assert jax.eval_shape(lambda x, most=most: nth_largest(x, 9, most), x).dtype == x.dtype
+    for k_sparse in (None, 8):
+        assert (
+            jax.eval_shape(lambda x, k_sparse=k_sparse: nth_largest(x, 9, k_sparse), x).dtype
+            == x.dtype
+        )
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2, 4)])
@@ -34,14 +37,14 @@ def test_exactly_n_are_kept_with_ties_to_the_lowest_flat_index(sizes, levels):
     np.testing.assert_array_equal(kept.ravel(), wanted)
 
 
-@pytest.mark.parametrize("most", [1, 3, 8, 40])
-def test_looking_at_the_largest_of_each_row_first_changes_nothing(most):
+@pytest.mark.parametrize("k_sparse", [1, 3, 8, 40])
+def test_looking_at_the_largest_of_each_row_first_changes_nothing(k_sparse):
     x = jax.random.randint(jax.random.key(0), (16, 64), -9, 30).astype(jnp.float32)
     x = jax.nn.relu(x) * (
         jnp.arange(16)[:, None] % 3
     )  # rows of zeros, ties, rows with more than their share
     for n in (1, 40, 100, 2000):
-        near = jax.jit(lambda x, n=n: batch_top(x, n, most))(x)
+        near = jax.jit(lambda x, n=n: batch_top(x, n, k_sparse))(x)
         np.testing.assert_array_equal(near, batch_top(x, n))
 
 
