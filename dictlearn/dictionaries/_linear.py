@@ -74,7 +74,7 @@ class Linear(Dictionary):
             )
         if self.density_start is not None and not 0 < self.density_start < 1:
             raise ValueError(
-                f"density_start={self.density_start} must be in (0, 1), or None to start b_enc at zero."
+                f"density_start={self.density_start} must be between 0 and 1, or None for b_enc at zero."
             )
 
     def _declare(self, rows=unit_rows) -> None:

@@ -53,7 +53,7 @@ def ema(inner: Learner, decay: float) -> Learner:
         (16, 4)
     """
     if not 0 < decay < 1:
-        raise ValueError(f"{decay=} must be in (0, 1); leave ema_decay None for no average.")
+        raise ValueError(f"{decay=} must be between 0 and 1; leave ema_decay None for no average.")
 
     def init(key: jax.Array, batch: Batch) -> State:
         state = inner.init(key, batch)

@@ -79,9 +79,7 @@ class Checkpoints:
         """
         self.wait()
         if self._steps is None:
-            raise ValueError(
-                f"{self._directory} holds checkpoints: restore first, or empty it."
-            )
+            raise ValueError(f"{self._directory} holds checkpoints: restore first, or empty it.")
         newest = max(self._steps, default=0)
         if step < newest:
             raise ValueError(

@@ -179,7 +179,9 @@ def test_density_start_is_the_share_of_tokens_on_which_each_latent_fires(subtrac
     ratio = variables["params"]["W_enc_FD"] / variables["params"]["W_dec_FD"]
     np.testing.assert_allclose(ratio, 0.5, rtol=1e-5)
     y = Batch(x, x)
-    untouched = dictionaries.make("jumprelu", d_in=32, n_latents=64).start(jax.random.key(0), variables, y)
+    untouched = dictionaries.make("jumprelu", d_in=32, n_latents=64).start(
+        jax.random.key(0), variables, y
+    )
     assert untouched is variables
 
 

@@ -32,7 +32,9 @@ def fold(x_TBD, **settings):
 
 encode = jax.jit(lambda variables, x_BD: MODULE.apply(variables, x_BD, method="encode"))
 decode = jax.jit(lambda variables, codes: MODULE.apply(variables, codes, method="decode"))
-by_tolerance = jax.jit(lambda x, tau, cosine=0.9999: fold(x, tolerance=tau, duplicate_cosine=cosine))
+by_tolerance = jax.jit(
+    lambda x, tau, cosine=0.9999: fold(x, tolerance=tau, duplicate_cosine=cosine)
+)
 by_size = jax.jit(lambda x_TBD, size: fold(x_TBD, size=size))
 
 
