@@ -1,4 +1,4 @@
-"""The Python of the README and of the docs is run as it stands."""
+"""The Python of the README and of the docs is run as it stands; the README stays short."""
 
 import re
 from pathlib import Path
@@ -68,3 +68,24 @@ def test_the_training_call_inside_an_nnx_module_moves_its_statistics():
     for name, value in wanted["stats"].items():
         assert value != variables["stats"][name]
         np.testing.assert_allclose(getattr(sae, name)[...], value, rtol=1e-6)
+
+
+def sentences(text):
+    """The sentences of a Markdown page, without code, tables and the addresses of links."""
+    text = re.sub(r"```.*?```|^\|.*$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    for paragraph in re.split(r"\n\s*\n|\n[-#]|\n\d+\. ", text):
+        yield from re.split(r"(?<=[.!?:;])\s+", paragraph)
+
+
+def test_the_readme_is_short_and_so_are_its_sentences():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 200
+    assert not [one for one in sentences(text) if len(re.findall(r"\S*\w\S*", one)) > 30]
+    assert [one for one in sentences("word " * 31) if len(re.findall(r"\S*\w\S*", one)) > 30]
+
+
+def test_every_dictionary_is_in_the_list():
+    for page in ("README.md", "docs/dictionaries.md"):
+        text = (ROOT / page).read_text()
+        assert not [name for name in dictionaries.names() if f"`{name}`" not in text]
