@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from optax import contrib
 
+from dictlearn.rules import normalise_atoms
+
 _FIELDS = {"z", "x0", "params0", "init_params", "init_particles"}
 """What optax calls them."""
 
@@ -25,7 +27,19 @@ def begun_at(state, params: dict):
 
 def evaluated(state, params: dict) -> dict:
     """`params`, unless the rule's `state` has a schedule-free optimiser's in it, however deep: then the mean
-    of its iterates, which is what it trains; gradients are taken between the mean and the iterate."""
-    free = lambda node: isinstance(node, contrib.ScheduleFreeState)
-    found = [node for node in jax.tree.leaves(state, is_leaf=free) if free(node)]
-    return contrib.schedule_free_eval_params(found[0], params) if found else params
+    of its iterates, which is what it trains; gradients are taken between the mean and the iterate. Rows that
+    training holds at unit norm are held there."""
+    found = _within(state, contrib.ScheduleFreeState)
+    if not found:
+        return params
+    held = {leaf for one in _within(state, normalise_atoms.State) for leaf in one.held}
+    mean = dict(contrib.schedule_free_eval_params(found[0], params))
+    return {
+        leaf: normalise_atoms.unit(rows) if leaf in held else rows for leaf, rows in mean.items()
+    }
+
+
+def _within(state, kind: type) -> list:
+    """The nodes of this type in a state."""
+    of_kind = lambda node: isinstance(node, kind)
+    return [node for node in jax.tree.leaves(state, is_leaf=of_kind) if of_kind(node)]

@@ -56,8 +56,10 @@ def rate(
         raise ValueError(f"{schedule=} must be one of {', '.join(FALLS)}.")
     if lr_law not in ("none", "sqrt_latents"):
         raise ValueError(f"{lr_law=} must be none or sqrt_latents.")
-    if decay_fraction is not None and schedule != "wsd":
-        raise ValueError(f"{decay_fraction=} is wsd's alone; leave it out of {schedule=}.")
+    if decay_fraction and schedule != "wsd":
+        raise ValueError(
+            f"{decay_fraction=} is wsd's alone; with {schedule=} leave it out or set it to 0."
+        )
     share = DEFAULT_DECAY if decay_fraction is None else decay_fraction
     if not 0 <= share <= 1:
         raise ValueError(f"{decay_fraction=} must lie between 0 and 1.")

@@ -3,22 +3,38 @@
 Source: Bricken et al. 2023; Gao et al. 2024 (A.3). It stands last in a chain.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import optax
 
 KIND = "projection"
 
 
+class State(NamedTuple):
+    """held: the leaf whose rows are of unit norm, so that whoever makes other parameters holds them too."""
+
+    held: dict[str, optax.EmptyState]
+
+
 def normalise_atoms(leaf: str = "W_dec_FD") -> optax.GradientTransformation:
     """Acts on the leaf named `leaf`, `[F, D]`, alone, and not at all where there is none; a row that
     would be zero is left as updated."""
+
+    def init(params):
+        return State({leaf: optax.EmptyState()} if leaf in params else {})
 
     def update(updates, state, params=None):
         assert params is not None, "this rule moves atoms, and must see them"
         if leaf not in params:
             return updates, state
         moved = params[leaf] + updates[leaf]
-        norm = jnp.linalg.norm(moved, axis=-1, keepdims=True)
-        return {**updates, leaf: moved / jnp.where(norm > 0, norm, 1) - params[leaf]}, state
+        return {**updates, leaf: unit(moved) - params[leaf]}, state
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.GradientTransformation(init, update)
+
+
+def unit(rows_FD):
+    """Rows of unit norm; a zero row stays zero."""
+    norm_F1 = jnp.linalg.norm(rows_FD, axis=-1, keepdims=True)
+    return rows_FD / jnp.where(norm_F1 > 0, norm_F1, 1)

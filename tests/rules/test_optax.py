@@ -79,6 +79,8 @@ def test_schedule_free_training_gives_the_mean_of_its_iterates(wrapped):
         iterates.append(free.z["W_enc_FD"])
     read = one.variables(state)["params"]["W_enc_FD"]
     np.testing.assert_allclose(read, np.mean(iterates, 0), atol=1e-5)
+    norms = np.linalg.norm(one.variables(state)["params"]["W_dec_FD"], axis=1)
+    np.testing.assert_allclose(norms, 1, rtol=1e-5)
     trained = state.variables["params"]["W_enc_FD"]
     np.testing.assert_allclose(trained, 0.9 * read + 0.1 * iterates[-1], atol=1e-5)
     assert np.abs(read - trained).max() > 1e-3

@@ -58,6 +58,11 @@ def test_wsd_is_to_the_bit_what_adam_had_before_it_had_a_name(share):
     np.testing.assert_array_equal(rates("wsd", 3e-4, decay_fraction=share), wanted)
 
 
+def test_no_share_that_falls_at_the_end_is_as_none_given():
+    for schedule in set(rules.schedules()) - {"wsd"}:
+        np.testing.assert_array_equal(rates(schedule, decay_fraction=0.0), rates(schedule))
+
+
 def test_a_law_of_the_width_scales_every_schedule():
     for schedule in rules.schedules():
         found = rates(schedule, lr_law="sqrt_latents", n_latents=2**16)
