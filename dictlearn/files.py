@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their checksums."""
+"""Atomic writes of files and folders, and their checksums."""
 
 import contextlib
 import hashlib
@@ -9,13 +9,18 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path to write a file or a folder to, which takes the place of `path` when the block ends.
+    """A temporary path for a file or a folder, which replaces `path` when the block ends.
 
-    An error in the block leaves `path` as it was, and nothing beside it.
+    An error in the block leaves `path` unchanged, and no temporary file remains.
 
     Example:
-      with files.whole(path) as half:
-          half.write_text(text)
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "note.txt"
+        ...     with whole(path) as half:
+        ...         _ = half.write_text("hello")
+        ...     path.read_text()
+        'hello'
     """
     half = path.with_name(path.name + ".tmp")
     _remove(half)

@@ -1,13 +1,13 @@
-"""Harvesting: run a language model over text once, and keep what passes its taps in a store.
+"""Harvesting: run a language model over text once, and write the activations at its taps to a store.
 
-Documents are split into train and held-out and packed into sequences, and the train sequences are
-cut into shards of whole sequences. The rows of a shard are its unmasked tokens, in an order drawn
-from (seed, shard number). So a shard is a pure function of the recipe and its number: a harvest
-that was killed is continued by running it again, and of n processes, which must all see the same
-folder, process i writes every n-th shard. The bytes are the same for every n.
+Documents are split into train and held-out documents and packed into sequences, and the train sequences
+are split into shards of whole sequences. The rows of a shard are its unmasked tokens, in an order drawn
+from (seed, shard number). A shard is therefore a pure function of the recipe and its number: a killed
+harvest is continued by running it again, and of n processes, which must all see the same folder, process
+i writes every n-th shard. The bytes are the same for every n.
 
-The device works ahead by one forward pass, and a finished shard is hashed and written by a thread
-of its own, while the next one is computed.
+The device works one forward pass ahead, and a finished shard is hashed and written in a thread of its
+own, while the next shard is computed.
 """
 
 from collections.abc import Callable, Sequence

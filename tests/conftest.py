@@ -18,6 +18,8 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+from tests import typecheck
+
 TESTS = Path(__file__).parent
 PROGRAMS = os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(TESTS.parent / ".cache" / "programs")
@@ -27,8 +29,18 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", PROGRAMS)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
-CHECKED = ("dictionaries", "learners", "lm", "meters", "normalise", "objectives", "ops", "streams")
-install_import_hook([f"dictlearn.{name}" for name in CHECKED], "beartype.beartype")
+CHECKED = (
+    "dictionaries",
+    "learners",
+    "lm",
+    "meters",
+    "normalise",
+    "objectives",
+    "ops",
+    "rules",
+    "streams",
+)
+install_import_hook([f"dictlearn.{name}" for name in CHECKED], f"{typecheck.__name__}.check")
 
 SLOW = (
     "planted/",

@@ -13,7 +13,7 @@ import pytest
 from dictlearn.types import AXES
 from tests.conftest import CHECKED
 
-ROOMS = ("dictionaries", "learners", "normalise", "objectives", "sweep")
+ROOMS = ("dictionaries", "learners", "normalise", "objectives", "rules", "sweep")
 ARRAY = re.compile(rf"[A-Za-z_]\w*_[{AXES}]+1?$")
 """A name that ends in axis letters; a last 1 is an axis of that length."""
 
@@ -59,7 +59,7 @@ def test_array_arguments_say_their_axes(room):
     assert not wrong
 
 
-@pytest.mark.parametrize("room", ["dictionaries", "learners"])
+@pytest.mark.parametrize("room", ["dictionaries", "learners", "rules"])
 def test_the_annotations_are_checked_as_tests_run(room):
     assert room in CHECKED
 

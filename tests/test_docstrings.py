@@ -13,7 +13,7 @@ import dictlearn
 
 MODULES = (
     *("dictlearn", "dictlearn.dictionaries", "dictlearn.interop", "dictlearn.learners"),
-    *("dictlearn.meters", "dictlearn.objectives", "dictlearn.streams"),
+    *("dictlearn.meters", "dictlearn.objectives", "dictlearn.rules", "dictlearn.streams"),
     *("dictlearn.runs.fold", "dictlearn.runs.to_jumprelu", "dictlearn.runs.warm_start"),
 )
 """Modules whose `__all__` is public; others are public by the names that the root takes from them."""

@@ -117,7 +117,7 @@ def encoder_input(module: Dictionary) -> str:
 
 
 def _is_simple(leaves: Mapping[str, Any]) -> bool:
-    """Whether the leaves are those of one linear encoder and one linear decoder."""
+    """Whether the leaves form one linear encoder and one linear decoder."""
     params = {name for name in leaves if name.startswith("params/")}
     return params - OPTIONAL == {TRANSPOSED["W_enc"], *SIMPLE.values()}
 

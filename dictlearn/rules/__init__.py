@@ -21,24 +21,47 @@ from dictlearn.rules._points import begun_at as begun_at
 from dictlearn.rules._points import evaluated as evaluated
 from dictlearn.rules._schedules import FALLS
 
+__all__ = ["make", "names", "schedules"]
+
 KINDS = ("optimiser", "projection", "wrapper")
 
 
 def names(kind: str = "optimiser") -> list[str]:
-    """The rules of a kind: the files of this folder that say so, and the optimisers of optax."""
+    """The names of the rules of one kind: the files of this folder with that `KIND`, and the optimisers of
+    optax.
+
+    Args:
+        kind: "optimiser", "projection" or "wrapper".
+
+    Returns:
+        The names in alphabetical order.
+
+    Example:
+        >>> {"adam", "muon"} <= set(names()), "resample" in names("wrapper")
+        (True, True)
+    """
     found = [name for name in _files() if kind == _module(name).KIND]
     return sorted([*found, *OPTIMISERS]) if kind == "optimiser" else found
 
 
 def schedules() -> list[str]:
-    """The schedules of a learning rate, by name."""
+    """The names of the schedules of a learning rate.
+
+    Returns:
+        The names, for the argument `schedule` of an optimiser.
+
+    Example:
+        >>> "linear" in schedules()
+        True
+    """
     return list(FALLS)
 
 
 def factory(name: str) -> Callable[..., optax.GradientTransformation]:
     """The function that makes the rule `name`, of any kind.
 
-    Raises ValueError for an unknown rule, listing what there is."""
+    Raises ValueError for an unknown rule; the message lists the known ones.
+    """
     if name in OPTIMISERS:
         return named(name)
     if name not in _files():
@@ -50,7 +73,24 @@ def factory(name: str) -> Callable[..., optax.GradientTransformation]:
 def make(name: str, **arguments) -> optax.GradientTransformationExtraArgs:
     """The rule `name` with these arguments.
 
-    Raises ValueError for an unknown rule or argument, listing what there is."""
+    Args:
+        name: a rule, of `names()` of any kind.
+        arguments: its arguments.
+
+    Returns:
+        An optax transformation whose `update` also takes `firing`, `batch` and `error_B`.
+
+    Raises:
+        ValueError: for an unknown rule or argument; the message lists the known ones.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> rule = make("adam", lr=1e-3, steps=100)
+        >>> params = {"W_dec_FD": jnp.eye(4)}
+        >>> updates, state = rule.update(params, rule.init(params), params)
+        >>> updates["W_dec_FD"].shape
+        (4, 4)
+    """
     known = inspect.signature(factory(name)).parameters
     for key in arguments:
         if key not in known:

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from dictlearn.rules._points import is_point
 
@@ -16,12 +17,12 @@ def require(rule: str, params: dict, leaves: tuple[str, ...]) -> None:
         )
 
 
-def unit(rows_FD):
+def unit(rows_FD: Float[Array, "F D"]) -> Float[Array, "F D"]:
     """Rows scaled to unit norm; a zero row stays zero."""
     return rows_FD / jnp.maximum(jnp.linalg.norm(rows_FD, axis=-1, keepdims=True), 1e-12)
 
 
-def replace(chosen_F, fresh: dict, updates: dict, params: dict, inner_state):
+def replace(chosen_F: Bool[Array, " F"], fresh: dict, updates: dict, params: dict, inner_state):
     """(updates, inner_state) after which the chosen latents hold `fresh` and have no moments.
 
     A moment is a leaf of the wrapped rule's state named as one of the parameters replaced, but for those that

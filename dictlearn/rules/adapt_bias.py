@@ -13,10 +13,11 @@ A dictionary without targets is held at a mean `l0` of active latents a token in
 
     b_m <- b_m - rate_down r_m clip(L0 / l0 - 1, -1, 1)    b within [lowest, 0]
 
-and the dead as above. Take it where the L0 is known and the coefficient of a penalty is not: for JumpReLU with
-sparsity 0, whose threshold theta is -b. For ReLU with l1 0 it works as a bound, at a price: the encoder grows
-against the bias, so `rate_down` over `every` must outrun lr and `lowest` be far away, and values shrink by the
-bias. Do not take it for variants that choose k latents themselves, whose L0 no bias decides.
+and the dead as above. Take it where the L0 is known and the coefficient of a penalty is not: for JumpReLU
+with sparsity 0, whose threshold theta is -b. For a ReLU with sparsity 0 it works as a bound, at a price:
+the encoder grows against the bias, so `rate_down` over `every` must outrun lr and `lowest` be far away,
+and values shrink by the bias. Do not take it for variants that choose k latents themselves, whose L0 no
+bias decides.
 
 Source: Chen et al. 2025 (arXiv:2506.14002), algorithm 1, read at second hand, with its defaults; a review says
 that it prints min and max swapped. UNSURE: dead_below, from memory, and the rates at another `every`.

@@ -1,7 +1,7 @@
 """Whole sequences straight from a language model, for objectives that run it: batches that carry a `Context`.
 
 Batch t holds S = batch_size / sequence_length of a harvest's train sequences, shuffled over the whole epoch,
-every epoch anew: x_BD and y_BD are their taps, token after token. A masked token's row is that of the next
+in every epoch: x_BD and y_BD are their taps, token after token. A masked token's row is that of the next
 token that is not, so that nothing that is counted over rows sees position 0 or a separator; the context has the
 activations as they are. The model's parameters are placed once, on the mesh in use, and handed on with every
 batch: whatever reads them takes them as an argument.

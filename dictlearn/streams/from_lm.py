@@ -1,6 +1,6 @@
 """Activations straight from a language model, with no store: made again whenever they are needed.
 
-The train sequences of a harvest's recipe are shuffled over the whole epoch, every epoch anew, and
+The train sequences of a harvest's recipe are shuffled over the whole epoch, differently in every epoch, and
 cut into pools of about `pool_rows` rows; the rows of a pool, its unmasked tokens, are shuffled
 among each other. A pool is a pure function of (seed, epoch, number), so batch t is one of (seed, t),
 and a run resumes to the bit. While the learner reads one pool the next is computed by a thread.

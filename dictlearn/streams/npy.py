@@ -47,7 +47,7 @@ def npy(
 
     Opening reads every row once, for NaN and infinity and for the norm statistics.
 
-    Errors, one line each: FileNotFoundError for a file that is not there; ValueError for what is
+    Errors, one line each: FileNotFoundError for a file that does not exist; ValueError for what is
     not a two-dimensional array of real numbers, a width other than `d_in`, arrays of different
     lengths, a value that is not finite in float32, or fewer rows than a batch."""
     check_kind(normalise, transcoder=target_path is not None)

@@ -34,7 +34,7 @@ def one_of_taps(
     process: Process | None = None,
 ) -> Stream:
     """A stream of these taps (names, or patterns) of the store at `path`; one epoch of it visits each
-    token once. The other arguments are those of `store`.
+    token once. The other arguments are as in `store`.
 
     Errors: what `store` raises; ValueError for taps of different widths, and for a normalisation that is
     no scalar."""

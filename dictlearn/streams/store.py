@@ -63,13 +63,13 @@ def store(
     gradients: bool = False,
     process: Process | None = None,
 ) -> Stream:
-    """A stream of the rows of `tap` (default: the only one), float32, with those of `target`, if it
-    is given, as targets; of several taps, side by side and each scaled by itself. Only the last partial
+    """A stream of the rows of `tap` (default: the only one), float32, with the rows of `target`, if
+    it is given, as targets; several taps are concatenated, each scaled by itself. Only the last partial
     block of an epoch is dropped, fewer than `block_rows` rows. `verify` checks the sha256 of every
     shard first (about 1 GB a second). `keys`: batches carry their tokens' sequences and positions;
     `gradients`: the loss's gradient at `tap`, a single one, which the store must hold as `grad.TAP`.
 
-    Errors, one line each: FileNotFoundError for a store that is not there or not finished;
+    Errors, one line each: FileNotFoundError for a store that does not exist or is not finished;
     ValueError for a damaged shard, an unknown tap, or a batch that does not fit (see `blocks`)."""
     check_kind(normalise, transcoder=target is not None)
     manifest = open_manifest(path)
@@ -182,7 +182,7 @@ def open_manifest(path: str | Path, name: str = MANIFEST) -> dict[str, Any]:
 
 
 def check_file(path: str | Path, name: str, entry: dict[str, Any], verify: bool) -> None:
-    """ValueError if the file is not there, or not what the manifest says."""
+    """ValueError if the file is missing, or differs from the manifest."""
     file = _inside(path, name)
     found = file.stat().st_size if file.is_file() else None
     if found is None:

@@ -34,7 +34,7 @@ def stores_side_by_side(
     process: Process | None = None,
 ) -> Stream:
     """A stream of the rows of `tap` (default: the only one; of several, side by side) of each store in
-    `paths`, concatenated in their order, each scaled by itself. The other arguments are those of
+    `paths`, concatenated in their order, each scaled by itself. The other arguments are as in
     `store`.
 
     Errors: what `store` raises; ValueError for fewer than two stores, for stores of other texts, for widths

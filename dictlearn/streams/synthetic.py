@@ -91,12 +91,12 @@ def synthetic(
     gradients: bool = False,
     process: Process | None = None,
 ) -> Stream:
-    """A stream of fresh planted activations, with its atoms (those of the targets, in `layers`) as
-    `truth`. Sizes left out are the kind's own: p1 and p2 32, 64, 3, 0.01; p3 20, 12, 1.575, 0; p4 100,
+    """A stream of fresh planted activations, with its atoms (in `layers`, the atoms of the targets)
+    as `truth`. Sizes left out are the kind's own: p1 and p2 32, 64, 3, 0.01; p3 20, 12, 1.575, 0; p4 100,
     200, 5, 1/sqrt(d_in); p5 32, 64, 3, 0; p6 42, 128, 11.5, 0; views and layers, both halves together,
     32, 48, 3 and 0.01 or 0. Each half is normalised by itself.
     A token's key (`keys`) is its step, as sequence, and its row of the global batch. `gradients` are
-    those of a planted loss <x, w>, the same w for every token.
+    the gradients of a planted loss <x, w>, with the same w for every token.
 
     Errors: ValueError for an unknown kind, sizes that the kind cannot have, or a batch that the
     processes cannot share evenly."""
@@ -155,7 +155,7 @@ def plant(
 ) -> Planted:
     """The planted dictionary that `synthetic` draws from when it is given the same arguments."""
     if kind not in _OWN_SIZES:
-        raise ValueError(f"Unknown planted set {kind!r}; there are {', '.join(_OWN_SIZES)}.")
+        raise ValueError(f"unknown planted set {kind!r}; the sets are {', '.join(_OWN_SIZES)}.")
     given = dict(zip(Sizes._fields, (d_in, n_features, sparsity, noise), strict=True))
     chosen = {name: size for name, size in given.items() if size is not None}
     sizes = _OWN_SIZES[kind]._replace(**chosen)
