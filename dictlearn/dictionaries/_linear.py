@@ -31,12 +31,20 @@ MOST_TOKENS = 8192
 
 
 class Linear(Dictionary):
-    """Fields: d_in, the width of the input; n_latents, F; activation, which latents fire; d_out, the width
-    of the target of a transcoder, which subtracts nothing from its input, None for an autoencoder; skip,
-    whether a linear map of the input is added to a transcoder's reconstruction; subtract_b_dec, whether
-    b_dec is subtracted from the input of an autoencoder; enc_scale, the ratio of the initial encoder to
-    the initial decoder; density_start, the share of the tokens on which each latent fires at
-    initialisation, set through b_enc, None to start b_enc at zero."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of the input.
+        n_latents: F.
+        activation: which latents fire.
+        d_out: the width of the target of a transcoder, which subtracts nothing from its input, None for
+            an autoencoder.
+        skip: whether a linear map of the input is added to a transcoder's reconstruction.
+        subtract_b_dec: whether b_dec is subtracted from the input of an autoencoder.
+        enc_scale: the ratio of the initial encoder to the initial decoder.
+        density_start: the share of the tokens on which each latent fires at initialisation, set through
+            b_enc, None to start b_enc at zero.
+    """
 
     default: ClassVar[str] = "topk"
     """The default activation."""

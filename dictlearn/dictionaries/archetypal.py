@@ -30,12 +30,19 @@ from dictlearn.types import Batch, Scalar
 
 
 class Archetypal(Linear):
-    """Fields: delta, the bound on |Lambda_i|, which may be traced; unit_atoms, whether atoms are scaled to
-    unit norm, as free atoms are, or stay in the hull as in the paper; n_points, the number of candidate
-    points, None for 2 F but at most 32,000 (the paper's number); seed, the seed of k-means, None to use
-    the learner's key (dictionaries with the same seed and the same stream have the same points); d_out,
-    the width of the target of a transcoder, whose atoms are near its targets. The other fields are as
-    in `Linear`."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        delta: the bound on |Lambda_i|, which may be traced.
+        unit_atoms: whether atoms are scaled to unit norm, as free atoms are, or stay in the hull as in
+            the paper.
+        n_points: the number of candidate points, None for 2 F but at most 32,000 (the paper's number).
+        seed: the seed of k-means, None to use the learner's key (dictionaries with the same seed and the
+            same stream have the same points).
+        d_out: the width of the target of a transcoder, whose atoms lie among its targets.
+
+    The other fields are as in `Linear`.
+    """
 
     delta: Scalar = 1.0
     unit_atoms: bool = True

@@ -35,9 +35,16 @@ from dictlearn.types import Codes, Tokens
 
 
 class CLT(Linear):
-    """Fields: d_in, the width of the inputs of all layers together; n_latents, F, over all layers; sources,
-    L, which divides both; d_out, the width of the targets of all layers together, None where the targets
-    are the inputs. The other fields are as in `Linear`."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of the inputs of all layers together.
+        n_latents: F, over all layers.
+        sources: L, which divides both.
+        d_out: the width of the targets of all layers together, None where the targets are the inputs.
+
+    The other fields are as in `Linear`.
+    """
 
     default = "jumprelu"
     presets: ClassVar = {

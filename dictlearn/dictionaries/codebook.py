@@ -28,9 +28,16 @@ from dictlearn.types import Batch, Codes, Dictionary, Out, Scalar, Tokens
 
 
 class Codebook(Dictionary):
-    """Fields: d_in, the width of the input; n_latents, F, the number of codes; k, the number of codes of a
-    token, which may be traced if `k_max`, its upper bound, is given; score, "inner" or "euclid"; combine,
-    "mean" or "sum"; d_out must be None."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of the input.
+        n_latents: F, the number of codes.
+        k: the number of codes of a token, which may be traced if `k_max`, its upper bound, is given.
+        score: "inner" or "euclid".
+        combine: "mean" or "sum".
+        d_out: must be None.
+    """
 
     transcodes: ClassVar[bool] = False
 

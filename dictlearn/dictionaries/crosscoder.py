@@ -30,9 +30,16 @@ from dictlearn.ops import sources
 
 
 class Crosscoder(Linear):
-    """Fields: d_in, the width of all sources together; sources, L, each with d_in / L columns; weight_by,
-    "sum" or "joint"; d_out, the width of all targets together, None where the targets are the inputs. The
-    other fields are as in `Linear`."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of all sources together.
+        sources: L, each with d_in / L columns.
+        weight_by: "sum" or "joint".
+        d_out: the width of all targets together, None where the targets are the inputs.
+
+    The other fields are as in `Linear`.
+    """
 
     default = "batch_topk"
     presets: ClassVar = {

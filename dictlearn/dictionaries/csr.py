@@ -21,8 +21,15 @@ from dictlearn.types import Out, Scalar
 
 
 class CSR(Linear):
-    """Fields: gamma, the coefficient of the contrastive loss; temperature, its temperature; unit_codes,
-    whether it scales codes to unit norm. The other fields are as in `Linear` and `TopK`."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        gamma: the coefficient of the contrastive loss.
+        temperature: its temperature.
+        unit_codes: whether it scales codes to unit norm.
+
+    The other fields are as in `Linear` and `TopK`.
+    """
 
     takes = ("topk",)
     because = "its two sparsities are the two sparsities of Multi-TopK"

@@ -7,7 +7,8 @@ codes.
 the input scales the codes only if the sparsity is scaled too.
 
 Source: Olshausen & Field 1996; Beck & Teboulle 2009 (FISTA); Mairal et al. 2009 for learning at the
-minimum, where the gradient of the loss is that of the atoms alone.
+minimum, where the loss
+depends only on the atoms.
 """
 
 from typing import ClassVar
@@ -21,9 +22,16 @@ from dictlearn.types import Codes, Dictionary, Out, Scalar, Tokens
 
 
 class FISTA(Dictionary):
-    """Fields: d_in, the width of the input; n_latents, F; sparsity, the coefficient of the L1 penalty, which
-    may be traced; iterations, the number of FISTA iterations; positive, whether codes are non-negative,
-    as the metrics expect; d_out must be None."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of the input.
+        n_latents: F.
+        sparsity: the coefficient of the L1 penalty, which may be traced.
+        iterations: the number of FISTA iterations.
+        positive: whether codes are non-negative, as the metrics expect.
+        d_out: must be None.
+    """
 
     transcodes: ClassVar[bool] = False
 

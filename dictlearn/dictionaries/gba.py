@@ -40,10 +40,18 @@ MOST_TOKENS = 8192
 
 
 class GBA(Dictionary):
-    """Fields: d_in, the width of the input; n_latents, F; density_high and density_low, p_1 and p_K, as
-    shares of the tokens, which may be traced; groups, K, whose sizes differ by at most one (with one
-    group, p_1 applies to every latent); activation, "jumprelu" or "relu"; quantile_start, whether biases
-    start from a sample, or else at zero; scale_start, the initial value of every a; d_out must be None."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of the input.
+        n_latents: F.
+        density_high, density_low: p_1 and p_K, as shares of the tokens, which may be traced.
+        groups: K, whose sizes differ by at most one (with one group, p_1 applies to every latent).
+        activation: "jumprelu" or "relu".
+        quantile_start: whether biases start from a sample, or else at zero.
+        scale_start: the initial value of every a.
+        d_out: must be None.
+    """
 
     transcodes: ClassVar[bool] = False
     wrapped_by: ClassVar[str] = "adapt_bias"

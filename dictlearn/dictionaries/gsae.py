@@ -27,8 +27,14 @@ from dictlearn.types import Codes, Out, Scalar, Tokens
 
 
 class GSAE(Linear):
-    """Fields: beta, the weight of the gradient in the selection, which may be traced; d_out must be None.
-    The other fields are as in `Linear` and `TopK`."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        beta: the weight of the gradient in the selection, which may be traced.
+        d_out: must be None.
+
+    The other fields are as in `Linear` and `TopK`.
+    """
 
     transcodes: ClassVar[bool] = False
     reads_gradient: ClassVar[bool] = True

@@ -22,9 +22,16 @@ from dictlearn.types import Codes, Dictionary, Out, Scalar, Tokens
 
 
 class ICFL(Dictionary):
-    """Fields: d_in, the width of the input; n_latents, F; k, the largest number of active latents of a
-    token, which may be traced if `k_max`, its upper bound, is given; width, the number of atoms of a
-    round, which must divide k_max; d_out must be None."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of the input.
+        n_latents: F.
+        k: the largest number of active latents of a token, which may be traced if `k_max`, its upper
+            bound, is given.
+        width: the number of atoms of a round, which must divide k_max.
+        d_out: must be None.
+    """
 
     transcodes: ClassVar[bool] = False
 

@@ -27,8 +27,13 @@ from dictlearn.types import Codes, Dictionary, Out, Scalar, Tokens
 
 
 class ITDA(Dictionary):
-    """Fields: d_in, the width of the input; n_latents, F, the largest number of atoms; k, the number of
-    steps of the pursuit, which may be traced if `k_max`, its upper bound, is given; d_out must be None.
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of the input.
+        n_latents: F, the largest number of atoms.
+        k: the number of steps of the pursuit, which may be traced if `k_max`, its upper bound, is given.
+        d_out: must be None.
 
     `stats`: n_atoms, how many rows of W_dec_FD are atoms; sequence_F and position_F, the token of each
     atom, int32.

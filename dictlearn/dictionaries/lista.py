@@ -26,9 +26,17 @@ from dictlearn.types import Batch, Codes, Dictionary, Out, Scalar, Tokens
 
 
 class LISTA(Dictionary):
-    """Fields: d_in, the width of the input; n_latents, F; sparsity, the coefficient of the L1 penalty of f*,
-    which may be traced; layers, the number of layers of the network; iterations, the number of FISTA
-    iterations; positive, whether codes are non-negative; d_out must be None."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of the input.
+        n_latents: F.
+        sparsity: the coefficient of the L1 penalty of f*, which may be traced.
+        layers: the number of layers of the network.
+        iterations: the number of FISTA iterations.
+        positive: whether codes are non-negative.
+        d_out: must be None.
+    """
 
     transcodes: ClassVar[bool] = False
 

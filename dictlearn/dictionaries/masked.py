@@ -30,9 +30,17 @@ from dictlearn.types import Codes, Dictionary, Out, Scalar, Tokens
 
 
 class Masked(Dictionary):
-    """Fields: d_in, the width of the input; n_latents, F; k, the number of active latents of a token;
-    observed, the share of the coordinates that codes are found from in training, in (0, 1], which may be
-    traced; seed, the seed of the masks; d_out must be None."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of the input.
+        n_latents: F.
+        k: the number of active latents of a token.
+        observed: the share of the coordinates that codes are found from in training, in (0, 1], which may
+            be traced.
+        seed: the seed of the masks.
+        d_out: must be None.
+    """
 
     transcodes: ClassVar[bool] = False
 

@@ -24,11 +24,18 @@ from dictlearn.types import Codes, Tokens
 
 
 class Matryoshka(Linear):
-    """Fields: prefixes, the m_j in ascending order, as shares of F (float) or numbers of latents (int), the
-    last one all of F; weights, w_j for all but the last, None for ones; draw, the number of prefixes that
-    a step uses in addition to the whole, 0 for all; they are drawn without replacement by `seed`, with
-    probability proportional to m_j^-power - m_{j+1}^-power (a truncated Pareto law, rounded down to
-    `prefixes`). The other fields are as in `Linear`."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        prefixes: the m_j in ascending order, as shares of F (float) or numbers of latents (int), the last
+            one all of F.
+        weights: w_j for all but the last, None for ones.
+        draw: the number of prefixes that a step uses in addition to the whole, 0 for all; they are drawn
+            without replacement by `seed`, with probability proportional to m_j^-power - m_{j+1}^-power (a
+            truncated Pareto law, rounded down to `prefixes`).
+
+    The other fields are as in `Linear`.
+    """
 
     default = "batch_topk"
 

@@ -28,11 +28,18 @@ from dictlearn.types import Codes, Dictionary, Out, Scalar, Tokens
 
 
 class MP(Dictionary):
-    """Fields: d_in, the width of the input; n_latents, F; k, the number of steps of the pursuit, which
-    bounds the active latents of a token; it may be traced if `k_max`, its upper bound, is given; dropout,
-    the share of the atoms that a training forward pass hides, drawn from `seed` and the count of passes;
-    revive, the coefficient of the pull of dead atoms towards the residual (overcomplete: 1e-2); d_out
-    must be None."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of the input.
+        n_latents: F.
+        k: the number of steps of the pursuit, which bounds the active latents of a token; it may be
+            traced if `k_max`, its upper bound, is given.
+        dropout: the share of the atoms that a training forward pass hides, drawn from `seed` and the
+            count of passes.
+        revive: the coefficient of the pull of dead atoms towards the residual (overcomplete: 1e-2).
+        d_out: must be None.
+    """
 
     transcodes: ClassVar[bool] = False
 

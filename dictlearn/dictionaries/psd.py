@@ -26,10 +26,17 @@ from dictlearn.types import Codes, Dictionary, Out, Scalar, Tokens
 
 
 class PSD(Dictionary):
-    """Fields: d_in, the width of the input; n_latents, F; sparsity, the coefficient of the L1 penalty, which
-    may be traced; alpha, the coefficient of the pull between code and prediction, which may be traced;
-    iterations, the number of FISTA iterations; positive, whether the codes f* are non-negative; d_out
-    must be None."""
+    """The dictionary, with these hyperparameters.
+
+    Args:
+        d_in: the width of the input.
+        n_latents: F.
+        sparsity: the coefficient of the L1 penalty, which may be traced.
+        alpha: the coefficient of the pull between code and prediction, which may be traced.
+        iterations: the number of FISTA iterations.
+        positive: whether the codes f* are non-negative.
+        d_out: must be None.
+    """
 
     transcodes: ClassVar[bool] = False
 

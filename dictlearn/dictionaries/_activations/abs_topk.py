@@ -22,8 +22,12 @@ from dictlearn.types import Codes, Scalar
 
 
 class AbsTopK(Activation):
-    """Fields: k, the number of active latents of a token, of either sign; it may be traced if `k_max`, its
-    upper bound, is given."""
+    """The activation, with these hyperparameters.
+
+    Args:
+        k: the number of active latents of a token, of either sign; it may be traced if `k_max`, its upper
+            bound, is given.
+    """
 
     k: Scalar
     k_max: int | None = None

@@ -25,12 +25,19 @@ from dictlearn.types import Codes, Scalar
 
 
 class BatchTopK(Activation):
-    """Fields: k, the mean number of active latents of a token, which may be fractional and traced; k_max,
-    the upper bound of a traced k; aux_k, the number of dead latents that AuxK uses for a token, 0 for no
-    AuxK; threshold_decay, the decay of the running mean theta; norm_weighted, whether latents are ranked
-    by f_i |d_i|, for atoms that are not held at unit norm; anneal_steps, the number of steps over which k
-    falls from `k_start` (None: d_in) along the curve `anneal`, "linear" or "exponential". The running
-    mean of theta restarts when annealing ends."""
+    """The activation, with these hyperparameters.
+
+    Args:
+        k: the mean number of active latents of a token, which may be fractional and traced.
+        k_max: the upper bound of a traced k.
+        aux_k: the number of dead latents that AuxK uses for a token, 0 for no AuxK.
+        threshold_decay: the decay of the running mean theta.
+        norm_weighted: whether latents are ranked by f_i |d_i|, for atoms that are not held at unit norm.
+        anneal_steps: the number of steps over which k falls from `k_start` (None: d_in) along the curve
+            `anneal`, "linear" or "exponential".
+
+    The running mean of theta restarts when annealing ends.
+    """
 
     k: Scalar
     k_max: float | None = None

@@ -30,11 +30,17 @@ from dictlearn.types import Codes, Scalar
 
 
 class FeatureChoice(Activation):
-    """Fields: k, the mean number of active latents of a token, which may be fractional and traced; law, the
-    shape of m, "zipf" or "uniform"; choose_after, the number of passes of Mutual Choice before Feature
-    Choice begins; aux_k, the number of under-used latents that AuxK uses for a token, 0 for no AuxK
-    (after `choose_after` AuxK uses dead latents only); margin, the fraction of the law below which a
-    latent is under-used; density_decay and threshold_decay, the decays of the running means."""
+    """The activation, with these hyperparameters.
+
+    Args:
+        k: the mean number of active latents of a token, which may be fractional and traced.
+        law: the shape of m, "zipf" or "uniform".
+        choose_after: the number of passes of Mutual Choice before Feature Choice begins.
+        aux_k: the number of under-used latents that AuxK uses for a token, 0 for no AuxK (after
+            `choose_after` AuxK uses dead latents only).
+        margin: the fraction of the law below which a latent is under-used.
+        density_decay, threshold_decay: the decays of the running means.
+    """
 
     k: Scalar
     law: str = "zipf"

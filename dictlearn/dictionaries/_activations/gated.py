@@ -29,7 +29,11 @@ from dictlearn.types import Codes, Scalar
 
 
 class Gated(Activation):
-    """Fields: sparsity, the coefficient of the L1 penalty on the gate, which may be traced."""
+    """The activation, with these hyperparameters.
+
+    Args:
+        sparsity: the coefficient of the L1 penalty on the gate, which may be traced.
+    """
 
     sparsity: Scalar
 

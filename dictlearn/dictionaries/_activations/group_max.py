@@ -20,8 +20,12 @@ from dictlearn.types import Codes
 
 
 class GroupMax(Activation):
-    """Fields: k, the number of groups, which bounds the active latents of a token; aux_k, the number of dead
-    latents that AuxK uses for a token, 0 for no AuxK."""
+    """The activation, with these hyperparameters.
+
+    Args:
+        k: the number of groups, which bounds the active latents of a token.
+        aux_k: the number of dead latents that AuxK uses for a token, 0 for no AuxK.
+    """
 
     k: int
     aux_k: int = 0

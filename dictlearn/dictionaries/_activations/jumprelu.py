@@ -40,11 +40,19 @@ PENALTIES = ("l0", "tanh", "target_l0")
 
 
 class JumpReLU(Activation):
-    """Fields: sparsity, the coefficient of the penalty, on the scale of a squared error summed over D;
-    penalty, "l0", "tanh" or "target_l0"; threshold_start, the initial value of every theta; bandwidth,
-    the width of the window around theta; kernel, "rectangle", "triangle" or "gaussian"; window_gradient,
-    whether z has a gradient in the window too; tanh_scale, c; revival, the coefficient of the term that
-    raises latents below their threshold; target_l0, the wanted number of active latents of a token."""
+    """The activation, with these hyperparameters.
+
+    Args:
+        sparsity: the coefficient of the penalty, on the scale of a squared error summed over D.
+        penalty: "l0", "tanh" or "target_l0".
+        threshold_start: the initial value of every theta.
+        bandwidth: the width of the window around theta.
+        kernel: "rectangle", "triangle" or "gaussian".
+        window_gradient: whether z has a gradient in the window too.
+        tanh_scale: c.
+        revival: the coefficient of the term that raises latents below their threshold.
+        target_l0: the wanted number of active latents of a token.
+    """
 
     sparsity: Scalar = 1e-3
     penalty: str = "l0"

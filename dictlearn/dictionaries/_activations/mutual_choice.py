@@ -26,10 +26,15 @@ from dictlearn.types import Codes, Scalar
 
 
 class MutualChoice(Activation):
-    """Fields: k, the mean number of active latents of a token, which may be fractional and traced; aux_k,
-    the number of under-used latents that AuxK uses for a token, 0 for no AuxK (the paper: about d_in /
-    2); margin, the fraction of the law below which a latent is under-used; density_decay and
-    threshold_decay, the decays of the running means."""
+    """The activation, with these hyperparameters.
+
+    Args:
+        k: the mean number of active latents of a token, which may be fractional and traced.
+        aux_k: the number of under-used latents that AuxK uses for a token, 0 for no AuxK (the paper:
+            about d_in / 2).
+        margin: the fraction of the law below which a latent is under-used.
+        density_decay, threshold_decay: the decays of the running means.
+    """
 
     k: Scalar
     aux_k: int = 0

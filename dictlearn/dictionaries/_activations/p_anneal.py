@@ -31,9 +31,14 @@ from dictlearn.types import Codes, Scalar
 
 
 class PAnneal(Activation):
-    """Fields: sparsity, the coefficient of the penalty while p is 1; p_end, the last p; anneal_start and
-    anneal_end, the steps between which p falls in `n_updates` updates; queue, the number of steps whose
-    mean keeps the loss continuous."""
+    """The activation, with these hyperparameters.
+
+    Args:
+        sparsity: the coefficient of the penalty while p is 1.
+        p_end: the last p.
+        anneal_start, anneal_end: the steps between which p falls in `n_updates` updates.
+        queue: the number of steps whose mean keeps the loss continuous.
+    """
 
     sparsity: Scalar
     p_end: Scalar = 0.1

@@ -33,9 +33,14 @@ PENALTIES = ("l1", "sqrt", "tanh")
 
 
 class ReLU(Activation):
-    """Fields: sparsity, the coefficient of the penalty, which may be traced; penalty, "l1", "sqrt" or
-    "tanh"; tanh_scale, c; norm_weighted, whether f_i |d_i| is penalised, with gradient to the atom,
-    instead of f_i."""
+    """The activation, with these hyperparameters.
+
+    Args:
+        sparsity: the coefficient of the penalty, which may be traced.
+        penalty: "l1", "sqrt" or "tanh".
+        tanh_scale: c.
+        norm_weighted: whether f_i |d_i| is penalised, with gradient to the atom, instead of f_i.
+    """
 
     sparsity: Scalar
     penalty: str = "l1"

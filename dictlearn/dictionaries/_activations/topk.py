@@ -26,14 +26,21 @@ from dictlearn.types import Codes, Scalar
 
 
 class TopK(Activation):
-    """Fields: k, the number of active latents of a token, which may be traced if `k_max`, its upper bound,
-    is given; aux_k, the number of dead latents that AuxK uses for a token, 0 for no AuxK (the paper:
-    about d_in / 2); multi, the weight of the Multi-TopK loss, the loss of the reconstruction from
-    `multi_factor` k latents, 0 for none (the paper: 1/8), which keeps reconstructions good at other k;
-    norm_weighted, whether latents are ranked by z |d_i|, for atoms that are not held at unit norm;
-    anneal_steps, the number of steps over which k falls from `k_start` (None: d_in) along the curve
-    `anneal`, "linear" or "exponential". With annealing, every step keeps k_start entries in memory and
-    computes with k."""
+    """The activation, with these hyperparameters.
+
+    Args:
+        k: the number of active latents of a token, which may be traced if `k_max`, its upper bound, is
+            given.
+        aux_k: the number of dead latents that AuxK uses for a token, 0 for no AuxK (the paper: about d_in
+            / 2).
+        multi: the weight of the Multi-TopK loss, the loss of the reconstruction from `multi_factor` k
+            latents, 0 for none (the paper: 1/8), which keeps reconstructions good at other k.
+        norm_weighted: whether latents are ranked by z |d_i|, for atoms that are not held at unit norm.
+        anneal_steps: the number of steps over which k falls from `k_start` (None: d_in) along the curve
+            `anneal`, "linear" or "exponential".
+
+    With annealing, every step keeps k_start entries in memory and computes with k.
+    """
 
     k: Scalar
     k_max: int | None = None
