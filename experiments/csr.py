@@ -38,7 +38,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from dictlearn import cli, dense, restore
-from dictlearn.lm import bert
+from dictlearn.lm import bert, load
 from dictlearn.lm.text import documents, wiki_topics
 from dictlearn.runs.workdir import write_json
 
@@ -109,7 +109,7 @@ def embed(smoke: bool) -> None:
         *sentences(n_queries, sides[1], topics, len(sides[0])),
     ]
     texts, articles, labels = zip(*chosen, strict=True)
-    vectors_ND = bert.embed_sentences(bert.load(), texts, max_tokens=max_tokens)
+    vectors_ND = bert.embed_sentences(load("minilm"), texts, max_tokens=max_tokens)
     home(smoke).mkdir(parents=True, exist_ok=True)
     np.save(home(smoke) / "sentences.npy", vectors_ND)
     write_json(home(smoke) / "labels.json", {"article": articles, "topic": labels})

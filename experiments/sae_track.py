@@ -45,7 +45,7 @@ from dictlearn import dense
 from dictlearn import lm as language
 from dictlearn.analyses import tracking
 from dictlearn.experiment.stream import open_stream
-from dictlearn.lm import decoder, names
+from dictlearn.lm import decoder, families, names
 from dictlearn.lm.spec import Spec, random_params
 from dictlearn.runs.trained import restore
 from dictlearn.runs.workdir import write_json
@@ -230,7 +230,7 @@ def train_tokenizer(texts: list[str], vocab: int) -> Tokenizer:
 def save_llama(folder: Path, spec: Spec, params, tokenizer: Tokenizer, separator: int) -> None:
     """The model as a Hugging Face folder: config.json, tokenizer.json, model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
-    source = names.sources("llama", spec, {"model.embed_tokens.weight"})
+    source = names.sources(families.tensor_names("llama"), spec, {"model.embed_tokens.weight"})
     tensors = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         where = source(path[-1].key)

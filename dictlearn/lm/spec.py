@@ -7,7 +7,7 @@ letters (`dictlearn.types`). Matrices are stored [in, out]; a norm's leaf is the
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,26 @@ Params: TypeAlias = Mapping[str, Any]
 
 NORMS = ("rms", "layer")
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
+
+
+@runtime_checkable
+class Shaped(Protocol):
+    """What the hyperparameters of any model say of its parameters."""
+
+    @property
+    def n_layers(self) -> int: ...
+
+    def sizes(self) -> Mapping[str, int]:
+        """The size of each axis letter."""
+        ...
+
+    def block_names(self) -> tuple[str, ...]:
+        """The leaves of one block's parameters."""
+        ...
+
+    def outer_names(self) -> tuple[str, ...]:
+        """The leaves of the parameters outside the blocks."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -88,54 +108,52 @@ class Spec:
         if self.sliding_layers and not (self.window and self.window > 0):
             raise ValueError(f"{self.window=}, but layers {self.sliding_layers} slide: at least 1.")
 
+    def sizes(self) -> dict[str, int]:
+        return {
+            "D": self.d_model,
+            "H": self.n_heads * self.head_dim,
+            "G": self.n_kv_heads * self.head_dim,
+            "W": self.head_dim,
+            "M": self.d_mlp,
+            "V": self.vocab,
+            "T": self.positions,
+        }
 
-def _with_bias(spec: Spec, name: str) -> tuple[str, ...]:
-    """The leaves of a norm over the residual stream."""
-    return (f"{name}_D", f"{name}_bias_D") if spec.norm == "layer" else (f"{name}_D",)
+    def block_names(self) -> tuple[str, ...]:
+        optional = (
+            (self.bias_qkv, ("b_q_H", "b_k_G", "b_v_G")),
+            (self.bias_o, ("b_o_D",)),
+            (self.qk_norm, ("q_norm_W", "k_norm_W")),
+            (self.gated and self.bias_mlp, ("b_gate_M",)),
+            (self.bias_mlp, ("b_up_M", "b_down_D")),
+            (self.post_norms, self._norm("attn_post_norm") + self._norm("mlp_post_norm")),
+        )
+        attention = (*self._norm("attn_norm"), "W_q_DH", "W_k_DG", "W_v_DG", "W_o_HD")
+        gate = ("W_gate_DM",) if self.gated else ()
+        mlp = (*self._norm("mlp_norm"), *gate, "W_up_DM", "W_down_MD")
+        return (*attention, *mlp, *(name for has, names in optional if has for name in names))
+
+    def outer_names(self) -> tuple[str, ...]:
+        positions = ("position_TD",) if self.positions else ()
+        unembed = () if self.tied else ("unembed_DV",)
+        return ("embed_VD", *positions, *self._norm("norm"), *unembed)
+
+    def _norm(self, name: str) -> tuple[str, ...]:
+        """The leaves of a norm over the residual stream."""
+        return (f"{name}_D", f"{name}_bias_D") if self.norm == "layer" else (f"{name}_D",)
 
 
-def block_names(spec: Spec) -> tuple[str, ...]:
-    """The leaves of one block's parameters."""
-    optional = (
-        (spec.bias_qkv, ("b_q_H", "b_k_G", "b_v_G")),
-        (spec.bias_o, ("b_o_D",)),
-        (spec.qk_norm, ("q_norm_W", "k_norm_W")),
-        (spec.gated and spec.bias_mlp, ("b_gate_M",)),
-        (spec.bias_mlp, ("b_up_M", "b_down_D")),
-        (spec.post_norms, _with_bias(spec, "attn_post_norm") + _with_bias(spec, "mlp_post_norm")),
-    )
-    attention = (*_with_bias(spec, "attn_norm"), "W_q_DH", "W_k_DG", "W_v_DG", "W_o_HD")
-    gate = ("W_gate_DM",) if spec.gated else ()
-    mlp = (*_with_bias(spec, "mlp_norm"), *gate, "W_up_DM", "W_down_MD")
-    return (*attention, *mlp, *(name for has, names in optional if has for name in names))
-
-
-def outer_names(spec: Spec) -> tuple[str, ...]:
-    """The leaves of the parameters outside the blocks."""
-    positions = ("position_TD",) if spec.positions else ()
-    unembed = () if spec.tied else ("unembed_DV",)
-    return ("embed_VD", *positions, *_with_bias(spec, "norm"), *unembed)
-
-
-def shape_of(spec: Spec, leaf: str) -> tuple[int, ...]:
+def shape_of(spec: Shaped, leaf: str) -> tuple[int, ...]:
     """The shape of a parameter, read off the axis letters that its name ends in."""
-    sizes = {
-        "D": spec.d_model,
-        "H": spec.n_heads * spec.head_dim,
-        "G": spec.n_kv_heads * spec.head_dim,
-        "W": spec.head_dim,
-        "M": spec.d_mlp,
-        "V": spec.vocab,
-        "T": spec.positions,
-    }
+    sizes = spec.sizes()
     return tuple(sizes[letter] for letter in leaf.rsplit("_", 1)[1])
 
 
-def build(spec: Spec, leaf: Callable[[str, int | None], Any]) -> dict[str, Any]:
+def build(spec: Shaped, leaf: Callable[[str, int | None], Any]) -> dict[str, Any]:
     """A tree of parameters: `leaf(name, layer)` for each, layer None outside the blocks."""
-    params: dict[str, Any] = {name: leaf(name, None) for name in outer_names(spec)}
+    params: dict[str, Any] = {name: leaf(name, None) for name in spec.outer_names()}
     for layer in range(spec.n_layers):
-        params[f"block_{layer}"] = {name: leaf(name, layer) for name in block_names(spec)}
+        params[f"block_{layer}"] = {name: leaf(name, layer) for name in spec.block_names()}
     return params
 
 
@@ -143,7 +161,7 @@ def random_params(spec: Spec, key: jax.Array) -> dict[str, Any]:
     """Fresh float32 parameters: norms one, biases zero, matrices normal with standard deviation
     d_model^-1/2, those that write to the residual stream divided by sqrt(2 n_layers) more (GPT-2's
     rule)."""
-    n_leaves = len(outer_names(spec)) + spec.n_layers * len(block_names(spec))
+    n_leaves = len(spec.outer_names()) + spec.n_layers * len(spec.block_names())
     keys = iter(jax.random.split(key, n_leaves))
 
     def leaf(name: str, layer: int | None) -> jax.Array:

@@ -38,16 +38,21 @@ _COMPOSED = ("qwen2",)
 
 
 def from_file(path: Path) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`. Raises FileNotFoundError or ValueError, naming it."""
+    """The tokenizer of a `tokenizer.json`; it neither cuts nor pads, whatever the file says.
+
+    Raises FileNotFoundError or ValueError, naming the file."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path.parent} holds no {path.name}; write one with"
             " AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers."
         )
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise ValueError(f"{path}: {error}.") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
@@ -93,7 +98,7 @@ def separator_of_gguf(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> int:
 
 def separator_of_folder(tokenizer: Tokenizer, folder: Path, config: Mapping[str, Any]) -> int:
     """The token put between documents: `eos_token_id` of config.json, the first of several, or else
-    `bos_token_id`, or else the same two of special_tokens_map.json.
+    `bos_token_id`, or else the same two of special_tokens_map.json, or else its `sep_token`.
 
     Raises ValueError where there is none, or one outside the vocabulary."""
     for key in ("eos_token_id", "bos_token_id"):
@@ -106,12 +111,12 @@ def separator_of_folder(tokenizer: Tokenizer, folder: Path, config: Mapping[str,
         return token
     beside = folder / "special_tokens_map.json"
     special = read_json(beside) if beside.is_file() else {}
-    for key in ("eos_token", "bos_token"):
+    for key in ("eos_token", "bos_token", "sep_token"):
         text = special.get(key)
         text = text.get("content") if isinstance(text, dict) else text
         if isinstance(text, str) and (token := tokenizer.token_to_id(text)) is not None:
             return token
     raise ValueError(
         f"{folder}: no token parts documents; config.json has no eos_token_id or bos_token_id, and"
-        " special_tokens_map.json no eos_token or bos_token of the vocabulary."
+        " special_tokens_map.json no eos_token, bos_token or sep_token of the vocabulary."
     )

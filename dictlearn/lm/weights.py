@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from dictlearn import sharding
 from dictlearn.lm.names import Source
-from dictlearn.lm.spec import Spec, build, shape_of
+from dictlearn.lm.spec import Shaped, build, shape_of
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -110,7 +110,7 @@ class Safetensors:
 
 
 def _reader(
-    spec: Spec, leaf: str, source: Source, tensors: Tensors, dtype: Any
+    spec: Shaped, leaf: str, source: Source, tensors: Tensors, dtype: Any
 ) -> Callable[[tuple[slice, ...]], np.ndarray]:
     """(slices of the leaf) -> its values there. Checks that the tensor is there and fits."""
     if source.name not in tensors.names():
@@ -118,6 +118,7 @@ def _reader(
     shape = shape_of(spec, leaf)
     stored = (*shape[:-1], source.n_last or shape[-1])
     stored = stored[::-1] if source.flip else stored
+    stored = (source.first_of, *stored) if source.first_of else stored
     if (found := tensors.shape(source.name)) != stored:
         raise ValueError(f"Tensor {source.name!r} is {found}; the spec says {stored}.")
 
@@ -125,7 +126,9 @@ def _reader(
         where = [np.arange(size)[one] for size, one in zip(shape, index, strict=True)]
         if source.pick is not None:
             where[-1] = source.pick(where[-1])
+        where = [np.arange(1), *where] if source.first_of else where
         values = tensors.read(source.name, where[::-1] if source.flip else where)
+        values = values[0] if source.first_of else values
         values = values.T if source.flip else values
         values = values if source.plus == 0 else values.astype(np.float32) + source.plus
         return np.ascontiguousarray(values.astype(dtype, copy=False))
@@ -139,14 +142,14 @@ def dtype_of(leaf: str, dtype: Any) -> Any:
 
 
 def load_params(
-    spec: Spec,
+    spec: Shaped,
     source: Callable[[str], Source],
     tensors: Tensors,
     dtype: Any,
     mesh: Mesh | None,
     unused: Callable[[str], bool],
 ) -> dict[str, Any]:
-    """The parameters of a decoder, in `dtype` but for the norms, one tensor at a time.
+    """The parameters of a model, in `dtype` but for the norms, one tensor at a time.
 
     On a mesh they are placed by the letters of their names, and each process reads the slices of
     its own devices, each once. Raises ValueError for a missing tensor, for one of another shape than

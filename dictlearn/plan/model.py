@@ -15,7 +15,6 @@ table 3; memory of a chip, Google Cloud's TPU system architecture pages.
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -24,10 +23,10 @@ from jax.sharding import Mesh
 
 from dictlearn import sharding
 from dictlearn.lm.decoder import forward
-from dictlearn.lm.families import spec_from_config
+from dictlearn.lm.load import read_spec
 from dictlearn.lm.spec import Spec, build, shape_of
 from dictlearn.lm.taps import check_taps
-from dictlearn.lm.weights import dtype_of, read_json
+from dictlearn.lm.weights import dtype_of
 from dictlearn.plan import topology
 
 LLAMA_3_70B = Spec(
@@ -139,7 +138,7 @@ def main() -> None:
     parser.add_argument("--tap", help="default: the residual stream after the last layer")
     given = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
-    spec = spec_from_config(read_json(Path(given.config))) if given.config else LLAMA_3_70B
+    spec = read_spec(path=given.config) if given.config else LLAMA_3_70B
     found = plan(
         spec,
         given.topology,

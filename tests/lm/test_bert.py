@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
-from dictlearn.lm import bert, edits, tap_names
+from dictlearn.lm import bert, edits, load, tap_names
+from dictlearn.sharding import mesh as mesh_of
 
 SENTENCES = [
     "A man is eating food.",
@@ -45,12 +47,13 @@ def folder(torch_bert, tmp_path_factory):
     torch_bert.save_pretrained(path)
     words = {"[PAD]": 0, "[SEP]": 1, **{f"w{i}": i for i in range(2, 50)}}
     Tokenizer(models.WordLevel(words, unk_token="[PAD]")).save(str(path / "tokenizer.json"))
+    (path / "special_tokens_map.json").write_text('{"sep_token": "[SEP]"}')
     return path
 
 
 @pytest.fixture(scope="module")
 def tiny(folder):
-    return bert.load("tiny", folder)
+    return load("tiny", folder)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def tokens_BT():
 @pytest.fixture(scope="module")
 def minilm():
     try:
-        return bert.load("minilm")
+        return load("minilm")
     except FileNotFoundError as error:
         pytest.skip(str(error))
 
@@ -183,38 +186,63 @@ def test_what_does_not_fit_the_model_is_refused(tiny, tokens_BT):
 
 def test_a_folder_that_holds_no_such_model_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match=r"'bert-large'.*'minilm'"):
-        bert.load("bert-large")
+        load("bert-large")
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
-        bert.load("none", tmp_path)
+        load("none", tmp_path)
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     config = json.loads((folder / "config.json").read_text())
     for change, problem in (
-        ({"hidden_act": "relu"}, "hidden_act is 'relu'; only 'gelu' is known"),
-        ({"model_type": "roberta"}, "model_type is 'roberta'"),
-        ({"num_hidden_layers": 4}, r"lack 'encoder\.layer\.3\.attention"),
-        ({"num_hidden_layers": 2}, r"no use for: \['encoder\.layer\.2\.attention"),
-        ({"intermediate_size": 41}, r"is \(40, 24\); the config says \(41, 24\)"),
-        ({"num_attention_heads": 0}, "a size is below 1"),
-        ({"hidden_size": "wide"}, "not the config of a BERT"),
+        ({"hidden_act": "relu"}, r"hidden_act.*'relu'.*'gelu'"),
+        ({"model_type": "roberta"}, r"'roberta'.*\bbert, "),
+        ({"num_hidden_layers": 4}, r"'encoder\.layer\.3\.attention"),
+        ({"num_hidden_layers": 2}, r"\bencoder\.layer\.2\.attention"),
+        ({"intermediate_size": 41}, r"\(40, 24\).*\(41, 24\)"),
+        ({"num_attention_heads": 0}, r"num_attention_heads.*\b0\b"),
+        ({"hidden_size": "wide"}, r"hidden_size.*'wide'"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(ValueError, match=problem):
-            bert.load("changed", tmp_path)
+            load("changed", tmp_path)
     shutil.copy(folder / "config.json", tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"model\.safetensors: "):
-        bert.load("broken", tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"tokenizer\.json: "):
-        bert.load("broken", tmp_path)
+    for file, nothing in (("tokenizer.json", "{}"), ("model.safetensors", "nothing")):
+        (tmp_path / file).write_text(nothing)
+        with pytest.raises(ValueError, match=rf"{file}: "):
+            load("broken", tmp_path)
 
 
 def test_bfloat16_weights_give_bfloat16_taps_near_the_float32_ones(folder, tiny, tokens_BT):
-    half = bert.load("tiny", folder, dtype="bfloat16")
+    half = load("tiny", folder, dtype="bfloat16")
     output, taps = half.forward(half.params, tokens_BT, mask_BT=MASK_BT)
     assert {tap.dtype for tap in taps.values()} == {jnp.dtype("bfloat16")}
     wanted, _ = tiny.forward(tiny.params, tokens_BT, mask_BT=MASK_BT)
     np.testing.assert_allclose(output.astype(jnp.float32), wanted, atol=0.15)
+
+
+def test_beside_the_encoder_heads_may_lie_and_nothing_else(torch_bert, tiny, folder, tmp_path):
+    """A BERT with heads for a task, whose names begin with "bert.", is the same encoder."""
+    import torch
+
+    def save(**others):
+        tensors = {f"bert.{name}": value for name, value in torch_bert.state_dict().items()}
+        save_file({**tensors, **others}, tmp_path / "model.safetensors")
+
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    save(**{"bert.pooler.dense.bias": torch.ones(24), "cls.predictions.bias": torch.ones(50)})
+    jax.tree.map(np.testing.assert_array_equal, load("headed", tmp_path).params, tiny.params)
+    save(**{"bert.encoder.layer.0.attention.self.distance_embedding.weight": torch.ones(3, 6)})
+    with pytest.raises(ValueError, match=r"distance_embedding"):
+        load("further", tmp_path)
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+def test_on_a_mesh_it_is_the_same_encoder(folder, tiny, tokens_BT):
+    spread = load("tiny", folder, mesh=mesh_of(sweep=1, data=4, model=2))
+    matrix = spread.params["block_1"]["W_in_DM"]
+    assert {shard.data.shape for shard in matrix.addressable_shards} == {(24, 20)}
+    jax.tree.map(np.testing.assert_array_equal, spread.params, tiny.params)
+    found, _ = jax.jit(spread.forward)(spread.params, tokens_BT)
+    expected, _ = jax.jit(tiny.forward)(tiny.params, tokens_BT)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_minilm_gives_the_vectors_that_transformers_gives(minilm):

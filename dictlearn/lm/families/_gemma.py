@@ -1,0 +1,66 @@
+"""Gemma: Llama with a scaled embedding, a gelu, and norms that store their gain less one; from the second on
+with norms after attention and the MLP, sliding layers and scores scaled by a number of their own."""
+
+from typing import Any
+
+from dictlearn.lm.families._config import Config
+from dictlearn.lm.families._gguf import Metadata
+from dictlearn.lm.families._llama import BLOCK, NAMES, llama_spec
+from dictlearn.lm.families._names import layered
+from dictlearn.lm.families._windows import sliding_layers
+from dictlearn.lm.spec import Spec
+
+POST_NORMED = NAMES._replace(
+    norm_plus=1.0,
+    block=layered(
+        BLOCK
+        | {
+            "attn_post_norm_D": "post_attention_layernorm.weight",
+            "mlp_norm_D": "pre_feedforward_layernorm.weight",
+            "mlp_post_norm_D": "post_feedforward_layernorm.weight",
+        }
+    ),
+)
+
+
+def gemma_spec(config: Config, **fields: Any) -> Spec:
+    return llama_spec(
+        config,
+        tied=True,
+        activation=config.activation("hidden_activation", "gelu_pytorch_tanh"),
+        embed_scale=float(config.number("hidden_size") ** 0.5),
+        **fields,
+    )
+
+
+def sliding_spec(
+    config: Config, every: int, attn_cap: float | None, logit_cap: float | None, **fields: Any
+) -> Spec:
+    """`every`: how many layers from one that sees all positions to the next, where the file does not state
+    it; the caps likewise."""
+    every = config.number("sliding_window_pattern", every)
+    return gemma_spec(
+        config,
+        post_norms=True,
+        window=config.number("sliding_window", 4096),
+        sliding_layers=sliding_layers(config, lambda layer: (layer + 1) % every > 0),
+        query_scale=config.number("query_pre_attn_scalar", 256, float) ** -0.5,
+        attn_cap=config.maybe("attn_logit_softcapping", attn_cap),
+        logit_cap=config.maybe("final_logit_softcapping", logit_cap),
+        **fields,
+    )
+
+
+def sliding_gguf(meta: Metadata, every: int, large: int) -> dict[str, Any]:
+    """The fields that no key states. `large`: the depth of the 27B model, by which it is known: it scales by
+    d_model / n_heads and not by the head."""
+    n_layers, d_model = meta.number("block_count"), meta.number("embedding_length")
+    scaled = (d_model / meta.number("attention.head_count")) ** -0.5
+    return {
+        **{"activation": "gelu_tanh", "post_norms": True, "embed_scale": float(d_model**0.5)},
+        "window": meta.number("attention.sliding_window"),
+        "sliding_layers": tuple(layer for layer in range(n_layers) if (layer + 1) % every),
+        "query_scale": scaled if n_layers == large else None,
+        "attn_cap": meta.get("attn_logit_softcapping"),
+        "logit_cap": meta.get("final_logit_softcapping"),
+    }

@@ -1,0 +1,50 @@
+"""Llama and what descends from it: the fields of its config, and the names of its tensors."""
+
+from typing import Any
+
+from dictlearn.lm.families._config import Config
+from dictlearn.lm.families._names import layered, norm, pair, qkv
+from dictlearn.lm.families._rope import rope
+from dictlearn.lm.names import Names
+from dictlearn.lm.spec import Spec
+
+BLOCK = {
+    **norm("attn_norm", "input_layernorm"),
+    **qkv(*(f"self_attn.{one}_proj" for one in "qkv")),
+    **pair("o", "HD", "self_attn.o_proj"),
+    **{"q_norm_W": "self_attn.q_norm.weight", "k_norm_W": "self_attn.k_norm.weight"},
+    **norm("mlp_norm", "post_attention_layernorm"),
+    **pair("gate", "DM", "mlp.gate_proj"),
+    **pair("up", "DM", "mlp.up_proj"),
+    **pair("down", "MD", "mlp.down_proj"),
+}
+NAMES = Names(
+    prefixes=("model.", ""),
+    outer={"embed_VD": "embed_tokens.weight", **norm("norm", "norm")},
+    block=layered(BLOCK),
+)
+
+
+def llama_spec(config: Config, tied: bool = False, base: float = 1e4, **fields: Any) -> Spec:
+    """`fields` are those in which a family differs, read from the config as Llama has them where they are not
+    given; `tied` and `base` (of the rotary positions) hold where the file states none."""
+    d_model, n_heads = config.number("hidden_size"), config.number("num_attention_heads")
+    head_dim = config.number("head_dim", d_model // n_heads)
+    bias = config.flag("attention_bias", False)
+    given = {
+        "activation": config.activation("hidden_act", "silu"),
+        "norm_eps": config.number("rms_norm_eps", 1e-6, float),
+        **{"bias_qkv": bias, "bias_o": bias, "bias_mlp": config.flag("mlp_bias", False)},
+        **rope(config, head_dim, base),
+    }
+    return Spec(
+        n_layers=config.number("num_hidden_layers"),
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=config.number("num_key_value_heads", n_heads),
+        head_dim=head_dim,
+        d_mlp=config.number("intermediate_size"),
+        vocab=config.number("vocab_size"),
+        tied=config.flag("tie_word_embeddings", tied),
+        **(given | fields),
+    )

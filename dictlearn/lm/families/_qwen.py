@@ -1,0 +1,17 @@
+"""Qwen 2 and 3: Llama, whose last layers may slide."""
+
+from typing import Any
+
+from dictlearn.lm.families._config import Config
+from dictlearn.lm.families._llama import llama_spec
+from dictlearn.lm.families._windows import sliding_layers
+from dictlearn.lm.spec import Spec
+
+
+def qwen_spec(config: Config, **fields: Any) -> Spec:
+    if not config.flag("use_sliding_window", False):
+        return llama_spec(config, **fields)
+    first = config.number("max_window_layers", 28)
+    sliding = sliding_layers(config, lambda layer: layer >= first)
+    window = config.number("sliding_window")
+    return llama_spec(config, window=window, sliding_layers=sliding, **fields)

@@ -1,0 +1,20 @@
+"""Which layers see the last positions only, as a `config.json` states it."""
+
+from collections.abc import Callable
+
+from dictlearn.lm.families._config import Config
+
+
+def sliding_layers(config: Config, default: Callable[[int], bool]) -> tuple[int, ...]:
+    """The layers whose attention slides, by `layer_types`; by `default` of the layer where it is not there.
+
+    Raises ValueError for another kind of attention, or another number of layers."""
+    n_layers, kinds = config.number("num_hidden_layers"), config.values.get("layer_types")
+    if kinds is None:
+        return tuple(layer for layer in range(n_layers) if default(layer))
+    if len(kinds) != n_layers or not set(kinds) <= {"sliding_attention", "full_attention"}:
+        raise ValueError(
+            f"config.json: layer_types of {len(kinds)} layers for {n_layers}, holding"
+            f" {sorted(set(kinds))}; known: 'full_attention', 'sliding_attention'."
+        )
+    return tuple(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")

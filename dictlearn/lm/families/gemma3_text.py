@@ -1,0 +1,29 @@
+"""Gemma 3, its language model: five layers in six slide, with rotary positions of their own; queries and
+keys are normed.
+
+Source: arXiv:2503.19786; for what no key of a GGUF file says, llama.cpp's reader.
+"""
+
+from typing import Any
+
+from dictlearn.lm.families._config import Config
+from dictlearn.lm.families._gemma import POST_NORMED as NAMES
+from dictlearn.lm.families._gemma import sliding_gguf, sliding_spec
+from dictlearn.lm.families._gguf import Architecture, Metadata
+from dictlearn.lm.spec import Spec
+
+__all__ = ["GGUF", "NAMES", "spec"]
+
+
+def _stated(meta: Metadata) -> dict[str, Any]:
+    local = meta.number("rope.freq_base_swa", float, 1e4)
+    return sliding_gguf(meta, every=6, large=62) | {"qk_norm": True, "local_rope_base": local}
+
+
+GGUF = Architecture("gemma3", _stated)
+
+
+def spec(config: Config) -> Spec:
+    old = {"rope_local_base_freq": 1e4} if "rope_parameters" not in config.values else {}
+    config = Config(old | dict(config.values))
+    return sliding_spec(config, every=6, attn_cap=None, logit_cap=None, base=1e6, qk_norm=True)

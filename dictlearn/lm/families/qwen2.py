@@ -1,0 +1,18 @@
+"""Qwen 2 and 2.5: Llama with biases of queries, keys and values.
+
+Source: arXiv:2407.10671.
+"""
+
+from dictlearn.lm.families._config import Config
+from dictlearn.lm.families._gguf import Architecture
+from dictlearn.lm.families._llama import NAMES
+from dictlearn.lm.families._qwen import qwen_spec
+from dictlearn.lm.spec import Spec
+
+__all__ = ["GGUF", "NAMES", "spec"]
+
+GGUF = Architecture("qwen2", lambda meta: {"bias_qkv": True})
+
+
+def spec(config: Config) -> Spec:
+    return qwen_spec(config, bias_qkv=True)
