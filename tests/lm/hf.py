@@ -7,10 +7,18 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from dictlearn.lm import families
+
 SIZES: dict[str, Any] = {
     **{"vocab_size": 61, "hidden_size": 24, "intermediate_size": 28, "num_hidden_layers": 2},
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6},
     **{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+}
+SMALL: dict[str, Any] = {
+    **SIZES,
+    **{"hidden_size": 32, "head_dim": 12, "max_position_embeddings": 16},
+    **{"sliding_window": 3, "window_size": 3, "max_window_layers": 1},
+    **{"query_pre_attn_scalar": 9, "attn_logit_softcapping": 0.5, "final_logit_softcapping": 1.5},
 }
 TOKENS_BT = np.random.default_rng(0).integers(0, 61, (2, 11))
 LLAMA3 = {
@@ -90,15 +98,32 @@ _MODULES["gemma"] = _MODULES["llama"] | {
 
 
 def model(case: str, **changed: Any) -> Any:
-    """A model of the family whose every weight, norms and biases too, is far from its start."""
+    """The model of a case: see `made_of`."""
+    import transformers
+
+    name, arguments = (FAMILIES | SHARDED)[case]
+    return made_of(getattr(transformers, f"{name}Config")(**(arguments | changed)))
+
+
+def small(family: str, **changed: Any) -> Any:
+    """A small model of a family of the folder: of the settings `SMALL`, those that its configuration class has,
+    and what the family states itself."""
+    import transformers
+
+    kind = transformers.CONFIG_MAPPING[family]
+    usual = kind()
+    given = {key: value for key, value in SMALL.items() if hasattr(usual, key)}
+    return made_of(kind(**(given | families.small(family) | changed)))
+
+
+def made_of(config: Any) -> Any:
+    """A model whose every weight, norms and biases too, is far from its start."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import torch
         import transformers
 
-        name, arguments = (FAMILIES | SHARDED)[case]
         torch.manual_seed(0)
-        config = getattr(transformers, f"{name}Config")(**(arguments | changed))
         made = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     with torch.no_grad():
         for parameter in made.parameters():

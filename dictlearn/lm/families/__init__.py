@@ -1,8 +1,9 @@
 """Families of language models: one file each, named as `model_type` in Hugging Face's `config.json` is.
 
 A file has `spec(config) -> Spec`, the hyperparameters that a `config.json` states, and `NAMES`, what the
-family's tensors are called. It may have `GGUF`, how llama.cpp states the same, and `forward`, where the
-forward pass is not `decoder.forward`; the spec is then a class of its own, of `spec.Shaped`. What
+family's tensors are called. It may have `GGUF`, how llama.cpp states the same; `SMALL`, what transformers'
+configuration class needs beyond sizes to make a small model, for the conformance suite; and `forward`, where
+the forward pass is not `decoder.forward`: the spec is then a class of its own, of `spec.Shaped`. What
 families share is in the files with a leading underscore.
 
 Source: the configuration and modelling files of transformers; a key that a file leaves out has the value
@@ -26,7 +27,9 @@ __all__ = [
     "Metadata",
     "architectures",
     "forward",
+    "gguf",
     "names",
+    "small",
     "spec_from_config",
     "tensor_names",
 ]
@@ -59,10 +62,19 @@ def forward(name: str) -> Callable:
     return getattr(_module(name), "forward", decoder.forward)
 
 
+def small(name: str) -> Mapping[str, Any]:
+    """What a small model of a family needs to state beyond its sizes."""
+    return getattr(_module(name), "SMALL", {})
+
+
 def architectures() -> dict[str, Architecture]:
     """`general.architecture` of a GGUF file -> how it states the family."""
-    found = [getattr(_module(name), "GGUF", None) for name in names()]
-    return {one.name: one for one in found if one is not None}
+    return {one.name: one for name in names() if (one := gguf(name))}
+
+
+def gguf(name: str) -> Architecture | None:
+    """How a family is stated in GGUF files; None where llama.cpp does not know it by a name of its own."""
+    return getattr(_module(name), "GGUF", None)
 
 
 def _module(name: Any) -> ModuleType:

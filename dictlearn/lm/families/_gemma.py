@@ -10,8 +10,8 @@ from dictlearn.lm.families._names import layered
 from dictlearn.lm.families._windows import sliding_layers
 from dictlearn.lm.spec import Spec
 
-POST_NORMED = NAMES._replace(
-    norm_plus=1.0,
+PRE_NORMED = NAMES._replace(norm_plus=1.0)
+POST_NORMED = PRE_NORMED._replace(
     block=layered(
         BLOCK
         | {
@@ -34,21 +34,26 @@ def gemma_spec(config: Config, **fields: Any) -> Spec:
 
 
 def sliding_spec(
-    config: Config, every: int, attn_cap: float | None, logit_cap: float | None, **fields: Any
+    config: Config, every: int, logit_cap: float | None, post_norms: bool = True, **fields: Any
 ) -> Spec:
     """`every`: how many layers from one that sees all positions to the next, where the file does not state
-    it; the caps likewise."""
+    it; `logit_cap` likewise."""
     every = config.number("sliding_window_pattern", every)
     return gemma_spec(
         config,
-        post_norms=True,
+        post_norms=post_norms,
         window=config.number("sliding_window", 4096),
         sliding_layers=sliding_layers(config, lambda layer: (layer + 1) % every > 0),
         query_scale=config.number("query_pre_attn_scalar", 256, float) ** -0.5,
-        attn_cap=config.maybe("attn_logit_softcapping", attn_cap),
         logit_cap=config.maybe("final_logit_softcapping", logit_cap),
         **fields,
     )
+
+
+def gemma_gguf(meta: Metadata) -> dict[str, Any]:
+    """The fields of any Gemma that no key states."""
+    scale = float(meta.number("embedding_length") ** 0.5)
+    return {"activation": "gelu_tanh", "embed_scale": scale}
 
 
 def sliding_gguf(meta: Metadata, every: int, large: int) -> dict[str, Any]:
@@ -57,7 +62,8 @@ def sliding_gguf(meta: Metadata, every: int, large: int) -> dict[str, Any]:
     n_layers, d_model = meta.number("block_count"), meta.number("embedding_length")
     scaled = (d_model / meta.number("attention.head_count")) ** -0.5
     return {
-        **{"activation": "gelu_tanh", "post_norms": True, "embed_scale": float(d_model**0.5)},
+        **gemma_gguf(meta),
+        "post_norms": True,
         "window": meta.number("attention.sliding_window"),
         "sliding_layers": tuple(layer for layer in range(n_layers) if (layer + 1) % every),
         "query_scale": scaled if n_layers == large else None,

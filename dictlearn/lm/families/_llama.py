@@ -25,9 +25,11 @@ NAMES = Names(
 )
 
 
-def llama_spec(config: Config, tied: bool = False, base: float = 1e4, **fields: Any) -> Spec:
+def llama_spec(
+    config: Config, tied: bool = False, base: float = 1e4, part: float = 1.0, **fields: Any
+) -> Spec:
     """`fields` are those in which a family differs, read from the config as Llama has them where they are not
-    given; `tied` and `base` (of the rotary positions) hold where the file states none."""
+    given; `tied`, and `base` and `part` of the rotary positions, hold where the file states none."""
     d_model, n_heads = config.number("hidden_size"), config.number("num_attention_heads")
     head_dim = config.number("head_dim", d_model // n_heads)
     bias = config.flag("attention_bias", False)
@@ -35,7 +37,7 @@ def llama_spec(config: Config, tied: bool = False, base: float = 1e4, **fields: 
         "activation": config.activation("hidden_act", "silu"),
         "norm_eps": config.number("rms_norm_eps", 1e-6, float),
         **{"bias_qkv": bias, "bias_o": bias, "bias_mlp": config.flag("mlp_bias", False)},
-        **rope(config, head_dim, base),
+        **rope(config, head_dim, base, part),
     }
     return Spec(
         n_layers=config.number("num_hidden_layers"),

@@ -15,4 +15,5 @@ GGUF = Architecture("gemma2", lambda meta: sliding_gguf(meta, every=2, large=46)
 
 
 def spec(config: Config) -> Spec:
-    return sliding_spec(config, every=2, attn_cap=50.0, logit_cap=30.0)
+    attn_cap = config.maybe("attn_logit_softcapping", 50.0)
+    return sliding_spec(config, every=2, attn_cap=attn_cap, logit_cap=30.0)

@@ -1,5 +1,5 @@
 """Gemma 3, its language model: five layers in six slide, with rotary positions of their own; queries and
-keys are normed.
+keys are normed, and scores are not capped.
 
 Source: arXiv:2503.19786; for what no key of a GGUF file says, llama.cpp's reader.
 """
@@ -12,7 +12,12 @@ from dictlearn.lm.families._gemma import sliding_gguf, sliding_spec
 from dictlearn.lm.families._gguf import Architecture, Metadata
 from dictlearn.lm.spec import Spec
 
-__all__ = ["GGUF", "NAMES", "spec"]
+__all__ = ["GGUF", "NAMES", "SMALL", "spec"]
+
+SMALL = {
+    "layer_types": ["sliding_attention", "full_attention"],
+    "attn_logit_softcapping": None,
+}
 
 
 def _stated(meta: Metadata) -> dict[str, Any]:
@@ -24,6 +29,7 @@ GGUF = Architecture("gemma3", _stated)
 
 
 def spec(config: Config) -> Spec:
+    config.only("attn_logit_softcapping", None)
     old = {"rope_local_base_freq": 1e4} if "rope_parameters" not in config.values else {}
     config = Config(old | dict(config.values))
-    return sliding_spec(config, every=6, attn_cap=None, logit_cap=None, base=1e6, qk_norm=True)
+    return sliding_spec(config, every=6, logit_cap=None, base=1e6, qk_norm=True)
