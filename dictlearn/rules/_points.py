@@ -16,7 +16,7 @@ def is_point(path) -> bool:
 
 
 def begun_at(state, params: dict):
-    """`state`, before the first update, of an optimiser that begins at `params`."""
+    """`state` of an optimiser that begins, or begins anew, at `params`: all of the parameters or some."""
 
     def one(path, leaf):
         name = getattr(path[-1], "key", None) if path else None

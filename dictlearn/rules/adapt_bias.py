@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dictlearn.rules._points import begun_at
 from dictlearn.types import Scalar
 
 KIND = "wrapper"
@@ -85,6 +86,7 @@ def adapt_bias(
         now = step % every == 0
         moved_F = _moved(b_F, count_F / tokens, jax.nn.relu(max_F), firing.target_F)
         change = jnp.where(now, _as_leaf(leaf, moved_F) - params[leaf], 0)
+        inner_state = begun_at(inner_state, {leaf: params[leaf] + change})
         count_F, tokens = jnp.where(now, 0, count_F), jnp.where(now, 0, tokens)
         max_F = jnp.where(now, -jnp.inf, max_F)
         return {**cast(dict, updates), leaf: change}, State(

@@ -86,6 +86,22 @@ def test_schedule_free_training_gives_the_mean_of_its_iterates(wrapped):
     assert np.abs(read - trained).max() > 1e-3
 
 
+def test_a_bias_that_a_wrapper_moves_is_evaluated_where_it_was_moved():
+    inner = rules.make("schedule_free_sgd", lr=0.1, steps=9, warmup_steps=0)
+    rule = rules.make("adapt_bias", inner=inner, every=1, l0=0.1)
+    now, x_BD = params(), jnp.ones((16, 4))
+    firing = Firing(jnp.full(6, 9), jnp.ones(6), jnp.zeros(6, bool))
+    extra = {"firing": firing, "batch": Batch(x_BD, x_BD), "error_B": jnp.ones(16)}
+    state = rule.init(now)
+    for _ in range(3):
+        updates, state = rule.update(now, state, now, **extra)
+        now = optax.apply_updates(now, updates)
+    found = rules.evaluated(state, now)
+    assert (now["b_enc_F"] < 0.99).all()
+    np.testing.assert_allclose(found["b_enc_F"], now["b_enc_F"], rtol=1e-6)
+    assert np.abs(found["W_enc_FD"] - now["W_enc_FD"]).max() > 1e-3
+
+
 @pytest.mark.parametrize("name", ["schedule_free_adamw", "prodigy", "dowg", "cocob", "madgrad"])
 def test_a_run_that_begins_from_other_dictionaries_begins_there_wholly(name):
     one = learner(rules.make(name, lr=1e-2, steps=9, warmup_steps=0))
