@@ -55,7 +55,7 @@ SLOW = (
     "lm/test_parity.py",
     "lm/test_scale.py",
     "rules/test_conformance.py",
-    "runs/test_checkpoint.py",
+    "runs/test_checkpoint_processes.py",
     "scaling/test_joint.py",
     "streams/test_harvest_processes.py",
     "test_csr.py",
