@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from dictlearn.ops.kernels import rows, select
 from dictlearn.ops.sparse import backend, coding, forms
@@ -16,6 +17,9 @@ from dictlearn.ops.topk.exact import top_k
 from tests.helpers import mesh_of
 
 TRITON = "__gpu$xla.gpu.triton"
+NONE = AbstractMesh((), ())
+H100 = AbstractMesh((), (), abstract_device=AbstractDevice("NVIDIA H100 80GB HBM3", 132, "gpu"))
+"""A kernel is lowered for a device, which need not be there."""
 B, K, F, D = (
     11,
     9,
@@ -181,7 +185,8 @@ def test_the_kernels_vmap_over_dictionaries_that_share_a_batch(monkeypatch):
 def lowered(platform, dtype="float32"):
     shapes = [jax.ShapeDtypeStruct(a.shape, dtype) for a in parameters(16, 128, 4096)]
     gradient = jax.jit(jax.grad(sparse_loss, argnums=(1, 2, 3)))
-    return gradient.trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
+    with jax.sharding.use_abstract_mesh(H100 if platform == "cuda" else NONE):
+        return gradient.trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_a_program_takes_the_forms_of_the_platform_it_is_lowered_for():
