@@ -155,7 +155,7 @@ class Linear(Dictionary):
     def decode(self, codes: Codes) -> Float[Array, "B D"]:
         return from_atoms(codes, self.atoms()) + self.b_dec_D
 
-    def reconstruct(self, x_BD: Tokens) -> tuple[Float[Array, "B D"], Codes]:
+    def reconstruct(self, x_BD: Tokens) -> tuple[Float[Array, "B E"], Codes]:
         codes = self.encode(x_BD)
         return self._skipped(x_BD, self.decode(codes)), codes
 

@@ -7,8 +7,7 @@ codes.
 the input scales the codes only if the sparsity is scaled too.
 
 Source: Olshausen & Field 1996; Beck & Teboulle 2009 (FISTA); Mairal et al. 2009 for learning at the
-minimum, where the loss
-depends only on the atoms.
+minimum, where the loss depends only on the atoms.
 """
 
 from typing import ClassVar

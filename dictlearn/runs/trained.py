@@ -95,7 +95,7 @@ class Trained:
         skip. `reconstruct` always returns whole raw reconstructions."""
         return _decode(self.module, self.norm, self.variables, codes)
 
-    def reconstruct(self, x_BD: Float[Array, "B D"]) -> Float[Array, "B D"]:
+    def reconstruct(self, x_BD: Float[Array, "B D"]) -> Float[Array, "B E"]:
         """Raw reconstructions of raw activations."""
         return _reconstruct(self.module, self.norm, self.variables, x_BD)
 

@@ -119,7 +119,7 @@ def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
         ),
         ("--config.dictionary.name=topp", r"'topp'.* topk"),
         ("--config.objective.name=mse", r"'mse'.* squared_error"),
-        ("--config.rule.name=sgd", r"'sgd'.* adam"),
+        ("--config.rule.name=adma", r"'adma'.* adam"),
         ("--config.rule.rate=1", r"config.rule has no 'rate'.* name, lr"),
         ("--config.learner.dead=1", r"config.learner has no 'dead'.* name, dead_after"),
         ("--config.sweep.dictionary.k=(4,)", "sweep.dictionary.k and sweep.k"),
