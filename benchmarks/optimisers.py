@@ -27,13 +27,13 @@ from dictlearn.streams._place import place
 STEPS, BATCH = 600, 256
 RATES = {
     "adam": 4e-3,
-    **{"acprop": 2e-3, "adabelief": 1e-2, "adadelta": 3.0, "adagrad": 1.0},
-    **{"adamax": 1e-2, "adamaxw": 1e-2, "adamw": 4e-3, "adan": 1e-2, "ademamix": 4e-3},
-    **{"adopt": 4e-3, "amsgrad": 1e-2, "cocob": 1.0, "dadapt_adamw": 0.3, "dog": 2.0, "dowg": 1.0},
-    **{"fromage": 1e-2, "lamb": 1e-2, "lars": 10.0, "lion": 1e-3, "madgrad": 1e-2, "muon": 1.5e-2},
-    **{"nadam": 4e-3, "nadamw": 4e-3, "optimistic_adam_v2": 4e-3, "prodigy": 0.3, "radam": 1e-2},
-    **{"rmsprop": 4e-3, "schedule_free_adamw": 1e-2, "schedule_free_sgd": 10.0, "sgd": 2.0},
-    **{"sign_sgd": 5e-3, "signum": 1e-3, "simplified_ademamix": 1.5e-4, "yogi": 1e-2},
+    **{"acprop": 2e-3, "adabelief": 1e-2, "adadelta": 10.0, "adagrad": 1.0},
+    **{"adamax": 1e-2, "adamaxw": 1e-2, "adamw": 1e-2, "adan": 1e-2, "ademamix": 1e-2},
+    **{"adopt": 1e-2, "amsgrad": 1e-2, "cocob": 1.0, "dadapt_adamw": 0.3, "dog": 2.0, "dowg": 1.0},
+    **{"fromage": 1e-2, "lamb": 1e-2, "lars": 10.0, "lion": 1e-3, "madgrad": 1e-2, "muon": 1e-2},
+    **{"nadam": 1e-2, "nadamw": 1e-2, "optimistic_adam_v2": 1e-2, "prodigy": 0.3, "radam": 1e-2},
+    **{"rmsprop": 1e-2, "schedule_free_adamw": 1e-2, "schedule_free_sgd": 10.0, "sgd": 2.0},
+    **{"sign_sgd": 1e-2, "signum": 1e-3, "simplified_ademamix": 1e-4, "yogi": 1e-2},
 }
 """The middle one of the three rates of each optimiser."""
 
