@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from dictlearn import lm as language
+from dictlearn.runs.owner import owned
 from dictlearn.streams import _store_write
 from dictlearn.streams._barrier import barrier
 from dictlearn.streams._source import Forward, Recipe, Source, cut, shuffled
@@ -39,8 +40,14 @@ def harvest(
 
     A complete store of the same recipe is left as it is. Errors: ValueError for an unknown tap or
     dtype, too little text, a folder that holds anything else, or activations that are not finite
-    in `dtype`; OSError for a full disk; RuntimeError where another process failed."""
+    in `dtype`; OSError for a full disk; RuntimeError where another process failed, `InUse` where another
+    harvest is filling the store."""
     path, source = Path(path), Source(lm, Recipe.of(taps=taps, **recipe))
+    with owned(path, "dictlearn harvest"):
+        _fill(path, source, progress)
+
+
+def _fill(path: Path, source: Source, progress) -> None:
     manifest = _store_write.begin(path, source.identity())
     if manifest is None:
         return

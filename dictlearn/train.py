@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from dictlearn import experiment, normalise, sharding, streams
 from dictlearn.experiment.stream import open_stream, target_width
 from dictlearn.runs.checkpoint import Checkpoints, versions
+from dictlearn.runs.owner import owned
 from dictlearn.runs.trained import Site, abstract
 from dictlearn.runs.warm_start import warm_start
 from dictlearn.runs.workdir import Log, flat, plain, write_json
@@ -70,13 +71,17 @@ def train(
 
     Raises:
         ValueError: for a config that does not match the run in `path`.
+        InUse: while another process trains in `path`.
         Stopped: after SIGTERM.
         Diverged: where a learner skipped too many steps.
     """
     experiment.check(config)
-    path.mkdir(parents=True, exist_ok=True)
     mesh = sharding.mesh(**config.get("mesh", {}))
-    with Checkpoints(path / "checkpoints") as checkpoints, jax.set_mesh(mesh):
+    with (
+        owned(path, "dictlearn train"),
+        Checkpoints(path / "checkpoints") as checkpoints,
+        jax.set_mesh(mesh),
+    ):
         stream = open_stream(config, sharding.share(mesh))
         if opened:
             opened(stream)

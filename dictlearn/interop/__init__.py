@@ -18,6 +18,7 @@ from types import ModuleType
 
 from dictlearn import files
 from dictlearn.interop import _layout
+from dictlearn.runs.owner import owned
 from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import write_json
 
@@ -145,16 +146,19 @@ def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
 
     Raises:
         ValueError: for an unknown format, and for a dictionary that it cannot hold.
+        InUse: while another process exports to the folder.
     """
     out, suffix, index = Path(out), format_of(format).SUFFIX, {}
-    for trained in map(_folded, restore(workdir)):
-        save(trained, out / f"{trained.name}{suffix}", format)
-        index[f"{trained.name}{suffix}"] = {
-            **trained.hparams,
-            "encoder_input": _layout.encoder_input(trained.module),
-            "normalisation": trained.norm.kind,
-        }
-    write_json(out / "index.json", index)
+    dictionaries = restore(workdir)
+    with owned(out, "dictlearn export"):
+        for trained in map(_folded, dictionaries):
+            save(trained, out / f"{trained.name}{suffix}", format)
+            index[f"{trained.name}{suffix}"] = {
+                **trained.hparams,
+                "encoder_input": _layout.encoder_input(trained.module),
+                "normalisation": trained.norm.kind,
+            }
+        write_json(out / "index.json", index)
     return [*(out / name for name in index), out / "index.json"]
 
 

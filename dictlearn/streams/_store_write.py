@@ -59,7 +59,7 @@ def _prepare(path: Path, recipe: dict[str, Any]) -> None:
         manifest = open_manifest(path, PARTIAL)
         _same_recipe(path, manifest, recipe)
         _merge(path, manifest)
-    elif any(path.iterdir()):
+    elif any(file.name[0] != "." for file in path.iterdir()):
         raise ValueError(f"{path} holds files that are no store; give an empty or a new folder.")
     else:
         _write(

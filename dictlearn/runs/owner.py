@@ -1,0 +1,108 @@
+"""One owner at a time: a run, a store that is harvested, a folder of exports, locked while it is written.
+
+The lock is the kernel's (flock) on the file `.lock` in the folder, so it ends with the process that holds it,
+however that ends, and holds under every spelling of the folder's path. The file says who holds it and is
+removed when the work is done; one that a killed process left behind stops nobody.
+
+Of several processes, process 0 owns the folder for all. Locks reach across machines where the file system's
+do: NFS, and Lustre mounted with `flock`. Where they are each machine's own (gcsfuse, Lustre with `localflock`),
+one machine's processes keep each other out, and two machines do not. Where there are none at all, a warning
+says so and the work goes on.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from dictlearn.streams._barrier import barrier
+
+LOCK = ".lock"
+_LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class InUse(RuntimeError):
+    """Another process works in the folder."""
+
+
+@contextlib.contextmanager
+def owned(folder: Path, work: str) -> Iterator[None]:
+    """Makes the folder and owns it for the block. All processes of a run call it. work: what is done there, for
+    whoever is refused.
+
+    Raises InUse, which names the owner, where another process has it."""
+    with contextlib.ExitStack() as held:
+        with barrier(f"Taking {folder}"):
+            if jax.process_index() == 0:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(_locked(folder, work))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, work: str) -> Iterator[None]:
+    file = folder / LOCK
+    handle = _taken(file)
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, json.dumps(_myself(work)).encode())
+        yield
+    finally:
+        if _is(file, handle):
+            file.unlink()
+        os.close(handle)
+
+
+def _taken(file: Path) -> int:
+    """A handle of the file that holds its lock."""
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(file, handle)
+            # An owner that was done in the meantime has removed the file that was locked here.
+            if _is(file, handle):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _is(file: Path, handle: int) -> bool:
+    """Whether the path still leads to the file that is open: a folder may be moved while it is owned."""
+    return file.exists() and os.path.samestat(os.fstat(handle), file.stat())
+
+
+def _lock(file: Path, handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InUse(_said(file)) from None
+    except OSError as error:
+        if error.errno not in _LOCKLESS:
+            raise
+        lockless = "%s is on a file system without locks; see to it that nothing else works in it."
+        logging.getLogger("dictlearn").warning(lockless, file.parent)
+
+
+def _myself(work: str) -> dict[str, str | int]:
+    started = time.strftime("%Y-%m-%d %H:%M:%S")
+    return {"work": work, "host": platform.node(), "process": os.getpid(), "since": started}
+
+
+def _said(file: Path) -> str:
+    """Who has it, as far as its lock says; it is empty for the moment in which it is written."""
+    try:
+        owner = json.loads(file.read_text("utf-8"))
+        told = "{work} (process {process} on {host}, since {since})".format(**owner)
+    except (OSError, ValueError, KeyError):
+        told = "another process"
+    return f"{file.parent} is in use by {told}; wait for it, stop it, or give another folder."
