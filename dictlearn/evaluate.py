@@ -26,6 +26,7 @@ from dictlearn.experiment.models import SEQUENCES, Side, View
 from dictlearn.lm import splice
 from dictlearn.meters import Logits, Reading, Subject
 from dictlearn.runs.pursuit_encoder import with_pursuit_encoders
+from dictlearn.runs.tied import refuse_other_data
 from dictlearn.runs.trained import Run, reconstruct, restore_run
 from dictlearn.runs.workdir import plain, write_json
 from dictlearn.types import Batch, Meter
@@ -35,7 +36,10 @@ PURSUITS = "pursuits.json"
 
 
 def evaluate(
-    config: Mapping, path: Path, progress: Callable[[int, int], None] | None = None
+    config: Mapping,
+    path: Path,
+    progress: Callable[[int, int], None] | None = None,
+    allow_changed: bool = False,
 ) -> dict[str, dict]:
     """Evaluates every dictionary of a run, and writes `metrics.json`.
 
@@ -44,6 +48,7 @@ def evaluate(
             measured), `config["evaluate"]` holds arguments of `measure`.
         path: the workdir of the run.
         progress: called with (tokens done, tokens in total).
+        allow_changed: whether the run is measured even on other data than it was trained on.
 
     Returns:
         {name: {"label", "hparams", METRIC: value, ..., "sides"}}. Where there are several models (or
@@ -51,19 +56,12 @@ def evaluate(
         them. The records of pursuit encoders are written to `pursuits.json` and are part of the result.
 
     Raises:
-        ValueError: for a model or a harvest that differs from the training of a stream that runs the
-            model.
+        ValueError: for other data than the run was trained on, naming what differs.
     """
     mesh = sharding.mesh(**config.get("mesh", {}))
-    run = restore_run(path, mesh)
-    was, now = run.config, plain(config)
-    for name in ("model", "harvest") if streams.runs_model(was["stream"]["name"]) else ():
-        if was.get(name) != now.get(name):
-            raise ValueError(
-                f"{path} was trained with config.{name}={was.get(name)}, not {now.get(name)}."
-            )
-    run = run._replace(config=now)
-    found = measure(run, mesh, progress=progress, **dict(config.get("evaluate", {})))
+    run = restore_run(path, mesh)._replace(config=plain(config))
+    settings = dict(config.get("evaluate", {}))
+    found = measure(run, mesh, allow_changed, progress=progress, **settings)
     own = {name: record for name, record in found.items() if "encoder" not in record["hparams"]}
     write_json(path / "metrics.json", own)
     (path / PURSUITS).unlink(missing_ok=True)
@@ -75,6 +73,7 @@ def evaluate(
 def measure(
     run: Run,
     mesh,
+    allow_changed: bool,
     *,
     n_tokens: int = 32_768,
     n_sequences: int = 32,
@@ -84,28 +83,31 @@ def measure(
 ) -> dict[str, dict]:
     """{name: record} of every dictionary of the run.
 
-    mesh: the mesh of the run's variables; the language model runs on one device. n_tokens: the largest
-    number of held-out tokens for reconstruction and firing (0 for all). n_sequences: the number of
-    held-out sequences on which the loss of the spliced model is measured, rounded up to whole passes of
-    SEQUENCES; 0 for none. pursuits: names of pursuits (pursuit_encoder.METHODS); every dictionary is also
-    measured with each as its encoder, each token at the L0 of its own encoder but at most pursuit_k.
+    mesh: the mesh of the run's variables; the language model runs on one device. allow_changed: see
+    `evaluate`. n_tokens: the largest number of held-out tokens for reconstruction and firing (0 for all).
+    n_sequences: the number of held-out sequences on which the loss of the spliced model is measured,
+    rounded up to whole passes of SEQUENCES; 0 for none. pursuits: names of pursuits
+    (pursuit_encoder.METHODS); every dictionary is also measured with each as its encoder, each token at the
+    L0 of its own encoder but at most pursuit_k.
     """
     run = with_pursuit_encoders(run, pursuits, pursuit_k)
     loaded = {label: language.load(**own) for label, own in models.arguments(run.config).items()}
     origin = experiment_stream.origin(run.config, next(iter(loaded.values()), None))
     if origin and loaded:
-        sides = models.sides(origin, loaded)
+        refuse_other_data(run.path, run.data, streams.fingerprint(origin), allow_changed)
+        sides = models.sides(origin, loaded, allow_changed)
         records = _through_models(run, mesh, sides, n_tokens, n_sequences, progress)
     else:
-        records = _through_stream(run, mesh, n_tokens, progress)
+        stream = experiment_stream.open_stream(run.config)
+        refuse_other_data(run.path, run.data, stream.fingerprint, allow_changed)
+        records = _through_stream(run, mesh, stream, n_tokens, progress)
     members = {m.name: m for program in run.programs for m in program.members}
     own = lambda m: {"label": m.label, "hparams": m.hparams}
     return {name: own(members[name]) | record for name, record in records.items()}
 
 
-def _through_stream(run: Run, mesh, n_tokens: int, progress) -> dict[str, dict]:
+def _through_stream(run: Run, mesh, stream, n_tokens: int, progress) -> dict[str, dict]:
     size = run.config["batch_size"]
-    stream = experiment_stream.open_stream(run.config)
     held_out = models.held_out_rows(run.config, stream)
     n = max(1, min(len(held_out), n_tokens // size if n_tokens else sys.maxsize))
     chosen = models.chosen(run.config, stream, runs_model=False)

@@ -2,9 +2,18 @@
 
 import contextlib
 import hashlib
+import json
+import os
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+_SMALL = 1 << 26
+"""Bytes below which a file is read rather than remembered."""
+_SETTLED_NS = 2_000_000_000
+"""What was written more lately than this may be written again within one tick of its file system's clock."""
 
 
 @contextlib.contextmanager
@@ -37,6 +46,51 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(*paths: Path) -> str:
+    """The SHA-256 of a file, or of the names and checksums of several, to tell whether it is what it was.
+
+    A large file is read once: its checksum is kept in the user's cache ($XDG_CACHE_HOME, else ~/.cache) with
+    its size and times, and is read anew when one of them has changed. `sha256` reads always."""
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(_remembered, paths))
+    if len(found) == 1:
+        return found[0]
+    lines = "".join(f"{one}  {path.name}\n" for one, path in zip(found, paths, strict=True))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _remembered(path: Path) -> str:
+    stamp, began = _stamp(path), time.time_ns()
+    if stamp[0] < _SMALL:
+        return sha256(path)
+    entry = _cache() / hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
+    try:
+        kept = json.loads(entry.read_text("utf-8"))
+        if kept["stamp"] == stamp:
+            return kept["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    found = sha256(path)
+    if _stamp(path) == stamp and max(stamp[1:3]) + _SETTLED_NS < began:
+        with contextlib.suppress(OSError):
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            with whole(entry) as half:
+                half.write_text(json.dumps({"stamp": stamp, "sha256": found}), "utf-8")
+    return found
+
+
+def _stamp(path: Path) -> list[int]:
+    """What changes when the file does: its size, its times, and which file it is."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev]
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # Without a home the path stays one of "~": nothing is then kept, for nothing can be in devnull.
+    return Path(home if os.path.isabs(home) else os.devnull) / "dictlearn" / "sha256"
 
 
 def _remove(path: Path) -> None:

@@ -31,6 +31,7 @@ def harvest(
     taps: str | Sequence[str],
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    allow_changed: bool = False,
     **recipe: Any,
 ) -> None:
     """Write the activations of `taps` into the store at `path`. taps, recipe: see `source.Recipe`.
@@ -38,17 +39,19 @@ def harvest(
     progress: called with (rows done, rows in all), of this process, after every forward pass and
     every shard that was there already.
 
-    A complete store of the same recipe is left as it is. Errors: ValueError for an unknown tap or
-    dtype, too little text, a folder that holds anything else, or activations that are not finite
-    in `dtype`; OSError for a full disk; RuntimeError where another process failed, `InUse` where another
-    harvest is filling the store."""
+    A complete store of the same recipe is left as it is. allow_changed: so is one of another recipe, and one
+    that is not finished goes on with other weights of its model, which its manifest then lists.
+
+    Errors: ValueError for an unknown tap or dtype, too little text, a folder that holds anything else, or
+    activations that are not finite in `dtype`; OSError for a full disk; RuntimeError where another process
+    failed, `InUse` where another harvest is filling the store."""
     path, source = Path(path), Source(lm, Recipe.of(taps=taps, **recipe))
     with owned(path, "dictlearn harvest"):
-        _fill(path, source, progress)
+        _fill(path, source, allow_changed, progress)
 
 
-def _fill(path: Path, source: Source, progress) -> None:
-    manifest = _store_write.begin(path, source.identity())
+def _fill(path: Path, source: Source, allow_changed: bool, progress) -> None:
+    manifest = _store_write.begin(path, source.identity(), allow_changed)
     if manifest is None:
         return
     with barrier(f"Harvesting into {path}"):

@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import multihost_utils
@@ -20,6 +20,8 @@ from dictlearn import experiment, normalise, sharding, streams
 from dictlearn.experiment.stream import open_stream, target_width
 from dictlearn.runs.checkpoint import Checkpoints, versions
 from dictlearn.runs.owner import owned
+from dictlearn.runs.places import found, is_place, kept, same, write_config
+from dictlearn.runs.tied import refuse_other_data
 from dictlearn.runs.trained import Site, abstract
 from dictlearn.runs.warm_start import warm_start
 from dictlearn.runs.workdir import Log, flat, plain, write_json
@@ -66,11 +68,11 @@ def train(
         config: the config of the experiment.
         path: the workdir.
         progress: called with (tokens done, tokens in total).
-        allow_changed: whether the run in `path` resumes even if its config was different.
+        allow_changed: whether the run in `path` resumes even if its config or its data was different.
         opened: called with the stream before training starts; it may raise to refuse the stream.
 
     Raises:
-        ValueError: for a config that does not match the run in `path`.
+        ValueError: for a config or data that do not match the run in `path`, naming what differs.
         InUse: while another process trains in `path`.
         Stopped: after SIGTERM.
         Diverged: where a learner skipped too many steps.
@@ -88,7 +90,7 @@ def train(
         programs = experiment.programs(config, stream.d_in, target_width(stream))
         run = _Session(config, path, mesh, stream, programs, checkpoints)
         start, states = _start(run, allow_changed)
-        write_json(path / "config.json", plain(config))
+        write_config(config, path)
         _loop(run, start, states, progress)
 
 
@@ -136,7 +138,8 @@ def _saver(run: _Session) -> Callable[[int, dict], None]:
     """A function that writes the checkpoint of a step: the states, the normalisation, and their metadata."""
     norm = jax.device_put(normalise.arrays(run.stream.norm), sharding.everywhere(run.mesh))
     shapes = {name: list(leaf.shape) for name, leaf in norm.items()}
-    meta = {"config": plain(run.config), "versions": versions(), "d_in": run.stream.d_in}
+    meta = {"config": kept(run.config, run.path), "versions": versions(), "d_in": run.stream.d_in}
+    meta |= {"data": run.stream.fingerprint}
     sites = [plain(Site.at(origin)._asdict()) for origin in run.stream.origin or ()]
     meta |= {"d_out": target_width(run.stream), "sites": sites}
     meta |= {"norm": {"kind": run.stream.norm.kind, "shapes": shapes}}
@@ -164,6 +167,7 @@ def _start(run: _Session, allow_changed: bool) -> tuple[int, dict]:
 
     def target(meta):
         _refuse_other(run.config, run.path, meta, allow_changed)
+        refuse_other_data(run.path, meta["data"], run.stream.fingerprint, allow_changed)
         return abstract(run.programs, meta, run.mesh)
 
     restored = run.checkpoints.restore(target)
@@ -180,12 +184,12 @@ def _start(run: _Session, allow_changed: bool) -> tuple[int, dict]:
 def _refuse_other(config: Mapping, path: Path, meta: Mapping, allow_changed: bool) -> None:
     """Raises ValueError if the checkpoint is from another run, unless that is allowed, or if it is past the
     last step. All differences are listed in both cases."""
-    was, now = dict(flat(meta["config"])), dict(flat(plain(config)))
+    was, now = dict(flat(found(meta["config"], path))), dict(flat(plain(config)))
     fixed = ("harvest", "model") if streams.runs_model(config["stream"]["name"]) else ()
     changed = []
     for key in sorted(was.keys() | now.keys()):
         top = key.split(".")[0]
-        if (top in fixed or top not in MAY_CHANGE) and was.get(key) != now.get(key):
+        if (top in fixed or top not in MAY_CHANGE) and not _same(key, was.get(key), now.get(key)):
             changed.append(f"{key}={was.get(key)!r}, not {now.get(key)!r}")
     if changed and not allow_changed:
         raise ValueError(
@@ -199,6 +203,13 @@ def _refuse_other(config: Mapping, path: Path, meta: Mapping, allow_changed: boo
         raise ValueError(
             f"{path} is at step {meta['step']}, past steps={config['steps']}; give another --workdir."
         )
+
+
+def _same(key: str, was: Any, now: Any) -> bool:
+    """Whether a value of the config is unchanged. Where data lies does not matter: its fingerprint does."""
+    if not is_place(key):
+        return was == now
+    return key.split(".")[0] in ("stream", "model", "harvest") or same(was, now)
 
 
 @contextlib.contextmanager

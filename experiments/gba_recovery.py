@@ -48,6 +48,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from dictlearn.runs.places import read_config
 from dictlearn.runs.workdir import read_json, short
 
 AT = ("recovery_0.8", "recovery_0.9")
@@ -116,7 +117,7 @@ def table(workdir: Path) -> dict:
     """member -> (value of what it varies, means over seeds of the recoveries and the L0), a row each; draws
     `recovery.png`."""
     metrics = read_json(workdir / "metrics.json", "dictlearn train")
-    config = read_json(workdir / "config.json", "dictlearn train")
+    config = read_config(workdir)
     found = {}
     for label, member in config["members"].items():
         (name,) = set(member["sweep"]) - {"seed"}

@@ -43,7 +43,8 @@ from ml_collections import ConfigDict
 import dictlearn
 from dictlearn import streams
 from dictlearn.ops.recovery import consistency, most_active
-from dictlearn.runs.workdir import read_json, short, write_json
+from dictlearn.runs.places import read_config
+from dictlearn.runs.workdir import short, write_json
 
 COSINE = 0.9
 SHARES = (1.0, 0.25)
@@ -102,7 +103,7 @@ def get_config(arg: str = "") -> ConfigDict:
 def agreement(workdir: Path) -> dict:
     """member -> for each of its settings its L0 and, by share of the most active latents, the fraction that
     all seeds have; writes `consistency.json` and `consistency.png`."""
-    config = read_json(workdir / "config.json", "dictlearn train")
+    config = read_config(workdir)
     size = config["batch_size"]
     raw = {**config["stream"], "normalise": "none"}
     stream = streams.make(**raw, batch_size=size, seed=config["seed"])

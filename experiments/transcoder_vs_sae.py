@@ -43,6 +43,7 @@ from dictlearn import lm as language
 from dictlearn.circuits import replacement
 from dictlearn.evaluate import evaluate
 from dictlearn.harvest import harvest
+from dictlearn.runs.places import read_config
 from dictlearn.runs.workdir import read_json, write_json
 from dictlearn.streams.store import tokens
 from dictlearn.train import train
@@ -141,7 +142,7 @@ def replace(*workdirs: str) -> dict:
     for workdir in workdirs:
         names = read_json(Path(workdir) / "metrics.json", "dictlearn eval")
         pieces.append(replacement.piece(workdir, [name for name in names if "skip" in name][-1]))
-    config = read_json(Path(workdirs[0]) / "config.json", "dictlearn train")
+    config = read_config(workdirs[0])
     tokens_ST, mask_ST = tokens(config["stream"]["path"], "held_out")
     lm = language.load(**config["model"])
     found = dict(

@@ -13,6 +13,7 @@ from dictlearn import lm as language
 from dictlearn.experiment.stream import open_stream
 from dictlearn.lm import LM
 from dictlearn.ops.firing import dense
+from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import read_json
 from dictlearn.streams import Stream
@@ -83,7 +84,7 @@ class Subject:
     @functools.cached_property
     def config(self) -> Mapping:
         """The config of the run."""
-        return self.setup or read_json(self.workdir / "config.json", "dictlearn train")
+        return self.setup or read_config(self.workdir)
 
     @functools.cached_property
     def metrics(self) -> dict[str, dict]:

@@ -25,8 +25,8 @@ from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.experiment.stream import open_stream, origin
 from dictlearn.ops import cosine
+from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import Trained
-from dictlearn.runs.workdir import read_json
 from dictlearn.types import Batch
 
 SHARED = 0.7
@@ -186,7 +186,7 @@ def _activations(runs: list[Path]) -> list[np.ndarray]:
     """The first tokens that each run was trained on; they must be the same ones in all."""
     found, first = [], None
     for run in runs:
-        config = read_json(run / "config.json", "dictlearn train")
+        config = read_config(run)
         stream = open_stream({**config, "stream": {**config["stream"], "keys": True}})
         n = -(-min(N_TOKENS, config["steps"] * config["batch_size"]) // config["batch_size"])
         batches = [stream.batch(step) for step in range(n)]

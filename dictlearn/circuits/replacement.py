@@ -18,8 +18,8 @@ import numpy as np
 from dictlearn.lm import edits, splice
 from dictlearn.lm.model import LM
 from dictlearn.meters import loss_recovered
+from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import Trained, reconstruct, restore
-from dictlearn.runs.workdir import read_json
 
 SEQUENCES = 4
 """Sequences to one pass."""
@@ -37,7 +37,7 @@ def piece(workdir: str | Path, name: str | None = None) -> Piece:
     """The dictionary `name` of a run on a language model's activations, with the taps of its stream.
 
     Raises ValueError, listing what there is, for a name that it has not, or for None where it has several."""
-    config = read_json(Path(workdir) / "config.json", "dictlearn train")
+    config = read_config(workdir)
     found = {one.name: one for one in restore(workdir)}
     if name not in found and (name is not None or len(found) > 1):
         raise ValueError(f"{workdir} has no dictionary {name!r}; choose of {', '.join(found)}.")

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 from dictlearn import analyses, experiment, meters, sharding, streams
 from dictlearn import lm as language
 from dictlearn.evaluate import measure
-from dictlearn.runs.workdir import read_json
+from dictlearn.runs.places import read_config
 from dictlearn.streams._source import Recipe
 
 READS = {"evaluate": measure, "model": language.load, "harvest": Recipe, "mesh": sharding.mesh}
@@ -77,18 +77,26 @@ def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tu
             misuse(f"{arguments.verb} needs --config=experiments/NAME.py{more}.")
         if rest:
             misuse(f"unknown argument {rest[0]!r}; without --config nothing else can be set.")
-        workdir = Path(arguments.workdir)
-        return read_json(workdir / "config.json", "dictlearn train"), workdir
+        workdir = _workdir(arguments.workdir)
+        return read_config(workdir), workdir
     name, _, arg = arguments.config.partition(":")
     file = Path(name)
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; --config names an experiment's file.")
     config = read(file, arg, rest)
-    workdir = Path(arguments.workdir or Path("runs") / file.stem)
+    workdir = _workdir(arguments.workdir or Path("runs") / file.stem)
     stream = config.get("stream", {})
     if "name" in stream and streams.from_harvest(stream["name"]):
         config["stream"].setdefault("path", str(workdir / "activations"))
     return config, workdir
+
+
+def _workdir(path: str | Path) -> Path:
+    if "://" in str(path):
+        raise ValueError(
+            f"--workdir={path} is no folder; mount the bucket, and give the folder there."
+        )
+    return Path(path)
 
 
 def _analysed(arguments: Namespace, rest: Sequence[str]) -> list[str]:

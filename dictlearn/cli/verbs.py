@@ -49,7 +49,7 @@ def _harvest(config: Mapping, workdir: Path, arguments) -> None:
         mesh = sharding.local_mesh(jax.local_device_count(), ways) if ways > 1 else None
         lm = language.load(**config["model"], mesh=mesh)
         settings = {"seed": config["seed"], **config["harvest"]}
-        harvest(lm, path, progress=progress, **settings)
+        harvest(lm, path, progress=progress, allow_changed=arguments.allow_changed, **settings)
     print(f"activations: {path}")
 
 
@@ -74,8 +74,9 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
             watch.step()
             progress(done, total)
 
-        evaluable = functools.partial(models.check, config)
-        train(config, workdir, step, arguments.allow_changed, opened=evaluable)
+        allowed = arguments.allow_changed
+        evaluable = functools.partial(models.check, config, allow_changed=allowed)
+        train(config, workdir, step, allowed, opened=evaluable)
     seconds = time.perf_counter() - started
     write_json(
         workdir / "timing.json", {"train_seconds": seconds, "tokens_per_second": progress.rate}
@@ -85,7 +86,7 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
 
 def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
     with Progress("eval", "tokens") as progress:
-        found = evaluate(config, workdir, progress)
+        found = evaluate(config, workdir, progress, arguments.allow_changed)
     for name, metrics in found.items():
         shown = [column.metric for column in meters.headlines()]
         values = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown if key in metrics)
@@ -123,11 +124,13 @@ def _export(config: Mapping, workdir: Path, arguments) -> None:
 
 
 _ON = {"action": "store_true"}
+_CHANGED = {"--allow_changed": {**_ON, "help": "go on although config, model or data have changed"}}
 
 VERBS = {
     "harvest": Verb(
         _harvest,
         "run the language model once and keep its activations (config.model, config.harvest)",
+        _CHANGED,
         together=True,
     ),
     "plan": Verb(
@@ -142,13 +145,14 @@ VERBS = {
     "train": Verb(
         _train,
         "train, or go on training, every dictionary of the sweep; then eval",
-        {"--allow_changed": {**_ON, "help": "go on although the config has changed"}},
+        _CHANGED,
         together=True,
         steps=True,
     ),
     "eval": Verb(
         _evaluate,
         "measure every dictionary on held-out data -> metrics.json; then config.analyses",
+        _CHANGED,
         from_workdir=True,
         together=True,
     ),

@@ -7,6 +7,7 @@ sha256.
 """
 
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from dictlearn import lm as language
 from dictlearn import meters
 from dictlearn.lm import splice
 from dictlearn.streams import Origin, Stream
+from dictlearn.streams._fingerprint import differ
 
 SEQUENCES = 8
 """Sequences in one pass of the language model: an evaluation needs at least this number of held-out ones."""
@@ -86,15 +88,19 @@ def arguments(config: Mapping) -> dict[str, Mapping]:
     return found
 
 
-def sides(origin: Sequence[Origin], loaded: Mapping[str, language.LM]) -> list[Side]:
-    """The model of each origin. Raises ValueError for an origin whose weights none of the loaded models has."""
-    labels = _labels(origin, {label: lm.source for label, lm in loaded.items()})
+def sides(
+    origin: Sequence[Origin], loaded: Mapping[str, language.LM], allow_changed: bool = False
+) -> list[Side]:
+    """The model of each origin. Raises ValueError for an origin whose weights none of the loaded models has;
+    where they may have changed, models in the order of the config take its place."""
+    labels = _labels(origin, {label: lm.source for label, lm in loaded.items()}, allow_changed)
     return [Side(label, loaded[label], one) for label, one in zip(labels, origin, strict=True)]
 
 
-def check(config: Mapping, stream: Stream) -> None:
+def check(config: Mapping, stream: Stream, allow_changed: bool = False) -> None:
     """Raises ValueError where dictionaries trained on `stream` could not be evaluated: nothing is held out,
-    a model is missing, or it has other weights. Weights are only hashed, not loaded."""
+    a model is missing, or it has other weights (unless they may have changed). Weights are only hashed, not
+    loaded."""
     where = lambda own: {key: own[key] for key in ("name", "path") if key in own}
     known = {label: language.identity(**where(own)) for label, own in arguments(config).items()}
     runs_model = stream.origin is not None and bool(known)
@@ -102,7 +108,7 @@ def check(config: Mapping, stream: Stream) -> None:
     if stream.origin is None or not known:
         held_out_rows(config, stream)
     else:
-        _labels(stream.origin, known)
+        _labels(stream.origin, known, allow_changed)
         held_out_sequences(stream.origin)
 
 
@@ -127,16 +133,26 @@ def held_out_sequences(origin: Sequence[Origin]):
     return packed
 
 
-def _labels(origin: Sequence[Origin], known: Mapping[str, Mapping]) -> list[str]:
-    found = []
-    for side in origin:
-        weights = {key: value for key, value in side.model.items() if key != "name"}
-        same = [label for label, source in known.items() if dict(source) == weights]
-        if not same:
-            listed = ", ".join(f"{label} ({source['file']})" for label, source in known.items())
-            raise ValueError(
-                f"rows were harvested from {side.model.get('name')} ({side.model.get('file')}), but no model "
-                f"of the config has these weights; it has {listed}."
-            )
-        found.append(same[0])
-    return found
+def _labels(
+    origin: Sequence[Origin], known: Mapping[str, Mapping], allow_changed: bool
+) -> list[str]:
+    in_order = list(known) if allow_changed and len(known) == len(origin) else [""] * len(origin)
+    return [_label(side, known, other) for side, other in zip(origin, in_order, strict=True)]
+
+
+def _label(side: Origin, known: Mapping[str, Mapping], other: str) -> str:
+    """The model that has the weights of a side; `other`, unless it is empty, where none has."""
+    same = [label for label, source in known.items() if not list(differ(side.model, source))]
+    if same:
+        return same[0]
+    rows = f"{side.model.get('name')} ({side.model.get('file')})"
+    if not other:
+        listed = ", ".join(f"{label} ({source['file']})" for label, source in known.items())
+        raise ValueError(
+            f"rows were harvested from {rows}, but no model of the config has these weights; it has "
+            f"{listed}. Harvest into another folder, give that model, or --allow_changed to go on with these."
+        )
+    changed = "; ".join(differ(side.model, known[other]))
+    warning = "rows were harvested from %s, and %s stands for it: %s."
+    logging.getLogger("dictlearn").warning(warning, rows, other, changed)
+    return other

@@ -1,16 +1,14 @@
 """Language models ready to run: weights on the device, a tokenizer, and where they came from."""
 
 import functools
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from dictlearn.files import sha256
-from dictlearn.lm import decoder, families, gguf, gguf_models, hub, names, packages, weights
+from dictlearn.lm import decoder, families, gguf, gguf_models, hub, names, packages, source, weights
 from dictlearn.lm import tokenizer as tokenizers
 from dictlearn.lm.model import LM
 from dictlearn.lm.spec import Spec
@@ -38,7 +36,7 @@ def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
         params=params,
         tokenizer=tokenizer,
         separator=tokenizers.separator_of_gguf(tokenizer, metadata),
-        source=_gguf_source(path, tensors),
+        source=source.of_gguf(path, tensors),
         forward=functools.partial(decoder.forward, spec),
     )
 
@@ -64,20 +62,9 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
         params=params,
         tokenizer=tokenizer,
         separator=tokenizers.separator_of_folder(tokenizer, folder, config),
-        source=_folder_source(folder, tensors),
+        source=source.of_folder(folder, tensors),
         forward=functools.partial(families.forward(family), spec),
     )
-
-
-def _gguf_source(path: Path, tensors: Mapping[str, Any]) -> dict[str, str]:
-    kinds = Counter(tensor.kind.name for tensor in tensors.values())
-    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    return {"file": path.name, "sha256": sha256(path), "quantisation": listed}
-
-
-def _folder_source(folder: Path, tensors: weights.Safetensors) -> dict[str, str]:
-    file, config = folder / tensors.main, folder / "config.json"
-    return {"file": tensors.main, "sha256": sha256(file), "config_sha256": sha256(config)}
 
 
 def identity(name: str = "smollm2", path: str | Path | None = None) -> dict[str, str]:
@@ -86,8 +73,8 @@ def identity(name: str = "smollm2", path: str | Path | None = None) -> dict[str,
     Raises what `load` raises for what is not there."""
     found = _find(name, path)
     if found.is_dir():
-        return _folder_source(found, weights.Safetensors(found))
-    return _gguf_source(found, gguf.read(found)[1])
+        return source.of_folder(found, weights.Safetensors(found))
+    return source.of_gguf(found, gguf.read(found)[1])
 
 
 def read_spec(name: str = "smollm2", path: str | Path | None = None) -> Spec:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dictlearn.runs.places import read_config
 from dictlearn.runs.workdir import read_json, short
 
 
@@ -30,7 +31,7 @@ class Run(NamedTuple):
 
 def read(workdir: Path) -> Run:
     """Reads a workdir. Raises FileNotFoundError, naming the command, without config or metrics."""
-    config = read_json(workdir / "config.json", "dictlearn train")
+    config = read_config(workdir)
     metrics = read_json(workdir / "metrics.json", f"dictlearn eval --workdir={workdir}")
     if not metrics:
         raise ValueError(f"{workdir / 'metrics.json'} names no dictionary.")

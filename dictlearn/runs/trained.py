@@ -19,6 +19,7 @@ from dictlearn import experiment, normalise, sharding
 from dictlearn.experiment import Program
 from dictlearn.runs.checkpoint import Checkpoints
 from dictlearn.runs.fold import fold_normalisation
+from dictlearn.runs.places import found
 from dictlearn.runs.workdir import read_json
 from dictlearn.streams import Origin
 from dictlearn.types import Codes, Dictionary
@@ -130,11 +131,13 @@ def reconstruct(module, norm: normalise.Norm, variables, x_BD) -> tuple[Array, C
 
 
 class Run(NamedTuple):
-    """A run from its newest checkpoint. sites: the sites of its dictionaries. variables: for each program,
-    by its key, with leaves `[N, ...]`."""
+    """A run from its newest checkpoint. data: the fingerprint of what it was trained on. sites: the
+    sites of its dictionaries. variables: for each program, by its key, with leaves `[N, ...]`."""
 
+    path: Path
     step: int
     config: dict
+    data: dict
     norm: normalise.Norm
     sites: tuple[Site, ...]
     programs: list[Program]
@@ -161,7 +164,8 @@ def restore_run(workdir: str | Path, mesh=None) -> Run:
     variables = {p.key: p.variables(states[p.key]) for p in programs}
     norm = normalise.Norm(meta["norm"]["kind"], **norm)
     sites = tuple(map(Site.of, meta["sites"]))
-    return Run(step, meta["config"], norm, sites, programs, variables)
+    config = found(meta["config"], Path(workdir))
+    return Run(Path(workdir), step, config, meta["data"], norm, sites, programs, variables)
 
 
 def abstract(programs: list[Program], meta: Mapping, mesh=None) -> tuple[dict, dict]:

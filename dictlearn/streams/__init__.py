@@ -11,7 +11,7 @@ True`, its `path` is the folder that `dictlearn harvest` fills. A stream whose f
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, cast
@@ -42,7 +42,8 @@ class Origin(NamedTuple):
     of x and of y, concatenated. text: the name of the text and the length of its sequences, which define
     the token of a key. held_out: returns the packed documents that no row comes from. path: the store
     that holds the rows; None where the stream runs the model. scales: where each row comes from one of
-    the taps `read`, the scale of each of them; empty where the taps are concatenated.
+    the taps `read`, the scale of each of them; empty where the taps are concatenated. rows: what else
+    defines the rows, as JSON: the files of a store by their checksum, how the text was split and cut.
     """
 
     model: Mapping[str, Any]
@@ -52,6 +53,13 @@ class Origin(NamedTuple):
     held_out: Callable[[], Packed]
     path: Path | None = None
     scales: tuple[float, ...] = ()
+    rows: Mapping[str, Any] = {}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the rows are made of, as names and checksums."""
+        taps = {"tap": list(self.read), "target": list(self.written)}
+        return {"model": dict(self.model), **taps, **self.text, **self.rows}
 
 
 class Stream(NamedTuple):
@@ -62,7 +70,8 @@ class Stream(NamedTuple):
     repeat. held_out: raw batches that are never trained on, the last one shorter; None where nothing is
     held out. truth: the planted unit atoms [N, D] of a synthetic stream, one for each true feature.
     origin: the language models of the activations x and y, in the order of their concatenation; None
-    where no model is known.
+    where no model is known. reads: what else defines the rows, as JSON: an array by its `files.digest`,
+    and what decides which of its rows are held out.
     """
 
     d_in: int
@@ -73,10 +82,24 @@ class Stream(NamedTuple):
     held_out: grain.MapDataset | None = None
     truth: np.ndarray | None = None
     origin: tuple[Origin, ...] | None = None
+    reads: Mapping[str, Any] = {}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the rows are made of: of two streams of one config it is the same where their rows are, and a
+        run goes on over no other."""
+        return {**fingerprint(self.origin or ()), **self.reads}
 
     def batch(self, step: int) -> Batch:
         """Batch `step` of this process."""
         return cast(Batch, self.batches[step])
+
+
+def fingerprint(origin: Sequence[Origin]) -> dict[str, Any]:
+    """What rows of these origins, side by side, are made of."""
+    if len(origin) == 1:
+        return origin[0].fingerprint
+    return {str(side): one.fingerprint for side, one in enumerate(origin)}
 
 
 def names() -> list[str]:

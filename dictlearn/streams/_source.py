@@ -109,9 +109,10 @@ class Source:
             "model": {"name": self.lm.name, **self.lm.source},
             "text": {
                 "source": Path(recipe.text).name,
-                "train": hashlib.sha256(self.train.tokens_ST.tobytes()).hexdigest(),
-                "held_out": hashlib.sha256(self.held_out.tokens_ST.tobytes()).hexdigest(),
+                "train": _digest(self.train),
+                "held_out": _digest(self.held_out),
             },
+            "parameters": sorted({str(leaf.dtype) for leaf in jax.tree.leaves(self.lm.params)}),
             "taps": self.widths,
             "dtype": recipe.dtype,
             "n_tokens": recipe.n_tokens,
@@ -193,6 +194,13 @@ class Forward:
                     "choose a wider dtype, or look at the model."
                 )
         return rows
+
+
+def _digest(packed: Packed) -> str:
+    """Of the tokens and of which of them are data, which the tokenizer and the packing decide."""
+    found = hashlib.sha256(packed.tokens_ST.tobytes())
+    found.update(packed.mask_ST.tobytes())
+    return found.hexdigest()
 
 
 def cut(sequence_S: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -10,11 +10,13 @@ next harvest begins, be it of another number of processes.
     recipe      everything that decides the bytes: model, text, taps and widths, dtype, seed, ...
     tokens      file name -> bytes, sha256
     shards      file name -> rows, bytes, sha256, sums: tap -> [sum of |x|, sum of |x|^2]
+    earlier_models    where shards were harvested from other weights than the recipe's, what those were
     statistics  tap -> tokens, mean_norm E|x|, mean_square E|x|^2, of the rows as stored
 """
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -27,28 +29,29 @@ from safetensors.numpy import save
 
 from dictlearn.normalise import norm_sums
 from dictlearn.streams._barrier import barrier
+from dictlearn.streams._fingerprint import differ
 from dictlearn.streams.store import FORMAT, MANIFEST, PARTIAL, check_file, open_manifest
 
 _TEMPORARY = ".tmp"
 _SUM_ROWS = 4096
 
 
-def begin(path: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
+def begin(path: Path, recipe: dict[str, Any], allow_changed: bool = False) -> dict[str, Any] | None:
     """The manifest so far; what it lists of this process's share is intact. None if this very store
-    is complete. All processes call it.
+    is complete. All processes call it. allow_changed: see `harvest`.
 
     Errors: ValueError for a folder that holds a store of another recipe, or other files, and for
     one that only process 0 sees."""
     recipe = json.loads(json.dumps(recipe))
     with barrier(f"Beginning the store at {path}"):
         if jax.process_index() == 0:
-            _prepare(path, recipe)
+            _prepare(path, recipe, allow_changed)
     with barrier(f"Going on with the store at {path}"):
-        manifest = _share(path, recipe)
+        manifest = _share(path, recipe, allow_changed)
     return manifest
 
 
-def _prepare(path: Path, recipe: dict[str, Any]) -> None:
+def _prepare(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
     """What process 0 does alone: leave one partial manifest and no leftovers."""
     path.mkdir(parents=True, exist_ok=True)
     if (path / MANIFEST).exists():
@@ -57,8 +60,12 @@ def _prepare(path: Path, recipe: dict[str, Any]) -> None:
         leftover.unlink()
     if (path / PARTIAL).exists():
         manifest = open_manifest(path, PARTIAL)
-        _same_recipe(path, manifest, recipe)
-        _merge(path, manifest)
+        was = manifest["recipe"]
+        text_differs = any(differ(was, {**recipe, "model": was.get("model")}))
+        _same_recipe(path, manifest, recipe, allow_changed and not text_differs)
+        if any(differ(was, recipe)):
+            manifest.setdefault("earlier_models", []).append(was["model"])
+        _merge(path, manifest, recipe)
     elif any(file.name[0] != "." for file in path.iterdir()):
         raise ValueError(f"{path} holds files that are no store; give an empty or a new folder.")
     else:
@@ -67,9 +74,9 @@ def _prepare(path: Path, recipe: dict[str, Any]) -> None:
         )
 
 
-def _share(path: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
+def _share(path: Path, recipe: dict[str, Any], allow_changed: bool) -> dict[str, Any] | None:
     if (path / MANIFEST).exists():
-        _same_recipe(path, open_manifest(path), recipe)
+        _same_recipe(path, open_manifest(path), recipe, allow_changed)
         return None
     index, count = jax.process_index(), jax.process_count()
     if not (path / PARTIAL).exists():
@@ -94,13 +101,15 @@ def _partial() -> str:
     return PARTIAL.replace(".", f"_{index}.") if index else PARTIAL
 
 
-def _merge(path: Path, manifest: dict[str, Any]) -> None:
-    """Take what the other processes wrote into the manifest, and their partial manifests away."""
+def _merge(path: Path, manifest: dict[str, Any], recipe: dict[str, Any]) -> None:
+    """Take what the other processes wrote into the manifest, of the `recipe` from now on, and their partial
+    manifests away."""
     found = list(path.glob(PARTIAL.replace(".", "_*.")))
     for file in found:
         partial = open_manifest(path, file.name)
         _same_recipe(path, partial, manifest["recipe"])
         manifest["shards"] |= partial["shards"]
+    manifest["recipe"] = recipe
     _write(path / PARTIAL, _json(manifest))
     for file in found:
         file.unlink()
@@ -143,7 +152,7 @@ def complete(path: Path, manifest: dict[str, Any]) -> None:
     after the last shard of all."""
     with barrier(f"Completing the store at {path}"):
         if jax.process_index() == 0:
-            _merge(path, manifest)
+            _merge(path, manifest, manifest["recipe"])
             _complete(path, manifest)
 
 
@@ -178,12 +187,17 @@ def _intact(path: Path, name: str, entry: dict[str, Any]) -> bool:
     return True
 
 
-def _same_recipe(path: Path, manifest: dict[str, Any], recipe: dict[str, Any]) -> None:
-    there = manifest["recipe"]
-    keys = [key for key in {**there, **recipe} if there.get(key) != recipe.get(key)]
-    if keys:
-        differ = "; ".join(f"{key} is {there.get(key)}, not {recipe.get(key)}" for key in keys)
-        raise ValueError(f"{path} holds another store: {differ}. Give another path.")
+def _same_recipe(
+    path: Path, manifest: dict[str, Any], recipe: dict[str, Any], allow_changed: bool = False
+) -> None:
+    changed = "; ".join(differ(manifest["recipe"], recipe))
+    if changed and not allow_changed:
+        raise ValueError(
+            f"{path} holds another store: {changed}. Give another path; --allow_changed leaves a finished "
+            "store as it is, and goes on with other weights in one that is not."
+        )
+    if changed:
+        logging.getLogger("dictlearn").warning("%s holds another store: %s.", path, changed)
 
 
 def _json(manifest: dict[str, Any]) -> bytes:

@@ -144,8 +144,8 @@ def origin(
 def _origin(source: Source, tap, target) -> tuple[Origin]:
     read, written = (_taps.chosen(source.taps, each) for each in (tap, target or tap))
     known = source.identity()
-    text = {key: known[key] for key in ("text", "sequence_length")}
-    return (Origin(known["model"], read, written, text, lambda: source.held_out),)
+    model, text = known.pop("model"), {key: known.pop(key) for key in ("text", "sequence_length")}
+    return (Origin(model, read, written, text, lambda: source.held_out, rows=known),)
 
 
 class _Plan(NamedTuple):

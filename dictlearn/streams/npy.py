@@ -6,11 +6,13 @@ D = 576, one reader on a busy two-core machine gave about 90 thousand rows a sec
 in blocks of 4 and 1000 in blocks of 16. Raise `block_rows` for an array that is shuffled already.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import grain
 import numpy as np
 
+from dictlearn.files import digest
 from dictlearn.normalise import (
     SCALAR_KINDS,
     Norm,
@@ -45,7 +47,8 @@ def npy(
     rounded to whole rows, is never trained on: it is what the run is evaluated on. A token's key
     (`keys`) is its row: position i of sequence 0.
 
-    Opening reads every row once, for NaN and infinity and for the norm statistics.
+    Opening reads every row once, for NaN and infinity and for the norm statistics, and once more for its
+    checksum, of a large array the first time only.
 
     Errors, one line each: FileNotFoundError for a file that does not exist; ValueError for what is
     not a two-dimensional array of real numbers, a width other than `d_in`, arrays of different
@@ -95,7 +98,12 @@ def npy(
         norm=norm,
         n_rows=n_train // block_rows * block_rows,
         held_out=rest.map(lambda start: rows(slice(start, start + batch_size))),
+        reads={"held_out": held_out, **_digests({"rows": path, "targets": target_path})},
     )
+
+
+def _digests(paths: Mapping[str, str | Path | None]) -> dict[str, str]:
+    return {name: digest(Path(path)) for name, path in paths.items() if path is not None}
 
 
 def _open(path: str | Path) -> np.ndarray:

@@ -13,6 +13,7 @@ rows a second in blocks of 1, 1000 of 16, 1700 of 64 and 1700 of 256. Reading wr
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,12 +137,22 @@ def origin(
     target: str | Sequence[str] | None = None,
 ) -> tuple[Origin]:
     """Where the rows of a store come from. Errors: as `store` raises for what its manifest says."""
-    recipe = open_manifest(path)["recipe"]
+    manifest = open_manifest(path)
+    recipe = manifest["recipe"]
     read = _taps.chosen(list(recipe["taps"]), tap, _where(path))
     written = read if target is None else _taps.chosen(list(recipe["taps"]), target, _where(path))
     text = {key: recipe.get(key) for key in ("text", "sequence_length")}
     held_out = lambda: Packed(*tokens(path, "held_out"))
-    return (Origin(recipe.get("model", {}), read, written, text, held_out, Path(path)),)
+    rows = {key: value for key, value in recipe.items() if key != "model" and key not in text}
+    rows["files"] = _files(manifest)
+    return (Origin(recipe.get("model", {}), read, written, text, held_out, Path(path), rows=rows),)
+
+
+def _files(manifest: dict[str, Any]) -> str:
+    """One checksum of all that the manifest lists, by its own checksums."""
+    listed = sorted((*manifest["tokens"].items(), *manifest["shards"].items()))
+    lines = "".join(f"{entry['sha256']}  {name}\n" for name, entry in listed)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _where(path: str | Path) -> str:

@@ -131,6 +131,7 @@ def synthetic(
             found = found._replace(g_BD=np.broadcast_to(slope_D, mine_BD.shape))
         return apply(norm, found)
 
+    sizes = {"d_in": d_in, "n_features": n_features, "sparsity": sparsity, "noise": noise}
     width = planted.atoms_ND.shape[1]
     steps = grain.MapDataset.range(_HELD_OUT_FROM)
     rest = grain.MapDataset.range(_HELD_OUT_FROM, sys.maxsize)
@@ -141,6 +142,7 @@ def synthetic(
         norm=norm,
         held_out=rest.map(whole),
         truth=planted.atoms_ND if planted.written_ND is None else planted.written_ND,
+        reads={"kind": kind, "seed": seed, **sizes},
     )
 
 

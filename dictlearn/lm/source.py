@@ -1,0 +1,35 @@
+"""What a model was read from: the names of its files and their SHA-256, every shard's included.
+
+It is known without reading the weights, but for the first time that a large file is seen (`files.digest`).
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dictlearn.files import digest
+from dictlearn.lm.weights import Safetensors
+
+_BESIDE = {"config_sha256": "config.json", "tokenizer_sha256": "tokenizer.json"}
+
+
+def of_folder(folder: Path, tensors: Safetensors) -> dict[str, str]:
+    """Of a folder of safetensors: `sha256` is that of the only file, or of the index with all that it names."""
+    files = {tensors.main, *tensors.files.values()}
+    weights = digest(*(folder / file for file in sorted(files)))
+    return {"file": tensors.main, "sha256": weights, **_beside(folder)}
+
+
+def of_gguf(path: Path, tensors: Mapping[str, Any]) -> dict[str, str]:
+    """Of a GGUF file, whose tokenizer may lie beside it."""
+    kinds = Counter(tensor.kind.name for tensor in tensors.values())
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    found = {"file": path.name, "sha256": digest(path), "quantisation": listed}
+    beside = _beside(path.parent)
+    return found | {key: value for key, value in beside.items() if key == "tokenizer_sha256"}
+
+
+def _beside(folder: Path) -> dict[str, str]:
+    found = {key: folder / name for key, name in _BESIDE.items()}
+    return {key: digest(file) for key, file in found.items() if file.is_file()}

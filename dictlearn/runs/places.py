@@ -1,0 +1,65 @@
+"""Where a config's files and folders lie, kept so that a run can be moved with what lies in it.
+
+A place is the value of a key `path`, `paths`, `text` or `workdir`, or of one that ends in `_path`. One inside
+the run's workdir is kept relative to it, as "{workdir}/activations"; every other is kept as it was given.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dictlearn.runs.workdir import plain, read_json, write_json
+
+HERE = "{workdir}"
+_KEY = re.compile(r"(.*\.)?(\w+_)?(path|paths|text|workdir)")
+
+
+def is_place(key: str) -> bool:
+    """Whether the value of a key, dotted or not, is a file or a folder."""
+    return _KEY.fullmatch(key) is not None
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values lead to the same place, however it is spelt."""
+    strings = isinstance(a, str) and isinstance(b, str)
+    return a == b or (strings and os.path.realpath(a) == os.path.realpath(b))
+
+
+def kept(config: Mapping, workdir: Path) -> dict:
+    """The config with places inside the workdir relative to it."""
+
+    def relative(place: str) -> str:
+        for spelt in (os.path.abspath, os.path.realpath):
+            inside = os.path.relpath(spelt(place), spelt(workdir))
+            if os.path.exists(place) and inside.split(os.sep)[0] not in (".", ".."):
+                return f"{HERE}/{inside}"
+        return place
+
+    return _each(plain(config), relative)
+
+
+def found(config: Mapping, workdir: Path) -> dict:
+    """What `kept` has kept, where the workdir is now."""
+    return _each(
+        config, lambda place: re.sub(f"^{re.escape(HERE)}(?=/)", lambda _: str(workdir), place)
+    )
+
+
+def write_config(config: Mapping, workdir: Path) -> None:
+    write_json(workdir / "config.json", kept(config, workdir))
+
+
+def read_config(workdir: str | Path) -> dict:
+    """The config of a run. Raises FileNotFoundError where there is none."""
+    return found(read_json(Path(workdir) / "config.json", "dictlearn train"), Path(workdir))
+
+
+def _each(tree: Any, change: Callable[[str], str], key: str = "") -> Any:
+    """The tree with every place changed."""
+    if isinstance(tree, Mapping):
+        return {key: _each(value, change, key) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_each(value, change, key) for value in tree]
+    return change(tree) if isinstance(tree, str) and is_place(key) else tree

@@ -1,0 +1,22 @@
+"""What two fingerprints differ in, for whoever is refused. What things are called makes no difference."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_NAMES = ("name", "file", "source")
+"""What a model, its file and a text are called: the same content may be moved and linked."""
+
+
+def differ(was: Any, now: Any, name: str = "") -> Iterator[str]:
+    """A phrase for every leaf of `was` that is another in `now`: "model.sha256 is '3f2a', was '91cc'"."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for key in [key for key in {**was, **now} if key not in _NAMES]:
+            yield from differ(was.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif was != now:
+        yield f"{name} is {_short(now)}, was {_short(was)}"
+
+
+def _short(value: Any) -> str:
+    """A checksum by its first digits, as git shows one."""
+    shown = repr(value)
+    return f"{shown[:13]}..." if isinstance(value, str) and len(value) == 64 else shown
