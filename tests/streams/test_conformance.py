@@ -5,6 +5,7 @@ A stream says what it is opened with in ARGUMENTS; one without an entry is opene
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,22 +18,34 @@ from dictlearn.experiment import models
 from dictlearn.experiment.stream import open_stream, origin
 from dictlearn.harvest import harvest
 from dictlearn.runs.trained import restore_run
+from dictlearn.streams._fingerprint import differ
 from dictlearn.train import train
 from tests.lm.toy import SPEC, toy, write_gguf
 
 TAPS = ("resid.0", "resid.1")
+WITHOUT_FILES = ("synthetic", "dropped_in")
 RECIPE = {"sequence_length": 16, "lm_batch": 8, "held_out": 0.3, "dtype": "float32"}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("home"), 0)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A home with other content everywhere."""
+    return build(tmp_path_factory.mktemp("elsewhere"), 7)
+
+
+def build(home, seed):
     """Two models of one tokenizer, a text, a store of each model, and an array."""
-    home, random = tmp_path_factory.mktemp("home"), np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     words = [" ".join(map(str, random.integers(0, 1000, 12))) for _ in range(60)]
     (home / "text.txt").write_text("\n\n".join(words))
-    for seed, name in enumerate(("base", "chat")):
+    for i, name in enumerate(("base", "chat")):
         spec = dataclasses.replace(SPEC, n_layers=2)
-        path = write_gguf(home / f"{name}.gguf", *toy(seed, spec))
+        path = write_gguf(home / f"{name}.gguf", *toy(seed + i, spec))
         own = {"text": home / "text.txt", "shard_rows": 600, **RECIPE}
         harvest(language.load(name, path=path), home / name, TAPS, **own)
     np.save(home / "rows.npy", random.standard_normal((2000, 12)).astype(np.float32))
@@ -90,6 +103,42 @@ def test_dictionaries_train_on_it_resume_to_the_bit_and_are_evaluated(name, home
     known = origin(config)
     assert ("ce_score" in record) == (known is not None)
     assert json.loads((tmp_path / "whole" / "metrics.json").read_text())
+
+
+def read_by(config):
+    """Every file and folder that the config's stream reads."""
+    read = [config["stream"]]
+    if streams.runs_model(config["stream"]["name"]):
+        read += [config["model"], config["harvest"]]
+    values = [value for subtree in read for value in subtree.values()]
+    every = [one for value in values for one in (value if isinstance(value, tuple) else (value,))]
+    return [Path(one) for one in every if isinstance(one, str) and Path(one).exists()]
+
+
+def replace(path, by):
+    """Makes what is at `path` what `by` is."""
+    if path.is_dir():
+        shutil.rmtree(path)
+        shutil.copytree(by, path)
+    else:
+        shutil.copy(by, path)
+
+
+@pytest.mark.parametrize("name", streams.names())
+def test_other_data_at_the_same_path_is_another_fingerprint(name, home, elsewhere, tmp_path):
+    here = shutil.copytree(home, tmp_path / "here")
+    config = config_of(name, here)
+    assert (name in WITHOUT_FILES) == (not read_by(config))
+    before = open_stream(config).fingerprint
+    assert json.loads(json.dumps(before)) == before
+    assert open_stream(config_of(name, home)).fingerprint == before
+    known = origin(config)
+    assert known is None or streams.fingerprint(known) == before
+    for path in read_by(config):
+        replace(path, elsewhere / path.relative_to(here))
+        assert list(differ(before, open_stream(config).fingerprint)), path
+        replace(path, home / path.relative_to(here))
+        assert open_stream(config).fingerprint == before, path
 
 
 @pytest.mark.parametrize("name", streams.names())
