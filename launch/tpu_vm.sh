@@ -1,7 +1,7 @@
 #!/bin/bash
 # dictlearn train on every worker of a TPU VM (a queued resource of one slice), started again when stopped.
 #
-#   launch/tpu_vm.sh NAME ZONE ACCELERATOR ARGUMENT...      e.g. sae-1 us-east5-a v5p-128 --config=... --workdir=gs://...
+#   launch/tpu_vm.sh NAME ZONE ACCELERATOR ARGUMENT...      e.g. sae-1 us-east5-a v5p-128 --config=... --workdir=/BUCKET/...
 #   DRY_RUN=1 launch/tpu_vm.sh ...                          prints the commands
 #
 # Creates the queued resource unless it is there, installs this repository on all workers, and runs

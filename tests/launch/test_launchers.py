@@ -11,7 +11,7 @@ import pytest
 from tests.launch.kills import CONFIG, ROOT, planted
 
 LAUNCH = ROOT / "launch"
-ARGUMENTS = ["--config=experiments/planted.py", "--workdir=gs://bucket/a run"]
+ARGUMENTS = ["--config=experiments/planted.py", "--workdir=/bucket/a run"]
 
 
 def run(command, status=0, cwd=ROOT, **environment) -> str:
