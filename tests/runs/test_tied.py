@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_the_same_data_elsewhere_is_the_same(home, monkeypatch):
         (home / f"{name}.npy").rename(home / "data" / f"{name}.npy")
     (home / "run").rename(home / "moved")
     monkeypatch.chdir(home)
-    paths = {"path": "data/x.npy", "target_path": "./data/../data/y.npy"}
+    paths: dict[str, Any] = {"path": "data/x.npy", "target_path": "./data/../data/y.npy"}
     train(config_of(home, steps=3, **paths), home / "moved")
     evaluate(config_of(home, **paths), home / "moved")
 
