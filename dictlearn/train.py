@@ -136,13 +136,16 @@ def _loop(run: _Session, start: int, states: dict, progress: Callable | None) ->
 
 def _saver(run: _Session) -> Callable[[int, dict], None]:
     """A function that writes the checkpoint of a step: the states, the normalisation, and their metadata."""
-    norm = jax.device_put(normalise.arrays(run.stream.norm), sharding.everywhere(run.mesh))
+    norm = normalise.arrays(run.stream.norm)
     shapes = {name: list(leaf.shape) for name, leaf in norm.items()}
     meta = {"config": kept(run.config, run.path), "versions": versions(), "d_in": run.stream.d_in}
     meta |= {"data": run.stream.fingerprint}
     sites = [plain(Site.at(origin)._asdict()) for origin in run.stream.origin or ()]
     meta |= {"d_out": target_width(run.stream), "sites": sites}
-    meta |= {"norm": {"kind": run.stream.norm.kind, "shapes": shapes}}
+    # The scales are among the arrays; here they are for whoever reads a record without its arrays.
+    scales = {name: norm[name].tolist() for name in ("scale_in", "scale_out")}
+    meta |= {"norm": {"kind": run.stream.norm.kind, "shapes": shapes, **scales}}
+    norm = jax.device_put(norm, sharding.everywhere(run.mesh))
     return lambda done, states: run.checkpoints.save(done, (states, norm), {**meta, "step": done})
 
 

@@ -132,7 +132,7 @@ def load(
     The separator is `<|endoftext|>` or the end-of-sequence token in a GGUF file; in a folder the
     config's eos_token_id (the first, where there are several), else its bos_token_id, else the
     same two of special_tokens_map.json, else its sep_token. `source` holds the sha256 of the
-    weights, or of the index where there are shards, and of config.json.
+    weights, every shard included, of config.json and of tokenizer.json.
 
     Raises FileNotFoundError, with the pip line, where a package is missing, and for files that are
     not there; ValueError for an unknown name or dtype, and for what cannot be read as one of the
