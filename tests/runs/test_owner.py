@@ -96,7 +96,7 @@ def exports(folder):
 
 @pytest.mark.parametrize("work", [trains, harvests, exports])
 def test_runs_harvests_and_exports_write_nothing_where_another_works(work, tmp_path, monkeypatch):
-    module = dictionaries.make("relu", d_in=3, n_latents=4)
+    module = dictionaries.make("topk", d_in=3, n_latents=4, k=2)
     params = {"W_enc_FD": jnp.ones((4, 3)), "W_dec_FD": jnp.ones((4, 3))}
     params |= {"b_enc_F": jnp.ones(4), "b_dec_D": jnp.ones(3)}
     found = [Trained(module, {"params": params}, name="one")]
