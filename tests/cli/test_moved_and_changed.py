@@ -13,7 +13,7 @@ from tests.streams.language import write_lm, write_text
 CONFIG = """
 from ml_collections import ConfigDict
 
-def get_config(arg):
+def get_config(arg=""):
     stream = {"name": "npy", "path": arg} if arg else {"name": "store", "block_rows": 4}
     return ConfigDict({
         "seed": 0, "steps": 2, "batch_size": 8, "stream": stream,
