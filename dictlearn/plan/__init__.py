@@ -1,14 +1,15 @@
-"""What a run will need, asked of the compiler before anything runs: `dictlearn plan`.
+"""The plan of a run: what it needs, from the compiler, before anything runs (`dictlearn plan`).
 
-Every program's training step, and the language model's forward pass, are compiled ahead of time for a slice
-of TPUs that is not there (`topology`) or for the devices present, from shapes alone: neither activations nor
-weights need exist. Memory and communication are the compiler's (plan/hlo.py reads them from its program),
-matrix products are counted in the program before it is compiled (plan/operations.py). Times are a roofline:
-the longest of products at the chip's peak, memory traffic and traffic between chips at their published
-rates, all three overlapped, so a step takes at least so long.
+Every program's training step, and the language model's forward pass, are compiled ahead of time for a TPU
+topology without the hardware (`topology`) or for the devices present, from shapes only: neither
+activations nor weights need to exist. Memory and communication are the compiler's figures (plan/hlo.py
+reads them from its program); matrix products are counted in the program before it is compiled
+(plan/operations.py). Times are a roofline: the longest of products at the chip's peak rate, memory
+traffic and traffic between chips at their published rates, all three overlapped, so a step takes at least
+this time.
 
-Programs of one experiment run one after another and their states lie beside each other: together they hold
-all states, and the temporaries of one.
+The programs of one experiment run one after another, and their states are held together: the run needs
+the memory of all states, and of the temporaries of one program.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What to change in a config whose plan does not fit, or hardly does: the knob, and why that one."""
+"""Advice for a config whose plan does not fit, or hardly fits: the setting to change, and the reason."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,14 +1,14 @@
-"""What an optimised program moves between devices, and to and from memory, read from its text.
+"""The communication and the memory traffic of an optimised program, read from its text.
 
-A computation counts as often as it runs: the body of a loop as many times as its condition says (it compares
-a counter with a constant; a loop without one counts once), and of the branches of a conditional the one that
-sends most. A device of a group of n sends, by the ring algorithms,
+A computation counts as often as it runs: the body of a loop as many times as its condition says (a
+comparison of a counter with a constant; a loop without one counts once), and of the branches of a
+conditional the branch that sends most. A device in a group of n sends, by the ring algorithms,
 
-    all-reduce 2 (n - 1) / n      all-gather, all-to-all (n - 1) / n      of the array it ends with
+    all-reduce 2 (n - 1) / n      all-gather, all-to-all (n - 1) / n      of the resulting array
     reduce-scatter n - 1          collective-permute 1
 
-The compiler counts the bytes of a loop's body once. They are corrected by the ratio of two counts made here,
-with loops and without, over every instruction's operands and result.
+The compiler counts the bytes of a loop's body once. They are corrected by the ratio of two counts made
+here, with loops and without, over the operands and results of all instructions.
 
 Source: Chan et al. 2007, "Collective communication: theory, practice, and experience", for the rings.
 """

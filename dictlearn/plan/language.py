@@ -1,7 +1,7 @@
-"""The language model of a config, planned for: its forward pass to the taps, on the devices of one process.
+"""The plan of a config's language model: its forward pass to the taps, on the devices of one process.
 
-That is how a harvest and the stream `from_lm` run it: every process has a model of its own, split over its
-devices in as many of the mesh's `model` ways as it has devices for, or copied to them.
+A harvest and the stream `from_lm` run it in this way: every process has a model of its own, split over
+its devices in as many of the mesh's `model` ways as it has devices for, or copied to each of them.
 """
 
 import math

@@ -1,9 +1,10 @@
-"""Floating-point operations of a traced program: its matrix products, a multiplication and an addition counted
-as two, each as often as it runs.
+"""Floating-point operations of a traced program: its matrix products, a multiplication and an addition
+counted as two, each as often as it runs.
 
-The compiler's own count takes the body of a loop once, so this reads the program before it is compiled. A scan
-counts its length, a loop of unknown length once, a branch as the most expensive, and a choice by platform as
-that of the platform. Elementwise work is left out: a product of rank D has D times as much.
+The compiler's own count takes the body of a loop once, so this reads the program before it is compiled. A
+scan counts as often as its length, a loop of unknown length once, a branch as the most expensive one, and
+a choice by platform as the branch of the platform. Elementwise work is not counted: a product of rank D
+has D times as much.
 """
 
 import math

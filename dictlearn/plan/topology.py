@@ -1,12 +1,13 @@
-"""Devices that are not there: slices of TPUs that programs are compiled for ahead of time, and their chips.
+"""TPU topologies for ahead-of-time compilation without the hardware, and their chips' peak rates.
 
-Nothing is run and no array is made: shapes are placed on a slice's devices, XLA compiles for them, and what the
-compiler says of memory and communication is what is reported. Only the package `libtpu` is needed
-(`pip install dictlearn-jax[tpu]`).
+Nothing runs and no array is made: shapes are placed on the devices of a slice, XLA compiles for them, and
+the compiler's figures of memory and communication are reported. Only the package `libtpu` is needed (`pip
+install dictlearn-jax[tpu]`).
 
-Source: Google Cloud's pages on the architecture of each TPU version: peak bfloat16 operations, memory, its
-bandwidth, and bandwidth between chips. The last is a chip's over all its links in one direction (half of what
-those pages call bidirectional); a collective over one mesh axis may use fewer links.
+Source: Google Cloud's pages on the architecture of each TPU version: peak bfloat16 operations, memory,
+its bandwidth, and bandwidth between chips. The last is the bandwidth of a chip over all its links in one
+direction (half of what the pages call bidirectional); a collective over one mesh axis may use fewer
+links.
 """
 
 import importlib.util
@@ -42,15 +43,17 @@ CHIPS = {
 
 
 class DoesNotFit(ValueError):
-    """The compiler found no room for a program in a device's memory; the message is its word."""
+    """A program does not fit into a device's memory; the message is the compiler's."""
 
 
 class Compiled(NamedTuple):
-    """What the compiler says of a program, for one device, in bytes.
+    """The compiler's figures of a program, for one device, in bytes.
 
-    arguments: its part of what goes in. temporaries: the largest that live at one time. outputs: its part of
-    what comes out, without what takes the place of arguments. code: the program. flops, bytes_accessed: the
-    compiler's counts, in which the body of a loop counts once. text: the optimised program."""
+    arguments: its part of the inputs. temporaries: the largest that live at one time. outputs: its part
+    of the outputs, without outputs that reuse the memory of arguments. code: the program. flops,
+    bytes_accessed: the compiler's counts, in which the body of a loop counts once. text: the optimised
+    program.
+    """
 
     arguments: int
     temporaries: int
@@ -75,9 +78,10 @@ def chip(topology: str) -> Chip:
 
 
 def devices(topology: str) -> list[Any]:
-    """The devices of a slice that is not there. `topology` is a generation and a shape, "v5e:4x8".
+    """The devices of a slice, without the hardware. `topology` is a generation and a shape, "v5e:4x8".
 
-    Raises ValueError for a topology that is unknown, ImportError without libtpu."""
+    Raises ValueError for an unknown topology, ImportError without libtpu.
+    """
     chip(topology)
     if importlib.util.find_spec("libtpu") is None:
         raise ImportError("Compiling for TPUs needs libtpu: pip install dictlearn-jax[tpu]")

@@ -1,4 +1,4 @@
-"""Work done ahead in one background thread, in order, and given up when nobody wants it any more."""
+"""Work done ahead in one background thread, in order, and cancelled when it is no longer needed."""
 
 import atexit
 import queue
@@ -10,9 +10,9 @@ from typing import Any
 
 
 class Ahead:
-    """A thread for work that is a generator: it is looked after between two yields, and what it
-    returns is the result. The thread ends with this object, or with the interpreter, at the next
-    yield; results that were not there by then never come."""
+    """A thread for work that is a generator: it checks for cancellation at each yield, and the return value
+    of the generator is the result. The thread ends with this object, or with the interpreter, at the next
+    yield; results that are not ready by then are never set."""
 
     def __init__(self):
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()

@@ -15,7 +15,7 @@ INIT_TOKENS = 32_768
 
 def place(batch: Batch, mesh, lead: str = "") -> Batch:
     """A process's share of a batch as global arrays on `mesh`; y stays x where it is x. lead: the letter of
-    an axis before the others."""
+    an additional leading axis."""
     same = batch.y_BD is batch.x_BD
     parts = batch._replace(y_BD=None) if same else batch
     if batch.context is not None:

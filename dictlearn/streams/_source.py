@@ -1,7 +1,7 @@
-"""What a harvest and the stream `from_lm` share: packed text, and what passes a model's taps on it.
+"""Shared by a harvest and the stream `from_lm`: packed text, and the activations of a model at its taps.
 
-The model runs where `lm.load(mesh=...)` placed it; a model on one device is copied to all devices
-of this process that divide `lm_batch` evenly. Only the parameters that the taps need are copied.
+The model runs where `lm.load(mesh=...)` placed it; a model on one device is copied to all devices of this
+process that divide `lm_batch` evenly. Only the parameters that the taps need are copied.
 """
 
 import hashlib
@@ -204,7 +204,7 @@ def _digest(packed: Packed) -> str:
 
 
 def cut(sequence_S: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Numbers of sequences in pieces of `size`, the last one short."""
+    """The indices of sequences in pieces of `size`, the last one shorter."""
     for start in range(0, len(sequence_S), size):
         yield sequence_S[start : start + size]
 
@@ -231,7 +231,7 @@ def _mesh(params, lm_batch: int):
 
 
 def _first(packed: Packed, n_tokens: int | None) -> Packed:
-    """The first sequences, as many as hold `n_tokens` unmasked tokens."""
+    """The first sequences that together hold `n_tokens` unmasked tokens."""
     total_S = np.cumsum(packed.mask_ST.sum(axis=1))
     available = int(total_S[-1]) if len(total_S) else 0
     wanted = available if n_tokens is None else n_tokens

@@ -1,4 +1,4 @@
-"""Which taps a stream reads: one, or several side by side, each a source of the same tokens."""
+"""The taps that a stream reads: one, or several that are concatenated, each a source of the same tokens."""
 
 from collections.abc import Mapping, Sequence
 

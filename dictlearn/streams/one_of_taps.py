@@ -1,11 +1,13 @@
-"""The rows of a group of taps in one stream: for every token the activation at one of them, drawn uniformly.
+"""The rows of a group of taps in one stream: for every token, the activation at one of the taps, drawn
+uniformly.
 
     x_b = s_l(b) x_b^l(b),    l(b) uniform over the taps,    s_l the scale of tap l alone
 
-Source: Ghilardi et al. 2024/25 (arXiv:2410.21508), one dictionary for a group of layers. Which tap a row is
-of is drawn by Philox from (seed, t, process). Rows come scaled, each by the scale of its own tap, so the
-stream's own normalisation is none: a dictionary of a group reads the rows of a tap as a stream of that tap
-alone scales them.
+The tap of a row is drawn by Philox from (seed, t, process). Each row is already scaled by the scale of
+its own tap, so the stream's own normalisation is none: a dictionary of a group reads the rows of a tap
+with the scale that a stream of this tap alone would give them.
+
+Source: Ghilardi et al. 2024/25 (arXiv:2410.21508), one dictionary for a group of layers.
 """
 
 from collections.abc import Sequence

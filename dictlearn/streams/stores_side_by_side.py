@@ -1,9 +1,9 @@
-"""Several stores of one text side by side: the same tokens through several models, as a crosscoder reads
+"""Several stores of one text, concatenated: the same tokens through several models, as a crosscoder reads
 them.
 
-A model's tokenizer must be the others': rows are of the same tokens only where the stores' token files are
-the same, byte for byte, and so are their recipes but for the model and the taps. What `store` says of one
-holds of all.
+The models must have the same tokenizer: rows belong to the same tokens only if the token files of the
+stores are equal byte for byte, and their recipes are equal except for the model and the taps. Everything
+in `store` applies to each store.
 """
 
 from collections.abc import Sequence
