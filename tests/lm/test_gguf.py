@@ -126,9 +126,9 @@ def test_a_file_with_a_wrong_byte_is_read_or_refused_and_never_crashes(small):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda raw: b"PK\x03\x04" + raw[4:], r"begins with b'PK\\x03\\x04', not b'GGUF'"),
-        (lambda raw: raw[:4] + b"\x02" + raw[5:], "version 2; only version 3"),
-        (lambda raw: raw[:-1], "tensor 'w' ends at byte"),
+        (lambda raw: b"PK\x03\x04" + raw[4:], r"b'PK\\x03\\x04'.*b'GGUF'"),
+        (lambda raw: raw[:4] + b"\x02" + raw[5:], r"\b2\b.*\b3\b"),
+        (lambda raw: raw[:-1], r"'w'.*\d+"),
         (lambda raw: b"", "empty"),
     ],
 )

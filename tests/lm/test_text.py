@@ -131,9 +131,9 @@ def test_an_unknown_source_or_fraction_or_line_is_named(tmp_path):
     for line, problem in (
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ('{"body": "x"}', "no 'text' field"),
-        ('{"text": 3}', "'text' is a int, not a string"),
-        ('{"text": "\\ud83d"}', "'text' holds half a surrogate pair"),
+        ('{"body": "x"}', ".*'text'"),
+        ('{"text": 3}', "'text'.*int"),
+        ('{"text": "\\ud83d"}', "'text'.*surrogate"),
     ):
         path.write_text('{"text": "fine"}\n' + line)
         with pytest.raises(ValueError, match=rf"bad\.jsonl, line 2: {problem}"):

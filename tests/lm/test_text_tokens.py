@@ -88,12 +88,12 @@ def test_text_gives_what_documents_and_pack_give(tmp_path):
 @pytest.mark.parametrize(
     ("tokens", "problem"),
     [
-        (TOKENS.astype(np.float32), "tokens are float32 of shape"),
-        (TOKENS[None], r"tokens are int64 of shape \(1, 60, 8\)"),
-        (TOKENS[:, :5], "sequences are 5 tokens long and length=8"),
-        (TOKENS - 1000, r"token -\d+ is none of the tokenizer's 0\.\.258"),
-        (TOKENS.astype(np.uint64) + 2**63, r"token \d+ is none of the tokenizer's"),
-        (TOKENS[0, :5], "fewer than length=8 tokens"),
+        (TOKENS.astype(np.float32), r".*float32.*\(60, 8\)"),
+        (TOKENS[None], r".*int64.*\(1, 60, 8\)"),
+        (TOKENS[:, :5], r".*\b5\b.*length=8"),
+        (TOKENS - 1000, r".*-\d+.*0\.\.258"),
+        (TOKENS.astype(np.uint64) + 2**63, r".*\d{19}.*0\.\.258"),
+        (TOKENS[0, :5], r".*length=8"),
     ],
 )
 def test_tokens_that_cannot_be_meant_are_refused(tmp_path, tokens, problem):
@@ -132,7 +132,7 @@ def test_kinds_do_not_mix_and_tokens_are_no_documents(tmp_path):
     with pytest.raises(ValueError, match=r"a\.npy"):
         text.documents(tmp_path / "a.npy")
     (tmp_path / "b.txt").write_text("text")
-    with pytest.raises(ValueError, match="text and tokens"):
+    with pytest.raises(ValueError, match=r"text.*tokens"):
         sequences(tmp_path)
     np.savez(tmp_path / "c.npz", labels=TOKENS)
     with pytest.raises(ValueError, match=r"c\.npz.*input_ids.*tokens"):

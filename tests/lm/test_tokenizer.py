@@ -83,7 +83,7 @@ def test_the_separator_of_a_folder_is_the_end_of_sequence_or_the_beginning(tmp_p
     assert found(bos_token_id=6, eos_token_id=None) == 6
     with pytest.raises(ValueError, match=r"eos_token_id.*259"):
         found(eos_token_id=259)
-    with pytest.raises(ValueError, match="no token parts documents"):
+    with pytest.raises(ValueError, match=r"eos_token_id.*bos_token_id.*sep_token"):
         found()
     special = {"bos_token": "nowhere", "eos_token": {"content": "<|im_end|>"}}
     (tmp_path / "special_tokens_map.json").write_text(json.dumps(special))
