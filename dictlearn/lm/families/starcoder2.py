@@ -1,4 +1,5 @@
-"""StarCoder 2: Llama with layer norms, biases, and a gelu without a gate; it may slide.
+"""StarCoder 2: Llama with layer norms, biases, and a gelu without a gate; it may slide, which GGUF
+files leave unsaid.
 
 Source: arXiv:2402.19173.
 """
@@ -6,6 +7,7 @@ Source: arXiv:2402.19173.
 from typing import Any
 
 from dictlearn.lm.families._config import Config
+from dictlearn.lm.families._gguf import Architecture
 from dictlearn.lm.families._llama import BLOCK, llama_spec
 from dictlearn.lm.families._llama import NAMES as LLAMA
 from dictlearn.lm.families._names import layered, pair
@@ -14,6 +16,7 @@ from dictlearn.lm.spec import Spec
 
 _MLP = pair("up", "DM", "mlp.c_fc") | pair("down", "MD", "mlp.c_proj")
 NAMES = LLAMA._replace(block=layered(BLOCK | _MLP))
+GGUF = Architecture("starcoder2", lambda meta: PLAIN | {"activation": "gelu_tanh"})
 
 
 def spec(config: Config) -> Spec:
