@@ -8,12 +8,12 @@ _NAMES = ("name", "file", "source")
 
 
 def differ(was: Any, now: Any, name: str = "") -> Iterator[str]:
-    """A phrase for every leaf of `was` that is another in `now`: "model.sha256 is '3f2a', was '91cc'"."""
+    """A phrase for every leaf of `was` that is another in `now`: "model.sha256 was '91cc', now '3f2a'"."""
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         for key in [key for key in {**was, **now} if key not in _NAMES]:
             yield from differ(was.get(key), now.get(key), f"{name}.{key}" if name else key)
     elif was != now:
-        yield f"{name} is {_short(now)}, was {_short(was)}"
+        yield f"{name} was {_short(was)}, now {_short(now)}"
 
 
 def _short(value: Any) -> str:
