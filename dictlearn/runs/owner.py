@@ -43,7 +43,9 @@ def owned(folder: Path, work: str) -> Iterator[None]:
         with barrier(f"Taking {folder}"):
             if jax.process_index() == 0:
                 folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(_locked(folder, work))
+                # A finished store may be read-only: whoever finds nothing to do there needs no lock.
+                if os.access(folder, os.W_OK):
+                    held.enter_context(_locked(folder, work))
         yield
 
 

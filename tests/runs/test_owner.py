@@ -110,6 +110,16 @@ def test_runs_harvests_and_exports_write_nothing_where_another_works(work, tmp_p
     assert list((tmp_path / "out").iterdir())
 
 
+def test_a_finished_store_that_is_read_only_is_found_finished(tmp_path, monkeypatch):
+    harvests(tmp_path)
+    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()}
+    monkeypatch.setattr(owner.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(owner, "_taken", lambda file: pytest.fail(f"{file} was opened"))
+    harvests(tmp_path)
+    after = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()}
+    assert after == before
+
+
 def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, caplog):
     def refuses(handle, how):
         raise OSError(owner.errno.ENOLCK, "No locks available")
