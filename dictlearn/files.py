@@ -52,7 +52,7 @@ def digest(*paths: Path) -> str:
     """The SHA-256 of a file, or of the names and checksums of several, to tell whether it is what it was.
 
     A large file is read once: its checksum is kept in the user's cache ($XDG_CACHE_HOME, else ~/.cache) with
-    its size and times, and is read anew when one of them has changed. `sha256` reads always."""
+    its size and times, and is read again when one of them has changed. `sha256` always reads."""
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(_remembered, paths))
     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""The dictionaries of a run by setting: those that differ in nothing but the seed are one setting."""
+"""Groups a run's dictionaries by setting: dictionaries that differ only in the seed have one setting."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

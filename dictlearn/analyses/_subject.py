@@ -1,4 +1,4 @@
-"""What an analysis is asked of: trained dictionaries with their run, each part read when it is asked for."""
+"""The subject of an analysis: trained dictionaries with their run, each part read when it is first used."""
 
 import functools
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Whether data X = H V can be taken apart in one way alone: the conditions, measured on a sample.
+"""Identifiability: whether X = H V has one decomposition; the conditions, measured on a sample.
 
     H1  few features a token      row_sparsity  = max_b #{i: h_bi != 0}
     H2  each of some weight       least_weight  = min_i mean over tokens with i of h_bi / |h_b|

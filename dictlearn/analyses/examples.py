@@ -42,7 +42,7 @@ _STREAM_TAPS = ("embed", "resid", "resid_mid", "attn_out", "mlp_out")
 
 class Firings(NamedTuple):
     """The active codes on the `n_tokens` tokens of the first `n_sequences` sequences, by latent and
-    then from the largest value down: those of latent i lie from start_F[i] to start_F[i + 1]."""
+    then from the largest value down: the events of latent i lie from start_F[i] to start_F[i + 1]."""
 
     sequence_E: np.ndarray
     position_E: np.ndarray

@@ -1,4 +1,4 @@
-"""Planted atoms found again, setting by setting: the share with a decoder row at a cosine, means over seeds.
+"""Recovery of planted atoms for each setting: the share matched by a decoder row at a cosine, means over seeds.
 
 The numerics are in `ops/recovery.py`; the atoms are the stream's `truth`.
 """

@@ -1,4 +1,4 @@
-"""Nearest-neighbour retrieval with sparse codes, beside as many principal components and first dimensions.
+"""Nearest-neighbour retrieval with sparse codes, against as many principal components and first dimensions.
 
     accuracy = share of queries whose nearest row, by cosine, has their label
 

@@ -62,7 +62,7 @@ def similarity(subjects: Sequence[Subject]) -> Result:
     """How alike the dictionaries, or the layers, of two subjects are.
 
     The values are {"kind", "a", "b", "names", "measures": {name: [[...]]}, ...}: rows are the dictionaries
-    (or layers) of the first subject, columns those of the second.
+    (or layers) of the first subject, columns of the second.
 
     Raises:
         FileNotFoundError: for a path that is neither a run, nor exported, nor a folder of runs.
@@ -232,7 +232,7 @@ def _text(config: Mapping) -> Any:
 
 
 def _same_text(entries: list[Entry]) -> None:
-    """Raises ValueError for keys of different texts; those of an archive do not say of which they are."""
+    """Raises ValueError for keys of different texts; the keys of an archive do not say of which text they are."""
     keyed = [entry for entry in entries if entry.keys is not None and entry.text is not None]
     for entry in keyed:
         if entry.text != keyed[0].text:

@@ -91,7 +91,7 @@ def formation(
     random: np.random.Generator,
     measure: str = "cosine",
 ) -> Float[np.ndarray, " F"]:
-    """How much more alike the rows of each latent's tokens are than those of as many random tokens, of which
+    """How much more alike the rows of each latent's tokens are than the rows of as many random tokens, of which
     64 draws are taken. rows_BD: activations, or codes, at one checkpoint.
 
     Raises ValueError for an unknown measure, and for fewer than two tokens a latent."""

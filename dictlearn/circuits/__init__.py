@@ -1,0 +1,1 @@
+"""Circuits: dictionaries in the computation of a model: attention heads, replacement models."""

@@ -1,4 +1,4 @@
-"""Which attention heads are a circuit: those whose discrete codes set positive examples apart.
+"""Circuits of attention heads: heads whose discrete codes separate positive from negative examples.
 
     c_nh    = argmax_i f_i(z_nh)               the code of head h on example n; NONE where no latent is active
     u_nh    = n is positive, and c_nh is the code of h on no negative example

@@ -1,4 +1,4 @@
-"""Dictionaries of attention outputs (`attn_z.L`): which heads a latent is of, and which tokens make it fire.
+"""Attention-output dictionaries (`attn_z.L`): a latent's shares by head, and its attribution to source tokens.
 
     r_ih       = |W_dec,i^h| / sum_g |W_dec,i^g|                      share of head h in latent i
     DFA_i[t,s] = sum_h A^h[t,s] <v_s^h, W_enc,i^h>                    z_i[t] = sum_s DFA_i[t,s] + b

@@ -1,4 +1,4 @@
-"""Dictionaries in a running language model, all at once: what is left of its predictions.
+"""Replacement models: several dictionaries spliced into a language model at once, and the loss that remains.
 
     original    the model            replaced    each target tap holds its dictionary's reconstruction, made of
     ablated     each holds zero                  what its own tap holds in that same run

@@ -1,4 +1,4 @@
-"""Several processes as one run: how they find each other, and how none waits for ever for another.
+"""Several processes as one run: how they find each other, and how a dead or hung process ends the others.
 
 A process joins where it is told to (`--coordinator`, `--processes`, `--process`, or JAX_COORDINATOR_ADDRESS,
 JAX_NUM_PROCESSES, JAX_PROCESS_ID), or where Slurm, Open MPI, GKE or a TPU VM says that it is one of several;

@@ -27,7 +27,7 @@ from dictlearn.train import train
 
 
 class Verb(NamedTuple):
-    """run: (config, workdir, parsed arguments) -> None. flags: those of its own, as `add_argument` takes them.
+    """run: (config, workdir, parsed arguments) -> None. flags: its own flags, as `add_argument` takes them.
     from_workdir: whether the config may be the workdir's. together: whether several processes may run it.
     steps: whether its work is steps, which are watched."""
 

@@ -35,7 +35,7 @@ def embed_sentences(
     """A vector of length one for each text, float32: `pool` of the encoder's output.
 
     `lm` is a loaded BERT. Texts are cut to `max_tokens` tokens, the two special ones counted (MiniLM
-    was trained on up to 256), and run `batch` at a time, those of like length together."""
+    was trained on up to 256), and run `batch` at a time, texts of like length together."""
     spec: BertSpec = lm.spec
     if not 2 <= max_tokens <= spec.n_positions or batch < 1:
         raise ValueError(f"{max_tokens=} is not in 2..{spec.n_positions}, or {batch=} is below 1.")

@@ -1,4 +1,4 @@
-"""Edits: functions that stand at a tap and change what passes, where it is data.
+"""Edits: functions at a tap that change the activations of unmasked tokens.
 
     edit(x_BTD, mask_BT, taps) = where(mask_BT, new(x_BTD), x_BTD)
 

@@ -6,7 +6,7 @@
     Q4_0: as Q4_1, without m;                                                value = d (q - 8)
 
 Source: the GGUF specification (docs/gguf.md of ggml-org/ggml); `dequantize_row_*` of ggml-quants.c.
-Differs: version 3 and little-endian only; six tensor types, and all those of the `gguf` package
+Differs: version 3 and little-endian only; six tensor types, and all types of the `gguf` package
 where that is installed; no arrays of arrays in the metadata.
 
 A file is not trusted: every length is checked against the size of the file before it is used, and

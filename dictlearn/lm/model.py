@@ -1,4 +1,4 @@
-"""What a loaded language model is, whichever files it was read from."""
+"""A loaded language model: parameters, tokenizer, forward pass and source."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

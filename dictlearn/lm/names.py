@@ -1,4 +1,4 @@
-"""What Hugging Face's files call each parameter, and how it is laid out there."""
+"""Names and layouts of parameters in Hugging Face's files."""
 
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""What a model was read from: the names of its files and their SHA-256, every shard's included.
+"""The source of a model: the names of its files and their SHA-256, every shard included.
 
 It is known without reading the weights, but for the first time that a large file is seen (`files.digest`).
 """

@@ -1,4 +1,4 @@
-"""What a decoder is: its hyperparameters, and the parameters that follow from them.
+"""The specification of a decoder: its hyperparameters, and the shapes of its parameters.
 
 Parameters are a nested dict, `block_0`, `block_1`, ... inside, whose leaf names end in their axis
 letters (`dictlearn.types`). Matrices are stored [in, out]; a norm's leaf is the gain itself.

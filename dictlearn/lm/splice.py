@@ -1,4 +1,4 @@
-"""A language model with something else at its taps, and the three runs that say what that costs.
+"""The splice: a language model with functions at its taps, and its three runs (original, spliced, ablated).
 
     original    the model        spliced    something else at the taps        ablated    zero at the taps
 

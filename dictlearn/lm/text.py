@@ -108,7 +108,7 @@ def sequences(
     A source of `documents` is packed as `pack` does, either side for itself. A .npy, .npz or
     .safetensors file of tokens (`text_tokens`), or a folder or a glob of them, is taken as it is:
     order and side are a hash of the seed and the sequence, `n_documents` counts sequences, and the
-    attention mask, where there is one, is part of the mask. The other arguments are those of
+    attention mask, where there is one, is part of the mask. The other arguments are as in
     `documents` and `pack`. A side without documents has S = 0.
 
     Raises ValueError as they do, and for tokens that the tokenizer does not have."""

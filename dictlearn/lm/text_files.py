@@ -59,7 +59,7 @@ def files(source: str | Path) -> list[Path]:
 def texts(source: str | Path, column: str, split: str | None) -> Iterator[str]:
     """The documents of a source other than "wiki", in its order; the empty ones left out.
 
-    `column` and `split` are those of `text.documents`."""
+    `column` and `split` are as in `text.documents`."""
     if is_dataset(source):
         found = _dataset(_part(Path(source), split), column)
     else:

@@ -1,4 +1,4 @@
-"""Text that is tokens already: integer arrays in .npy, .npz and .safetensors files.
+"""Text that is already tokenised: integer arrays in .npy, .npz and .safetensors files.
 
 An array [S, T] is S sequences; an array [N] is one run of tokens, cut into sequences. In a file of
 several arrays the tokens are called `input_ids` or `tokens`, and `attention_mask`, of the same

@@ -31,7 +31,7 @@ PLATFORMS = {"gpu": "cuda"}
 
 
 def plan(config: Mapping, slice_name: str | None = None, d_in: int | None = None) -> dict[str, Any]:
-    """The plan of a config, as JSON has it; bytes and operations are those of one device and one step.
+    """The plan of a config, as JSON has it; bytes and operations are of one device and one step.
 
     slice_name: such as "v5p:4x4x4"; None for the devices present. d_in: width of the activations, where
     neither the config's model nor its stream can tell it.

@@ -1,4 +1,4 @@
-"""The page `report.html`: everything a run left in its workdir, for someone to look at.
+"""The page `report.html`: curves, tables, latents and analyses of a run, from its workdir alone.
 
 It is one file that asks for nothing else: figures are inline, and without JavaScript only the
 sorting of the table is lost. What it says is computed from the files: metrics.json must be there,

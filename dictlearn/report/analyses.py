@@ -1,4 +1,4 @@
-"""A section for each analysis that the workdir holds, whatever it is called: its figures, then its tables."""
+"""A section for each analysis in the workdir: its figures, then its tables."""
 
 import base64
 import html

@@ -1,4 +1,4 @@
-"""The scaling law in words and numbers, with what the runs do not tell."""
+"""The scaling law in words and numbers, with the limits of what the runs show."""
 
 import base64
 import html

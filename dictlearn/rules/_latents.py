@@ -1,4 +1,4 @@
-"""What the rules that start latents anew share: replacing rows, and clearing their moments."""
+"""Shared by the rules that reinitialise latents: replace rows, and clear their moments."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ def require(rule: str, params: dict, leaves: tuple[str, ...]) -> None:
     lacking = [leaf for leaf in leaves if leaf not in params]
     if lacking:
         raise ValueError(
-            f"rule {rule} starts latents anew in {', '.join(leaves)}, and this dictionary has no "
+            f"rule {rule} reinitialises latents in {', '.join(leaves)}, and this dictionary has no "
             f"{', '.join(lacking)}; leave config.revive out."
         )
 

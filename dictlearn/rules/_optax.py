@@ -1,9 +1,9 @@
-"""Optimisers that are optax's own, one line each, in what all of ours stand in:
+"""Optimisers from optax, one line each, between the projections and the schedule that every optimiser here has:
 
     g <- g - <g, d> d      g <- clip(g)      u <- optimiser(g) at lr(t)      d <- (d + u) / |d + u|
 
-Names and arguments are optax's, but that `learning_rate` is `lr`, and that the schedules are those of
-`_schedules.py`. docs/optimisers.md has what each recovers of planted latents, and what is left out and why.
+Names and arguments are optax's, except that `learning_rate` is `lr`; schedules are in `_schedules.py`.
+docs/optimisers.md says what each recovers of planted latents, and what is left out and why.
 """
 
 import inspect

@@ -16,7 +16,7 @@ def is_point(path) -> bool:
 
 
 def begun_at(state, params: dict):
-    """`state` of an optimiser that begins, or begins anew, at `params`: all of the parameters or some."""
+    """`state` of an optimiser that starts, or starts again, at `params`: all of the parameters or some."""
 
     def one(path, leaf):
         name = getattr(path[-1], "key", None) if path else None

@@ -2,7 +2,7 @@
 
     g <- g - <g, d> d      g <- clip(g)      u <- -lr(t) Adam(g)      d <- (d + u) / |d + u|
 
-Schedules and laws of the rate are those of `_schedules.py`. By default it warms up linearly, stays, and decays
+Schedules and laws of the rate are in `_schedules.py`. By default it warms up linearly, stays, and decays
 linearly to zero over the last `decay_fraction` of `steps`.
 
 As a chain of `project_gradient`, `optax.clip_by_global_norm`, `optax.adam` and `normalise_atoms` it would hold

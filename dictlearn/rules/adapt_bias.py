@@ -2,7 +2,7 @@
 
     p_m = share of the tokens since the last update on which m fired      r_m = max(largest y_m, 0)
     p_m > target_m    b_m <- max(b_m - rate_down r_m, lowest)
-    p_m < dead_below  b_m <- min(b_m + rate_up T, 0)       T = mean of r over those of m's group with r > 0
+    p_m < dead_below  b_m <- min(b_m + rate_up T, 0)       T = mean of r over m's group where r > 0
     else              b_m stays
 
 Only a count and a maximum per latent are kept between updates, over the whole batch on whatever devices it

@@ -1,4 +1,4 @@
-"""Redrawing near-duplicates: of every two atoms closer than `cosine`, one starts anew at random.
+"""Redrawing near-duplicates: of every two atoms closer than `cosine`, one is drawn again at random.
 
 Source: Donhauser et al. 2024 (ICFL), on training: every 100 steps, cosine 0.9, a new atom uniform on the
 sphere. Of a cluster the atom with the lowest number stays; the wrapped rule's moments of the others are

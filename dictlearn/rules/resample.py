@@ -1,11 +1,11 @@
-"""Resampling: every so often a dead latent starts anew at an input that is reconstructed badly.
+"""Resampling: every so often a dead latent is reinitialised at an input that is reconstructed badly.
 
     n ~ |y_n - yhat_n|^2^power      d_i <- y_n / |y_n|      w_i <- 0.2 mean|w_alive| x_n / |x_n|      b_i <- 0
 
 with x and y about the batch's means, and the wrapped rule's moments of that latent zero.
 
 Source: Bricken et al. 2023 (Towards Monosemanticity), appendix "Neuron resampling", whose power is 2.
-Differs: the inputs are those of one batch, not 819,200 others; directions are taken about its mean, not about
+Differs: the inputs are of one batch, not 819,200 others; directions are taken about its mean, not about
 zero, since the encoder subtracts b_dec. Which latents are dead the learner says. The paper's 0.2 is for
 ReLU: under TopK so short a row never wins, and 1 is the value that revives.
 """

@@ -1,4 +1,4 @@
-"""Fitting a law to runs, and asking how far to believe it.
+"""Fits a law to runs: robust least squares, bootstrap intervals and held-out errors.
 
 The objective is the mean Huber loss of the residuals in log L, quadratic below 0.1 % and absolute
 beyond, so that one diverged run cannot bend the curve. L-BFGS minimises it from every point of the
@@ -16,7 +16,7 @@ Source: Hoffmann et al. 2022, "Training compute-optimal large language models", 
 Differs: the whitening, and an objective multiplied by 1e6, so that L-BFGS's absolute tolerances lie
 far below the objective of any residual that matters.
 
-Axes are those of `laws`; arrays are float64 and losses are losses, not their logarithms.
+Axes are as in `laws`; arrays are float64 and losses are losses, not their logarithms.
 """
 
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The joint law of latents and sparsity, fitted, doubted and reported as one JSON-ready dict.
+"""The joint law of latents and sparsity: its fit, its uncertainty and its checks, as one JSON-ready dict.
 
 A grid of a dozen cells barely determines the six parameters. The report therefore says beside
 every number how well the runs know it: bootstrap intervals, predictions of cells that the fit

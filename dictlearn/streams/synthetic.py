@@ -1,4 +1,4 @@
-"""Activations with a known dictionary, drawn afresh at every step: x = a V + noise.
+"""Activations with a known dictionary, drawn at every step: x = a V + noise.
 
     p1  planted          every feature on by itself with probability s/N, coefficient U[0.5, 1.5]
     p2  zipf             p1 with probabilities proportional to 1/rank, at most 0.9, summing to s

@@ -1,4 +1,4 @@
-"""Rules that start latents anew change the weights that the next step uses, and those latents fire."""
+"""Rules that reinitialise latents change the weights that the next step uses, and those latents fire."""
 
 import jax
 import jax.numpy as jnp

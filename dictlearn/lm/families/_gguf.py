@@ -29,7 +29,7 @@ class Metadata:
 class Architecture(NamedTuple):
     """A family in GGUF files.
 
-    name: their `general.architecture`. fields: those of the `Spec` that no key of all families states.
+    name: their `general.architecture`. fields: fields of the `Spec` that no key of all families states.
     rope_base: where the file states none; None: it must. fused: queries, keys and values are one tensor,
     side by side. interleaved: rotary pairs of queries and keys are dimensions (2i, 2i + 1) of a head."""
 
