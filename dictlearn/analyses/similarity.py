@@ -232,7 +232,7 @@ def _text(config: Mapping) -> Any:
 
 
 def _same_text(entries: list[Entry]) -> None:
-    """Raises ValueError for keys of different texts; the keys of an archive do not say of which text they are."""
+    """Raises ValueError for keys of different texts; the keys of an archive do not name their text."""
     keyed = [entry for entry in entries if entry.keys is not None and entry.text is not None]
     for entry in keyed:
         if entry.text != keyed[0].text:

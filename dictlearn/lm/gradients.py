@@ -1,4 +1,4 @@
-"""The gradient of a language model's loss at its taps, as further taps: `grad.resid.9` is the gradient at `resid.9`.
+"""Gradients of a language model's loss at its taps, as taps: `grad.resid.9` is the gradient at `resid.9`.
 
     g = d L / d x,    L = sum over t of -log p(token_{t+1} | tokens_{<=t})
 
