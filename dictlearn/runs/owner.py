@@ -42,11 +42,23 @@ def owned(folder: Path, work: str) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         with barrier(f"Taking {folder}"):
             if jax.process_index() == 0:
-                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(_there(folder))
                 # A finished store may be read-only: whoever finds nothing to do there needs no lock.
                 if os.access(folder, os.W_OK):
                     held.enter_context(_locked(folder, work))
         yield
+
+
+@contextlib.contextmanager
+def _there(folder: Path) -> Iterator[None]:
+    """Makes the folder, and takes it away again if nothing came of it."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if made and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -65,6 +65,7 @@ def test_the_same_folder_spelt_otherwise_is_the_same(spelt, tmp_path, monkeypatc
 
 
 def test_what_fails_lets_go_and_another_folder_of_the_old_name_is_left_alone(tmp_path):
+    (tmp_path / "run").mkdir()
     with pytest.raises(ZeroDivisionError), owned(tmp_path / "run", "fails"):
         raise ZeroDivisionError
     assert not (tmp_path / "run" / LOCK).exists()
@@ -74,6 +75,7 @@ def test_what_fails_lets_go_and_another_folder_of_the_old_name_is_left_alone(tmp
             pass
         with owned(tmp_path / "run", "new"):
             pass
+        (tmp_path / "run").mkdir()
         (tmp_path / "run" / LOCK).touch()
     assert (tmp_path / "run" / LOCK).exists()
 
@@ -108,6 +110,15 @@ def test_runs_harvests_and_exports_write_nothing_where_another_works(work, tmp_p
     work(tmp_path)
     assert not (tmp_path / "out" / LOCK).exists()
     assert list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_comes_to_nothing_leaves_no_new_folder(there, tmp_path):
+    if there:
+        (tmp_path / "run").mkdir()
+    with pytest.raises(ZeroDivisionError), owned(tmp_path / "run", "refused"):
+        raise ZeroDivisionError
+    assert (tmp_path / "run").exists() == there
 
 
 def test_a_finished_store_that_is_read_only_is_found_finished(tmp_path, monkeypatch):
