@@ -20,19 +20,33 @@ from jax.experimental import multihost_utils
 
 from dictlearn import lm as language
 from dictlearn import meters, normalise, sharding, streams
-from dictlearn.experiment import Program, models
+from dictlearn.experiment import Program, models, values
 from dictlearn.experiment import stream as experiment_stream
 from dictlearn.experiment.models import SEQUENCES, Side, View
+from dictlearn.experiment.programs import programs, set_up
 from dictlearn.lm import splice
 from dictlearn.meters import Logits, Reading, Subject
-from dictlearn.runs.pursuit_encoder import with_pursuit_encoders
+from dictlearn.runs.pursuit_encoder import Pursued, with_pursuit_encoders
 from dictlearn.runs.tied import refuse_other_data
 from dictlearn.runs.trained import Run, reconstruct, restore_run
-from dictlearn.runs.workdir import plain, write_json
+from dictlearn.runs.workdir import write_records
 from dictlearn.types import Batch, Meter
 
 PURSUITS = "pursuits.json"
 """The file with the records of dictionaries with pursuit encoders."""
+
+
+def check(config: Mapping, stream: streams.Stream, allow_changed: bool = False) -> None:
+    """Raises ValueError where dictionaries trained on `stream` could not be evaluated as the config says: for
+    what `models.check` looks at, and for the pursuits of `config.evaluate`."""
+    models.check(config, stream, allow_changed)
+    pursuits = config.get("evaluate", {}).get("pursuits", ())
+    d_out = experiment_stream.target_width(stream)
+    found = programs(config, stream.d_in, d_out) if pursuits else []
+    for program in found:
+        for method in pursuits:
+            module = program.module_of(0)
+            set_up(Pursued(module.d_in, module.n_latents, module, method, 1))
 
 
 def evaluate(
@@ -59,14 +73,14 @@ def evaluate(
         ValueError: for other data than the run was trained on, naming what differs.
     """
     mesh = sharding.mesh(**config.get("mesh", {}))
-    run = restore_run(path, mesh)._replace(config=plain(config))
+    run = restore_run(path, mesh)._replace(config=values.settled(config))
     settings = dict(config.get("evaluate", {}))
     found = measure(run, mesh, allow_changed, progress=progress, **settings)
     own = {name: record for name, record in found.items() if "encoder" not in record["hparams"]}
-    write_json(path / "metrics.json", own)
+    write_records(path / "metrics.json", own)
     (path / PURSUITS).unlink(missing_ok=True)
     if len(found) > len(own):
-        write_json(path / PURSUITS, {name: found[name] for name in found if name not in own})
+        write_records(path / PURSUITS, {name: found[name] for name in found if name not in own})
     return found
 
 

@@ -47,6 +47,9 @@ def mesh_of(devices: Sequence, sweep: int = 1, data: int | None = None, model: i
 
 def mesh_shape(n: int, sweep: int, data: int | None, model: int) -> tuple[int, int, int]:
     """(sweep, data, model) of `n` devices. Raises ValueError unless their product is n."""
+    for name, factor in {"sweep": sweep, "data": data, "model": model}.items():
+        if factor is not None and factor < 1:
+            raise ValueError(f"mesh.{name}={factor} must be at least 1.")
     data = n // (sweep * model) if data is None else data
     if sweep * data * model != n:
         raise ValueError(

@@ -5,26 +5,24 @@ The batch of a step is a pure function of the stream's seed and the step, and no
 read back, so a run that was killed and resumed is bit for bit equal to an undisturbed run.
 """
 
-import contextlib
 import logging
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from jax.experimental import multihost_utils
 
 from dictlearn import experiment, normalise, sharding, streams
+from dictlearn.experiment import values
 from dictlearn.experiment.stream import open_stream, target_width
 from dictlearn.runs.checkpoint import Checkpoints, versions
 from dictlearn.runs.owner import owned
 from dictlearn.runs.places import found, is_place, kept, same, write_config
+from dictlearn.runs.signals import Asked
 from dictlearn.runs.tied import refuse_other_data
 from dictlearn.runs.trained import Site, abstract
 from dictlearn.runs.warm_start import warm_start
-from dictlearn.runs.workdir import Log, flat, plain, write_json
+from dictlearn.runs.workdir import Log, flat, write_json
 from dictlearn.streams import Stream
 from dictlearn.streams._place import place, sample
 
@@ -44,11 +42,11 @@ MAY_CHANGE = (
 
 
 class Stopped(Exception):
-    """The run ended on request (SIGTERM), with a checkpoint at `step`."""
+    """The run ended on request (SIGTERM, or Ctrl-C: `interrupted`), with a checkpoint at `step`."""
 
-    def __init__(self, step: int):
+    def __init__(self, step: int, interrupted: bool = False):
         super().__init__(f"stopped at step {step}; the same command resumes from there.")
-        self.step = step
+        self.step, self.interrupted = step, interrupted
 
 
 class Diverged(RuntimeError):
@@ -77,21 +75,19 @@ def train(
         Stopped: after SIGTERM.
         Diverged: where a learner skipped too many steps.
     """
+    config = values.settled(config)
     experiment.check(config)
     mesh = sharding.mesh(**config.get("mesh", {}))
-    with (
-        owned(path, "dictlearn train"),
-        Checkpoints(path / "checkpoints") as checkpoints,
-        jax.set_mesh(mesh),
-    ):
+    with Asked() as asked, jax.set_mesh(mesh):
         stream = open_stream(config, sharding.share(mesh))
         if opened:
             opened(stream)
         programs = experiment.programs(config, stream.d_in, target_width(stream))
-        run = _Session(config, path, mesh, stream, programs, checkpoints)
-        start, states = _start(run, allow_changed)
-        write_config(config, path)
-        _loop(run, start, states, progress)
+        with owned(path, "dictlearn train"), Checkpoints(path / "checkpoints") as checkpoints:
+            run = _Session(config, path, mesh, stream, programs, checkpoints, asked)
+            start, states = _start(run, allow_changed)
+            write_config(config, path)
+            _loop(run, start, states, progress)
 
 
 class _Session(NamedTuple):
@@ -103,6 +99,7 @@ class _Session(NamedTuple):
     stream: streams.Stream
     programs: list[experiment.Program]
     checkpoints: Checkpoints
+    asked: Asked
 
 
 def _loop(run: _Session, start: int, states: dict, progress: Callable | None) -> None:
@@ -113,25 +110,25 @@ def _loop(run: _Session, start: int, states: dict, progress: Callable | None) ->
     # Host devices share one thread pool: programs with collectives in flight at the same time can block each
     # other until the runtime gives up. Accelerators, and a single device, never wait here.
     one_at_a_time = run.mesh.size > 1 and jax.default_backend() == "cpu"
-    with _asked_to_stop() as asked:
-        for done in range(start + 1, steps + 1):
-            batch, infos = place(next(batches), run.mesh), []
-            for p in run.programs:
-                states[p.key], info = updates[p.key](states[p.key], p.hparams, batch)
-                infos.append(([member.name for member in p.members], info))
-                if one_at_a_time:
-                    jax.block_until_ready(info)
-            stop, last = asked(done), done == steps
-            if last or done % config.get("log_every", 50) == 0:
-                _refuse_diverged(config, run.path, log.take(done, done * size, infos))
-            if stop or last or done % config.get("checkpoint_every", 1000) == 0:
-                _refuse_diverged(config, run.path, log.flush())
-                save(done, states)
-            if progress:
-                progress(done * size, steps * size)
-            if stop and not last:
-                run.checkpoints.wait()
-                raise Stopped(done)
+    run.asked.in_order = True
+    for done in range(start + 1, steps + 1):
+        batch, infos = place(next(batches), run.mesh), []
+        for p in run.programs:
+            states[p.key], info = updates[p.key](states[p.key], p.hparams, batch)
+            infos.append(([member.name for member in p.members], info))
+            if one_at_a_time:
+                jax.block_until_ready(info)
+        stop, last = run.asked(done), done == steps
+        if last or done % config.get("log_every", 50) == 0:
+            _refuse_diverged(config, run.path, log.take(done, done * size, infos))
+        if stop or last or done % config.get("checkpoint_every", 1000) == 0:
+            _refuse_diverged(config, run.path, log.flush())
+            save(done, states)
+        if progress:
+            progress(done * size, steps * size)
+        if stop and not last:
+            run.checkpoints.wait()
+            raise Stopped(done, run.asked.interrupted)
 
 
 def _saver(run: _Session) -> Callable[[int, dict], None]:
@@ -140,7 +137,9 @@ def _saver(run: _Session) -> Callable[[int, dict], None]:
     shapes = {name: list(leaf.shape) for name, leaf in norm.items()}
     meta = {"config": kept(run.config, run.path), "versions": versions(), "d_in": run.stream.d_in}
     meta |= {"data": run.stream.fingerprint}
-    sites = [plain(Site.at(origin)._asdict()) for origin in run.stream.origin or ()]
+    sites = [
+        values.to_json(Site.at(origin)._asdict(), "site") for origin in run.stream.origin or ()
+    ]
     meta |= {"d_out": target_width(run.stream), "sites": sites}
     # The scales are among the arrays; here they are for whoever reads a record without its arrays.
     scales = {name: norm[name].tolist() for name in ("scale_in", "scale_out")}
@@ -184,16 +183,23 @@ def _start(run: _Session, allow_changed: bool) -> tuple[int, dict]:
     return 0, states
 
 
+def changes(was: Mapping, now: Mapping) -> list[str]:
+    """What a run's config may not be given anew and was, a phrase each."""
+    before, after = dict(flat(was)), dict(flat(now))
+    stream = now.get("stream", {}).get("name")
+    fixed = ("harvest", "model") if stream and streams.runs_model(stream) else ()
+    listed = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new, top = before.get(key), after.get(key), key.split(".")[0]
+        if (top in fixed or top not in MAY_CHANGE) and not _same(key, old, new):
+            listed.append(f"{key}={old!r}, not {new!r}")
+    return listed
+
+
 def _refuse_other(config: Mapping, path: Path, meta: Mapping, allow_changed: bool) -> None:
     """Raises ValueError if the checkpoint is from another run, unless that is allowed, or if it is past the
     last step. All differences are listed in both cases."""
-    was, now = dict(flat(found(meta["config"], path))), dict(flat(plain(config)))
-    fixed = ("harvest", "model") if streams.runs_model(config["stream"]["name"]) else ()
-    changed = []
-    for key in sorted(was.keys() | now.keys()):
-        top = key.split(".")[0]
-        if (top in fixed or top not in MAY_CHANGE) and not _same(key, was.get(key), now.get(key)):
-            changed.append(f"{key}={was.get(key)!r}, not {now.get(key)!r}")
+    changed = changes(found(meta["config"], path), config)
     if changed and not allow_changed:
         raise ValueError(
             f"{path} holds a run with {'; '.join(changed)}; give another --workdir, the config of that "
@@ -211,24 +217,5 @@ def _refuse_other(config: Mapping, path: Path, meta: Mapping, allow_changed: boo
 def _same(key: str, was: Any, now: Any) -> bool:
     """Whether a value of the config is unchanged. Where data lies does not matter: its fingerprint does."""
     if not is_place(key):
-        return was == now
+        return values.same(was, now)
     return key.split(".")[0] in ("stream", "model", "harvest") or same(was, now)
-
-
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[Callable[[int], bool]]:
-    """A function that says whether to stop after a step, because of SIGTERM while the block runs in the main
-    thread. Several processes stop after the same step, whichever received the signal: JAX's own handler
-    synchronises them."""
-    if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
-        return
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda step: asked.is_set()
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    try:
-        yield lambda step: asked.is_set()
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -15,7 +15,7 @@ from dictlearn.lm import LM
 from dictlearn.ops.firing import dense
 from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import Trained, restore
-from dictlearn.runs.workdir import read_json
+from dictlearn.runs.workdir import read_records
 from dictlearn.streams import Stream
 from dictlearn.types import Batch
 
@@ -97,7 +97,7 @@ class Subject:
         return self._records(PURSUITS) if (self.workdir / PURSUITS).exists() else {}
 
     def _records(self, file: str) -> dict[str, dict]:
-        return read_json(self.workdir / file, f"dictlearn eval --workdir={self.workdir}")
+        return read_records(self.workdir / file)
 
     @functools.cached_property
     def lm(self) -> LM:

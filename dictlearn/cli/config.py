@@ -13,9 +13,12 @@ from ml_collections import ConfigDict, config_flags
 
 from dictlearn import analyses, experiment, meters, sharding, streams
 from dictlearn import lm as language
+from dictlearn.cli.given import keys, winning
 from dictlearn.evaluate import measure
+from dictlearn.experiment import values
 from dictlearn.runs.places import read_config
 from dictlearn.streams._source import Recipe
+from dictlearn.train import changes
 
 READS = {"evaluate": measure, "model": language.load, "harvest": Recipe, "mesh": sharding.mesh}
 """The callables whose arguments are these subtrees."""
@@ -38,31 +41,45 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
         config[name] = ConfigDict()
     for name in set(experiment.SWEPT) - set(config.sweep):
         config.sweep[name] = ConfigDict()
-    values = flags.FlagValues()
+    given = flags.FlagValues()
     words = ["dictlearn", *_long(rest)]
+    for key in keys(words):
+        _grow(config, key.split(".")[:-1])
     try:
         config_flags.DEFINE_config_dict(
             "config",
             config,
-            flag_values=values,
+            flag_values=given,
             sys_argv=words,
             lock_config=False,
             accept_new_attributes=True,
         )
-        unread = values(words)[1:]
+        unread = given(words)[1:]
     except flags.Error as error:
         raise ValueError(str(error)) from error
     except KeyError as error:
         raise ValueError(f"config has no subtree {error.args[0]}") from error
     if unread:
         misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
-    found = config.to_dict()
+    found = values.settled(config)
     found["sweep"] = {name: value for name, value in found["sweep"].items() if value != {}}
+    found = winning({name: value for name, value in found.items() if value != {}}, keys(words))
     found = {name: value for name, value in found.items() if value != {}}
     experiment.check(found, READS)
     analyses.check(found.get("analyses", {}))
     meters.check(found.get("meters", {}))
     return found
+
+
+def _grow(config: ConfigDict, path: Sequence[str]) -> None:
+    """Makes the subtrees on a path that are not there: whether they may be is seen once they are full."""
+    for name in path:
+        if name not in config:
+            config[name] = ConfigDict()
+        inner = config[name]
+        if not isinstance(inner, ConfigDict):
+            return
+        config = inner
 
 
 def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tuple[dict, Path]:
@@ -88,6 +105,8 @@ def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tu
     stream = config.get("stream", {})
     if "name" in stream and streams.from_harvest(stream["name"]):
         config["stream"].setdefault("path", str(workdir / "activations"))
+    if from_workdir and (workdir / "config.json").is_file():
+        _refuse_other(config, workdir)
     return config, workdir
 
 
@@ -97,6 +116,14 @@ def _workdir(path: str | Path) -> Path:
             f"--workdir={path} is no folder; mount the bucket, and give the folder there."
         )
     return Path(path)
+
+
+def _refuse_other(config: dict, workdir: Path) -> None:
+    """Raises ValueError where the run in a workdir is not the one of this config."""
+    if changed := changes(read_config(workdir), config):
+        raise ValueError(
+            f"{workdir} holds a run with {'; '.join(changed)}; give its own --workdir, or leave --config out."
+        )
 
 
 def _analysed(arguments: Namespace, rest: Sequence[str]) -> list[str]:
@@ -128,10 +155,15 @@ def _long(words: Sequence[str]) -> list[str]:
     for word in [word for word in words if word.startswith(short)][-1:]:
         model = word.removeprefix(short)
         if Path(model).exists():
-            found += [f"--config.model.name={Path(model).stem}", f"--config.model.path={model}"]
+            found += [f"--config.model.name={_called(Path(model))}", f"--config.model.path={model}"]
         else:
             found.append(f"--config.model.name={model}")
     return found
+
+
+def _called(model: Path) -> str:
+    """The name of a model in a folder or a file: a version such as 3.2 is no suffix."""
+    return model.resolve().name.removesuffix(".gguf")
 
 
 def misuse(message: str) -> NoReturn:

@@ -17,11 +17,10 @@ from dictlearn import lm as language
 from dictlearn.cli import distributed
 from dictlearn.cli.analyse import analyse, every
 from dictlearn.cli.progress import Progress
-from dictlearn.evaluate import evaluate
-from dictlearn.experiment import models
+from dictlearn.evaluate import check, evaluate
 from dictlearn.harvest import harvest
 from dictlearn.plan import plan, table
-from dictlearn.runs.workdir import read_json, write_json
+from dictlearn.runs.workdir import read_records, write_json
 from dictlearn.scaling import fit_run
 from dictlearn.train import train
 
@@ -75,7 +74,7 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
             progress(done, total)
 
         allowed = arguments.allow_changed
-        evaluable = functools.partial(models.check, config, allow_changed=allowed)
+        evaluable = functools.partial(check, config, allow_changed=allowed)
         train(config, workdir, step, allowed, opened=evaluable)
     seconds = time.perf_counter() - started
     write_json(
@@ -99,7 +98,7 @@ def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
 
 
 def _fit(config: Mapping, workdir: Path, arguments) -> None:
-    metrics = read_json(workdir / "metrics.json", f"dictlearn eval --workdir={workdir}")
+    metrics = read_records(workdir / "metrics.json")
     found = fit_run(metrics, workdir)
     print(found["law"])
     for name, value in found["parameters"].items():

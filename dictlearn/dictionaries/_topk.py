@@ -60,11 +60,14 @@ def check_aux(aux_k: int, n_latents: int) -> None:
 def bound(k: Scalar, k_max: int | None, n_latents: int) -> int:
     """The static upper bound on `k`: `k_max`, or k itself. Raises ValueError unless 1 <= k <= k_max <=
     n_latents."""
+    for one in (k, k_max):
+        if isinstance(one, float) and one % 1:
+            raise ValueError(f"k={one} must be a whole number of latents a token.")
     if k_max is None and not isinstance(k, int):
         raise ValueError(f"k={k} is not an int; give k_max, an upper bound on k.")
     if k_max is not None and k_max > n_latents:
         raise ValueError(f"{k_max=} exceeds {n_latents=}.")
-    if isinstance(k, int) and not 1 <= k <= (k_max or n_latents):
+    if isinstance(k, int | float) and not 1 <= k <= (k_max or n_latents):
         bound = f"{n_latents=}" if k_max is None else f"{k_max=}"
         raise ValueError(f"{k=} must lie between 1 and {bound}.")
     return int(k) if k_max is None else k_max

@@ -3,9 +3,13 @@
 import inspect
 from collections.abc import Callable, Mapping
 
+from dictlearn import streams
+from dictlearn.experiment import typed
 from dictlearn.experiment.members import OWN, known, members
 
 NUMBERS = ("seed", "steps", "batch_size", "checkpoint_every", "log_every")
+LONGEST = 2**31
+"""Steps are counted in 32 bits."""
 SUBTREES = (
     *(*OWN, "members", "model", "models", "harvest", "stream", "start"),
     *("evaluate", "meters", "analyses", "mesh"),
@@ -23,8 +27,11 @@ def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> N
         if name not in config:
             raise ValueError(f"config.{name} is missing.")
     for name in NUMBERS[1:]:
-        if name in config and (not isinstance(config[name], int) or config[name] < 1):
-            raise ValueError(f"config.{name}={config[name]!r} must be a positive integer.")
+        whole = isinstance(config.get(name, 1), int) and not isinstance(config.get(name), bool)
+        if not (whole and 1 <= config.get(name, 1) < LONGEST):
+            raise ValueError(
+                f"config.{name}={config[name]!r} must be a positive integer below {LONGEST}."
+            )
     for name in SUBTREES:
         if not isinstance(config.get(name, {}), Mapping):
             raise ValueError(f"config.{name}={config[name]!r} must be a subtree of arguments.")
@@ -32,5 +39,9 @@ def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> N
         arguments = inspect.signature(function).parameters.items()
         names = [k for k, v in arguments if v.default is not v.empty and k != "progress"]
         known("config", config.get(name, {}), names, name)
+        typed.refuse(f"config.{name}", config.get(name, {}), [function])
+    stream = dict(config.get("stream", {}))
+    if (name := stream.pop("name", None)) in streams.names():
+        typed.refuse("config.stream", stream, [streams.maker(name)])
     known("config.start", config.get("start", {}), ("workdir", "program"))
     members(config)

@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from dictlearn import dictionaries, learners, objectives, rules
+from dictlearn.experiment import typed, values
 from dictlearn.types import Scalar
 
 SWEPT = ("dictionary", "objective", "rule", "revive", "learner")
 """The subtrees whose arguments may be swept."""
+SEEDS = 2**32
+"""Beyond, keys of JAX repeat."""
 OWN = (*SWEPT, "sweep")
 """The subtrees that a member may set for itself."""
 
@@ -91,8 +94,9 @@ def members(config: Mapping) -> list[Member]:
     Raises ValueError for an unknown name or argument, listing the known ones, and for a subtree that no
     learner reads.
     """
-    blocks = {}
+    config, blocks = values.settled(config), {}
     for label, own in config.get("members", {}).items():
+        values.plain_name(label, "config.members has")
         known("config.members", own, OWN, label)
         blocks[label] = f"config.members.{label}", _joined(config, own)
     if not blocks:
@@ -115,9 +119,9 @@ def known(where: str, found: Mapping, names, *more: str) -> None:
 
 def cells(lists: Mapping[str, Any]) -> list[dict]:
     """Every combination of the listed values; the last name varies fastest."""
-    for name, values in lists.items():
-        if not isinstance(values, list | tuple) or not values:
-            raise ValueError(f"sweep.{name}={values!r} must be a list of at least one value.")
+    for name, listed in lists.items():
+        if not isinstance(listed, list | tuple) or not listed:
+            raise ValueError(f"sweep.{name}={listed!r} must be a list of at least one value.")
     return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 
@@ -176,6 +180,8 @@ def _members(config: Mapping, label: str | None, where: str, block: dict) -> lis
 def _member(config: Mapping, block: dict, settings: dict, cell: dict) -> Member:
     """One cell of a sweep, `SUBTREE.NAME` -> value, without its label and index."""
     seed = cell.get("seed", config["seed"])
+    if not (typed.fits(seed, int) and 0 <= seed < SEEDS):
+        raise ValueError(f"seed={seed!r} must be a whole number, at least 0 and below {SEEDS}.")
     arguments = {key: dict(block[key]) for key in settings}
     swept: dict[str, set] = {key: set() for key in settings}
     for address, value in cell.items():
@@ -188,6 +194,7 @@ def _member(config: Mapping, block: dict, settings: dict, cell: dict) -> Member:
     parts = {}
     for key, own in arguments.items():
         room = ROOMS[key]
+        typed.refuse(f"config.{key}", own, room.functions(own))
         reads = {name for each in room.functions(own) for name in _parameters(each)}
         given = {name: known_above[name] for name in reads & set(room.given) & set(known_above)}
         static = {name: value for name, value in own.items() if name not in swept[key]}

@@ -9,7 +9,7 @@ sha256.
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,13 @@ from dictlearn import meters
 from dictlearn.lm import splice
 from dictlearn.streams import Origin, Stream
 from dictlearn.streams._fingerprint import differ
+from dictlearn.types import Batch
 
 SEQUENCES = 8
 """Sequences in one pass of the language model: an evaluation needs at least this number of held-out ones."""
 
+FEWEST = 2
+"""Rows whose variance can be explained."""
 
 _NEEDED = {"model": "the language model of the rows (config.model)", "truth": "planted atoms"}
 
@@ -118,6 +121,14 @@ def held_out_rows(config: Mapping, stream: Stream):
         wanted = "config.model (several: config.models)" if stream.origin else "stream.held_out"
         raise ValueError(
             f"the stream {config['stream']['name']!r} holds out no rows for evaluation; set {wanted}."
+        )
+    n = (len(stream.held_out) - 1) * config["batch_size"] + len(
+        cast(Batch, stream.held_out[-1]).x_BD
+    )
+    if n < FEWEST:
+        raise ValueError(
+            f"the stream {config['stream']['name']!r} holds {n} rows out; an evaluation needs {FEWEST}. Raise "
+            "stream.held_out, or give more rows."
         )
     return stream.held_out
 

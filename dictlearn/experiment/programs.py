@@ -90,10 +90,17 @@ def _program(group: list[Member]) -> Program:
         return make("learner", built=built)
 
     for member in group:
-        build(
-            {key: part.swept for key, part in member.parts.items()}
-        )  # an invalid value raises here, before training
+        # Refuses a wrong value now: of the learner, and of the dictionary as it is restored.
+        build({key: part.swept for key, part in member.parts.items()})
+        set_up(module({"dictionary": member.dictionary.swept}))
     return Program(group, module, sweep(build), stacked)
+
+
+def set_up(module: Dictionary) -> None:
+    """Runs a module's `setup`. Raises ValueError for a value that cannot be, as every use of it would."""
+    rows = math.prod(jax.sharding.get_abstract_mesh().shape.values())
+    x_BD = jax.ShapeDtypeStruct((rows, module.d_in), jnp.float32)
+    jax.eval_shape(lambda x_BD: module.init(jax.random.key(0), x_BD, method="encode"), x_BD)
 
 
 def _bounded(group: list[Member]) -> Member:

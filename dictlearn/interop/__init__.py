@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from dictlearn import files
+from dictlearn.experiment import values
 from dictlearn.interop import _layout
 from dictlearn.runs.owner import owned
 from dictlearn.runs.trained import Trained, restore
@@ -154,7 +155,7 @@ def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
         for trained in map(_folded, dictionaries):
             save(trained, out / f"{trained.name}{suffix}", format)
             index[f"{trained.name}{suffix}"] = {
-                **trained.hparams,
+                **values.to_json(trained.hparams, trained.name),
                 "encoder_input": _layout.encoder_input(trained.module),
                 "normalisation": trained.norm.kind,
             }

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dictlearn import dictionaries, normalise
+from dictlearn.experiment import values
 from dictlearn.runs.trained import Site, Trained
 from dictlearn.types import Dictionary
 
@@ -67,7 +68,7 @@ def pack(trained: Trained) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "normalisation": trained.norm.kind,
         "encoder_input": encoder_input(trained.module),
         "sites": [site._asdict() for site in trained.sites],
-        "hparams": trained.hparams,
+        "hparams": values.to_json(trained.hparams, "hparams"),
         "metrics": trained.metrics,
     }
     return header, arrays
@@ -101,7 +102,8 @@ def unpack(header: Any, shapes: Mapping[str, tuple], read: Callable[[str], np.nd
         leaves.setdefault(room, {})[last] = read(name).T if _turns(leaf, name) else read(name)
     norm = normalise.Norm(kind, **leaves.pop("norm"))
     variables = jax.tree.map(jnp.asarray, leaves)
-    told = {key: header[key] for key in ("name", "hparams", "metrics")}
+    told = {"name": header["name"], "metrics": header["metrics"]}
+    told["hparams"] = values.from_json(header["hparams"])
     return Trained(module, variables, norm, sites, **told)
 
 
@@ -128,17 +130,12 @@ def _simple(leaves: Mapping[str, Any]) -> dict[str, str]:
 
 def _described(module: Dictionary) -> dict[str, Any]:
     """A variant as JSON: its name and its fields."""
-    return {key: _plain(value) for key, value in dictionaries.describe(module).items()}
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.ndarray | np.generic | jax.Array) else value
+    return values.to_json(dictionaries.describe(module), "dictionary")
 
 
 def _built(described: Any) -> Dictionary:
-    """The variant of `_described`; lists are tuples again."""
-    tuples: Any = lambda v: tuple(map(tuples, v)) if isinstance(v, list) else v
-    return dictionaries.make(**{key: tuples(value) for key, value in described.items()})
+    """The variant of `_described`."""
+    return dictionaries.make(**values.from_json(described))
 
 
 def _abstract(module: Dictionary) -> dict[str, jax.ShapeDtypeStruct]:

@@ -59,11 +59,14 @@ def _where(run: Run) -> str:
 
 
 def _summary(run: Run, where: str) -> str:
-    top, kind = best(run.records), run.config["dictionary"]["name"]
+    top, kind = best(run.records), run.config.get("dictionary", {}).get("name", "")
     metrics, count = top.metrics, len(run.records)
     names = dict.fromkeys(["n_latents", *varying(run.records)])
     told = label([(name, top.hparams[name]) for name in names if name in top.hparams])
-    made = f"{count} {kind} dictionaries were" if count > 1 else f"One {kind} dictionary was"
+    words = (
+        (f"{count}", kind, "dictionaries were") if count > 1 else ("One", kind, "dictionary was")
+    )
+    made = " ".join(filter(None, words))
     return (
         f'<p class="lead">{html.escape(made)} trained on {tokens_trained(run):,} tokens of'
         f" {html.escape(where)} ({top.hparams['d_in']:,} dimensions) and measured on"

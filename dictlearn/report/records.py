@@ -1,12 +1,14 @@
 """What a workdir says of its run: the dictionaries with their metrics, and how they differ."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dictlearn.runs.places import read_config
-from dictlearn.runs.workdir import read_json, short
+from dictlearn.runs.workdir import logged, read_json, read_records, short
+
+NEEDED = ("explained_variance", "l0", "dead_fraction", "n_tokens", "firing_tokens")
+"""The metrics that every page tells."""
 
 
 class Record(NamedTuple):
@@ -32,21 +34,27 @@ class Run(NamedTuple):
 def read(workdir: Path) -> Run:
     """Reads a workdir. Raises FileNotFoundError, naming the command, without config or metrics."""
     config = read_config(workdir)
-    metrics = read_json(workdir / "metrics.json", f"dictlearn eval --workdir={workdir}")
+    metrics = read_records(workdir / "metrics.json")
     if not metrics:
         raise ValueError(f"{workdir / 'metrics.json'} names no dictionary.")
+    lacking = sorted({key for one in metrics.values() for key in NEEDED if key not in one})
+    if lacking:
+        raise ValueError(
+            f"{workdir / 'metrics.json'} has no {', '.join(lacking)}, which a report tells; leave "
+            f"config.meters out, or add the meters of these, and run `dictlearn eval --workdir={workdir}`."
+        )
     found = []
     hparams = dict(zip(metrics, short([one["hparams"] for one in metrics.values()]), strict=True))
     for name, record in metrics.items():
         rest = {key: value for key, value in record.items() if key not in ("label", "hparams")}
         found.append(Record(name, hparams[name], rest))
     log, law, figure = (workdir / f for f in ("metrics.jsonl", "scaling.json", "scaling.png"))
-    lines = log.read_text("utf-8").splitlines() if log.exists() else []
+    lines = logged(log)
     return Run(
         workdir,
         config,
         found,
-        [json.loads(line) for line in lines],
+        lines,
         read_json(law, "dictlearn fit") if law.exists() else None,
         figure.read_bytes() if figure.exists() else None,
     )

@@ -60,6 +60,7 @@ def rate(
         raise ValueError(
             f"{decay_fraction=} is wsd's alone; with {schedule=} leave it out or set it to 0."
         )
+    refuse_rate(lr)
     share = DEFAULT_DECAY if decay_fraction is None else decay_fraction
     if not 0 <= share <= 1:
         raise ValueError(f"{decay_fraction=} must lie between 0 and 1.")
@@ -74,6 +75,12 @@ def rate(
         return lr * jnp.asarray(jnp.clip(jnp.minimum(warm, fall(step)), 0.0, 1.0), float)
 
     return at
+
+
+def refuse_rate(lr: Any) -> None:
+    """Raises ValueError for a rate that goes uphill, or nowhere that is a number."""
+    if isinstance(lr, int | float) and not 0 <= lr < float("inf"):
+        raise ValueError(f"rule.{lr=} must be a number, at least 0.")
 
 
 def _after(run: Run, fall: Callable) -> Callable:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dictlearn.rules._schedules import refuse_rate
 from dictlearn.rules.normalise_atoms import normalise_atoms
 from dictlearn.types import Scalar
 
@@ -22,6 +23,7 @@ KIND = "optimiser"
 
 def spherical(lr: Scalar = 1.0) -> optax.GradientTransformation:
     """Acts on W_dec_FD, `[F, D]` with unit rows, and stops all else. lr: 1 for power iteration."""
+    refuse_rate(lr)
 
     def update(updates, state, params=None):
         assert params is not None, "this rule moves atoms, and must see them"

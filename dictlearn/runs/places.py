@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dictlearn.runs.workdir import plain, read_json, write_json
+from dictlearn.experiment import values
+from dictlearn.runs.workdir import read_json, write_json
 
 HERE = "{workdir}"
 _KEY = re.compile(r"(.*\.)?(\w+_)?(path|paths|text|workdir)")
@@ -37,14 +38,13 @@ def kept(config: Mapping, workdir: Path) -> dict:
                 return f"{HERE}/{inside}"
         return place
 
-    return _each(plain(config), relative)
+    return _each(values.to_json(config), relative)
 
 
 def found(config: Mapping, workdir: Path) -> dict:
     """What `kept` has kept, where the workdir is now."""
-    return _each(
-        config, lambda place: re.sub(f"^{re.escape(HERE)}(?=/)", lambda _: str(workdir), place)
-    )
+    here = lambda place: re.sub(f"^{re.escape(HERE)}(?=/)", lambda _: str(workdir), place)
+    return values.from_json(_each(config, here))
 
 
 def write_config(config: Mapping, workdir: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dictlearn.runs.workdir import plain
+from dictlearn.experiment import values
 from dictlearn.streams._fingerprint import differ
 
 
@@ -15,7 +15,7 @@ def refuse_other_data(
     """Compares what the run in `path` was trained on with what there is now, both as `Stream.fingerprint` says.
 
     Raises ValueError that names what differs; where that is allowed, the log says it."""
-    changed = "; ".join(differ(was, plain(now)))
+    changed = "; ".join(differ(was, values.to_json(now, "data")))
     if not changed:
         return
     if not allow_changed:

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dictlearn import experiment, normalise, sharding
-from dictlearn.experiment import Program
+from dictlearn.experiment import Program, values
 from dictlearn.runs.checkpoint import Checkpoints
 from dictlearn.runs.fold import fold_normalisation
 from dictlearn.runs.places import found
-from dictlearn.runs.workdir import read_json
+from dictlearn.runs.workdir import read_records
 from dictlearn.streams import Origin
 from dictlearn.types import Codes, Dictionary
 
@@ -153,7 +153,8 @@ def restore_run(workdir: str | Path, mesh=None) -> Run:
     programs = []
 
     def target(meta):
-        programs[:] = experiment.programs(meta["config"], meta["d_in"], meta["d_out"])
+        config = values.from_json(meta["config"])
+        programs[:] = experiment.programs(config, meta["d_in"], meta["d_out"])
         return abstract(programs, meta, mesh)
 
     with Checkpoints(directory) as checkpoints:
@@ -197,7 +198,7 @@ def restore(workdir: str | Path) -> list[Trained]:
     """
     run = restore_run(workdir)
     path = Path(workdir) / "metrics.json"
-    metrics = read_json(path, "dictlearn eval") if path.exists() else {}
+    metrics = read_records(path) if path.exists() else {}
     found = []
     for program in run.programs:
         for n, member in enumerate(program.members):

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 
 from dictlearn import files
+from dictlearn.experiment import values
 
 
 def replace(path: Path, text: str) -> None:
@@ -53,9 +54,17 @@ def finite(tree):
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
-def plain(config) -> dict:
-    """A config as plain JSON: dicts, lists, numbers and strings."""
-    return json.loads(json.dumps(config.to_dict() if hasattr(config, "to_dict") else config))
+def write_records(path: Path, records: Mapping[str, Mapping]) -> None:
+    """Writes `metrics.json` or its like, so that `read_records` gives the hyperparameters as they are."""
+    told = lambda name, one: {**one, "hparams": values.to_json(one["hparams"], name)}
+    write_json(path, {name: told(name, record) for name, record in records.items()})
+
+
+def read_records(path: Path) -> dict[str, dict]:
+    """The records of `metrics.json` or its like, hyperparameters equal to those that were given."""
+    found = read_json(path, f"dictlearn eval --workdir={path.parent}")
+    told = lambda record: {**record, "hparams": values.from_json(record["hparams"])}
+    return {name: told(record) for name, record in found.items()}
 
 
 def flat(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -82,7 +91,7 @@ class Log:
     def __init__(self, path: Path, start: int):
         """Keeps the lines of steps up to `start`, and drops later lines of a killed run."""
         self._path, self._waiting = path, None
-        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= start]
+        kept = [line for line in _whole_lines(path) if _parsed(path, line)["step"] <= start]
         replace(path, "".join(line + "\n" for line in kept))
 
     def take(self, step: int, tokens: int, infos: list[tuple[list[str], dict]]) -> dict[str, Any]:
@@ -102,13 +111,33 @@ class Log:
             for n, name in enumerate(names):
                 line[name] = {key: value[n] for key, value in values.items()}
         if jax.process_index() == 0:
-            with self._path.open("a") as file:
+            with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(finite(line)) + "\n")
         return line
+
+
+def logged(path: Path) -> list[dict]:
+    """The lines of a log; none where there is no log. Raises ValueError for a damaged one, naming it."""
+    return [_parsed(path, line) for line in _whole_lines(path)]
+
+
+def _parsed(path: Path, line: str) -> dict:
+    try:
+        found = json.loads(line)
+        return {**found, "step": int(found["step"])}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged: the line {line[:40]!r} is no logged step; remove that line, or the "
+            "file, which only the report reads."
+        ) from error
 
 
 def _whole_lines(path: Path) -> list[str]:
     """The complete lines; a last line without its end was cut off by a kill."""
     if not path.exists():
         return []
-    return [line[:-1] for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [
+        line[:-1]
+        for line in path.read_text("utf-8", "replace").splitlines(keepends=True)
+        if line.endswith("\n")
+    ]

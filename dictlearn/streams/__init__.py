@@ -144,8 +144,7 @@ def make(name: str, *, batch_size: int, seed: int, **arguments: Any) -> Stream:
     for argument in arguments:
         if argument not in known:
             raise TypeError(f"stream {name} has no argument {argument!r}; it takes {list(known)}.")
-    maker = getattr(_module(name), name)
-    return maker(batch_size=batch_size, seed=seed, **arguments)
+    return maker(name)(batch_size=batch_size, seed=seed, **arguments)
 
 
 def origin(name: str, **arguments: Any) -> tuple[Origin, ...] | None:
@@ -174,7 +173,12 @@ def origin(name: str, **arguments: Any) -> tuple[Origin, ...] | None:
 
 def parameters(name: str) -> list[str]:
     """The arguments of the stream `name`. Raises ValueError for an unknown name."""
-    return list(inspect.signature(getattr(_module(name), name)).parameters)
+    return list(inspect.signature(maker(name)).parameters)
+
+
+def maker(name: str) -> Callable[..., Stream]:
+    """The function that opens the stream `name`. Raises ValueError for an unknown name."""
+    return getattr(_module(name), name)
 
 
 def runs_model(name: str) -> bool:

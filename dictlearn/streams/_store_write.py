@@ -32,6 +32,8 @@ from dictlearn.streams._barrier import barrier
 from dictlearn.streams._fingerprint import differ
 from dictlearn.streams.store import FORMAT, MANIFEST, PARTIAL, check_file, open_manifest
 
+log = logging.getLogger("dictlearn")
+
 _TEMPORARY = ".tmp"
 _SUM_ROWS = 4096
 
@@ -55,6 +57,8 @@ def _prepare(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
     """What process 0 does alone: leave one partial manifest and no leftovers."""
     path.mkdir(parents=True, exist_ok=True)
     if (path / MANIFEST).exists():
+        _reopen(path, recipe, allow_changed)
+    if (path / MANIFEST).exists():
         return
     for leftover in path.glob(f"*{_TEMPORARY}"):
         leftover.unlink()
@@ -72,6 +76,18 @@ def _prepare(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
         _write(
             path / PARTIAL, _json({"format": FORMAT, "recipe": recipe, "tokens": {}, "shards": {}})
         )
+
+
+def _reopen(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
+    """Makes the manifest of a store that lacks files partial again, so that they are written anew."""
+    manifest = open_manifest(path)
+    _same_recipe(path, manifest, recipe, allow_changed)
+    files = {**manifest["tokens"], **manifest["shards"]}
+    if lost := sorted(
+        name for name, entry in files.items() if not _intact(path, name, entry, False)
+    ):
+        log.warning("%s lacks %s, or a part of it: harvested again.", path, ", ".join(lost))
+        (path / MANIFEST).replace(path / PARTIAL)
 
 
 def _share(path: Path, recipe: dict[str, Any], allow_changed: bool) -> dict[str, Any] | None:
@@ -179,9 +195,9 @@ def _sums(rows_RD: np.ndarray) -> list[float]:
     return np.asarray(total)[1:].tolist()
 
 
-def _intact(path: Path, name: str, entry: dict[str, Any]) -> bool:
+def _intact(path: Path, name: str, entry: dict[str, Any], verify: bool = True) -> bool:
     try:
-        check_file(path, name, entry, verify=True)
+        check_file(path, name, entry, verify)
     except ValueError:
         return False
     return True

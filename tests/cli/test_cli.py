@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dictlearn import cli, dense, restore
+from dictlearn.cli.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
 
@@ -192,7 +193,7 @@ def test_an_unknown_format_is_answered_with_those_there_are(array, tmp_path, cap
     assert re.search("'pickle'.* npz", message)
 
 
-@pytest.mark.parametrize("verb", ["", *cli.VERBS])
+@pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help_is_everywhere(verb, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main([*filter(None, [verb]), "--help"])
