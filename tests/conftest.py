@@ -53,6 +53,7 @@ SLOW = (
     "analyses/test_conformance.py",
     "cli/test_cli.py",
     "cli/test_interrupt.py",
+    "cli/test_refused.py",
     "dictionaries/test_allocation.py",
     "dictionaries/test_conformance.py",
     "dictionaries/test_penalised.py",

@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with interrupt.twice():
             environment.prepare()
+            environment.words(sys.argv[1:] if argv is None else argv)
             distributed.join(arguments, verb.together)
             config, workdir = resolve(arguments, rest, verb.from_workdir)
             verb.run(config, workdir, arguments)
@@ -56,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _line(error: Exception) -> str:
     """An error in one line; one that is nobody's word on an input says of what kind it is."""
-    message = " ".join(str(error).split()) + environment.devices_of(error)
+    message = " ".join(str(error).split())
+    if lacking := environment.lacking():
+        return " ".join(lacking.split())
     if isinstance(error, EXPECTED) and message:
         return message
     return f"{UNEXPECTED} {type(error).__name__}: {message}; --debug shows where it arose."

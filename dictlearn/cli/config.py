@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -29,14 +29,7 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
 
     Raises ValueError for a file that is no experiment and for keys that nothing reads; ends with status 2
     at other arguments."""
-    spec = importlib.util.spec_from_file_location("experiment", file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{file} is no Python file; --config names an experiment's file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if "get_config" not in vars(module):
-        raise ValueError(f"{file} has no get_config(arg) that returns a ConfigDict.")
-    config = module.get_config(arg) if arg else module.get_config()
+    config = _experiment(file, arg)
     for name in set(experiment.SUBTREES) - set(config):
         config[name] = ConfigDict()
     for name in set(experiment.SWEPT) - set(config.sweep):
@@ -57,8 +50,9 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
         unread = given(words)[1:]
     except flags.Error as error:
         raise ValueError(str(error)) from error
-    except KeyError as error:
-        raise ValueError(f"config has no subtree {error.args[0]}") from error
+    except (LookupError, ValueError, TypeError, SyntaxError, AttributeError) as error:
+        said = " and ".join(f"--config.{key}" for key in keys(words))
+        raise ValueError(f"{said} cannot be set: {error}") from error
     if unread:
         misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
     found = values.settled(config)
@@ -69,6 +63,27 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
     analyses.check(found.get("analyses", {}))
     meters.check(found.get("meters", {}))
     return found
+
+
+def _experiment(file: Path, arg: str) -> Any:
+    """`get_config(arg)` of a file. Raises ValueError for whatever goes wrong in it, naming the file."""
+    spec = importlib.util.spec_from_file_location("experiment", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file} is no Python file; --config names an experiment's file.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(arg) if arg else module.get_config()
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"get_config of {file} failed ({said}); --debug shows where."
+            if "get_config" in vars(module)
+            else f"{file} is no experiment, with a get_config(arg) that returns a ConfigDict ({said})."
+        ) from error
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"get_config of {file} gives {config!r}; it must give a ConfigDict.")
+    return config
 
 
 def _grow(config: ConfigDict, path: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Sequence
 
 import jax
 
@@ -29,9 +30,23 @@ def refuse() -> None:
         )
 
 
-def devices_of(error: Exception) -> str:
-    """What to say beside an error of JAX about devices that are not there."""
-    asked = os.environ.get("JAX_PLATFORMS")
-    if not asked or not isinstance(error, RuntimeError) or "backend" not in str(error):
+def words(argv: Sequence[str]) -> None:
+    """Raises ValueError for a word that is not text in the encoding of this environment."""
+    for word in argv:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise ValueError(
+                f"{word!r} is no text in {sys.getfilesystemencoding()}, this environment's encoding of paths: "
+                "set PYTHONUTF8=1, or give another name."
+            )
+
+
+def lacking() -> str:
+    """What to say where the devices that the environment asks for are not there; "" where they are."""
+    asked = os.environ.get("JAX_PLATFORMS", "cpu")
+    if asked == "cpu":
         return ""
-    return f" JAX_PLATFORMS={asked} names devices that must be there: unset it, or set it to cpu."
+    try:
+        jax.devices()
+    except Exception as error:
+        return f"JAX_PLATFORMS={asked} names devices that are not there ({error}): unset it, or set it to cpu."
+    return ""

@@ -1,6 +1,7 @@
 """The compiled programs of an experiment: members that differ only in traced numbers share one program."""
 
 import math
+import typing
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dictlearn import dictionaries, sharding
+from dictlearn.experiment import typed
 from dictlearn.experiment.members import Member, members
 from dictlearn.sweep import Sweep, sweep
 from dictlearn.types import Batch, Dictionary, Learner
@@ -113,6 +115,14 @@ def _bounded(group: list[Member]) -> Member:
         for name in part.swept
         if f"{name}_max" in fields and not part.static.get(f"{name}_max")
     }
+    hints: dict = {}
+    for kind in dictionaries.parts(part.static["name"], part.static.get("activation")):
+        hints |= typing.get_type_hints(kind)
+    for name, bound in bounds.items():
+        if not typed.fits(bound, hints[name]):
+            raise ValueError(
+                f"dictionary.{name.removesuffix('_max')}={bound} must be a whole number."
+            )
     return group[0]._replace(dictionary=part._replace(static=part.static | bounds))
 
 

@@ -44,7 +44,10 @@ def settled(value: Any, where: str = "config") -> Any:
         case np.ndarray() | np.generic() | jax.Array() if np.asarray(value).dtype.kind in "biuf":
             return settled(np.asarray(value).tolist(), where)
         case int():
-            raise ValueError(f"{where} has {value.bit_length()} bits; a number may have 64.")
+            told = f"={value}" if value.bit_length() < 200 else ""
+            raise ValueError(
+                f"{where}{told} has {value.bit_length()} bits; a whole number may have 64."
+            )
     raise ValueError(
         f"{where} is a {type(value).__name__}; a config holds None, truth values, numbers, strings, and tuples "
         "and subtrees of them."

@@ -142,7 +142,7 @@ def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
         ("--config.evaluate.tokens=3", r"config.evaluate has no 'tokens'.* n_tokens"),
         ("--config.mesh.datum=3", r"config.mesh has no 'datum'.* sweep, data, model"),
         ("--config.model.nam=x", r"config.model has no 'nam'.* name, path"),
-        ("--config.mash.data=3", "config has no subtree 'mash'"),
+        ("--config.mash.data=3", "config has no 'mash'; it takes seed"),
     ],
 )
 def test_a_mistyped_key_or_name_is_answered_with_what_there_is(

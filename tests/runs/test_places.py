@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dictlearn.experiment.values import to_json
 from dictlearn.runs.places import found, is_place, kept, read_config, same, write_config
 
 
@@ -26,7 +27,7 @@ def test_what_lies_in_a_run_moves_with_it_however_both_are_spelt(place, workdir,
     run.rename(run.parent / "moved")
     inside = str(run.parent / "moved" / "activations")
     assert read_config(run.parent / "moved") == {
-        "stream": {"path": inside, "paths": [inside, "x.npy"]}
+        "stream": {"path": inside, "paths": (inside, "x.npy")}
     }
     said = json.loads((run.parent / "moved" / "config.json").read_text())
     assert said["stream"]["path"] == "{workdir}/activations"
@@ -37,7 +38,7 @@ def test_what_lies_in_a_run_moves_with_it_however_both_are_spelt(place, workdir,
     [
         {"stream": {"path": "x.npy"}},
         {"stream": {"path": "/nowhere/x.npy"}},
-        {"harvest": {"text": "wiki", "taps": ["run/activations"]}, "steps": 3},
+        {"harvest": {"text": "wiki", "taps": ("run/activations",)}, "steps": 3},
         {"dictionary": {"name": "run/activations"}, "model": {"path": None}},
         {"model": {"path": "run"}},
         {"stream": {"path": "run-2"}},
@@ -46,7 +47,7 @@ def test_what_lies_in_a_run_moves_with_it_however_both_are_spelt(place, workdir,
 )
 def test_all_else_is_kept_as_it_was_given(config, run):
     (run.parent / "run-2").mkdir()
-    assert kept(config, run) == config
+    assert kept(config, run) == to_json(config)
     assert found(kept(config, run), run.parent / "moved") == config
 
 
