@@ -55,6 +55,7 @@ SLOW = (
     "cli/test_interrupt.py",
     "cli/test_refused.py",
     "dictionaries/test_allocation.py",
+    "fuzz/",
     "dictionaries/test_conformance.py",
     "dictionaries/test_penalised.py",
     "lm/test_load.py",
