@@ -2,12 +2,11 @@
 
     dictlearn harvest --config=experiments/quickstart.py           (once; the same activations)
     dictlearn train   --config=experiments/compare.py
-    dictlearn analyse --config=experiments/compare.py frontier --frontier.l0=16
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 9, 105,000 tokens; 768 latents, batches of 512, 100
 steps (half a pass), Adam at 4e-3. Each kind is trained at three settings of what decides its L0, all three one
-program, all kinds on the same batches; `frontier` reads each curve at one L0 and draws them all. About twenty
-minutes on two CPU cores, most of it compiling and the pursuit kinds.
+program, all kinds on the same batches; the analysis `frontier` reads each curve at one L0 and draws them all.
+About twenty minutes on two CPU cores, most of it compiling and the pursuit kinds.
 
 Expected (at L0 16 on 8,192 held-out tokens, CE score on 1,024; jax 0.10.2; a short run, so kinds that start far
 from their L0 are behind):
@@ -28,8 +27,7 @@ from their L0 are behind):
                                                    codebook          -0.659     0.641   0.01
 
 psd's tanh encoder is never zero: its L0 is the width. Thresholds of those that share k over the batch keep 14
-of 16 on held-out tokens after so short a run.
-A dash in the table says that a curve does not reach the L0.
+of 16 on held-out tokens after so short a run. A dash in the table says that a curve does not reach the L0.
 """
 
 from ml_collections import ConfigDict
@@ -37,42 +35,34 @@ from ml_collections import ConfigDict
 K = {"sweep": {"k": (8, 16, 32)}}
 K_MEAN = {"sweep": {"k": (8.0, 16.0, 32.0)}}
 FREE = {"rule": {"unit_norm": False}}
+SHARED = ("batch_topk", "matryoshka", "mutual_choice")
+"""Kinds whose k is a mean over the batch."""
 
 
 def members(steps: int) -> dict:
     """NAME: what it has of its own."""
     kind = lambda name, **fields: {"dictionary": {"name": name, **fields}}
-    sparsity = lambda *values: {"sweep": {"sparsity": values}}
+    by = lambda *values: {"sweep": {"sparsity": values}}
+    target = {"penalty": "target_l0", "sparsity": 0.1, "bandwidth": 0.05, "threshold_start": 0.05}
+    april = {"norm_weighted": True, "subtract_b_dec": False}
+    annealed = {"anneal_start": steps // 4, "anneal_end": 3 * steps // 4}
     return {
-        "relu": kind("relu") | sparsity(0.03, 0.1, 0.2),
-        "relu_april": kind("relu", norm_weighted=True, subtract_b_dec=False)
-        | sparsity(0.02, 0.05, 0.1)
-        | FREE,
-        "relu_tanh": kind("relu", penalty="tanh") | sparsity(0.003, 0.01, 0.03),
-        "p_anneal": kind("p_anneal", anneal_start=steps // 4, anneal_end=3 * steps // 4)
-        | sparsity(0.02, 0.05, 0.1),
-        "jumprelu": kind(
-            "jumprelu", penalty="target_l0", sparsity=0.1, bandwidth=0.05, threshold_start=0.05
-        )
-        | {"sweep": {"target_l0": (8.0, 16.0, 32.0)}},
-        "gated": kind("gated") | sparsity(0.05, 0.1, 0.2),
+        "relu": kind("relu") | by(0.03, 0.1, 0.2),
+        "relu_april": kind("relu", **april) | by(0.02, 0.05, 0.1) | FREE,
+        "relu_tanh": kind("relu", penalty="tanh") | by(0.003, 0.01, 0.03),
+        "p_anneal": kind("p_anneal", **annealed) | by(0.02, 0.05, 0.1),
+        "jumprelu": kind("jumprelu", **target) | {"sweep": {"target_l0": (8.0, 16.0, 32.0)}},
+        "gated": kind("gated") | by(0.05, 0.1, 0.2),
         "topk": kind("topk", aux_k=32) | K,
         "topk_multi": kind("topk", aux_k=32, multi=0.125) | K,
-        "abs_topk": kind("abs_topk") | K,
         "group_max": kind("group_max", aux_k=32) | K,
-        "batch_topk": kind("batch_topk", aux_k=32) | K_MEAN,
-        "matryoshka": kind("matryoshka", aux_k=32) | K_MEAN,
-        "mutual_choice": kind("mutual_choice", aux_k=32) | K_MEAN,
+        **{name: kind(name, aux_k=32) | K_MEAN for name in SHARED},
         "feature_choice": kind("feature_choice", choose_after=steps // 4) | K_MEAN,
-        "archetypal": kind("archetypal") | K,
-        "csr": kind("csr") | K,
-        "mp": kind("mp") | K,
+        **{name: kind(name) | K for name in ("abs_topk", "archetypal", "csr", "mp")},
         "icfl": kind("icfl") | K | {"revive": {"name": "redraw"}},
-        "codebook": kind("codebook") | K,
-        "masked": kind("masked") | K,
-        "fista": kind("fista", iterations=10) | sparsity(0.05, 0.1, 0.2),
-        "lista": kind("lista", iterations=10) | sparsity(0.02, 0.05, 0.1),
-        "psd": kind("psd", iterations=10) | sparsity(0.02, 0.05, 0.1),
+        **{name: kind(name) | K for name in ("codebook", "masked")},
+        "fista": kind("fista", iterations=10) | by(0.05, 0.1, 0.2),
+        **{name: kind(name, iterations=10) | by(0.02, 0.05, 0.1) for name in ("lista", "psd")},
     }
 
 
@@ -85,7 +75,7 @@ def get_config(arg: str = "") -> ConfigDict:
     chosen = [word for word in words if word != "smoke"] or list(every)
     unknown = sorted(set(chosen) - set(every))
     if unknown:
-        raise ValueError(f"compare has no {', '.join(unknown)}; there are {', '.join(every)}.")
+        raise ValueError(f"compare has no {unknown}; there are smoke, {', '.join(every)}.")
     config = ConfigDict()
     config.seed = 0
     config.steps = steps
@@ -105,4 +95,5 @@ def get_config(arg: str = "") -> ConfigDict:
     config.learner = {"dead_after": 60_000, "penalty_warmup_steps": steps // 10}
     config.members = {name: every[name] for name in chosen}
     config.evaluate = {"n_tokens": 1024 if smoke else 8192, "n_sequences": 8}
+    config.analyses = {"frontier": {"l0": 16.0}}
     return config

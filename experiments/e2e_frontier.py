@@ -35,6 +35,7 @@ far from converged, both ratios are from one seed, and latents that were dead st
 
 from ml_collections import ConfigDict
 
+HOME = "runs/e2e_frontier"
 LAYER, LAYERS = 24, 30
 TAP = f"resid.{LAYER}"
 KINDS = ("local", "tuned")
@@ -59,7 +60,7 @@ def members() -> dict:
     }
 
 
-def get_config(arg: str = "", folder: str = "runs/e2e_frontier") -> ConfigDict:
+def get_config(arg: str = "") -> ConfigDict:
     """`local` or `tuned` (the default), `smoke` or `pod`; separated by commas."""
     words = [word for word in arg.split(",") if word]
     kinds, sizes = ([w for w in words if w in known] for known in (KINDS, SIZES))
@@ -84,17 +85,15 @@ def get_config(arg: str = "", folder: str = "runs/e2e_frontier") -> ConfigDict:
     config.sweep = {"k": size["k"]}
     config.learner = {"dead_after": 60_000, "b_dec_start": "mean"}
     config.rule = {"name": "adam", "warmup_steps": 10, "decay_fraction": 0.3}
-    config.stream = {"name": "from_lm", "normalise": "unit_mean_sq"}
+    rows = {"name": "store", "path": f"{HOME}/activations", "block_rows": 16}
+    rows = rows if kind == "local" else {"name": "from_lm"}
+    config.stream = {**rows, "normalise": "unit_mean_sq"}
     if kind == "local":
-        config.stream = {
-            **{"name": "store", "path": f"{folder}/activations", "block_rows": 16},
-            "normalise": "unit_mean_sq",
-        }
         config.objective = {"name": "fvu"}
         config.rule["lr"] = 4e-3
     else:
         config.rule["lr"] = 1e-3
         config.members = members()
-        config.start = {"workdir": f"{folder}/local", "program": f"topk_n{size['n']}_0"}
+        config.start = {"workdir": f"{HOME}/local", "program": f"topk_n{size['n']}_0"}
     config.evaluate = {"n_tokens": 512, "n_sequences": 8 if name == "smoke" else 16}
     return config

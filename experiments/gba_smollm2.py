@@ -2,8 +2,8 @@
 
     dictlearn harvest --config=experiments/quickstart.py           (once; the same activations)
     dictlearn train   --config=experiments/gba_smollm2.py
-    dictlearn analyse --config=experiments/gba_smollm2.py frontier --frontier.l0=16
-    python experiments/gba_smollm2.py runs/gba_smollm2             -> consistency.json, consistency.png
+
+The analyses `frontier` and `consistency` follow.
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 9, 105,000 tokens of Wikipedia leads, 768 latents,
 300 steps of 512 (a pass and a half), biases adapted every 5 steps; four kinds, three settings of each, three
@@ -33,22 +33,7 @@ not agree more than TopK's, which Chen et al. 2025 report after 100 million toke
 8 and 16 sixty updates, each of a hundredth of the largest activation, have not brought it down yet.
 """
 
-import sys
-from pathlib import Path
-
-import numpy as np
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
-
-import dictlearn
-from dictlearn import streams
-from dictlearn.ops.recovery import consistency, most_active
-from dictlearn.runs.places import read_config
-from dictlearn.runs.workdir import short, write_json
-
-COSINE = 0.9
-SHARES = (1.0, 0.25)
-"""Of the latents that fire, the most active ones that count."""
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -97,58 +82,6 @@ def get_config(arg: str = "") -> ConfigDict:
         },
     }
     config.evaluate = {"n_tokens": 1024 if smoke else 4096, "n_sequences": 0}
+    consistency = {"cosine": 0.9, "shares": (1.0, 0.25), "n_tokens": 1024 if smoke else 4096}
+    config.analyses = {"frontier": {"l0": 16.0}, "consistency": consistency}
     return config
-
-
-def agreement(workdir: Path) -> dict:
-    """member -> for each of its settings its L0 and, by share of the most active latents, the fraction that
-    all seeds have; writes `consistency.json` and `consistency.png`."""
-    config = read_config(workdir)
-    size = config["batch_size"]
-    raw = {**config["stream"], "normalise": "none"}
-    stream = streams.make(**raw, batch_size=size, seed=config["seed"])
-    x_TBD = [stream.batch(t).x_BD for t in range(max(1, config["evaluate"]["n_tokens"] // size))]
-    runs: dict[tuple, list] = {}
-    for each in dictlearn.restore(workdir):
-        label, (own,) = each.metrics["label"], short([each.hparams])
-        swept = sorted(set(config["members"][label]["sweep"]) - {"seed"})
-        setting = (label, *(own[name] for name in swept))
-        largest_F = np.zeros(each.module.n_latents)
-        for x_BD in x_TBD:
-            codes = each.encode(x_BD)
-            top_F = np.asarray(dictlearn.dense(codes, len(largest_F))).max(0)
-            largest_F = np.maximum(largest_F, top_F)
-        runs.setdefault(setting, []).append((each, largest_F))
-    found: dict[str, list] = {}
-    for (label, *setting), members in runs.items():
-        atoms = [each.variables["params"]["W_dec_FD"] for each, _ in members]
-        point = {"setting": setting, "l0": np.mean([each.metrics["l0"] for each, _ in members])}
-        for share in SHARES:
-            active = [most_active(largest_F, share) for _, largest_F in members]
-            point[f"top_{share}"] = consistency(atoms, active, COSINE)
-        found.setdefault(label, []).append(point)
-    write_json(workdir / "consistency.json", found)
-    _draw(found, workdir / "consistency.png")
-    return found
-
-
-def _draw(found: dict, path: Path) -> None:
-    figure = Figure(figsize=(9, 3.8), dpi=160, layout="constrained")
-    for share, axes in zip(SHARES, figure.subplots(1, len(SHARES)), strict=True):
-        for label, points in found.items():
-            points = sorted(points, key=lambda point: point["l0"])
-            values = [point[f"top_{share}"] for point in points]
-            axes.plot([point["l0"] for point in points], values, marker="o", label=label)
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_xlabel("L0, active latents per token")
-        axes.set_title(f"found by all seeds, of the {share:.0%} most active", fontsize=10)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
-    figure.savefig(path, format="png")
-
-
-if __name__ == "__main__":
-    for label, points in agreement(Path(sys.argv[1])).items():
-        for point in points:
-            shares = "  ".join(f"top {share:.0%} {point[f'top_{share}']:.3f}" for share in SHARES)
-            print(f"{label:14} {point['setting']!s:8} L0 {point['l0']:6.1f}   {shares}")

@@ -2,11 +2,12 @@
 
     dictlearn harvest --config=experiments/quickstart.py           (once; the same activations)
     dictlearn train   --config=experiments/itda_vs_sae.py
-    dictlearn analyse --config=experiments/itda_vs_sae.py frontier --frontier.l0=16
-    python experiments/itda_vs_sae.py                              (time.json, time.png: both against time)
+    for s in 10 20 50 100 200; do dictlearn train --config=experiments/itda_vs_sae.py:topk --config.steps=$s \
+        --config.members.topk.sweep.k='(16,)' --workdir=runs/itda_time/topk_$s; done         (itda: 2 5 10 20)
+    dictlearn analyse cost runs/itda_time/* --workdir=runs/itda_time
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 9, one pass over 102,400 tokens, 1536 latents or
-atoms, k of 8, 16 and 32. `:topk`, `:itda` or `:itda_size` trains that kind alone, for its time.
+atoms, k of 8, 16 and 32. `:topk`, `:itda` or `:itda_size` trains that kind alone.
 
 Claim (Leask et al. 2025, section 4): ITDA needs far fewer tokens than an SAE, and its reconstructions come
 close to TopK's without reaching them.
@@ -27,8 +28,8 @@ batch at hand against tokens seen, k 16:
     itda       0.695   0.684   0.687   0.678    0.689
     itda_size  0.626   0.616   0.629   0.628    0.644
 
-One dictionary, k 16, `python experiments/itda_vs_sae.py`, each row a run of its own whose rate falls to zero in
-it; seconds of training without compiling, two idle cores:
+One dictionary, k 16, each column a run of its own whose rate falls to zero in it (`cost`: seconds of training
+without compiling, two idle cores):
 
     topk   tokens               5,120   10,240   25,600   51,200   102,400
            seconds               0.25     0.38     0.98     2.77      3.81
@@ -42,26 +43,14 @@ it; seconds of training without compiling, two idle cores:
 At a tolerance of 0.2 the 1536 rows are full after 5,120 tokens (at k 32 soon after), and nothing changes from
 there. The CE score that ITDA has after 0.39 seconds (0.23 for 0.881) takes TopK half of its 102,400 tokens, 2.8
 seconds: seven to twelve times as long; TopK goes on from there, to 0.909 after ten times ITDA's time.
-`itda_size` is the threshold that just fills the
-rows in one pass: it keeps what is explained worst, outliers among it, and reconstructs less well. With 1024
-rows, k 16, 51,200 tokens, explained variance of the last fifth: tolerance 0 (the first tokens there are)
-0.647, 0.2 0.664, 0.3 0.653, 0.4 0.630 (980 atoms), 0.5 0.600 (583 atoms); size 1024 0.628. In batches of 64
-instead of 512: tolerance 0.3 0.634.
+`itda_size` is the threshold that just fills the rows in one pass: it keeps what is explained worst, outliers
+among it, and reconstructs less well. With 1024 rows, k 16, 51,200 tokens, explained variance of the last fifth:
+tolerance 0 (the first tokens there are) 0.647, 0.2 0.664, 0.3 0.653, 0.4 0.630 (980 atoms), 0.5 0.600 (583
+atoms); size 1024 0.628. In batches of 64 instead of 512: tolerance 0.3 0.634.
 """
 
-import sys
-import time
-from pathlib import Path
-
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from dictlearn.evaluate import evaluate
-from dictlearn.runs.workdir import write_json
-from dictlearn.train import train
-
-BUDGETS = {"topk": (10, 20, 50, 100, 200), "itda": (2, 5, 10, 20)}
-"""Steps of the runs whose time is taken; the rates of each fall to zero in its own."""
 K = {"sweep": {"k": (8, 16, 32)}}
 
 
@@ -84,7 +73,7 @@ def get_config(arg: str = "") -> ConfigDict:
     chosen = [word for word in words if word != "smoke"] or list(every)
     unknown = sorted(set(chosen) - set(every))
     if unknown:
-        raise ValueError(f"itda_vs_sae has no {', '.join(unknown)}; there are {', '.join(every)}.")
+        raise ValueError(f"itda_vs_sae has no {unknown}; there are smoke, {', '.join(every)}.")
     config = ConfigDict()
     config.seed = 0
     config.steps = 20 if smoke else 200
@@ -105,55 +94,5 @@ def get_config(arg: str = "") -> ConfigDict:
         config.learner = {"dead_after": 60_000}
     config.members = {name: every[name] for name in chosen}
     config.evaluate = {"n_tokens": 1024 if smoke else 8192, "n_sequences": 8}
+    config.analyses = {"frontier": {"l0": 16.0}} if len(chosen) > 1 else {}
     return config
-
-
-def timed(kind: str, steps: int, folder: Path, smoke: bool) -> dict:
-    """One dictionary with k 16 trained for `steps` and measured. seconds: of the steps but the first, which
-    compiles, scaled up to all of them; seconds_in_all: with opening the data and compiling."""
-    config: dict = get_config(f"{'smoke,' * smoke}{kind}").to_dict() | {"steps": steps}
-    config["members"][kind]["sweep"]["k"] = (16,)
-    path, ticks = folder / f"{kind}_{steps}", [time.monotonic()]
-    train(config, path, progress=lambda done, total: ticks.append(time.monotonic()))
-    whole = time.monotonic() - ticks[0]
-    ((_, record),) = evaluate(config, path).items()
-    return {
-        "kind": kind,
-        "tokens": steps * config["batch_size"],
-        "seconds": (ticks[-1] - ticks[1]) * steps / (steps - 1),
-        "seconds_in_all": whole,
-        **{key: record[key] for key in ("l0", "explained_variance", "ce_score")},
-    }
-
-
-def draw(found: list[dict], path: Path) -> None:
-    """The CE score and the explained variance of both kinds, against tokens and against seconds."""
-    figure = Figure(figsize=(9, 7), dpi=160, layout="constrained")
-    rows = figure.subplots(2, 2, sharey="row", sharex="col")
-    for axes_row, y in zip(rows, ("ce_score", "explained_variance"), strict=True):
-        for axes, x in zip(axes_row, ("tokens", "seconds"), strict=True):
-            for kind, marker in zip(BUDGETS, "os", strict=True):
-                points = [one for one in found if one["kind"] == kind]
-                axes.plot([p[x] for p in points], [p[y] for p in points], marker=marker, label=kind)
-            axes.set_xscale("log")
-            axes.grid(color="#e4e4e4", linewidth=0.6)
-            axes.spines[["top", "right"]].set_visible(False)
-        axes_row[0].set_ylabel(y.replace("_", " "))
-    rows[1][0].set_xlabel("tokens seen")
-    rows[1][1].set_xlabel("seconds of training, without compiling")
-    rows[0][0].legend()
-    figure.savefig(path)
-
-
-def main(folder: str = "runs/itda_time", smoke: str = "") -> None:
-    found = []
-    for kind, budgets in BUDGETS.items():
-        for steps in budgets[:2] if smoke else budgets:
-            found.append(timed(kind, steps, Path(folder), bool(smoke)))
-            print(*(f"{k} {v if isinstance(v, str) else f'{v:.4g}'}" for k, v in found[-1].items()))
-    write_json(Path(folder, "time.json"), {"runs": found})
-    draw(found, Path(folder, "time.png"))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

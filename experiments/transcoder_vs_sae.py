@@ -1,13 +1,14 @@
 """Transcoders and skip transcoders of one MLP beside an SAE on its output, at the same L0.
 
-    python experiments/transcoder_vs_sae.py                        harvest, train and measure all; a table
-    python experiments/transcoder_vs_sae.py runs/DIR pod           the same, pod-sized
-    python experiments/transcoder_vs_sae.py replace DIR DIR ...    the `skip` of each DIR in the model at once
+    dictlearn harvest --config=experiments/transcoder_vs_sae.py            (or `smoke`, `pod`, here and below)
+    for k in sae transcoder; do dictlearn train --config=experiments/transcoder_vs_sae.py:$k \
+        --workdir=runs/transcoder_vs_sae/$k; done
+    dictlearn analyse frontier runs/transcoder_vs_sae/sae runs/transcoder_vs_sae/transcoder
+    dictlearn analyse replacement DIR DIR ... --replacement.member=skip
 
 SmolLM2-135M-Instruct (4-bit), MLP of block 5. The SAE reads and writes `mlp_out.5`, the transcoders read
-`mlp_in.5`: two runs on one store, `sae` and `transcoder`, each also a config (`dictlearn train
---config=experiments/transcoder_vs_sae.py:sae`). `layer=L` takes another block, so that a run for each gives a
-replacement of all MLPs.
+`mlp_in.5`: two runs on one store. `layer=L` takes another block, and `replacement` puts the `skip` of a run for
+each block into the model, all at once.
 
 Claim (Dunefsky et al. 2024, Paulo et al. 2025): a transcoder serves the model about as well as an SAE does, and
 a skip transcoder better than either.
@@ -33,50 +34,26 @@ MLP costs 0.15 nats, so that the CE score moves by 0.1 where the loss does by 0.
 learner's default, 55 to 60 % of the plain transcoder's latents died.
 """
 
-import sys
-from pathlib import Path
-
-import numpy as np
 from ml_collections import ConfigDict
-
-from dictlearn import lm as language
-from dictlearn.circuits import replacement
-from dictlearn.evaluate import evaluate
-from dictlearn.harvest import harvest
-from dictlearn.runs.places import read_config
-from dictlearn.runs.workdir import read_json, write_json
-from dictlearn.streams.store import tokens
-from dictlearn.train import train
 
 KINDS = ("sae", "transcoder")
 SIZES = {
-    "": {"n_latents": 768, "k": (8, 16, 32), "steps": 200, "batch": 512, "n_tokens": 25_600},
-    "smoke": {"n_latents": 96, "k": (8,), "steps": 10, "batch": 128, "n_tokens": 1_000},
-    "pod": {
-        "n_latents": 2**15,
-        "k": (32, 64, 128),
-        "steps": 30_000,
-        "batch": 4096,
-        "n_tokens": None,
-    },
+    "": {"n": 768, "k": (8, 16, 32), "steps": 200, "batch": 512, "n_tokens": 25_600},
+    "smoke": {"n": 96, "k": (8,), "steps": 10, "batch": 128, "n_tokens": 1_000},
+    "pod": {"n": 2**15, "k": (32, 64, 128), "steps": 30_000, "batch": 4096, "n_tokens": None},
 }
 
 
-def get_config(arg: str = "", folder: str = "runs/transcoder_vs_sae") -> ConfigDict:
+def get_config(arg: str = "") -> ConfigDict:
     """`sae` or `transcoder` (the default), `smoke` or `pod`, `layer=L`; separated by commas."""
     words = [word for word in arg.split(",") if word]
-    layers = [int(word.removeprefix("layer=")) for word in words if word.startswith("layer=")]
+    layers = [word.removeprefix("layer=") for word in words if word.startswith("layer=")]
     sizes, kinds = ([w for w in words if w in known] for known in (SIZES, KINDS))
-    if (
-        len(layers) > 1
-        or len(sizes) > 1
-        or len(kinds) > 1
-        or len(words) > len(layers + sizes + kinds)
-    ):
-        raise ValueError(
-            f"transcoder_vs_sae takes no {arg!r}; there are {', '.join(KINDS)}, smoke, pod."
-        )
-    name, kind, layer = (sizes or [""])[0], (kinds or ["transcoder"])[0], (layers or [5])[0]
+    few = max(map(len, (layers, sizes, kinds))) <= 1
+    if not few or len(words) > len(layers + sizes + kinds):
+        known = f"{', '.join(KINDS)}, smoke, pod, layer=L"
+        raise ValueError(f"transcoder_vs_sae takes no {arg!r}; there are {known}.")
+    name, kind, layer = (sizes or [""])[0], (kinds or ["transcoder"])[0], (layers or ["5"])[0]
     size, small = SIZES[name], name == "smoke"
     read, write = f"mlp_in.{layer}", f"mlp_out.{layer}"
 
@@ -95,12 +72,12 @@ def get_config(arg: str = "", folder: str = "runs/transcoder_vs_sae") -> ConfigD
     }
     config.stream = {
         "name": "store",
-        "path": f"{folder}/activations_{layer}",
+        "path": f"runs/transcoder_vs_sae/activations_{layer}",
         "tap": write if kind == "sae" else read,
         "block_rows": 16,
         "normalise": "unit_mean_sq",
     }
-    config.dictionary = {"name": "topk", "n_latents": size["n_latents"], "aux_k": 32}
+    config.dictionary = {"name": "topk", "n_latents": size["n"], "aux_k": 32}
     config.objective = {"name": "fvu"}
     rule = {"name": "adam", "warmup_steps": 10, "decay_fraction": 0.3}
     config.learner = {"dead_after": 60_000, "b_dec_start": "mean"}
@@ -118,46 +95,3 @@ def get_config(arg: str = "", folder: str = "runs/transcoder_vs_sae") -> ConfigD
         }
     config.evaluate = {"n_tokens": 512 if small else 4096, "n_sequences": 8}
     return config
-
-
-def main(folder: str = "runs/transcoder_vs_sae", size: str = "") -> dict:
-    """Both runs in `folder`; {name: metrics} of all, which `all.json` holds too."""
-    found = {}
-    for kind in KINDS:
-        config: dict = get_config(f"{kind},{size}", folder).to_dict()
-        lm = language.load(**config["model"])
-        harvest(lm, config["stream"]["path"], seed=config["seed"], **config["harvest"])
-        train(config, Path(folder, kind))
-        found |= evaluate(config, Path(folder, kind))
-    write_json(Path(folder, "all.json"), found)
-    for name, one in found.items():
-        values = (f"{key} {one[key]:.3f}" for key in ("l0", "explained_variance", "ce_score", "kl"))
-        print(f"{name:24}", *values, f"dead {one['dead_fraction']:.3f}", sep="  ")
-    return found
-
-
-def replace(*workdirs: str) -> dict:
-    """The last `skip` of each run's sweep in the model, all at once, on held-out text of the first's store."""
-    pieces = []
-    for workdir in workdirs:
-        names = read_json(Path(workdir) / "metrics.json", "dictlearn eval")
-        pieces.append(replacement.piece(workdir, [name for name in names if "skip" in name][-1]))
-    config = read_config(workdirs[0])
-    tokens_ST, mask_ST = tokens(config["stream"]["path"], "held_out")
-    lm = language.load(**config["model"])
-    found = dict(
-        replacement.measure(lm, pieces, np.asarray(tokens_ST[:8]), np.asarray(mask_ST[:8]))
-    )
-    print(
-        ", ".join(one.target for one in pieces),
-        *(f"{k} {v:.4g}" for k, v in found.items()),
-        sep="\n",
-    )
-    return found
-
-
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["replace"]:
-        replace(*sys.argv[2:])
-    else:
-        main(*sys.argv[1:])

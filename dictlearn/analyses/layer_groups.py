@@ -19,6 +19,8 @@ from dictlearn import streams
 from dictlearn.analyses._heat import heat
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
+from dictlearn.experiment.stream import origin
+from dictlearn.streams import Stream
 
 
 def layer_groups(
@@ -31,20 +33,22 @@ def layer_groups(
     """The layers that one run reads, in groups of layers that are alike.
 
     Args:
-        subjects: one run on the taps of a store (`stream.taps`).
+        subjects: one run on several taps of a language model, side by side or one of them a row. It need not
+            have been trained: a config is enough.
         n_groups: how many groups; by default one for every three layers.
         bound: on AMAD, for the fewest groups that keep it; in the place of `n_groups`.
         n_tokens: tokens whose angles are averaged, at most.
 
     Raises:
-        ValueError: for both settings at once, and for bounds that no grouping has.
+        ValueError: for both settings at once, for bounds that no grouping has, and for rows of no language
+            model or of several.
     """
     if n_groups is not None and bound is not None:
         raise ValueError(f"{n_groups=} and {bound=}: set one of them.")
     (subject,) = exactly(1, subjects, "layer_groups")
-    taps, path = list(subject.config["stream"]["taps"]), subject.config["stream"]["path"]
-    stream = streams.make("store", path=path, tap=taps, batch_size=256, block_rows=1, seed=0)
-    batches = (stream.batch(t).x_BD for t in range(-(-n_tokens // 256)))
+    taps, stream = _side_by_side(subject)
+    size = len(stream.batch(0).x_BD)
+    batches = (stream.batch(t).x_BD for t in range(-(-n_tokens // size)))
     distance_LL = angular_distances(batches, len(taps))
     default = -(-len(taps) // 3) if n_groups is None else n_groups
     groups = cluster(distance_LL, default) if bound is None else fewest_groups(distance_LL, bound)
@@ -58,6 +62,20 @@ def layer_groups(
     values = {"taps": taps, "groups": named, "amad": amad(distance_LL, groups)}
     drawn = heat((taps, taps), {"angular distance": distance_LL})
     return Result(values | {"distances": distance_LL}, [table], [drawn])
+
+
+def _side_by_side(subject: Subject) -> tuple[list[str], Stream]:
+    """The taps that a run reads, and a stream of them side by side, raw."""
+    found = origin(subject.config) or ()
+    if len(found) != 1:
+        raise ValueError(
+            f"{subject.name} reads {len(found)} language models; layers are those of one model."
+        )
+    taps = list(found[0].read)
+    if found[0].path is None:
+        return taps, subject.stream
+    shared = {"batch_size": 256, "block_rows": 1, "seed": 0}
+    return taps, streams.make("store", path=found[0].path, tap=taps, **shared)
 
 
 def angular_distances(

@@ -8,8 +8,7 @@ one layer are what the next one reads. Masked tokens keep their activations.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,46 +17,38 @@ import numpy as np
 from dictlearn.lm import edits, splice
 from dictlearn.lm.model import LM
 from dictlearn.meters import loss_recovered
-from dictlearn.runs.places import read_config
-from dictlearn.runs.trained import Trained, reconstruct, restore
+from dictlearn.runs.trained import Trained, reconstruct
 
 SEQUENCES = 4
 """Sequences to one pass."""
 
 
-class Piece(NamedTuple):
-    """A dictionary and the taps that it reads and writes; the same tap for an autoencoder."""
+def place(dictionary: Trained) -> tuple[str, str]:
+    """The taps that a dictionary reads and writes, by its site; the same one for an autoencoder.
 
-    tap: str
-    target: str
-    dictionary: Trained
-
-
-def piece(workdir: str | Path, name: str | None = None) -> Piece:
-    """The dictionary `name` of a run on a language model's activations, with the taps of its stream.
-
-    Raises ValueError, listing what there is, for a name that it has not, or for None where it has several."""
-    config = read_config(workdir)
-    found = {one.name: one for one in restore(workdir)}
-    if name not in found and (name is not None or len(found) > 1):
-        raise ValueError(f"{workdir} has no dictionary {name!r}; choose of {', '.join(found)}.")
-    stream, taps = config["stream"], config.get("harvest", {}).get("taps", ())
-    tap = stream.get("tap") or (taps if isinstance(taps, str) else taps[0])
-    return Piece(tap, stream.get("target") or tap, found[name or next(iter(found))])
+    Raises ValueError for a dictionary whose site is not known, or is more than a tap of one model."""
+    taps = [tap for site in dictionary.sites for tap in (site.tap, site.target)]
+    if len(taps) != 2 or any(len(tap) != 1 for tap in taps):
+        raise ValueError(
+            f"{dictionary.name!r} reads and writes {taps}; what stands in a model reads one tap of it and "
+            "writes one."
+        )
+    return taps[0][0], taps[1][0]
 
 
-def replaced(pieces: Sequence[Piece], variables: Sequence[Any]) -> dict[str, edits.Edit]:
-    """The edits that put every piece in its place. Raises ValueError for two pieces that write to one tap."""
+def replaced(chosen: Sequence[Trained], variables: Sequence[Any]) -> dict[str, edits.Edit]:
+    """The edits that put every dictionary in its place. Raises ValueError for two that write to one tap."""
     change = {}
-    for one, own in zip(pieces, variables, strict=True):
-        if one.target in change:
-            raise ValueError(f"two dictionaries write {one.target!r}; give one of them.")
-        change[one.target] = edits.through(one.tap, _function(one, own))
+    for one, own in zip(chosen, variables, strict=True):
+        tap, target = place(one)
+        if target in change:
+            raise ValueError(f"two dictionaries write {target!r}; give one of them.")
+        change[target] = edits.through(tap, _function(one, own))
     return change
 
 
-def _function(one: Piece, variables):
-    module, norm = one.dictionary.module, one.dictionary.norm
+def _function(one: Trained, variables):
+    module, norm = one.module, one.norm
 
     def function(x_STD):
         x_BD = x_STD.reshape(-1, x_STD.shape[-1]).astype(jnp.float32)
@@ -68,29 +59,27 @@ def _function(one: Piece, variables):
 
 
 def measure(
-    lm: LM, pieces: Sequence[Piece], tokens_ST: np.ndarray, mask_ST: np.ndarray
+    lm: LM, chosen: Sequence[Trained], tokens_ST: np.ndarray, mask_ST: np.ndarray
 ) -> Mapping[str, float]:
-    """CE score, KL and the rest of `meters.loss_recovered`, with all `pieces` in place, on whole passes of
-    SEQUENCES sequences. Raises ValueError for no pieces or too few sequences."""
-    if not pieces or len(tokens_ST) < SEQUENCES:
+    """CE score, KL and the rest of `meters.loss_recovered`, with all `chosen` in place, on whole passes of
+    SEQUENCES sequences. Raises ValueError for no dictionaries or too few sequences."""
+    if not chosen or len(tokens_ST) < SEQUENCES:
         raise ValueError(
-            f"{len(pieces)} pieces on {len(tokens_ST)} sequences; at least 1 on {SEQUENCES}."
+            f"{len(chosen)} dictionaries on {len(tokens_ST)} sequences; at least 1 on {SEQUENCES}."
         )
 
     @jax.jit
     def sums(params, variables, tokens, mask):
-        change = replaced(pieces, variables)
+        change = replaced(chosen, variables)
         runs = splice.runs(lm.forward, params, tokens, mask, change, change)
         take = lambda run: loss_recovered.losses(run, runs["original"], tokens, mask)
         return {name: take(run) for name, run in runs.items()}
 
-    variables = [one.dictionary.variables for one in pieces]
+    variables = [one.variables for one in chosen]
     meter = loss_recovered.loss_recovered()
     totals = meter.init()
     for start in range(0, len(tokens_ST) - SEQUENCES + 1, SEQUENCES):
-        chosen = slice(start, start + SEQUENCES)
-        found = sums(
-            lm.params, variables, jnp.asarray(tokens_ST[chosen]), jnp.asarray(mask_ST[chosen])
-        )
+        now = slice(start, start + SEQUENCES)
+        found = sums(lm.params, variables, jnp.asarray(tokens_ST[now]), jnp.asarray(mask_ST[now]))
         totals = meter.update(totals, jax.device_get(found))
     return meter.result(totals)

@@ -104,7 +104,8 @@ def check(config: Mapping, stream: Stream, allow_changed: bool = False) -> None:
     """Raises ValueError where dictionaries trained on `stream` could not be evaluated: nothing is held out,
     a model is missing, or it has other weights (unless they may have changed). Weights are only hashed, not
     loaded."""
-    where = lambda own: {key: own[key] for key in ("name", "path") if key in own}
+    of = inspect.signature(language.identity).parameters
+    where = lambda own: {key: own[key] for key in of if key in own}
     known = {label: language.identity(**where(own)) for label, own in arguments(config).items()}
     runs_model = stream.origin is not None and bool(known)
     chosen(config, None if runs_model else stream, runs_model)

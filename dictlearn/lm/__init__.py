@@ -3,6 +3,7 @@
 from dictlearn.lm import bert, edits, gradients, splice
 from dictlearn.lm.load import identity, load, read_spec
 from dictlearn.lm.model import LM
+from dictlearn.lm.save import save
 from dictlearn.lm.taps import check_taps, expand_taps, match_taps, tap_names
 from dictlearn.lm.text import documents, pack, sequences, wiki_leads
 
@@ -19,6 +20,7 @@ __all__ = [
     "match_taps",
     "pack",
     "read_spec",
+    "save",
     "sequences",
     "splice",
     "tap_names",

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from dictlearn.lm import decoder, families, gguf, gguf_models, hub, names, packages, source, weights
 from dictlearn.lm import tokenizer as tokenizers
 from dictlearn.lm.model import LM
+from dictlearn.lm.rounding import rounded, said
 from dictlearn.lm.spec import Spec
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -67,10 +68,16 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
     )
 
 
-def identity(name: str = "smollm2", path: str | Path | None = None) -> dict[str, str]:
+def identity(
+    name: str = "smollm2", path: str | Path | None = None, levels: int | None = None
+) -> dict[str, str]:
     """The `source` of the model that `load` would load, without its weights.
 
     Raises what `load` raises for what is not there."""
+    return {**_source(name, path), **(said(levels) if levels else {})}
+
+
+def _source(name: str, path: str | Path | None) -> dict[str, str]:
     found = _find(name, path)
     if found.is_dir():
         return source.of_folder(found, weights.Safetensors(found))
@@ -115,6 +122,7 @@ def load(
     path: str | Path | None = None,
     dtype: str = "float32",
     mesh: Mesh | None = None,
+    levels: int | None = None,
 ) -> LM:
     """A language model with its weights on the default device, or spread over `mesh`.
 
@@ -127,7 +135,8 @@ def load(
 
     dtype: of the parameters; "float32", "bfloat16" or "float16"; norms stay float32. mesh: a mesh
     with an axis "model"; parameters are placed by the letters of their names (`sharding.TABLE`),
-    and each process reads only its own slices of a safetensors file.
+    and each process reads only its own slices of a safetensors file. levels: rounds every weight
+    matrix to that many values a row (`rounding`); None leaves it as it is.
 
     The separator is `<|endoftext|>` or the end-of-sequence token in a GGUF file; in a folder the
     config's eos_token_id (the first, where there are several), else its bos_token_id, else the
@@ -143,4 +152,5 @@ def load(
     found = _find(name, path)
     read = _from_folder if found.is_dir() else _from_gguf
     called = Path(name).name if path is None and Path(name).exists() else name
-    return read(called, found, jnp.dtype(dtype), mesh)
+    lm = read(called, found, jnp.dtype(dtype), mesh)
+    return lm if levels is None else rounded(lm, levels)

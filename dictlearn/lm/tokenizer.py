@@ -7,11 +7,20 @@ Source: the `tokenizer.ggml.*` keys of the GGUF specification; the pre-tokenizer
 llama.cpp's llama-vocab.cpp. With "smollm" token ids equal llama.cpp's on 661 of 661 texts tried.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 
 from dictlearn.lm.weights import read_json
 
@@ -52,6 +61,21 @@ def from_file(path: Path) -> Tokenizer:
         raise ValueError(f"{path}: {error}.") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    return tokenizer
+
+
+def trained(texts: Iterable[str], vocab: int) -> Tokenizer:
+    """Byte pairs of these texts, at most `vocab` tokens; `<|endoftext|>` is token 0."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab,
+        special_tokens=[_END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 

@@ -19,11 +19,13 @@ NAMES = analyses.names()
 every = pytest.mark.parametrize("name", NAMES)
 ORDERED = ("similarity", "tracking")
 """Analyses whose answer is about the order of their subjects."""
-PAIR, SERIES, TAPS, ARRAY, SPOKEN = "pair", "series", "taps", "array", "spoken"
+PAIR, SERIES, ARRAY, SPOKEN = "pair", "series", "array", "spoken"
 SUBJECTS = {
     "similarity": PAIR,
     "tracking": SERIES,
-    "layer_groups": TAPS,
+    "layer_groups": SPOKEN,
+    "gradient_choice": SPOKEN,
+    "replacement": SPOKEN,
     "retrieval": ARRAY,
     "examples": SPOKEN,
 }
@@ -73,15 +75,11 @@ def subjects(request, tmp_path):
 
     def fresh(name):
         kind = SUBJECTS.get(name)
-        fixture = {SPOKEN: "spoken", TAPS: "spoken", ARRAY: "array_run"}.get(kind, "planted_run")
+        fixture = {SPOKEN: "spoken", ARRAY: "array_run"}.get(kind, "planted_run")
         run = request.getfixturevalue("single" if kind == SERIES else fixture)
         copy = tmp_path / "run"
         if not copy.exists():
             shutil.copytree(run, copy)
-        if kind == TAPS:
-            config = read_json(copy / "config.json", "train")
-            config["stream"]["taps"] = [config["stream"]["tap"]]
-            write_json(copy / "config.json", config)
         return [copy, request.getfixturevalue("single")] if kind in (PAIR, SERIES) else [copy]
 
     return fresh

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from dictlearn.analyses import layer_groups
+from dictlearn import analyses, streams
+from dictlearn import lm as language
+from dictlearn.analyses import Subject, layer_groups
+from dictlearn.harvest import harvest
+from tests.helpers import planted_config
 
 
 def blocks(noise=0.3, tokens=400, widths=(2, 3, 1)):
@@ -55,9 +59,35 @@ def test_the_fewest_groups_within_a_bound_are_taken():
 
 
 def test_impossible_requests_name_the_bound():
-    with pytest.raises(ValueError, match="n_groups=7 must lie between 1 and the 6 layers"):
+    with pytest.raises(ValueError, match=r"n_groups=7 .* 6 "):
         layer_groups.cluster(distances(blocks()), 7)
-    with pytest.raises(ValueError, match="there were none"):
+    with pytest.raises(ValueError, match="angular distances"):
         layer_groups.angular_distances([], 6)
     with pytest.raises(ValueError, match="bound=-1"):
         layer_groups.fewest_groups(distances(blocks()), -1.0)
+
+
+def test_layers_are_those_of_the_origin_whichever_stream_reads_them(model, tmp_path):
+    """A config is enough: a store's taps side by side, one of them a row, and the model without a store."""
+    text = tmp_path / "text.jsonl"
+    text.write_text("\n".join(f'{{"text": "{n} thé café {n * n} x"}}' for n in range(100)))
+    taps = ("resid.0", "resid.1", "resid.2")
+    recipe = {"taps": taps, "text": str(text), "sequence_length": 16, "dtype": "float32"}
+    harvest(language.load(**model), tmp_path / "store", seed=0, **recipe)
+    store = {"path": str(tmp_path / "store")}
+    found = {}
+    for name, stream in {
+        "store": {**store, "tap": taps},
+        "one_of_taps": {**store, "taps": taps},
+        "from_lm": {"tap": taps, "pool_rows": 128},
+    }.items():
+        assert name in streams.names()
+        config = {**planted_config(batch_size=64), "model": model, "harvest": recipe}
+        config["stream"] = {"name": name, **stream}
+        subject = Subject(name, tmp_path, setup=config)
+        found[name] = analyses.run("layer_groups", [subject], n_groups=2, n_tokens=512).values
+        assert found[name]["taps"] == [*taps]
+    assert found["store"] == found["one_of_taps"]
+    far = np.array([found[name]["distances"] for name in ("store", "from_lm")])
+    np.testing.assert_allclose(far[0], far[1], atol=0.05)
+    assert found["store"]["groups"] == found["from_lm"]["groups"]

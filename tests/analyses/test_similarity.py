@@ -1,19 +1,14 @@
 """ITDA through the command line: trained, resumed, measured, exported, and compared by its keys."""
 
 import json
-import runpy
+import re
 import shutil
-from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
 
-from dictlearn import analyses, cli, experiment, restore
+from dictlearn import analyses, cli, restore
 from dictlearn.analyses.similarity import keys
-from dictlearn.lm import LM
 from dictlearn.train import train
 
 RANDOM = np.random.default_rng(0)
@@ -135,41 +130,14 @@ def test_it_is_measured_reported_and_exported_with_its_keys(sides, tmp_path):
 
 def test_what_cannot_be_compared_says_why(sides, tmp_path, capsys):
     a = sides / "a"
-    with pytest.raises(ValueError, match=r"is a folder of runs and .* is not"):
+    with pytest.raises(ValueError, match=re.escape(str(a / "resid.2"))):
         similarity(a, a / "resid.2")
-    with pytest.raises(FileNotFoundError, match="is no run"):
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path))):
         similarity(tmp_path, tmp_path)
     assert cli.main(["analyse", "similarity", str(a)]) == 1
-    assert "2 subject(s), not 1" in capsys.readouterr().err
+    assert re.search(r"\b2\b.*\b1\b", capsys.readouterr().err)
     shutil.copytree(a, tmp_path / "b")
     kept = tmp_path / "b" / "resid.2" / "config.json"
     kept.write_text(kept.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(ValueError, match=r"resid.2 read other tokens than .* or in another order"):
+    with pytest.raises(ValueError, match=r"resid\.2"):
         similarity(a, tmp_path / "b")
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("itda_vs_sae", ("", "smoke", "topk", "itda,itda_size")),
-        ("itda_layers", ("smollm2,bfloat16,resid.8", "minilm,steps3,resid.2,smoke")),
-    ],
-)
-def test_the_experiments_are_configs_that_are_read_whole(name, arguments):
-    file = Path(__file__).parents[2] / "experiments" / f"{name}.py"
-    for argument in arguments:
-        config = runpy.run_path(str(file))["get_config"](argument).to_dict()
-        assert experiment.programs(config, 576, None)
-    with pytest.raises(ValueError, match=f"{name} .*nothing"):
-        runpy.run_path(str(file))["get_config"]("nothing,of,that")
-
-
-def test_rounded_weights_have_so_many_steps_of_their_rows_largest():
-    file = Path(__file__).parents[2] / "experiments" / "itda_layers.py"
-    rounded = runpy.run_path(str(file))["rounded"]
-    params = {"W_MD": jnp.asarray(RANDOM.uniform(-1, 1, (4, 300))), "norm_D": jnp.ones(3) / 3}
-    made = rounded(LM("toy", None, params, Tokenizer(BPE()), 0, {"file": "x"}, print), 3)
-    assert [len(np.unique(row)) for row in made.params["W_MD"]] == [7] * 4
-    np.testing.assert_array_equal(made.params["norm_D"], params["norm_D"])
-    np.testing.assert_allclose(made.params["W_MD"].max(), params["W_MD"].max(), rtol=1e-6)
-    assert made.source["rounded"] == "3 steps"

@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 
 from dictlearn.analyses import tracking
+from dictlearn.ops.cosine import nearest
+from dictlearn.runs.trained import restore
+from dictlearn.streams.synthetic import draw, plant
+from dictlearn.train import train
+from tests.helpers import planted_config
 
 RANDOM = np.random.default_rng(0)
 
@@ -30,7 +35,7 @@ def test_top_tokens_are_those_where_a_latent_is_largest():
     codes[[1, 4, 7], 0] = 3, 5, 4
     codes[[0, 8], 1] = 1, 2
     assert tracking.top_tokens(codes, 2).tolist() == [[4, 7], [8, 0]]
-    with pytest.raises(ValueError, match="n=10 exceeds the 9 tokens"):
+    with pytest.raises(ValueError, match=r"n=10 .* 9 "):
         tracking.top_tokens(codes, 10)
 
 
@@ -54,9 +59,50 @@ def test_each_measure_has_its_value():
 
 
 def test_impossible_requests_are_refused_by_name():
-    with pytest.raises(ValueError, match="measure='dice' must be one of cosine, jaccard"):
+    with pytest.raises(ValueError, match=r"measure='dice'.*cosine, jaccard"):
         tracking.formation(np.ones((3, 2)), np.ones((1, 2), int), RANDOM, "dice")
-    with pytest.raises(ValueError, match="1 token"):
+    with pytest.raises(ValueError, match=r"\b1\b"):
         tracking.formation(np.ones((3, 2)), np.ones((1, 1), int), RANDOM)
-    with pytest.raises(ValueError, match="of one shape"):
+    with pytest.raises(ValueError, match=r"\(2, 3\), \(3, 3\)"):
         tracking.drift([np.ones((2, 3)), np.ones((3, 3))])
+
+
+def turning(folder, n=2, angle=0.4):
+    """(path of the rows, planted atoms) of each of `n` checkpoints of a model that turns its features."""
+    planted, random = plant("p1", seed=0), np.random.default_rng(0)
+    x_BD, _ = draw(planted, 8192, 0)
+    plane, _ = np.linalg.qr(random.standard_normal((32, 32)))
+    series = []
+    for t in range(n):
+        turn = np.eye(32)
+        cos, sin = np.cos(t * angle), np.sin(t * angle)
+        for i in range(0, 32, 2):
+            turn[i : i + 2, i : i + 2] = [[cos, -sin], [sin, cos]]
+        turn = (plane @ turn @ plane.T).astype(np.float32)
+        np.save(folder / f"{t}.npy", x_BD @ turn)
+        series.append((folder / f"{t}.npy", planted.atoms_ND @ turn))
+    return series
+
+
+def config_of(path):
+    stream = {"name": "npy", "path": str(path), "block_rows": 8, "held_out": 0.1}
+    config = planted_config("topk", steps=300, batch_size=256, rule={"lr": 4e-3})
+    return {**config, "stream": stream, "dictionary": {"name": "topk", "n_latents": 96, "k": 3}}
+
+
+def test_a_series_keeps_its_latents_while_features_turn_and_the_first_dictionary_loses_them(
+    tmp_path,
+):
+    found, planted = [], []
+    for t, (path, atoms) in enumerate(turning(tmp_path)):
+        changes = {"start": {"workdir": str(tmp_path / "run0")}, "steps": 60} if t else {}
+        train({**config_of(path), **changes}, tmp_path / f"run{t}")
+        (dictionary,) = restore(tmp_path / f"run{t}")
+        found.append(np.asarray(dictionary.variables["params"]["W_dec_FD"]))
+        planted.append(atoms)
+    cosine, latent = map(np.asarray, nearest(planted[0], found[0]))
+    known = cosine > 0.95
+    assert known.mean() > 0.9
+    follow = lambda atoms, t: ((atoms[latent] * planted[t]).sum(1)[known] > 0.95).mean()
+    assert follow(found[1], 1) > 0.9
+    assert follow(found[0], 1) < 0.1

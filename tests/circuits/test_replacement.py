@@ -1,5 +1,6 @@
 """Dictionaries in the place of a running model's MLPs, all at once."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,11 +10,11 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from dictlearn import dictionaries
-from dictlearn.circuits.replacement import Piece, measure, replaced
+from dictlearn.circuits.replacement import measure, place, replaced
 from dictlearn.lm import LM, decoder, edits
 from dictlearn.lm.spec import Spec, random_params
 from dictlearn.normalise import Norm
-from dictlearn.runs.trained import Trained
+from dictlearn.runs.trained import Site, Trained
 
 SPEC = Spec(
     **{"n_layers": 3, "d_model": 12, "n_heads": 2, "n_kv_heads": 2, "head_dim": 6, "d_mlp": 20},
@@ -35,7 +36,7 @@ def lm():
     return LM("relu", SPEC, params, Tokenizer(models.BPE()), 0, {}, forward)
 
 
-def perfect(lm, layer, with_skip=False) -> Piece:
+def perfect(lm, layer, with_skip=False) -> Trained:
     """The MLP of a layer as a transcoder, reading and writing scaled activations; the first half of the
     neurons as theirs would be if they were linear, by the skip, if there is one."""
     block, norm = lm.params[f"block_{layer}"], Norm("unit_mean_sq", 0.5, 3.0)
@@ -50,8 +51,8 @@ def perfect(lm, layer, with_skip=False) -> Piece:
     module = dictionaries.make(
         "relu", d_in=12, d_out=12, n_latents=20, sparsity=0.0, skip=with_skip
     )
-    dictionary = Trained(module, {"params": params}, norm, name=f"layer{layer}")
-    return Piece(f"mlp_in.{layer}", f"mlp_out.{layer}", dictionary)
+    site = Site({}, (f"mlp_in.{layer}",), (f"mlp_out.{layer}",), {})
+    return Trained(module, {"params": params}, norm, (site,), f"layer{layer}")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def tokens():
 def test_perfect_transcoders_of_all_mlps_leave_the_logits_as_they_were(lm, tokens, with_skip):
     pieces = [perfect(lm, layer, with_skip) for layer in range(3)]
     mask = np.arange(7) > np.zeros((8, 1))
-    variables = [one.dictionary.variables for one in pieces]
+    variables = [one.variables for one in pieces]
     run = jax.jit(
         lambda variables: lm.forward(
             lm.params, tokens, edits=replaced(pieces, variables), mask_BT=mask
@@ -80,16 +81,23 @@ def test_the_scores_of_perfect_replacements_are_perfect_and_worse_ones_are_worse
     found = measure(lm, pieces, tokens, mask)
     assert found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["ce_score"] == pytest.approx(1, abs=1e-3)
-    half = jax.tree.map(lambda leaf: 0.5 * leaf, pieces[1].dictionary.variables)
-    dictionary = Trained(pieces[1].dictionary.module, half, pieces[1].dictionary.norm, name="half")
-    worse = measure(
-        lm, [pieces[0], pieces[1]._replace(dictionary=dictionary), pieces[2]], tokens, mask
-    )
+    half = jax.tree.map(lambda leaf: 0.5 * leaf, pieces[1].variables)
+    spoilt = dataclasses.replace(pieces[1], variables=half)
+    worse = measure(lm, [pieces[0], spoilt, pieces[2]], tokens, mask)
     assert worse["kl"] > found["kl"] + 1e-3
     with pytest.raises(ValueError, match=r"mlp_out.0"):
         measure(lm, [pieces[0], pieces[0]], tokens, mask)
-    with pytest.raises(ValueError, match=r"0 pieces on 8 sequences; at least 1 on 4"):
+    with pytest.raises(ValueError, match=r"\b0\b.* 8 "):
         measure(lm, [], tokens, mask)
+
+
+def test_a_dictionary_of_no_site_or_of_several_taps_has_no_place(lm):
+    known = perfect(lm, 0)
+    assert place(known) == ("mlp_in.0", "mlp_out.0")
+    wide = known.sites[0]._replace(tap=("mlp_in.0", "mlp_in.1"))
+    for sites in ((), (wide,), known.sites * 2):
+        with pytest.raises(ValueError, match="'layer0'"):
+            place(dataclasses.replace(known, sites=sites))
 
 
 def test_a_function_through_two_taps_reads_what_stands_there_and_spares_masked_tokens(lm, tokens):
@@ -100,5 +108,5 @@ def test_a_function_through_two_taps_reads_what_stands_there_and_spares_masked_t
     np.testing.assert_allclose(taps["mlp_out.1"][:, 1:], 2 * taps["mlp_in.1"][:, 1:], rtol=1e-6)
     np.testing.assert_array_equal(taps["mlp_out.1"][:, 0], own["mlp_out.1"][:, 0])
     backwards = {"mlp_in.1": edits.through("mlp_out.1", lambda x: x)}
-    with pytest.raises(ValueError, match=r"'mlp_in.1' reads 'mlp_out.1'.*resid_mid.1"):
+    with pytest.raises(ValueError, match=r"'mlp_in.1'.*'mlp_out.1'.*resid_mid.1"):
         lm.forward(lm.params, tokens, edits=backwards)

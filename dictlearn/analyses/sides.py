@@ -1,0 +1,41 @@
+"""What dictionaries are worth at each tap, or in each model, that they read: several runs beside each other.
+
+`metrics.json` has the values of each side of a stream under `sides` (`evaluate`). A dictionary of one layer
+and one of a group of layers are compared so, layer by layer.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from dictlearn.analyses._result import Result, Table
+from dictlearn.analyses._subject import Subject
+
+WHOLE = "all"
+"""The side of a dictionary that has no others."""
+
+
+def sides(
+    subjects: Sequence[Subject],
+    *,
+    metrics: Sequence[str] = ("explained_variance", "ce_score", "l0", "dead_fraction"),
+) -> Result:
+    """The metrics of every dictionary of the subjects, side by side.
+
+    Args:
+        subjects: runs, evaluated.
+        metrics: names in `metrics.json`; one that was not measured is None.
+    """
+    rows = [
+        {"side": side, "run": subject.name, "dictionary": name}
+        | {key: found.get(key) for key in metrics}
+        for subject in subjects
+        for name, record in subject.metrics.items()
+        for side, found in _sides(record).items()
+    ]
+    first = {side: n for n, side in enumerate(dict.fromkeys(row["side"] for row in rows))}
+    rows.sort(key=lambda row: first[row["side"]])
+    columns = [key.replace("_", " ") for key in rows[0]]
+    return Result({"rows": rows}, [Table("By side", columns, [[*row.values()] for row in rows])])
+
+
+def _sides(record: Mapping) -> Mapping[str, Mapping]:
+    return record.get("sides") or {WHOLE: record}

@@ -1,0 +1,48 @@
+"""A language model written as `load` reads it: a Hugging Face folder with the names and config of a Llama."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from dictlearn.lm import families, names
+from dictlearn.lm.model import LM
+from dictlearn.lm.spec import Spec
+
+_FAMILY = "llama"
+_PRESENT = ("model.embed_tokens.weight", "lm_head.weight")
+
+
+def save(lm: LM, folder: str | Path) -> None:
+    """Writes config.json, tokenizer.json and model.safetensors; `load(name, folder)` is the same model.
+
+    Parameters keep their dtype. Raises ValueError for a decoder that is no Llama, naming what differs."""
+    folder, config = Path(folder), _config(lm.spec, lm.separator)
+    told = vars(families.spec_from_config(config))
+    if lost := {key: value for key, value in vars(lm.spec).items() if told[key] != value}:
+        raise ValueError(f"{lm.name} is no Llama, and is not written as one: {lost}.")
+    source = names.sources(families.tensor_names(_FAMILY), lm.spec, _PRESENT)
+    tensors = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(lm.params):
+        where, layer = source(path[-1].key), path[0].key.rpartition("_")[2]
+        value = np.asarray(leaf).T if where.flip else np.asarray(leaf)
+        tensors[where.name.format(layer)] = np.ascontiguousarray(value)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    lm.tokenizer.save(str(folder / "tokenizer.json"))
+    save_file(tensors, folder / "model.safetensors")
+
+
+def _config(spec: Spec, separator: int) -> dict[str, Any]:
+    return {
+        **{"model_type": _FAMILY, "hidden_size": spec.d_model, "vocab_size": spec.vocab},
+        **{"num_hidden_layers": spec.n_layers, "num_attention_heads": spec.n_heads},
+        **{"num_key_value_heads": spec.n_kv_heads, "head_dim": spec.head_dim},
+        **{"intermediate_size": spec.d_mlp, "rms_norm_eps": spec.norm_eps},
+        **{"rope_theta": spec.rope_base, "tie_word_embeddings": spec.tied},
+        **{"attention_bias": spec.bias_qkv, "mlp_bias": spec.bias_mlp},
+        **{"hidden_act": spec.activation, "eos_token_id": separator},
+    }
