@@ -18,6 +18,14 @@ from dictlearn.train import Stopped, train
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Ctrl-C as a terminal gives it: what a shell starts in the background ignores it, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def config(tmp_path) -> dict:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(200, 8)).astype("f4"))
     return {
