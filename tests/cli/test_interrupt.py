@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def heard():
-    """Ctrl-C as a terminal gives it: what a shell starts in the background ignores it, and so do its children."""
+    """Ctrl-C as a terminal gives it: what a shell starts in the background ignores it, children too."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
