@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 KIND = "projection"
 
@@ -34,7 +35,7 @@ def normalise_atoms(leaf: str = "W_dec_FD") -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def unit(rows_FD):
+def unit(rows_FD: Float[Array, "*N F D"]) -> Float[Array, "*N F D"]:
     """Rows of unit norm; a zero row stays zero."""
     norm_F1 = jnp.linalg.norm(rows_FD, axis=-1, keepdims=True)
     return rows_FD / jnp.where(norm_F1 > 0, norm_F1, 1)
