@@ -79,7 +79,7 @@ def _prepare(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
 
 
 def _reopen(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
-    """Makes the manifest of a store that lacks files partial again, so that they are written anew."""
+    """Makes the manifest of a store that lacks files partial again, so that they are written again."""
     manifest = open_manifest(path)
     _same_recipe(path, manifest, recipe, allow_changed)
     files = {**manifest["tokens"], **manifest["shards"]}
@@ -91,10 +91,11 @@ def _reopen(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
 
 
 def _share(path: Path, recipe: dict[str, Any], allow_changed: bool) -> dict[str, Any] | None:
-    if (path / MANIFEST).exists():
-        _same_recipe(path, open_manifest(path), recipe, allow_changed)
-        return None
     index, count = jax.process_index(), jax.process_count()
+    if (path / MANIFEST).exists():
+        if index:  # Process 0 has compared it, in `_reopen`.
+            _same_recipe(path, open_manifest(path), recipe, allow_changed)
+        return None
     if not (path / PARTIAL).exists():
         raise ValueError(f"Process {index} does not see {path}; give a folder that all can see.")
     manifest = open_manifest(path, PARTIAL)
