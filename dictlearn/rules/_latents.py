@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from dictlearn.rules._points import is_point
 
@@ -15,11 +15,6 @@ def require(rule: str, params: dict, leaves: tuple[str, ...]) -> None:
             f"rule {rule} reinitialises latents in {', '.join(leaves)}, and this dictionary has no "
             f"{', '.join(lacking)}; leave config.revive out."
         )
-
-
-def unit(rows_FD: Float[Array, "F D"]) -> Float[Array, "F D"]:
-    """Rows scaled to unit norm; a zero row stays zero."""
-    return rows_FD / jnp.maximum(jnp.linalg.norm(rows_FD, axis=-1, keepdims=True), 1e-12)
 
 
 def replace(chosen_F: Bool[Array, " F"], fresh: dict, updates: dict, params: dict, inner_state):

@@ -14,6 +14,7 @@ import optax
 from dictlearn.ops.control_flow import any_member
 from dictlearn.ops.initialise import unit_rows
 from dictlearn.rules import _latents
+from dictlearn.rules.normalise_atoms import unit
 
 KIND = "wrapper"
 _BLOCK = 1024
@@ -47,7 +48,7 @@ def redraw(
         now = step % every == 0
 
         def on(updates, inner_state):
-            atoms_FD = _latents.unit(params["W_dec_FD"] + updates["W_dec_FD"])
+            atoms_FD = unit(params["W_dec_FD"] + updates["W_dec_FD"])
             twin_F = _twins(atoms_FD, cosine) & now
             key = jax.random.fold_in(jax.random.key(seed), step)
             rows_FD = unit_rows(key, atoms_FD.shape, atoms_FD.dtype)

@@ -18,6 +18,7 @@ import optax
 
 from dictlearn.ops.control_flow import any_member
 from dictlearn.rules import _latents
+from dictlearn.rules.normalise_atoms import unit
 
 KIND = "wrapper"
 
@@ -68,7 +69,7 @@ def resample(
         below = jnp.cumsum((error_B / jnp.maximum(error_B.max(), 1e-30)) ** power)
         draw_F = jax.random.uniform(key, dead_F.shape) * below[-1]
         chosen_F = jnp.minimum(jnp.searchsorted(below, draw_F, side="right"), len(error_B) - 1)
-        rows = lambda a_BD: _latents.unit(a_BD[chosen_F] - a_BD.mean(0))
+        rows = lambda a_BD: unit(a_BD[chosen_F] - a_BD.mean(0))
         length_F = jnp.linalg.norm(params["W_enc_FD"], axis=1)
         alive_F = ~dead_F
         mean_length = jnp.sum(length_F * alive_F) / jnp.maximum(alive_F.sum(), 1)
