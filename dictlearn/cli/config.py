@@ -36,7 +36,8 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
         config.sweep[name] = ConfigDict()
     given = flags.FlagValues()
     words = ["dictlearn", *_long(rest)]
-    for key in keys(words):
+    chosen = keys(words)
+    for key in chosen:
         _grow(config, key.split(".")[:-1])
     try:
         config_flags.DEFINE_config_dict(
@@ -51,14 +52,13 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
     except flags.Error as error:
         raise ValueError(str(error)) from error
     except (LookupError, ValueError, TypeError, SyntaxError, AttributeError) as error:
-        said = " and ".join(f"--config.{key}" for key in keys(words))
+        said = " and ".join(f"--config.{key}" for key in chosen)
         raise ValueError(f"{said} cannot be set: {error}") from error
     if unread:
         misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
     found = values.settled(config)
-    found["sweep"] = {name: value for name, value in found["sweep"].items() if value != {}}
-    found = winning({name: value for name, value in found.items() if value != {}}, keys(words))
-    found = {name: value for name, value in found.items() if value != {}}
+    found["sweep"] = _filled(found["sweep"])
+    found = _filled(winning(_filled(found), chosen))
     experiment.check(found, READS)
     analyses.check(found.get("analyses", {}))
     meters.check(found.get("meters", {}))
@@ -84,6 +84,11 @@ def _experiment(file: Path, arg: str) -> Any:
     if not isinstance(config, ConfigDict):
         raise ValueError(f"get_config of {file} gives {config!r}; it must give a ConfigDict.")
     return config
+
+
+def _filled(tree: dict) -> dict:
+    """A tree without its empty subtrees."""
+    return {name: value for name, value in tree.items() if value != {}}
 
 
 def _grow(config: ConfigDict, path: Sequence[str]) -> None:

@@ -214,7 +214,7 @@ def _same_recipe(
             "store as it is, and goes on with other weights in one that is not."
         )
     if changed:
-        logging.getLogger("dictlearn").warning("%s holds another store: %s.", path, changed)
+        log.warning("%s holds another store: %s.", path, changed)
 
 
 def _json(manifest: dict[str, Any]) -> bytes:
