@@ -123,7 +123,7 @@ def test_lista_recovers_and_predicts_codes_better_than_ista_of_as_many_steps():
     right, wrong = (recovery(truth(config), W, 0.95) for W in variables["params"]["W_dec_FD"])
     assert right >= 0.95
     assert wrong < 0.75
-    x = synthetic.draw(synthetic.plant("p1", seed=0), 256, 9999)[0]
+    x = jnp.asarray(synthetic.draw(synthetic.plant("p1", seed=0), 256, 9999)[0])
     W = jnp.asarray(variables["params"]["W_dec_FD"][0])
     best, plain = fista(x, W, 0.3, 100, positive=True), ista(x, W, 0.3, 2, positive=True)
     assert infos[-1]["penalty"][0] < 0.3 * jnp.sum((best - plain) ** 2, -1).mean()
