@@ -14,6 +14,7 @@ field `NAME`.
 """
 
 import dataclasses
+import functools
 import importlib
 import pkgutil
 from types import MappingProxyType
@@ -39,9 +40,14 @@ def names() -> list[str]:
         >>> "topk" in names(), "matryoshka" in names()
         (True, True)
     """
+    return sorted([*_structures(), *_activations.names()])
+
+
+@functools.cache
+def _structures() -> tuple[str, ...]:
+    """The folder is listed once: names are asked for at every use of a dictionary."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
-    structures = [name for name in found if not name.startswith("_")]
-    return sorted(structures + _activations.names())
+    return tuple(name for name in found if not name.startswith("_"))
 
 
 def variant(name: str) -> type[Dictionary]:

@@ -7,6 +7,7 @@ fire, as `Few` (sparse) or `Many` (dense) entries; their method `over` computes 
 reconstructions from these entries, with gradient.
 """
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -163,8 +164,14 @@ class Activation(nn.Module):
 
 def names() -> list[str]:
     """The names of all activations: the files of this folder."""
+    return list(_files())
+
+
+@functools.cache
+def _files() -> tuple[str, ...]:
+    """The folder is listed once: names are asked for at every use of a dictionary."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in found if not name.startswith("_"))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
 def kind(name: str) -> type[Activation]:
