@@ -129,40 +129,31 @@ def test_training_lowers_the_loss_and_moves_every_parameter(name):
         assert change > 0, f"{jax.tree_util.keystr(path)} never moved"
 
 
-@functools.cache
-def swept(name):
-    """A sweep of four in float64: config, its program, states at the start and after three steps, infos."""
-    with jax.enable_x64(True):
-        config = planted_config(name, sweep={"seed": (0, 1), "lr": (1e-3, 3e-3)})
-        (program,), first, _ = run(config, 0, dtype=np.float64)
-        _, states, infos = run(config, 3, dtype=np.float64, start=numpy(first))
-    return config, program, first, states, infos
-
-
 def numpy(tree):
     """The same values in memory of their own: what a step was given is not there after it."""
     return jax.tree.map(lambda leaf: np.array(leaf), tree)
 
 
-@by_gradient
-def test_sharded_over_eight_devices_equals_one(name):
-    config, _, first, whole, infos = swept(name)
-    with jax.enable_x64(True):
-        split = run(config, 3, mesh_of(2, 2, 2), dtype=np.float64, start=numpy(first))
-    close(split[1:], (whole, infos), 1e-7)
+def member(tree, n):
+    return jax.tree.map(lambda leaf: leaf[n : n + 1], tree)
 
 
 @by_gradient
-def test_a_sweep_equals_a_run_of_its_own(name):
-    """The last of four members; test_sweep.py has all of twelve."""
-    _, sweep, first, states, _ = swept(name)
+def test_a_sweep_over_eight_devices_equals_a_run_of_its_own_on_one(name):
+    """The last of four members, in float64. test_sweep.py and test_sharding.py take these apart."""
     with jax.enable_x64(True):
+        config = planted_config(name, sweep={"seed": (0, 1), "lr": (1e-3, 3e-3)})
+        (sweep,), first, _ = run(config, 0, dtype=np.float64)
+        first = numpy(first)
+        split = run(config, 3, mesh_of(2, 2, 2), dtype=np.float64, start=numpy(first))[1:]
         alone = planted_config(name, seed=1, rule={"lr": 3e-3}, stream={"seed": 0})
         (program,), state, _ = run(alone, 0, dtype=np.float64)
-        mine = jax.tree.map(lambda leaf: np.array(leaf[3:4]), first[sweep.key])
-        close(one(state, program.key), one({program.key: mine}, program.key), 1e-6)
-        _, state, _ = run(alone, 3, dtype=np.float64, start={program.key: mine})
-        close(one(state, program.key), one(states, sweep.key, 3), 2e-9)
+        mine = {program.key: member(first[sweep.key], 3)}
+        close(one(state, program.key), one(mine, program.key), 1e-6)
+        whole = run(alone, 3, dtype=np.float64, start=mine)[1:]
+        states, infos = ([each[program.key] for each in part] for part in ([whole[0]], whole[1]))
+        wanted = [member(split[0][sweep.key], 3), *(member(info[sweep.key], 3) for info in split[1])]
+        close([*states, *infos], wanted, 1e-7)
 
 
 def close(found, wanted, tolerance):
