@@ -140,6 +140,8 @@ def _through_models(
     run: Run, mesh, sides: Sequence[Side], n_tokens: int, n_sequences: int, progress
 ) -> dict[str, dict]:
     tokens_ST, mask_ST = models.held_out_sequences([side.origin for side in sides])
+    for side in sides:
+        side.lm.check_tokens(tokens_ST, f"The held-out text of {side.label or side.lm.name}")
     length = tokens_ST.shape[1]
     n_sequences = min(-(-n_sequences // SEQUENCES), len(tokens_ST) // SEQUENCES) * SEQUENCES
     n_read = min(len(tokens_ST), max(n_sequences, n_tokens // length or len(tokens_ST)))

@@ -135,6 +135,7 @@ def study(
     tap = _taps.chosen(list(taps), stream.get("tap"))
     target = _taps.chosen(list(taps), stream["target"]) if stream.get("target") else tap
     tokens_ST, mask_ST = store.tokens(stream["path"], "train")
+    lm.check_tokens(tokens_ST, f"The text of {stream['path']}")
     found = firings(dictionary, stream["path"], tap, mask_ST, progress)
     document_ST = documents(tokens_ST, lm.separator)
     candidates = _candidates(found)

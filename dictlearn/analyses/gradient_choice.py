@@ -45,6 +45,7 @@ def gradient_choice(subjects: Sequence[Subject], *, n_sequences: int = 8) -> Res
     if len(taps) != 1:
         raise ValueError(f"{subject.name} reads the taps {taps} of language models; one is needed.")
     (source,), (tap,) = sources, taps
+    subject.lm.check_tokens(source.held_out().tokens_ST[:n_sequences], "The held-out text")
     text = [jnp.asarray(np.asarray(part[:n_sequences])) for part in source.held_out()]
     x_STD, g_STD = _read(subject.lm, text[0], tap)
     score = _scorer(subject.lm, tap, text, x_STD)

@@ -67,6 +67,7 @@ def measure(
         raise ValueError(
             f"{len(chosen)} dictionaries on {len(tokens_ST)} sequences; at least 1 on {SEQUENCES}."
         )
+    lm.check_tokens(tokens_ST, "tokens_ST")
 
     @jax.jit
     def sums(params, variables, tokens, mask):

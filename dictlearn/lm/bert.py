@@ -35,7 +35,8 @@ def embed_sentences(
     """A vector of length one for each text, float32: `pool` of the encoder's output.
 
     `lm` is a loaded BERT. Texts are cut to `max_tokens` tokens, the two special ones counted (MiniLM
-    was trained on up to 256), and run `batch` at a time, texts of like length together."""
+    was trained on up to 256), and run `batch` at a time, texts of like length together. Raises ValueError for a
+    token that the embedding has no row for."""
     spec: BertSpec = lm.spec
     if not 2 <= max_tokens <= spec.n_positions or batch < 1:
         raise ValueError(f"{max_tokens=} is not in 2..{spec.n_positions}, or {batch=} is below 1.")
@@ -45,6 +46,7 @@ def embed_sentences(
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         tokens_BT, mask_BT = _padded([encoded[i] for i in chosen], batch, spec.n_positions)
+        lm.check_tokens(tokens_BT, "texts")
         vectors[chosen] = _vectors(spec, lm.params, tokens_BT, mask_BT)[: len(chosen)]
     return vectors
 

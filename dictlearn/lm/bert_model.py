@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dictlearn.lm.edits import Edit
 from dictlearn.lm.taps import check_taps, tapper
+from dictlearn.lm.vocabulary import check
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,11 @@ def forward(
 
     `mask_BT` (default all True) is False at padding: nothing reads those positions, and edits leave
     them. `edits` maps taps to functions `(activation, mask_BT, taps so far) -> activation`. Raises
-    ValueError for an unknown tap, for an edit that changes the shape, and for more tokens than positions."""
+    ValueError for an unknown tap, for an edit that changes the shape, for more tokens than positions and,
+    outside of jit, for a token that the embedding has no row for."""
     edits, taps = edits or {}, {}
     check_taps(spec, edits)
+    check(tokens_BT, spec.vocab, "tokens_BT")
     length = tokens_BT.shape[1]
     if length > spec.n_positions:
         raise ValueError(f"{length} tokens a sequence; the model has {spec.n_positions} positions.")

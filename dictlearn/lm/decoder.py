@@ -22,6 +22,7 @@ from dictlearn.lm.attention import attend, cap, weights, wide
 from dictlearn.lm.edits import Edit
 from dictlearn.lm.spec import Params, Spec
 from dictlearn.lm.taps import check_taps, tapper
+from dictlearn.lm.vocabulary import check
 
 _FREEZABLE = ("norms", "attention")
 _ACT = {
@@ -155,10 +156,11 @@ def forward(
 
     The loop over layers is unrolled: a jitted caller that uses only a tap pays for nothing after
     it. Without jit all of it is computed, and every tap kept. Raises ValueError for an unknown tap,
-    for an edit that changes the shape, for an unknown entry of `freeze`, and for more tokens than
-    learned positions."""
+    for an edit that changes the shape, for an unknown entry of `freeze`, for more tokens than learned
+    positions and, outside of jit, for a token that the embedding has no row for."""
     edits = edits or {}
     check_taps(spec, edits)
+    check(tokens_BT, spec.vocab, "tokens_BT")
     if unknown := sorted(set(freeze) - set(_FREEZABLE)):
         raise ValueError(f"Unknown in freeze: {unknown}; known: {_FREEZABLE}.")
     mask_BT = jnp.ones(tokens_BT.shape, bool) if mask_BT is None else jnp.asarray(mask_BT)

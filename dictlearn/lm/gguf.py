@@ -96,6 +96,10 @@ def _packaged(number: int) -> Kind | None:
         return None
     kind = GGMLQuantizationType(number)
     block, size = GGML_QUANT_SIZES[kind]
+    try:
+        dequantize(np.zeros((1, size), np.uint8), kind)
+    except NotImplementedError:
+        return None
     return Kind(kind.name, block, size, lambda raw: dequantize(raw.reshape(-1, size), kind))
 
 

@@ -20,6 +20,8 @@ from dictlearn.lm.names import Source, fused_part
 from dictlearn.lm.spec import Spec
 from dictlearn.lm.weights import runs
 
+ROPE_TABLE = "rope_freqs.weight"
+"""What the frequency of each rotary pair is divided by, where a file has such a tensor."""
 _OUTER = {
     **{"embed_VD": "token_embd.weight", "position_TD": "position_embd.weight"},
     **{"norm_D": "output_norm.weight", "norm_bias_D": "output_norm.bias"},
@@ -35,18 +37,33 @@ _STEMS = {
 
 def _rope(meta: Metadata, base: float | None, head_dim: int) -> dict[str, Any]:
     width = meta.number("rope.dimension_count", default=head_dim)
-    kind, divisors = meta.get("rope.scaling.type", "none"), ()
-    if kind not in ("none", "linear"):
-        raise ValueError(f"rope.scaling.type is {kind!r}; known: 'none', 'linear'.")
-    if kind == "linear":
-        divisors = (float(meta.number("rope.scaling.factor", float)),) * (width // 2)
-    if "rope_freqs.weight" in meta.tensors:
-        divisors = tuple(gguf.dequantise(meta.tensors["rope_freqs.weight"]).tolist())
     return {
         "rope_base": meta.number("rope.freq_base", float, base),
         "rope_width": None if width == head_dim else width,
-        "rope_divisors": divisors,
+        "rope_divisors": _divisors(meta, width),
     }
+
+
+def _divisors(meta: Metadata, width: int) -> tuple[float, ...]:
+    """A factor for all pairs, times one for each where the file has a table of them."""
+    kind = meta.get("rope.scaling.type", "linear")
+    if kind not in ("none", "linear"):
+        raise ValueError(f"rope.scaling.type is {kind!r}; known: 'none', 'linear'.")
+    old, new = meta.maybe("rope.scale_linear"), meta.maybe("rope.scaling.factor")
+    factor = 1.0 if kind == "none" else new or old or 1.0
+    table = meta.tensors.get(ROPE_TABLE)
+    each = np.ones(width // 2) if table is None else gguf.dequantise(table)
+    divisors = tuple(float(one) for one in factor * each.reshape(-1))
+    return () if table is None and factor == 1 else divisors
+
+
+def _check_whole(meta: Metadata) -> None:
+    """Refuses a part of a model, and what is put on top of one."""
+    meta.only("split.count", 1, "join the parts with `llama-gguf-split --merge`.")
+    meta.only("general.type", "model", "an adapter is merged into its model before it is written.")
+    held, count = len(meta.tensors), meta.values.get("split.tensors.count")
+    if count not in (None, held):
+        raise ValueError(f"GGUF metadata split.tensors.count is {count}; the file has {held}.")
 
 
 def architecture_of(metadata: Mapping[str, Any]) -> Architecture:
@@ -61,10 +78,11 @@ def architecture_of(metadata: Mapping[str, Any]) -> Architecture:
 def spec_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, gguf.Tensor]) -> Spec:
     """The hyperparameters that a decoder's GGUF file states.
 
-    Raises ValueError for another architecture, a missing key, experts and other rope scaling."""
+    Raises ValueError for another architecture, a missing key, and a key that changes the model's function
+    and has no place in a Spec (experts, other rope scaling, a part of a split file); tells of the others
+    that nothing reads."""
     architecture, meta = architecture_of(metadata), Metadata(metadata, tensors)
-    if experts := meta.get("expert_count", 0):
-        raise ValueError(f"{meta.architecture}.expert_count is {experts}: experts are not known.")
+    _check_whole(meta)
     if "token_embd.weight" not in tensors:
         raise ValueError("GGUF tensors lack 'token_embd.weight'.")
     d_model, n_heads = meta.number("embedding_length"), meta.number("attention.head_count")
@@ -72,9 +90,13 @@ def spec_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, gguf.Tenso
     fields = dict(architecture.fields(meta))
     if "positions" not in fields:
         fields = _rope(meta, architecture.rope_base, head_dim) | fields
+    if scale := meta.maybe("attention.scale"):
+        fields["query_scale"] = scale
+    if (width := meta.number("attention.value_length", default=head_dim)) != head_dim:
+        raise ValueError(f"attention.value_length is {width}; the heads' keys have {head_dim}.")
     layered = fields.get("norm") == "layer"
     eps = "attention.layer_norm_epsilon" if layered else "attention.layer_norm_rms_epsilon"
-    return Spec(
+    spec = Spec(
         n_layers=meta.number("block_count"),
         d_model=d_model,
         n_heads=n_heads,
@@ -86,6 +108,8 @@ def spec_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, gguf.Tenso
         tied="output.weight" not in tensors,
         **fields,
     )
+    meta.refuse_left()
+    return spec
 
 
 def _interleaved(at: np.ndarray, head_dim: int) -> np.ndarray:

@@ -23,20 +23,21 @@ def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
     beside = path.parent / "tokenizer.json"
     known = beside.is_file()
     tokenizer = tokenizers.from_file(beside) if known else tokenizers.from_gguf(metadata)
+    separator = tokenizers.separator_of_gguf(tokenizer, metadata, spec.vocab)
     params = weights.load_params(
         spec,
         gguf_models.sources(gguf_models.architecture_of(metadata), spec),
         gguf_models.GGUFTensors(tensors),
         dtype,
         mesh,
-        unused=lambda name: name == "rope_freqs.weight" and len(spec.rope_divisors) > 0,
+        unused=lambda name: name == gguf_models.ROPE_TABLE and not spec.positions,
     )
     return LM(
         name=name,
         spec=spec,
         params=params,
         tokenizer=tokenizer,
-        separator=tokenizers.separator_of_gguf(tokenizer, metadata),
+        separator=separator,
         source=source.of_gguf(path, tensors),
         forward=functools.partial(decoder.forward, spec),
     )
@@ -47,6 +48,7 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
     spec = families.spec_from_config(config)
     tensors = weights.Safetensors(folder)
     tokenizer = tokenizers.from_file(folder / "tokenizer.json")
+    separator = tokenizers.separator_of_folder(tokenizer, folder, config)
     family = config["model_type"]
     called = families.tensor_names(family)
     params = weights.load_params(
@@ -62,7 +64,7 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
         spec=spec,
         params=params,
         tokenizer=tokenizer,
-        separator=tokenizers.separator_of_folder(tokenizer, folder, config),
+        separator=separator,
         source=source.of_folder(folder, tensors),
         forward=functools.partial(families.forward(family), spec),
     )

@@ -6,6 +6,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from dictlearn.lm import vocabulary
+
 
 @dataclass(frozen=True)
 class LM:
@@ -20,3 +22,7 @@ class LM:
     separator: int
     source: Mapping[str, str]
     forward: Callable
+
+    def check_tokens(self, tokens: Any, where: str) -> None:
+        """Raises ValueError for a token that the embedding has no row for; `where` says whose it is."""
+        vocabulary.check(tokens, self.spec.vocab, where, self.tokenizer)

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from dictlearn.lm import text_files, text_tokens
 from dictlearn.lm.packages import locate
+from dictlearn.lm.vocabulary import check
 
 _AT_ONCE = 1024
 
@@ -102,6 +103,7 @@ def sequences(
     special: bool = True,
     first: int = 1,
     pad: int | None = None,
+    vocab: int | None = None,
 ) -> tuple[Packed, Packed]:
     """The sequences of a corpus, shuffled: (train, held-out), each (tokens_ST, mask_ST).
 
@@ -111,7 +113,8 @@ def sequences(
     attention mask, where there is one, is part of the mask. The other arguments are as in
     `documents` and `pack`. A side without documents has S = 0.
 
-    Raises ValueError as they do, and for tokens that the tokenizer does not have."""
+    vocab: rows of the embedding of the model that will read the tokens. Raises ValueError as they do, and for
+    tokens that the tokenizer, or that embedding, does not have."""
     sources = [] if source == "wiki" or text_files.is_dataset(source) else text_files.files(source)
     in_tokens = [path.name.endswith(text_files.TOKENS) for path in sources]
     masking = {"special": special, "first": first, "pad": pad}
@@ -119,8 +122,9 @@ def sequences(
         reading = {"column": column, "split": split, "n_documents": n_documents}
         sides = documents(source, seed, held_out, **reading)
         nothing = Packed(np.zeros((0, length), np.int32), np.zeros((0, length), bool))
+        packing = {**masking, "vocab": vocab}
         train, rest = (
-            pack(side, tokenizer, length, separator, **masking) if side else nothing
+            pack(side, tokenizer, length, separator, **packing) if side else nothing
             for side in sides
         )
         return train, rest
@@ -128,7 +132,7 @@ def sequences(
         raise ValueError(f"{str(source)!r} holds both text and tokens; name one kind.")
     _check(held_out, n_documents)
     _check_length(length, first)
-    tokens_ST, kept_ST = _read_tokens(sources, length, n_documents, tokenizer)
+    tokens_ST, kept_ST = _read_tokens(sources, length, n_documents, tokenizer, vocab)
     mask_ST = kept_ST & _mask(tokens_ST, tokenizer, separator, **masking)
     rank_S = np.array([_rank(row.tobytes(), seed) for row in tokens_ST])
     order_S = np.argsort(rank_S, kind="stable")
@@ -145,14 +149,15 @@ def pack(
     special: bool = True,
     first: int = 1,
     pad: int | None = None,
+    vocab: int | None = None,
 ) -> Packed:
     """Documents, each followed by the token `separator`, cut into sequences: (tokens_ST, mask_ST).
 
     tokens_ST is int32, T = `length`; the tail that fills no sequence is dropped. mask_ST is False
     at the first `first` positions of each sequence; with `special`, at special tokens, the
     separator among them; and at the token `pad`. A tokenizer that cuts or pads does neither here.
-    Raises ValueError for a length that leaves nothing unmasked and for texts too short for one
-    sequence."""
+    vocab: rows of the embedding of the model that will read the tokens. Raises ValueError for a length that
+    leaves nothing unmasked, for texts too short for one sequence, and for tokens beyond `vocab`."""
     _check_length(length, first)
     if tokenizer.truncation or tokenizer.padding:
         tokenizer = Tokenizer.from_str(tokenizer.to_str())
@@ -161,7 +166,9 @@ def pack(
     pieces = [np.array([], np.int32)]
     for chunk in _chunks(texts):
         encoded = tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
-        pieces.extend(np.array([*one.ids, separator], np.int32) for one in encoded)
+        pieces.append(np.array([id for one in encoded for id in (*one.ids, separator)], np.int32))
+        if vocab is not None:
+            check(pieces[-1], vocab, "The text", tokenizer)
     flat = np.concatenate(pieces)
     n_sequences = flat.size // length
     if n_sequences == 0:
@@ -192,12 +199,14 @@ def _mask(
 
 
 def _read_tokens(
-    paths: list[Path], length: int, n_sequences: int | None, tokenizer: Tokenizer
+    paths: list[Path], length: int, n_sequences: int | None, tokenizer: Tokenizer, vocab: int | None
 ) -> Packed:
-    vocab = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+    known = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
     left, pieces = n_sequences, []
     for path in paths:
-        pieces.append(text_tokens.read(path, length, vocab, left))
+        pieces.append(text_tokens.read(path, length, known, left))
+        if vocab is not None:
+            check(pieces[-1][0], vocab, str(path), tokenizer)
         if left is not None:
             left -= len(pieces[-1][0])
     tokens_ST, kept_ST = (np.concatenate(side) for side in zip(*pieces, strict=True))

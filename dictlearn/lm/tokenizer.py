@@ -7,7 +7,7 @@ Source: the `tokenizer.ggml.*` keys of the GGUF specification; the pre-tokenizer
 llama.cpp's llama-vocab.cpp. With "smollm" token ids equal llama.cpp's on 661 of 661 texts tried.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tokenizers import (
     trainers,
 )
 
+from dictlearn.lm.vocabulary import check
 from dictlearn.lm.weights import read_json
 
 _MODEL = "gpt2"
@@ -109,14 +110,15 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def separator_of_gguf(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> int:
+def separator_of_gguf(tokenizer: Tokenizer, metadata: Mapping[str, Any], vocab: int) -> int:
     """The token put between documents: `<|endoftext|>`, or else the end-of-sequence token.
 
-    Raises ValueError where there is neither."""
+    Raises ValueError where there is neither, or one beyond the `vocab` rows of the embedding."""
     token = tokenizer.token_to_id(_END_OF_TEXT)
     token = metadata.get("tokenizer.ggml.eos_token_id") if token is None else token
     if token is None:
         raise ValueError(f"No token parts documents: neither {_END_OF_TEXT!r} nor eos_token_id.")
+    check(token, vocab, f"{_END_OF_TEXT!r} or tokenizer.ggml.eos_token_id", tokenizer)
     return token
 
 
@@ -124,23 +126,30 @@ def separator_of_folder(tokenizer: Tokenizer, folder: Path, config: Mapping[str,
     """The token put between documents: `eos_token_id` of config.json, the first of several, or else
     `bos_token_id`, or else the same two of special_tokens_map.json, or else its `sep_token`.
 
-    Raises ValueError where there is none, or one outside the vocabulary."""
-    for key in ("eos_token_id", "bos_token_id"):
-        token = config.get(key)
-        token = token[0] if isinstance(token, list) and token else token
+    Raises ValueError where there is none, or one beyond the config's `vocab_size`."""
+    for key, token in (*_in_config(config), *_in_map(tokenizer, folder)):
         if token is None:
             continue
-        if not isinstance(token, int) or not 0 <= token < config["vocab_size"]:
+        if not isinstance(token, int) or isinstance(token, bool):
             raise ValueError(f"config.json: {key} is {token!r}, no token of the vocabulary.")
+        check(token, config["vocab_size"], f"{folder}: {key}", tokenizer)
         return token
+    raise ValueError(
+        f"{folder}: no token parts documents; config.json has no eos_token_id or bos_token_id, and"
+        " special_tokens_map.json no eos_token, bos_token or sep_token of the vocabulary."
+    )
+
+
+def _in_config(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key in ("eos_token_id", "bos_token_id"):
+        token = config.get(key)
+        yield key, token[0] if isinstance(token, list) and token else token
+
+
+def _in_map(tokenizer: Tokenizer, folder: Path) -> Iterator[tuple[str, int | None]]:
     beside = folder / "special_tokens_map.json"
     special = read_json(beside) if beside.is_file() else {}
     for key in ("eos_token", "bos_token", "sep_token"):
         text = special.get(key)
         text = text.get("content") if isinstance(text, dict) else text
-        if isinstance(text, str) and (token := tokenizer.token_to_id(text)) is not None:
-            return token
-    raise ValueError(
-        f"{folder}: no token parts documents; config.json has no eos_token_id or bos_token_id, and"
-        " special_tokens_map.json no eos_token, bos_token or sep_token of the vocabulary."
-    )
+        yield key, tokenizer.token_to_id(text) if isinstance(text, str) else None

@@ -87,6 +87,7 @@ class Source:
             held_out=recipe.held_out,
             column=recipe.column,
             split=recipe.split,
+            vocab=lm.spec.vocab,
         )
         self.train = _first(train, recipe.n_tokens)
         example = jax.ShapeDtypeStruct((1, self.train.tokens_ST.shape[1]), jnp.int32)

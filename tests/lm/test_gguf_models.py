@@ -53,7 +53,16 @@ def metadata(architecture, config):
     rope = rope.get("full_attention", rope)
     if "rope_theta" in rope:
         values[f"{architecture}.rope.freq_base"] = np.float32(rope["rope_theta"])
-    return {"general.architecture": architecture, **values, **toy.tokenizer_metadata()}
+    return {"general.architecture": architecture, **values, **tokenizer(config.vocab_size)}
+
+
+def tokenizer(vocab):
+    """The toy's, with its end of text in the last row of a small embedding."""
+    values = toy.tokenizer_metadata()
+    words = [one for one in values["tokenizer.ggml.tokens"] if one != "<|endoftext|>"]
+    words.insert(vocab - 1, "<|endoftext|>")
+    types = np.array([3 if one.startswith("<|") else 1 for one in words], np.int32)
+    return values | {"tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": types}
 
 
 def converted(architecture, config, name, array):
@@ -96,7 +105,7 @@ def test_a_gguf_file_computes_what_its_folder_does(architecture, tmp_path):
     path = gguf_files.write(tmp_path / "x.gguf", values, tensors)
     (tmp_path / "tokenizer.json").unlink()
     lm = load("x", path)
-    assert lm.separator == 257
+    assert lm.separator == 60
     jax.tree.map(np.testing.assert_array_equal, lm.params, folder.params)
     logits_BTV, _ = jax.jit(lm.forward)(lm.params, hf.TOKENS_BT)
     expected_BTV, _ = jax.jit(folder.forward)(folder.params, hf.TOKENS_BT)

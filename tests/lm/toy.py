@@ -1,6 +1,7 @@
 """A random llama of a few thousand parameters, and the GGUF file that it would be stored in."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,10 @@ def interleave(weight: np.ndarray, head_dim: int) -> np.ndarray:
     return pairs.swapaxes(2, 3).reshape(weight.shape)
 
 
-def write_gguf(path: Path, spec: Spec, params: dict[str, Any]) -> Path:
-    """The model as llama.cpp's converter would store it, in float32."""
+def write_gguf(
+    path: Path, spec: Spec, params: dict[str, Any], more: Mapping[str, Any] = {}
+) -> Path:
+    """The model as llama.cpp's converter would store it, in float32; `more` metadata beside the usual."""
     names = {
         **{"attn_norm_D": "attn_norm", "W_q_DH": "attn_q", "W_k_DG": "attn_k"},
         **{"W_v_DG": "attn_v", "W_o_HD": "attn_output", "mlp_norm_D": "ffn_norm"},
@@ -89,4 +92,4 @@ def write_gguf(path: Path, spec: Spec, params: dict[str, Any]) -> Path:
         f"{name}.weight": (gguf_files.F32, array.shape, np.ascontiguousarray(array).tobytes())
         for name, array in arrays.items()
     }
-    return gguf_files.write(path, metadata(spec), tensors)
+    return gguf_files.write(path, metadata(spec) | dict(more), tensors)

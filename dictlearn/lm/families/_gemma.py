@@ -56,17 +56,31 @@ def gemma_gguf(meta: Metadata) -> dict[str, Any]:
     return {"activation": "gelu_tanh", "embed_scale": scale}
 
 
-def sliding_gguf(meta: Metadata, every: int, large: int) -> dict[str, Any]:
-    """The fields that no key states. `large`: the depth of the 27B model, by which it is known: it scales by
-    d_model / n_heads and not by the head."""
+def sliding_gguf(
+    meta: Metadata, every: int, large: int, window: int | None = None
+) -> dict[str, Any]:
+    """The fields that no key of all families states; `every` and `window` hold where the file states none.
+    `large`: the depth of the 27B model, by which it is known: it scales by d_model / n_heads and not by the
+    head."""
     n_layers, d_model = meta.number("block_count"), meta.number("embedding_length")
     scaled = (d_model / meta.number("attention.head_count")) ** -0.5
     return {
         **gemma_gguf(meta),
         "post_norms": True,
-        "window": meta.number("attention.sliding_window"),
-        "sliding_layers": tuple(layer for layer in range(n_layers) if (layer + 1) % every),
+        "window": meta.number("attention.sliding_window", default=window),
+        "sliding_layers": _gguf_layers(meta, n_layers, every),
         "query_scale": scaled if n_layers == large else None,
-        "attn_cap": meta.get("attn_logit_softcapping"),
-        "logit_cap": meta.get("final_logit_softcapping"),
     }
+
+
+def _gguf_layers(meta: Metadata, n_layers: int, every: int) -> tuple[int, ...]:
+    """The pattern is a period, or says of each layer whether it slides."""
+    pattern = meta.get("attention.sliding_window_pattern", every)
+    if isinstance(pattern, list):
+        if len(pattern) != n_layers:
+            raise ValueError(
+                f"attention.sliding_window_pattern is of {len(pattern)} layers, for {n_layers}."
+            )
+        return tuple(layer for layer, slides in enumerate(pattern) if slides)
+    every = meta.number("attention.sliding_window_pattern", default=every)
+    return tuple(layer for layer in range(n_layers) if (layer + 1) % every)

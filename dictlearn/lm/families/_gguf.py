@@ -1,9 +1,23 @@
 """How GGUF files of llama.cpp state a family."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from dictlearn.lm import gguf
+from dictlearn.lm.leftover import tell
+
+_IDLE_ROOMS = ("general.", "tokenizer.", "quantize.", "imatrix.", "split.")
+_IDLE = (
+    *("context_length", "vocab_size", "rope.scaling.original_context_length"),
+    *("rope.scaling.finetuned", "rope.dimension_count", "attention.head_count_kv"),
+)
+"""Keys of an architecture that change no output of what can be read, or state again what tensors do."""
+_REFUSED = (
+    *("attention.", "rope.", "expert_", "ssm.", "wkv.", "altup.", "attn_logit_", "final_logit_"),
+    *("logit_scale", "residual_scale", "embedding_scale", "use_parallel_residual", "swin_norm"),
+)
+"""What keys that change the model's function begin with."""
 
 
 class Metadata:
@@ -12,18 +26,54 @@ class Metadata:
     def __init__(self, values: Mapping[str, Any], tensors: Mapping[str, gguf.Tensor]):
         self.values, self.tensors = values, tensors
         self.architecture = str(values.get("general.architecture"))
+        self._read: set[str] = set()
 
     def get(self, key: str, default: Any = None) -> Any:
+        self._read.add(key)
         return self.values.get(f"{self.architecture}.{key}", default)
 
     def number(self, key: str, kind: type = int, default: float | int | None = None) -> Any:
         value = self.get(key, default)
-        if not isinstance(value, int | kind) or not value > 0:
+        right = isinstance(value, int | kind) and not isinstance(value, bool)
+        if not right or not 0 < value < math.inf:
             raise ValueError(
                 f"GGUF metadata {self.architecture}.{key} is {value!r}, not a positive"
                 f" {kind.__name__}."
             )
         return value
+
+    def maybe(self, key: str) -> float | None:
+        """A number; None where the file says nothing, or zero, which llama.cpp takes for nothing."""
+        return self.number(key, float) if self.get(key) else None
+
+    def only(self, key: str, value: Any, way_out: str) -> None:
+        """Refuses any value of a key of no architecture but this one, which is also what nothing means."""
+        if (found := self.values.get(key, value)) != value:
+            raise ValueError(f"GGUF metadata {key} is {found!r}; only {value!r} is read: {way_out}")
+
+    def refuse_left(self) -> None:
+        """Refuses, by its name, what changes the model's function and was not asked for; tells the rest."""
+        prefix, told = f"{self.architecture}.", {}
+        for name, value in self.values.items():
+            key = name.removeprefix(prefix)
+            if name.startswith(_IDLE_ROOMS) or key in self._read or _is_nothing(key, value):
+                continue
+            if name.startswith(prefix) and key.startswith(_REFUSED):
+                raise ValueError(
+                    f"GGUF metadata {name} is {value!r}, which no forward pass here does for"
+                    f" {self.architecture!r}; load the model's Hugging Face folder, or drop the key"
+                    " where it is idle (gguf_new_metadata.py of llama.cpp)."
+                )
+            told[name] = value
+        tell("GGUF metadata", told)
+
+
+def _is_nothing(key: str, value: Any) -> bool:
+    """True of a key that is idle, and of a value that leaves the function as it is."""
+    if key == "attention.causal":
+        return bool(value)
+    neutral = value in (0, 1) if key.endswith(("_scale", "_factor")) else not value
+    return key in _IDLE or neutral
 
 
 class Architecture(NamedTuple):

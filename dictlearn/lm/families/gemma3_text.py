@@ -22,7 +22,8 @@ SMALL = {
 
 def _stated(meta: Metadata) -> dict[str, Any]:
     local = meta.number("rope.freq_base_swa", float, 1e4)
-    return sliding_gguf(meta, every=6, large=62) | {"qk_norm": True, "local_rope_base": local}
+    stated = {"local_rope_base": local, "logit_cap": meta.maybe("final_logit_softcapping")}
+    return sliding_gguf(meta, every=6, large=62) | {"qk_norm": True} | stated
 
 
 GGUF = Architecture("gemma3", _stated)
