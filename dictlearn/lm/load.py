@@ -51,9 +51,12 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
     separator = tokenizers.separator_of_folder(tokenizer, folder, config)
     family = config["model_type"]
     called = families.tensor_names(family)
+    where = names.sources(called, spec, tensors.names())
+    heads = names.heads_beside(called, spec, tensors.names())
+    weights.check_tied(tensors, where("embed_VD").name, heads)
     params = weights.load_params(
         spec,
-        names.sources(called, spec, tensors.names()),
+        where,
         tensors,
         dtype,
         mesh,

@@ -28,8 +28,8 @@ class Names(NamedTuple):
     names of the unembedding, one of them. `fused`: queries, keys and values are one tensor, side by
     side ("parts") or head by head ("heads"). `conv`: matrices are stored [in, out]. `norm_plus`: what is
     added to the gains of norms. `first_of`: leaves that are the first row of a tensor of so many. `unused`:
-    ends of names of tensors that hold nothing learned. `parts`: what names of the model's own tensors begin
-    with after the prefix, where others may lie beside them, such as heads for tasks."""
+    ends of names of tensors that hold nothing learned. `heads`: what names of heads for tasks begin with,
+    which may lie beside the model and are left aside."""
 
     prefixes: tuple[str, ...]
     outer: Mapping[str, str]
@@ -40,7 +40,7 @@ class Names(NamedTuple):
     norm_plus: float = 0.0
     first_of: Mapping[str, int] = MappingProxyType({})
     unused: tuple[str, ...] = ("rotary_emb.inv_freq",)
-    parts: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
 
 
 def fused_part(spec: Shaped, leaf: str, layout: str) -> dict[str, Any]:
@@ -86,9 +86,14 @@ def sources(names: Names, spec: Shaped, present: Collection[str]) -> Callable[[s
     return source
 
 
+def heads_beside(names: Names, spec: Shaped, present: Collection[str]) -> list[str]:
+    """The unembeddings in a file whose config puts the embedding in their place."""
+    tied = "unembed_DV" not in spec.outer_names()
+    return [name for name in names.unembed if tied and name in present]
+
+
 def unused(names: Names, spec: Shaped, name: str) -> bool:
     """True of a tensor that a file of the family may hold and the forward pass has no use for."""
-    own = tuple(prefix + part for prefix in names.prefixes for part in names.parts)
-    beside = bool(own) and not name.startswith(own)
+    heads = tuple(prefix + head for prefix in names.prefixes for head in names.heads)
     tied = "unembed_DV" not in spec.outer_names()
-    return beside or name.endswith(names.unused) or (tied and name in names.unembed)
+    return name.startswith(heads) or name.endswith(names.unused) or (tied and name in names.unembed)

@@ -15,10 +15,15 @@ from jax.sharding import Mesh
 from safetensors import SafetensorError, safe_open
 
 from dictlearn import sharding
+from dictlearn.lm.leftover import tell
 from dictlearn.lm.names import Source
 from dictlearn.lm.spec import Shaped, build, shape_of
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
+_KINDS = ("F64", "F32", "F16", "BF16")
+_ROWS = 4096
+_ENDINGS = (".safetensors", INDEX)
 
 
 @runtime_checkable
@@ -40,14 +45,34 @@ def runs(at: np.ndarray) -> list[slice]:
     return [slice(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
+        raise ValueError(f"{twice!r} stands there twice; take one out.")
+    return values
+
+
+def _check_header(path: Path) -> None:
+    """Refuses a safetensors file that has two tensors of one name, of which its library reads one."""
+    with path.open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    try:
+        json.loads(header, object_pairs_hook=_once)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises ValueError, naming the file, for another."""
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = json.loads(path.read_text("utf-8"), object_pairs_hook=_once)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path.parent} holds no {path.name}.") from error
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON.") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a JSON {type(values).__name__}, not an object.")
     return values
@@ -57,14 +82,21 @@ class Safetensors:
     """The tensors of a folder's `model.safetensors`, or of the shards that its index names; `main`
     is the one of the two that was found.
 
-    Raises ValueError for an index that names files outside the folder or files without the tensors
-    it promises, and for a file that is not safetensors; FileNotFoundError where neither is there."""
+    Raises ValueError for an index that names files outside the folder, files without the tensors it
+    promises or with others, for a file that is not safetensors and for an adapter, which would change the
+    model; FileNotFoundError where neither is there. Files of tensors that are not read are told."""
 
     def __init__(self, folder: Path):
         self.folder, self.open = folder, {}
+        if (folder / ADAPTER).is_file():
+            raise ValueError(
+                f"{folder} holds {ADAPTER}: an adapter is merged into its model before it is read"
+                " (merge_and_unload of peft), or kept in another folder."
+            )
         self.main = WEIGHTS if (folder / WEIGHTS).is_file() else INDEX
         if self.main == WEIGHTS:
             self.files: dict[str, str] = dict.fromkeys(self._handle(WEIGHTS).keys(), WEIGHTS)
+            self._tell_others()
             return
         if not (folder / INDEX).is_file():
             raise FileNotFoundError(
@@ -79,20 +111,45 @@ class Safetensors:
             if not plain or "\\" in file:
                 raise ValueError(f"{folder / INDEX}: {name} lies in {file!r}, no plain file name.")
         self.files = listed
+        for file in sorted(set(listed.values())):
+            self._check_listed(file)
+        self._tell_others()
+
+    def _check_listed(self, file: str) -> None:
+        """Refuses a shard with a tensor that the index does not name, or has in another shard."""
+        for name in self._handle(file).keys():  # noqa: SIM118
+            if (where := self.files.get(name)) != file:
+                has = f"has it in {where}" if where else "does not name it"
+                raise ValueError(
+                    f"{self.folder / file}: holds {name}, and {INDEX} {has}; write the folder again with"
+                    " save_pretrained."
+                )
+
+    def _tell_others(self) -> None:
+        used = {self.main, *self.files.values()}
+        found = [one.name for one in self.folder.iterdir() if one.name.endswith(_ENDINGS)]
+        tell(str(self.folder), sorted(set(found) - used), "files")
 
     def _handle(self, file: str) -> Any:
         if file not in self.open:
             try:
                 self.open[file] = safe_open(self.folder / file, framework="numpy")
+                _check_header(self.folder / file)
             except (SafetensorError, OSError) as error:
                 raise ValueError(f"{self.folder / file}: {error}.") from error
         return self.open[file]
 
     def _slice(self, name: str) -> Any:
         try:
-            return self._handle(self.files[name]).get_slice(name)
+            found = self._handle(self.files[name]).get_slice(name)
         except SafetensorError as error:
             raise ValueError(f"{self.folder / self.files[name]}: {error}.") from error
+        if (kind := found.get_dtype()) not in _KINDS:
+            raise ValueError(
+                f"{self.folder / self.files[name]}: tensor {name} is {kind}; known: {', '.join(_KINDS)}."
+                " Quantised weights are not read: dequantise the model and save it again."
+            )
+        return found
 
     def names(self) -> Collection[str]:
         return self.files.keys()
@@ -134,6 +191,25 @@ def _reader(
         return np.ascontiguousarray(values.astype(dtype, copy=False))
 
     return read
+
+
+def check_tied(tensors: Tensors, embed: str, heads: Sequence[str]) -> None:
+    """Raises ValueError for an unembedding unlike the embedding, which the config puts in its place."""
+    for head in heads:
+        if not _same(tensors, embed, head):
+            raise ValueError(
+                f"The tensors hold the unembedding {head}, which differs from {embed}, and config.json ties the"
+                " two: set tie_word_embeddings to false to use it, or take it out of the file."
+            )
+
+
+def _same(tensors: Tensors, one: str, other: str) -> bool:
+    """Whether two matrices are equal, some rows at a time."""
+    if (shape := tensors.shape(one)) != tensors.shape(other):
+        return False
+    blocks = np.split(np.arange(shape[0]), range(_ROWS, shape[0], _ROWS))
+    read = lambda name, rows: tensors.read(name, (rows, np.arange(shape[1])))
+    return all(np.array_equal(read(one, rows), read(other, rows)) for rows in blocks)
 
 
 def dtype_of(leaf: str, dtype: Any) -> Any:

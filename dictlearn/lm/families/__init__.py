@@ -19,6 +19,7 @@ from typing import Any
 from dictlearn.lm import decoder
 from dictlearn.lm.families._config import Config
 from dictlearn.lm.families._gguf import Architecture, Metadata
+from dictlearn.lm.leftover import tell
 from dictlearn.lm.names import Names
 from dictlearn.lm.spec import Shaped
 
@@ -45,11 +46,14 @@ def spec_from_config(values: Mapping[str, Any]) -> Shaped:
     """The hyperparameters that a Hugging Face `config.json` states: a `Spec`, for a decoder.
 
     Raises ValueError for another family, for a value that is missing or out of range, and for what the
-    forward pass does not do (experts, ALiBi, other rope types, quantised weights)."""
+    forward pass does not do (experts, ALiBi, other rope types, quantised weights). Keys that nothing reads
+    are told, but for those that no output depends on (`_idle`)."""
     family = _module(values.get("model_type"))
     config = Config(values)
     config.refuse_unsupported()
-    return family.spec(config)
+    spec = family.spec(config)
+    tell("config.json", config.left())
+    return spec
 
 
 def tensor_names(name: str) -> Names:

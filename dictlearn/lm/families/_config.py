@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from dictlearn.lm.families._idle import IDLE
+
 ACTIVATIONS = {
     **{"silu": "silu", "swish": "silu", "gelu": "gelu"},
     **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh"), "gelu_tanh"),
@@ -11,19 +13,57 @@ ACTIVATIONS = {
 """Hugging Face's name of an activation -> ours."""
 _REFUSED = (
     *("alibi", "num_local_experts", "num_experts", "quantization_config", "add_cross_attention"),
-    *("scale_attn_by_inverse_layer_idx", "use_bidirectional_attention"),
+    *("scale_attn_by_inverse_layer_idx", "use_bidirectional_attention", "quantization"),
+    *("compression_config", "is_encoder_decoder", "pruned_heads", "cross_attention_hidden_size"),
+    "rope_interleaved",
 )
 """Keys that stand for something no forward pass here does, where they hold anything but nothing."""
 
 
 class Config:
-    """A `config.json`. Every reader raises ValueError, naming the key and its value."""
+    """A `config.json`. Every reader raises ValueError, naming the key and its value, and notes that it was
+    read; `room`: what stands before its keys, where it is a part of another."""
 
-    def __init__(self, values: Mapping[str, Any]):
-        self.values = values
+    def __init__(self, values: Mapping[str, Any], room: str = ""):
+        self.values, self.room = values, room
+        self._read: set[str] = set()
+        self._parts: list[Config] = []
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._read.add(key)
+        return self.values.get(key, default)
+
+    def part(self, key: str, **usual: Any) -> "Config":
+        """An object in the config, with what is usual where it says nothing; empty where there is none."""
+        held = self.get(key) or {}
+        if not isinstance(held, Mapping):
+            raise ValueError(f"config.json: {self.room}{key} is {held!r}, not an object.")
+        part = Config({**usual, **held}, f"{self.room}{key}.")
+        part._read.update(usual.keys() - held.keys())
+        self._parts.append(part)
+        return part
+
+    def instead(self, **values: Any) -> "Config":
+        """The config with other values, which are not in the file and need not be read."""
+        other = Config({**self.values, **values}, self.room)
+        self._read.update(values)
+        other._read = self._read  # the same set: what is read of the one is read of the other
+        self._parts.append(other)
+        return other
+
+    def left(self) -> dict[str, Any]:
+        """What the file states and nobody read, its parts included."""
+        own = {
+            f"{self.room}{key}": value
+            for key, value in self.values.items()
+            if value is not None and key not in self._read and key not in IDLE
+        }
+        for part in self._parts:
+            own |= part.left()
+        return own
 
     def number(self, key: str, default: float | int | None = None, kind: type = int) -> Any:
-        value: Any = self.values.get(key)
+        value: Any = self.get(key)
         value = default if value is None else value
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number and 0 < value < math.inf and kind(value) == value):
@@ -32,18 +72,18 @@ class Config:
 
     def maybe(self, key: str, default: float | int | None = None, kind: type = float) -> Any:
         """A number, or None where the file says null, or nothing and the default is None."""
-        value = self.values.get(key, default)
+        value = self.get(key, default)
         return None if value is None else self.number(key, default, kind)
 
     def flag(self, key: str, default: bool) -> bool:
-        value = self.values.get(key)
+        value = self.get(key)
         value = default if value is None else value
         if not isinstance(value, bool):
             raise ValueError(f"config.json: {key} is {value!r}, not true or false.")
         return value
 
     def activation(self, key: str, default: str) -> str:
-        value = self.values.get(key) or default
+        value = self.get(key) or default
         if value not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
             raise ValueError(f"config.json: {key} is {value!r}; known: {known}.")
@@ -51,12 +91,13 @@ class Config:
 
     def only(self, key: str, value: Any) -> None:
         """Refuses any value of a key but this one, which is also what nothing means."""
-        if (found := self.values.get(key, value)) != value:
+        if (found := self.get(key, value)) != value:
             raise ValueError(f"config.json: {key} is {found!r}; only {value!r} is known.")
 
     def refuse_unsupported(self) -> None:
+        self.only("is_causal", True)
         for key in _REFUSED:
-            if self.values.get(key):
+            if self.get(key):
                 raise ValueError(
-                    f"config.json: {key} is {self.values[key]!r}, which is not supported."
+                    f"config.json: {key} is {self.get(key)!r}, which is not supported."
                 )

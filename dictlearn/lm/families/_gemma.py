@@ -24,6 +24,8 @@ POST_NORMED = PRE_NORMED._replace(
 
 
 def gemma_spec(config: Config, **fields: Any) -> Spec:
+    if config.values.get("hidden_act") == config.get("hidden_activation"):
+        config.get("hidden_act")  # published files state it twice
     return llama_spec(
         config,
         tied=True,
@@ -38,6 +40,7 @@ def sliding_spec(
 ) -> Spec:
     """`every`: how many layers from one that sees all positions to the next, where the file does not state
     it; `logit_cap` likewise."""
+    every = config.number("_sliding_window_pattern", every)
     every = config.number("sliding_window_pattern", every)
     return gemma_spec(
         config,

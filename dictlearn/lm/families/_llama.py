@@ -1,5 +1,6 @@
 """Llama and what descends from it: the fields of its config, and the names of its tensors."""
 
+from collections.abc import Callable
 from typing import Any
 
 from dictlearn.lm.families._config import Config
@@ -32,13 +33,14 @@ def llama_spec(
     given; `tied`, and `base` and `part` of the rotary positions, hold where the file states none."""
     d_model, n_heads = config.number("hidden_size"), config.number("num_attention_heads")
     head_dim = config.number("head_dim", d_model // n_heads)
-    bias = config.flag("attention_bias", False)
-    given = {
-        "activation": config.activation("hidden_act", "silu"),
-        "norm_eps": config.number("rms_norm_eps", 1e-6, float),
-        **{"bias_qkv": bias, "bias_o": bias, "bias_mlp": config.flag("mlp_bias", False)},
-        **rope(config, head_dim, base, part),
+    usual: dict[str, Callable[[], Any]] = {
+        "activation": lambda: config.activation("hidden_act", "silu"),
+        "norm_eps": lambda: config.number("rms_norm_eps", 1e-6, float),
+        **dict.fromkeys(("bias_qkv", "bias_o"), lambda: config.flag("attention_bias", False)),
+        "bias_mlp": lambda: config.flag("mlp_bias", False),
     }
+    # Only what a family has is read: a key of another family is left over, and told.
+    given = {field: read() for field, read in usual.items() if field not in fields}
     return Spec(
         n_layers=config.number("num_hidden_layers"),
         d_model=d_model,
@@ -48,5 +50,7 @@ def llama_spec(
         d_mlp=config.number("intermediate_size"),
         vocab=config.number("vocab_size"),
         tied=config.flag("tie_word_embeddings", tied),
-        **(given | fields),
+        **rope(config, head_dim, base, part),
+        **given,
+        **fields,
     )

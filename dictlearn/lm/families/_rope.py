@@ -12,44 +12,63 @@ import numpy as np
 
 from dictlearn.lm.families._config import Config
 
+_OLD = ("rope_theta", "rotary_emb_base"), ("partial_rotary_factor", "rotary_pct")
+"""Names of the base and of the share that turns, where they stand beside the other keys."""
+
 
 def rope(config: Config, head_dim: int, base: float = 1e4, part: float = 1.0) -> dict[str, Any]:
     """The rotary fields of a `Spec`; `base` and `part`, the share of a head's dimensions that turn, where the
     file states none. Transformers 5 writes `rope_parameters`, older ones separate keys."""
-    values = config.values
-    old = {"rope_theta": values.get("rope_theta", values.get("rotary_emb_base", base))}
-    old["partial_rotary_factor"] = values.get("partial_rotary_factor", values.get("rotary_pct"))
-    full = old | (values.get("rope_scaling") or {}) | (values.get("rope_parameters") or {})
-    local = Config({"rope_theta": values.get("rope_local_base_freq")})
-    if "full_attention" in full:
-        local = Config(full.get("sliding_attention") or {})
-        full = old | (full["full_attention"] or {})
-    if local.values.get("rope_type", "default") != "default":
+    named = ("rope_theta", "partial_rotary_factor")
+    first = lambda keys: next((v for v in map(config.get, keys) if v is not None), None)
+    old = {name: first(keys) for name, keys in zip(named, _OLD, strict=True)}
+    full, local = _parts(config, old)
+    if local.get("rope_type", local.get("type", "default")) != "default":
         raise ValueError("config.json: rope scaling of sliding layers is not known.")
-    base = Config(full).number("rope_theta", base, float)
-    width = int(head_dim * Config(full).number("partial_rotary_factor", part, float))
+    base = full.number("rope_theta", base, float)
+    width = int(head_dim * full.number("partial_rotary_factor", part, float))
     return {
         "rope_base": base,
         "rope_width": None if width == head_dim else width,
-        "rope_divisors": _divisors(full, base, width),
+        "rope_divisors": _divisors(config, full, base, width),
         "local_rope_base": local.maybe("rope_theta"),
     }
 
 
-def _divisors(rope: Mapping[str, Any], base: float, width: int) -> tuple[float, ...]:
+def _parts(config: Config, old: Mapping[str, Any]) -> tuple[Config, Config]:
+    """The settings of layers that see all positions, and of layers that slide."""
+    stated = [key for key in ("rope_scaling", "rope_parameters") if config.get(key)]
+    if len(stated) == 2 and config.get(stated[0]) != config.get(stated[1]):
+        raise ValueError("config.json: rope_scaling and rope_parameters differ; state one of them.")
+    key = stated[-1] if stated else "rope_parameters"
+    local = Config({"rope_theta": config.get("rope_local_base_freq")})
+    kinds = {"full_attention", "sliding_attention"} & set(config.get(key) or {})
+    if not kinds:
+        return config.part(key, **old), local
+    parts = config.part(key)
+    sliding = parts.part("sliding_attention") if "sliding_attention" in kinds else local
+    return parts.part("full_attention", **old), sliding
+
+
+def _divisors(config: Config, rope: Config, base: float, width: int) -> tuple[float, ...]:
     kind = rope.get("rope_type", rope.get("type", "default"))
-    values = Config(rope)
     if kind == "default":
+        if rope.get("factor", 1) not in (1, None):
+            raise ValueError(
+                f"config.json: {rope.room}factor is {rope.get('factor')!r}, and {rope.room}rope_type is"
+                " none or 'default'; known: 'linear', 'llama3'."
+            )
         return ()
     if kind == "linear":
-        return (values.number("factor", kind=float),) * (width // 2)
+        return (rope.number("factor", kind=float),) * (width // 2)
     if kind == "llama3":
         names = ("factor", "low_freq_factor", "high_freq_factor")
+        stated = config.get("original_max_position_embeddings")
         return _llama3_divisors(
             base,
             width,
-            *(values.number(name, kind=float) for name in names),
-            context=values.number("original_max_position_embeddings"),
+            *(rope.number(name, kind=float) for name in names),
+            context=rope.number("original_max_position_embeddings") if stated is None else stated,
         )
     raise ValueError(f"config.json: rope type {kind!r}; known: 'default', 'linear', 'llama3'.")
 

@@ -9,7 +9,7 @@ def sliding_layers(config: Config, default: Callable[[int], bool]) -> tuple[int,
     """The layers whose attention slides, by `layer_types`; by `default` of the layer where it is not there.
 
     Raises ValueError for another kind of attention, or another number of layers."""
-    n_layers, kinds = config.number("num_hidden_layers"), config.values.get("layer_types")
+    n_layers, kinds = config.number("num_hidden_layers"), config.get("layer_types")
     if kinds is None:
         return tuple(layer for layer in range(n_layers) if default(layer))
     if len(kinds) != n_layers or not set(kinds) <= {"sliding_attention", "full_attention"}:

@@ -34,12 +34,14 @@ NAMES = Names(
         "encoder.layer",
     ),
     first_of={"segment_D": 2},
-    parts=("embeddings.", "encoder."),
+    unembed=(),
+    heads=("pooler.", "cls.", "classifier.", "qa_outputs."),
     unused=("embeddings.position_ids",),
 )
 
 
 def spec(config: Config) -> BertSpec:
+    config.get("tie_word_embeddings")  # of a head that is left aside
     config.only("hidden_act", "gelu")
     config.only("position_embedding_type", "absolute")
     config.only("is_decoder", False)

@@ -16,6 +16,8 @@ GGUF = Architecture("gemma", gemma_gguf, rope_base=1e4)
 
 def spec(config: Config) -> Spec:
     # "gelu" has meant the approximation here since the first files were published.
-    stated = config.values.get("hidden_act")
-    activation = "gelu_pytorch_tanh" if stated == "gelu" else stated
-    return gemma_spec(Config({**config.values, "hidden_activation": activation}))
+    read = lambda key: "gelu_pytorch_tanh" if config.get(key) == "gelu" else config.get(key)
+    old, new = read("hidden_act"), read("hidden_activation")
+    if old and new and old != new:
+        raise ValueError(f"config.json: hidden_act is {old!r}, and hidden_activation is {new!r}.")
+    return gemma_spec(config.instead(hidden_activation=old))

@@ -31,6 +31,6 @@ GGUF = Architecture("gemma3", _stated)
 
 def spec(config: Config) -> Spec:
     config.only("attn_logit_softcapping", None)
-    old = {"rope_local_base_freq": 1e4} if "rope_parameters" not in config.values else {}
-    config = Config(old | dict(config.values))
+    if config.get("rope_local_base_freq") is None and config.get("rope_parameters") is None:
+        config = config.instead(rope_local_base_freq=1e4)
     return sliding_spec(config, every=6, logit_cap=None, base=1e6, qk_norm=True)

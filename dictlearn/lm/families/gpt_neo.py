@@ -32,7 +32,8 @@ SMALL = {"attention_types": [[["global", "local"], 1]]}
 
 def _local(config: Config) -> tuple[int, ...]:
     """`attention_types` is a list of (kinds, how often they are repeated)."""
-    types: Any = config.values.get("attention_types") or [[["global", "local"], 12]]
+    config.get("attention_layers")  # the same, layer by layer
+    types: Any = config.get("attention_types") or [[["global", "local"], 12]]
     kinds = [kind for some, repeats in types for kind in some * repeats]
     if len(kinds) != config.number("num_layers") or not set(kinds) <= {"global", "local"}:
         raise ValueError(
