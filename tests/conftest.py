@@ -1,11 +1,12 @@
 """Eight host devices for every test, shape annotations checked as the code runs, and one cache of compiled
 programs for all workers, the processes that tests start, and the next run: many tests compile what another has
 compiled. NumPy multiplies on one thread: on a busy machine the threads of small products spin longer than
-they work. XLA's machine code is left as it comes: most of a test's time goes into compiling, and what a test
-looks at is not what LLVM would have saved.
+they work. XLA's machine code is left as it comes, but for the tests of LONG: most of a test's time goes into
+compiling, and what a test looks at is not what LLVM would have saved.
 
 Tests go to workers by group: those of a conformance suite by member, all others by file. After a group, what it
-had compiled or kept is let go, or a worker grows by gigabytes. Tests named in SLOW are marked `slow`."""
+had kept is let go, and what it had compiled once the worker is large, or it grows by gigabytes. Tests named in
+SLOW are marked `slow`."""
 
 import gc
 import os
@@ -13,14 +14,17 @@ from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if metadata.version("jaxlib").startswith("0.10."):
     # The emitters take half of a compilation. Later versions have no others, and refuse unknown flags.
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax
+import psutil
 import pytest
 from jaxtyping import install_import_hook
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import typecheck
 
@@ -45,6 +49,12 @@ CHECKED = (
     "streams",
 )
 install_import_hook([f"dictlearn.{name}" for name in CHECKED], f"{typecheck.__name__}.check")
+
+ENOUGH = 1.5 * 2**30
+"""Bytes of a worker from which on the programs of a group are let go after it."""
+
+LONG = ("planted/", "test_csr.py", "test_planted.py")
+"""Tests whose many steps take longer than compiling them: their programs are optimised."""
 
 SLOW = (
     "planted/",
@@ -77,31 +87,49 @@ SLOW = (
 """Folders and files of tests that train to convergence, start processes or compare whole language models."""
 
 
-def group(item: pytest.Item) -> str:
+def group(nodeid: str) -> str:
     """What goes to one worker together: of a conformance suite, the tests whose ids begin with one member."""
-    file = item.path.relative_to(TESTS).as_posix()
-    if item.path.name != "test_conformance.py" or "[" not in item.name:
+    file, _, test = nodeid.partition("::")
+    if not file.endswith("test_conformance.py") or "[" not in test:
         return file
-    return f"{file}[{item.name.partition('[')[2].rstrip(']').partition('-')[0]}]"
+    return f"{file}[{test.partition('[')[2].rstrip(']').partition('-')[0]}]"
+
+
+class Groups(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
+    return Groups(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order: dict[str, int] = {}
     for item in items:
         file = item.path.relative_to(TESTS).as_posix()
-        order.setdefault(file, len(order))
-        order.setdefault(group(item), len(order))
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+        order.setdefault(item.nodeid.partition("::")[0], len(order))
+        order.setdefault(group(item.nodeid), len(order))
         if file.startswith(SLOW) or file.endswith(("_experiments.py", "_drop_in.py")):
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: order[group(item)])
+    # What takes long comes first: else one worker ends with it while the other has nothing left.
+    quick = lambda item: item.get_closest_marker("slow") is None
+    items.sort(key=lambda item: (quick(item), order[group(item.nodeid)]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    optimised = item.path.relative_to(TESTS).as_posix().startswith(LONG)
+    jax.config.update("jax_disable_most_optimizations", not optimised)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None) -> None:
-    if nextitem is None or group(item) != group(nextitem):
-        for kept in vars(item.module).values():
-            if hasattr(kept, "cache_clear"):
-                kept.cache_clear()
+    if nextitem is not None and group(item.nodeid) == group(nextitem.nodeid):
+        return
+    for kept in vars(item.module).values():
+        if hasattr(kept, "cache_clear"):
+            kept.cache_clear()
+    if psutil.Process().memory_info().rss > ENOUGH:
         jax.clear_caches()
         gc.collect()

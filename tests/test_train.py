@@ -43,7 +43,7 @@ def start(tmp_path_factory):
     def go(workdir):
         command = [sys.executable, "-m", "dictlearn.cli", "train"]
         command += [f"--config={file}", f"--workdir={workdir}"]
-        environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with said(workdir).open("w") as log:
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 

@@ -152,7 +152,10 @@ def test_a_sweep_over_eight_devices_equals_a_run_of_its_own_on_one(name):
         close(one(state, program.key), one(mine, program.key), 1e-6)
         whole = run(alone, 3, dtype=np.float64, start=mine)[1:]
         states, infos = ([each[program.key] for each in part] for part in ([whole[0]], whole[1]))
-        wanted = [member(split[0][sweep.key], 3), *(member(info[sweep.key], 3) for info in split[1])]
+        wanted = [
+            member(split[0][sweep.key], 3),
+            *(member(info[sweep.key], 3) for info in split[1]),
+        ]
         close([*states, *infos], wanted, 1e-7)
 
 

@@ -38,7 +38,7 @@ class Run:
             f"--config={file}",
             f"--workdir={workdir}",
         ]
-        environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

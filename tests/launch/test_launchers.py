@@ -98,7 +98,7 @@ def test_slurm_runs_a_job_of_two_tasks_to_the_end(tmp_path):
     command += [f"--output={tmp_path / 'log'}", LAUNCH / "slurm.sbatch"]
     command += [f"--config={config}", f"--workdir={tmp_path / 'run'}"]
     cpu = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
-    environment = {**os.environ, **cpu, "XLA_FLAGS": "", "DICTLEARN": str(script)}
+    environment = {**os.environ, **cpu, "DICTLEARN": str(script)}
     found = subprocess.run(
         [str(word) for word in command],
         env=environment,

@@ -47,7 +47,7 @@ def a_checkpoint(run: Run) -> None:
 def test_four_processes_stop_after_one_step_with_the_parameters_of_one(tmp_path):
     config, port, workdir = planted(steps=600, every=5), free_port(), tmp_path / "four"
     cpu = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    cpu |= {"XLA_FLAGS": "", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    cpu |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     environment = {**os.environ, **cpu, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, Path(__file__).parent / "trainer.py", json.dumps(config), workdir]
     running = [

@@ -212,7 +212,7 @@ def test_a_dictionary_read_back_is_converted_on_raw_activations():
     jax.tree.map(np.testing.assert_array_equal, after.variables, wanted)
     assert (after.norm, after.metrics) == (norm, {})
     np.testing.assert_allclose(l0(after.encode(x_BD / 2)).mean(), 3, rtol=0.02)
-    with pytest.raises(ValueError, match="batches of inputs.* none"):
+    with pytest.raises(ValueError, match="none"):
         trained_to_jumprelu(before, [])
 
 

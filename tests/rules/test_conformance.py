@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks.optimisers import RATES, trained
 from dictlearn import dictionaries, experiment, objectives, rules, sharding
 from dictlearn.learners.gradient import gradient
 from dictlearn.types import Batch, Firing
@@ -21,9 +22,13 @@ CASES = {name: (name, {}) for name in KINDS}
 for schedule in rules.schedules():
     CASES |= {f"{schedule}_of_{name}": (name, {"schedule": schedule}) for name in ("adam", "lion")}
 every = pytest.mark.parametrize("case", CASES)
-trained = pytest.mark.parametrize(
-    "case", [case for case in CASES if KINDS[CASES[case][0]] in PLACES]
-)
+PROJECTIONS = {case for case in CASES if KINDS[CASES[case][0]] == "projection"}
+RECOVERING = [
+    case
+    for case, (name, _) in CASES.items()
+    if KINDS[name] == "optimiser" and name != "spherical" and not case.endswith("_of_lion")
+]
+"""Spherical steps move atoms alone, without a schedule: tests/planted/test_gba_planted.py has them."""
 GIVEN = {"l0": 3.0, "lr": 1e-3, "steps": 10, "warmup_steps": 1}
 """Values for arguments that a rule may have, by name; a rule takes those it knows."""
 B, D, F = 16, 8, 32
@@ -110,7 +115,27 @@ def test_it_keeps_the_placement(case):
         jax.tree.map(close, split, whole)
 
 
-@trained
+@pytest.fixture(scope="session")
+def adams():
+    """The share of planted atoms that Adam recovers."""
+    found = trained({"name": "adam", "decay_fraction": 0.5}, [RATES["adam"]])[0].item()
+    assert found >= 0.97
+    return found
+
+
+@pytest.mark.parametrize("case", RECOVERING)
+def test_a_sweep_over_its_rate_is_one_program_and_recovers_what_adam_does(case, adams):
+    """Nine tenths of that: the program has the optimiser's own best rate (docs/optimisers.md), and one that is
+    far too small. COCOB finds its rate from any."""
+    name, more = CASES[case]
+    rate = RATES.get(name, 1e-3)
+    falls = more or {"decay_fraction": 0.5}
+    small, best = trained({"name": name, **falls}, [rate / 100, rate])[0]
+    assert best >= 0.9 * adams
+    assert small < 0.1 or name == "cocob"
+
+
+@pytest.mark.parametrize("case", sorted(CASES.keys() - RECOVERING - PROJECTIONS))
 def test_a_sweep_trains_with_it(case):
     name, arguments = given(case)
     place, lr = PLACES[KINDS[name]], arguments.pop("lr", None)

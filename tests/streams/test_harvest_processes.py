@@ -24,7 +24,7 @@ def start(lm_path, text):
         words = [lm_path, text, path, index, count, port, seconds, limit]
         return subprocess.Popen(
             [sys.executable, HERE / "harvester.py", *map(str, words)],
-            env={**os.environ, "PYTHONPATH": str(HERE.parents[1]), "XLA_FLAGS": ""},
+            env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
