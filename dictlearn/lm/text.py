@@ -66,25 +66,29 @@ def documents(
 
     `source`:
         "wiki"                            `wiki_leads`
-        a .jsonl or .jsonl.gz file        one document a line, in its field `column`
+        a .jsonl file                     one document a line, in its field `column`
         a .parquet file                   one document a row, in its column `column`
         a .txt file                       documents are parted by blank lines
-        a folder or a glob of such files  all of them; here a .txt file is one document
+        a folder or a glob of such files  all of them but the hidden ones; a .txt file is one document
         a folder that `save_to_disk` of Hugging Face's `datasets` wrote: column `column`, and of a
                                           DatasetDict the split `split`
-    Empty documents (blank, or null) are left out. `n_documents` reads that many documents from the
+    A .jsonl or .txt file may be packed (.gz, .zst) and is in UTF-8, or in what its byte order mark
+    says. Empty documents (blank, or null) are left out. `n_documents` reads that many documents from the
     front of the source, and no further. `held_out` is the fraction in [0, 1] held out.
 
     Order and side are a hash of the seed and the document's text. So they are the same on every
     machine, whatever the order of files; equal documents fall on the same side, and a document
     added to a corpus moves no other across; the fraction is met in expectation. Raises ValueError
-    for another source or fraction, and for a line or row that holds no text, naming it; ImportError
-    where a file needs pyarrow."""
+    for another source or fraction, for a source of no documents, and for a line or row that holds no
+    text (bytes of another encoding, a NUL, a number), naming it; ImportError where a file needs
+    pyarrow."""
     _check(held_out, n_documents)
     found = wiki_leads() if source == "wiki" else text_files.texts(source, column, split)
     ranked = sorted(
         (_rank(text.encode(), seed), text) for text in itertools.islice(found, n_documents)
     )
+    if not ranked:
+        raise ValueError(f"{str(source)!r} holds no document: nothing but blanks and nulls.")
     train = [text for rank, text in ranked if rank >= held_out]
     return train, [text for rank, text in ranked if rank < held_out]
 
@@ -116,7 +120,7 @@ def sequences(
     vocab: rows of the embedding of the model that will read the tokens. Raises ValueError as they do, and for
     tokens that the tokenizer, or that embedding, does not have."""
     sources = [] if source == "wiki" or text_files.is_dataset(source) else text_files.files(source)
-    in_tokens = [path.name.endswith(text_files.TOKENS) for path in sources]
+    in_tokens = [text_files.ends(path, text_files.TOKENS) for path in sources]
     masking = {"special": special, "first": first, "pad": pad}
     if not any(in_tokens):
         reading = {"column": column, "split": split, "n_documents": n_documents}

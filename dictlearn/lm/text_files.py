@@ -1,27 +1,29 @@
-"""Files of text, read one document at a time: plain text, JSON lines, Parquet, datasets on disk.
+"""Files of text, read one document at a time: plain text, JSON lines, Parquet, datasets on disk. Every
+source of text is read here; `text_lines` and `text_tables` know the formats.
 
 A file is not trusted: what it says is parsed, never executed, and a name that an index holds must
 stay inside the index's folder. Whatever cannot be read is a ValueError that names the file and,
 where there is one, the line or row.
 """
 
-import gzip
-import importlib
+import fnmatch
+import itertools
 import json
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-LINES = (".jsonl", ".jsonl.gz")
+from dictlearn.lm.text_lines import PACKED, is_unicode, lines
+from dictlearn.lm.text_tables import arrow, parquet
+
+LINES = tuple(f".jsonl{packed}" for packed in PACKED)
 TABLES = (".parquet",)
-PLAIN = (".txt",)
+PLAIN = tuple(f".txt{packed}" for packed in PACKED)
 TOKENS = (".npy", ".npz", ".safetensors")
 """The endings of token arrays, which `text_tokens` reads."""
 KNOWN = (*PLAIN, *LINES, *TABLES, *TOKENS)
 
 _STATE, _DICT = "state.json", "dataset_dict.json"
-_MAGIC = b"ARROW1"
 
 
 def is_dataset(source: str | Path) -> bool:
@@ -33,17 +35,20 @@ def files(source: str | Path) -> list[Path]:
     """The files that a path, a folder or a glob stands for, sorted by name.
 
     A folder is searched with its subfolders, for files with an ending of `KNOWN`; a pattern (with
-    `*`, `?` or `[`) that names others is refused. Raises ValueError where nothing is found, and
+    `*`, `?` or `[`) that names others is refused. Hidden files and folders, whose names begin with
+    a dot, are passed over unless the pattern names them. Raises ValueError where nothing is found, and
     FileNotFoundError for a file that is not there."""
     path = Path(source)
     if path.is_dir():
-        found = sorted(one for one in path.rglob("*") if one.name.endswith(KNOWN))
+        known = (one for one in path.rglob("*") if ends(one, KNOWN) and not one.is_dir())
+        found = sorted(one for one in known if not _hidden(one.relative_to(path), Path()))
     elif any(mark in str(source) for mark in "*?[") and not path.exists():
         root = Path(path.anchor or ".")
-        found = sorted(root.glob(str(path.relative_to(path.anchor))))
+        matched = root.glob(str(path.relative_to(path.anchor)))
+        found = sorted(one for one in matched if not _hidden(one, path))
     else:
         found = [path]
-    bad = next((one for one in found if not one.name.endswith(KNOWN)), None)
+    bad = next((one for one in found if not ends(one, KNOWN)), None)
     if bad is not None or not found:
         problem = "Unknown text source" if found else "Nothing to read in text source"
         raise ValueError(
@@ -54,6 +59,18 @@ def files(source: str | Path) -> list[Path]:
         if not one.is_file():
             raise FileNotFoundError(f"No file {str(one)!r}.")
     return found
+
+
+def ends(path: Path, endings: tuple[str, ...]) -> bool:
+    """Whether a file is of a kind, by its ending in either case."""
+    return path.name.lower().endswith(endings)
+
+
+def _hidden(path: Path, pattern: Path) -> bool:
+    """Whether a part of a path begins with a dot that no part of the pattern begins with."""
+    asked = [part for part in pattern.parts if part.startswith(".")]
+    hidden = (part for part in path.parts if part.startswith(".") and part != "..")
+    return any(not any(fnmatch.fnmatch(part, one) for one in asked) for part in hidden)
 
 
 def texts(source: str | Path, column: str, split: str | None) -> Iterator[str]:
@@ -73,11 +90,11 @@ def texts(source: str | Path, column: str, split: str | None) -> Iterator[str]:
 
 
 def _file(path: Path, column: str, paragraphs: bool) -> Iterable[str | None]:
-    if path.name.endswith(LINES):
-        return _lines(path, column)
-    if path.name.endswith(TABLES):
-        return _parquet(path, column)
-    if path.name.endswith(TOKENS):
+    if ends(path, LINES):
+        return _records(path, column)
+    if ends(path, TABLES):
+        return parquet(path, column)
+    if ends(path, TOKENS):
         raise ValueError(
             f"{path}: holds tokens, not text; `sequences` reads it, `documents` cannot."
         )
@@ -85,91 +102,42 @@ def _file(path: Path, column: str, paragraphs: bool) -> Iterable[str | None]:
 
 
 def _plain(path: Path) -> str:
-    try:
-        return path.read_text("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: byte {error.start} is not UTF-8.") from error
+    return "".join(lines(path)).strip()
 
 
 def _paragraphs(path: Path) -> Iterator[str]:
-    """The pieces of a text file that blank lines part."""
-    lines: list[str] = []
-    for line in _utf8(path):
-        if line.strip("\n"):
-            lines.append(line)
-        else:
-            yield "".join(lines).strip()
-            lines = []
-    yield "".join(lines).strip()
+    """The pieces of a text file that blank lines part; spaces and tabs alone are a blank line."""
+    for blank, piece in itertools.groupby(lines(path), lambda line: not line.strip()):
+        if not blank:
+            yield "".join(piece).strip()
 
 
-def _utf8(path: Path) -> Iterator[str]:
-    """The lines of a file, gzipped where its name says so, each with its end."""
-    number = 1
-    with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as file:
-        try:
-            for line in file:
-                yield line.decode("utf-8").replace("\r\n", "\n")
-                number += 1
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not UTF-8.") from error
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{path}, line {number}: broken gzip: {error}.") from error
-
-
-def _lines(path: Path, column: str) -> Iterator[str | None]:
-    for number, line in enumerate(_utf8(path), start=1):
+def _records(path: Path, column: str) -> Iterator[str | None]:
+    for number, line in enumerate(lines(path), start=1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number}: not JSON.") from error
-        if not isinstance(record, dict) or column not in record:
-            raise ValueError(f"{path}, line {number}: no {column!r} field.")
-        if not isinstance(record[column], str | None):
-            kind = type(record[column]).__name__
-            raise ValueError(f"{path}, line {number}: {column!r} is a {kind}, not a string.")
-        if not _is_unicode(record[column] or ""):
-            raise ValueError(f"{path}, line {number}: {column!r} holds half a surrogate pair.")
-        yield record[column]
+            yield _field(line, column)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
 
 
-def _is_unicode(text: str) -> bool:
-    """False for a string that UTF-8 cannot hold, which JSON's escapes can."""
-    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _pyarrow(module: str) -> Any:
+def _field(line: str, column: str) -> str | None:
+    """The text of one record in JSON; of a field that comes twice, the last counts."""
     try:
-        return importlib.import_module(f"pyarrow.{module}")
-    except ImportError as error:
-        raise ImportError(
-            "Parquet files and saved datasets are read by pyarrow: pip install pyarrow"
-        ) from error
-
-
-def _parquet(path: Path, column: str) -> Iterator[str | None]:
-    parquet, lib = _pyarrow("parquet"), _pyarrow("lib")
-    try:
-        file = parquet.ParquetFile(path)
-    except (lib.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not a Parquet file: {error}.") from error
-    with file:
-        _check_column(path, file.schema_arrow, column)
-        try:
-            for batch in file.iter_batches(batch_size=1024, columns=[column]):
-                yield from batch.column(0).to_pylist()
-        except (lib.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{path}: broken Parquet: {error}.") from error
-
-
-def _check_column(path: Path, schema: Any, column: str) -> None:
-    if column not in schema.names:
-        raise ValueError(f"{path}: no column {column!r}; there is {', '.join(schema.names)}.")
-    kind = schema.field(column).type
-    if str(kind) not in ("string", "large_string", "string_view"):
-        raise ValueError(f"{path}: column {column!r} is of type {kind}, not string.")
+        # Whole numbers are not read, and as int they may have no more than 4300 digits.
+        record = json.loads(line, parse_int=float)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError("not JSON.") from error
+    if not isinstance(record, dict) or column not in record:
+        raise ValueError(f"no {column!r} field.")
+    found = record[column]
+    if not isinstance(found, str | None):
+        kind = "number" if isinstance(found, float) else type(found).__name__
+        raise ValueError(f"{column!r} is a {kind}, not a string.")
+    if not is_unicode(found or ""):
+        raise ValueError(f"{column!r} holds half a surrogate pair.")
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -214,20 +182,4 @@ def _dataset(folder: Path, column: str) -> Iterator[str | None]:
     if state.get("_indices_data_files"):
         raise ValueError(f"{index}: rows are picked by an index; save it after flatten_indices().")
     for one in named:
-        yield from _arrow(_inside(index, one.get("filename")), column)
-
-
-def _arrow(path: Path, column: str) -> Iterator[str | None]:
-    ipc, lib = _pyarrow("ipc"), _pyarrow("lib")
-    try:
-        with lib.memory_map(str(path), "r") as mapped:
-            whole = mapped.read(len(_MAGIC)) == _MAGIC
-            mapped.seek(0)
-            reader = ipc.open_file(mapped) if whole else ipc.open_stream(mapped)
-            _check_column(path, reader.schema, column)
-            at = reader.schema.names.index(column)
-            batches = map(reader.get_batch, range(reader.num_record_batches)) if whole else reader
-            for batch in batches:
-                yield from batch.column(at).to_pylist()
-    except (lib.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not an Arrow file: {error}.") from error
+        yield from arrow(_inside(index, one.get("filename")), column)
