@@ -22,6 +22,7 @@ from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.evaluate import Splice
 from dictlearn.experiment.stream import origin
 from dictlearn.meters import loss_recovered
+from dictlearn.ops.lengths import explained_variance
 from dictlearn.runs.trained import Trained
 
 SHOWN = ("explained_variance", "ce_score", "kl")
@@ -86,11 +87,9 @@ def _scorer(lm: language.LM, tap: str, text: list[jax.Array], x_STD) -> Callable
     splice = Splice(lm, (tap,), {"loss": meter})
     splice.begin(tokens_ST, mask_ST, x_STD)
     x_BD = x_STD[mask_ST]
-    total = jnp.sum((x_BD - x_BD.mean(0)) ** 2)
 
     def score(yhat_STD) -> dict[str, float]:
         found = meter.result(meter.update(meter.init(), splice(yhat_STD)["loss"]))
-        error = jnp.sum((yhat_STD[mask_ST] - x_BD) ** 2)
-        return {**found, "explained_variance": float(1 - error / total)}
+        return {**found, "explained_variance": explained_variance(x_BD, yhat_STD[mask_ST])}
 
     return score

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, dense_codes
+from dictlearn.ops.lengths import explained_variance
 
 TOP = 25
 MEASURES = ("cosine", "jaccard", "weighted_jaccard")
@@ -44,8 +45,7 @@ def tracking(subjects: Sequence[Subject], *, top: int = TOP, n_tokens: int = 204
             dense_codes(dictionary, x_BD),
             np.asarray(dictionary.reconstruct(jnp.asarray(x_BD))),
         )
-        share = ((x_BD - y_BD) ** 2).sum() / ((x_BD - x_BD.mean(0)) ** 2).sum()
-        row = {"name": subject.name, "explained_variance": 1 - share}
+        row = {"name": subject.name, "explained_variance": explained_variance(x_BD, y_BD)}
         rows.append(row | {"dead_fraction": (code_BF == 0).all(0).mean()})
         atoms.append(np.asarray(dictionary.variables["params"]["W_dec_FD"]))
         inputs.append(x_BD)

@@ -1,5 +1,6 @@
 """Meters: evaluations as folds. Sums and counts are computed on the device in float32, added on the host in
-float64 and divided once, so any partition of the tokens into batches gives the same result.
+float64 and divided once, so any partition of the tokens into batches gives the same result. Activations of
+any scale give the same shares (`ops/lengths.py`); what cannot be defined is NaN.
 
 A meter is one file of this folder without a leading underscore, found by its name. It holds
 
@@ -18,6 +19,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dictlearn.types import Codes, Dictionary, Meter
@@ -159,6 +161,26 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
 def add(totals, sums):
     """`totals + sums` for each leaf, in float64."""
     return jax.tree.map(lambda a, b: a + np.asarray(b, np.float64), totals, sums)
+
+
+def not_finite(reading: Reading) -> jax.Array:
+    """The number of unmasked tokens whose targets hold NaN or infinity, for `refuse_not_finite`."""
+    return (~jnp.isfinite(reading.y_BD).all(-1) & reading.mask_B).sum()
+
+
+def refuse_not_finite(number) -> None:
+    """Raises ValueError if the targets of some tokens of a batch are not finite: they would make every mean
+    NaN, and leaving them out would measure other data than was asked for."""
+    if number:
+        raise ValueError(
+            f"{number:.0f} tokens of a batch have activations that are not finite; mask them, or look at"
+            " what made them."
+        )
+
+
+def ratio(over, under):
+    """`over / under`; NaN where `under` is 0, because nothing was there to be measured."""
+    return over / under if under else float("nan")
 
 
 def _module(name: str) -> ModuleType:

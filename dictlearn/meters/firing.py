@@ -2,7 +2,7 @@
 
 A latent fires on a token if its code is not zero. density_i = tokens on which i fired / tokens. A latent
 is dead if it never fired on the measured tokens, whose number is `firing_tokens`. `effective_latents` is
-the exponential of the entropy of the normalised densities.
+the exponential of the entropy of the normalised densities. Shares of what fires are NaN if nothing fires.
 """
 
 import jax.numpy as jnp
@@ -60,8 +60,8 @@ def result(t: dict) -> dict:
     if not t or t["n"] == 0:
         raise ValueError("no unmasked token was measured.")
     density = t["count_F"] / t["n"]
-    share = density / max(density.sum(), 1e-30)
-    entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
+    share = density / density.sum() if density.any() else np.full(density.shape, np.nan)
+    entropy = -(share[share != 0] * np.log(share[share != 0])).sum()
     latents, _ = np.histogram(np.minimum(np.log10(density + 1e-10), 0), LOG10_EDGES)
     reached = np.cumsum(t["tokens_with_l0"]) / t["n"]
     quantiles = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -72,7 +72,7 @@ def result(t: dict) -> dict:
         "frac_alive": float(np.mean(density > 0)),
         **{f"freq_over_{p}_percent": float(np.mean(density > d)) for p, d in dense.items()},
         **{
-            f"normalized_freq_over_{p}_percent": float(share[density > d].sum())
+            f"normalized_freq_over_{p}_percent": float((share * (density > d)).sum())
             for p, d in dense.items()
         },
         "effective_latents": float(np.exp(entropy)),

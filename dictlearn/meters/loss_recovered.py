@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dictlearn.meters import Column, Subject, add
+from dictlearn.meters import Column, Subject, add, ratio
 from dictlearn.types import Meter
 
 RUNS = ("original", "spliced", "ablated")
@@ -45,7 +45,8 @@ def losses(
     logq = jax.nn.log_softmax(original_STV[:, :-1].astype(jnp.float32))
     mask = mask_ST[:, :-1]
     ce = -jnp.take_along_axis(logp, tokens_ST[:, 1:, None], axis=-1)[..., 0]
-    kl = jnp.sum(jnp.exp(logq) * (logq - logp), -1)
+    # A token that the original rules out (a logit of -inf) adds nothing.
+    kl = jnp.sum(jnp.where(logq == -jnp.inf, 0, jnp.exp(logq) * (logq - logp)), -1)
     agree = logp.argmax(-1) == logq.argmax(-1)
     total = lambda each: jnp.where(mask, each, 0).sum(dtype=jnp.float32)
     return {"n": total(1.0), "ce": total(ce), "kl": total(kl), "agree": total(agree)}
@@ -60,12 +61,12 @@ def result(t: dict) -> dict:
     kl = {run: t[run]["kl"] / n for run in RUNS}
     values = {
         "ce_tokens": n,
-        "ce_score": (ce["ablated"] - ce["spliced"]) / (ce["ablated"] - ce["original"]),
+        "ce_score": ratio(ce["ablated"] - ce["spliced"], ce["ablated"] - ce["original"]),
         "ce_delta": ce["spliced"] - ce["original"],
         **{f"ce_{run}": ce[run] for run in RUNS},
         "kl": kl["spliced"],
         "kl_ablated": kl["ablated"],
-        "kl_score": (kl["ablated"] - kl["spliced"]) / kl["ablated"],
+        "kl_score": ratio(kl["ablated"] - kl["spliced"], kl["ablated"]),
         "top1_consistency": t["spliced"]["agree"] / n,
     }
     return {name: float(value) for name, value in values.items()}

@@ -9,14 +9,20 @@ ratios about the mean of each batch, and so depends on the batches; it serves to
 numbers. `relative_reconstruction_bias` is sum |yhat|^2 / sum <yhat, y>, below 1 for shrinkage. Means and
 squared deviations are merged over batches by Chan's formula.
 
+The ratio of a token is averaged over the tokens that have one, those that are not zero (or not at the
+mean). What the data leave undefined is NaN, as any share of the variance of tokens that are all equal.
+
 Source: Rajamanoharan et al. 2024, equation 10 (relative reconstruction bias).
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from dictlearn.meters import Column, Reading, Subject, add
+from dictlearn.meters import Column, Reading, Subject, add, not_finite, ratio, refuse_not_finite
 from dictlearn.ops.firing import l0
+from dictlearn.ops.lengths import length, nonzero, unit_rows
 from dictlearn.types import Meter
 
 NOTE = "Reconstruction is measured on {n_tokens:,.0f} held-out tokens."
@@ -31,48 +37,61 @@ _CONSTANT = 1e-12
 
 
 def measure(reading: Reading) -> dict:
-    """Sums over the unmasked tokens of a batch; `_D` leaves are per dimension."""
+    """Sums over the unmasked tokens of a batch; `_D` leaves are per dimension. Sums of squares are given as
+    their roots and moments as they are about the first token, so that float32 holds them at any scale."""
     on = lambda a_BD: jnp.where(reading.mask_B[:, None], a_BD, 0).astype(jnp.float32)
     y, yhat = on(reading.y_BD), on(reading.yhat_BD)
     w = reading.mask_B.astype(jnp.float32)
-    n = w.sum()
     error = y - yhat
-    s, y2, yhat2 = ((a**2).sum(-1) for a in (error, y, yhat))
-    dot = (y * yhat).sum(-1)
-    y_mean_D, y_M2_D = _moments(y, w)
-    e_mean_D, e_M2_D = _moments(error, w)
-    v = ((y - y_mean_D) ** 2).sum(-1)
-    total = lambda each: jnp.where(w > 0, w * each, 0.0).sum()
+    about_mean, y_moments = _moments(y, w)
+    s, y_B, yhat_B, v = (length(a, -1) for a in (error, y, yhat, about_mean))
+    cosine_B = (unit_rows(y) * unit_rows(yhat)).sum(-1)
+    total = lambda each, where=True: jnp.where((w > 0) & where, each, 0.0).sum()
+    roots = {
+        "s_root2": length(w * s, 0),
+        "y_root2": length(y_B, 0),
+        "yhat_root2": length(yhat_B, 0),
+    }
+    shares_B = y_B / nonzero(roots["y_root2"]), yhat_B / nonzero(roots["yhat_root2"])
     return {
-        "n": n,
-        "s": total(s),
-        "s_root": total(jnp.sqrt(s)),
-        "s_over_y2": total(s / jnp.where(y2 > 0, y2, 1)),
-        "y2": total(y2),
-        "yhat2": total(yhat2),
-        "dot": total(dot),
-        "cossim": total(dot / jnp.maximum(jnp.sqrt(y2 * yhat2), 1e-20)),
-        "l2_ratio": total(jnp.sqrt(yhat2) / jnp.where(y2 < 1e-8, 1.0, jnp.sqrt(y2))),
-        "legacy": total(jnp.where(v > 0, 1 - s / jnp.where(v > 0, v, 1), 0)),
+        "n": w.sum(),
+        "n_not_finite": not_finite(reading),
+        "n_not_zero": total(1.0, y_B > 0),
+        "n_off_mean": total(1.0, v > 0),
+        **roots,
+        "dot_share": total(cosine_B * shares_B[0] * shares_B[1]),
+        "s_root": total(s),
+        "s_over_y2": total((s / nonzero(y_B)) ** 2, y_B > 0),
+        "cossim": total(cosine_B),
+        "l2_ratio": total(yhat_B / nonzero(y_B), y_B > 0),
+        "legacy": total(1 - (s / nonzero(v)) ** 2, v > 0),
         "l0": total(l0(reading.codes)),
-        "l1": total(jnp.abs(reading.codes.val).sum(-1)),
-        "y_mean_D": y_mean_D,
-        "y_M2_D": y_M2_D,
-        "e_mean_D": e_mean_D,
-        "e_M2_D": e_M2_D,
+        "l1": total(jnp.abs(reading.codes.val.astype(jnp.float32)).sum(-1)),
+        "y": y_moments,
+        "e": _moments(error, w)[1],
     }
 
 
-def _moments(x, w):
-    mean_D = (w[:, None] * x).sum(0) / jnp.maximum(w.sum(), 1)
-    return mean_D, (w[:, None] * (x - mean_D) ** 2).sum(0)
+def _moments(x, w) -> tuple[Array, dict[str, Array]]:
+    """The rows about their mean, and the parts of mean and spread, which float64 puts together. About the
+    first row, equal rows are exactly zero and a large mean costs no digits."""
+    first_D = jnp.where((jnp.cumsum(w) == 1)[:, None] & (w > 0)[:, None], x, 0).sum(0)
+    n = jnp.maximum(w.sum(), 1)
+    moved = w[:, None] * (x - first_D)
+    step_D = moved.sum(0) / n
+    about = w[:, None] * (moved - step_D)
+    rest_D = about.sum(0) / n
+    parts = {"first_D": first_D, "step_D": step_D, "rest_D": rest_D, "spread_D": length(about, 0)}
+    return w[:, None] * (about - rest_D), parts
 
 
 def update(totals: dict, sums: dict) -> dict:
-    """Adds the sums of a batch, and merges the two pairs of moments."""
+    """Adds the sums of a batch, and merges the two pairs of moments. Raises ValueError for tokens whose
+    activations are not finite, with their number."""
+    refuse_not_finite(sums["n_not_finite"])
+    sums = _in_float64(sums)
     if not totals:
-        return {name: np.asarray(value, np.float64) for name, value in sums.items()}
-    sums = {name: np.asarray(value, np.float64) for name, value in sums.items()}
+        return sums
     merged = add(totals, sums)
     n = np.maximum(merged["n"], 1)
     for which in "ye":
@@ -84,6 +103,20 @@ def update(totals: dict, sums: dict) -> dict:
     return merged
 
 
+def _in_float64(sums: dict) -> dict:
+    """The sums of a batch as they add up: squares of the roots, means and squared deviations."""
+    sums = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sums)
+    roots = {name: sums.pop(f"{name}_root2") for name in ("s", "y", "yhat")}
+    squares = {f"{name}2": root**2 for name, root in roots.items()}
+    found = {"dot": sums.pop("dot_share") * roots["y"] * roots["yhat"], **squares}
+    for which in "ye":
+        own = sums.pop(which)
+        found[f"{which}_mean_D"] = own["first_D"] + own["step_D"] + own["rest_D"]
+        about = own["spread_D"] ** 2 - sums["n"] * own["rest_D"] ** 2
+        found[f"{which}_M2_D"] = np.maximum(about, 0)
+    return sums | found
+
+
 def result(t: dict) -> dict:
     """The metrics, under their names in the literature; all floats."""
     if not t or t["n"] == 0:
@@ -91,23 +124,23 @@ def result(t: dict) -> dict:
     n, y_M2_D = t["n"], t["y_M2_D"]
     v, width = y_M2_D.sum(), len(y_M2_D)
     varies_D = y_M2_D > _CONSTANT * y_M2_D.max()
-    fvu = t["s"] / v
+    missed_D = (t["e_M2_D"] + n * t["e_mean_D"] ** 2)[varies_D] / y_M2_D[varies_D]
+    fvu = ratio(t["s2"], v)
     values = {
         "n_tokens": n,
         "explained_variance": 1 - fvu,
         "fvu": fvu,
-        "mse": t["s"] / (n * width),
-        "sse_per_token": t["s"] / n,
+        "mse": t["s2"] / (n * width),
+        "sse_per_token": t["s2"] / n,
         "l2_loss": t["s_root"] / n,
-        "nmse_token": t["s_over_y2"] / n,
-        "nmse_global": t["s"] / t["y2"],
-        "explained_variance_legacy": t["legacy"] / n,
-        "fve_varratio": 1 - t["e_M2_D"].sum() / v,
-        "r2_per_dim": 1
-        - np.mean((t["e_M2_D"] + n * t["e_mean_D"] ** 2)[varies_D] / y_M2_D[varies_D]),
-        "cossim": t["cossim"] / n,
-        "l2_ratio": t["l2_ratio"] / n,
-        "relative_reconstruction_bias": t["yhat2"] / t["dot"] if t["dot"] else float("nan"),
+        "nmse_token": ratio(t["s_over_y2"], t["n_not_zero"]),
+        "nmse_global": ratio(t["s2"], t["y2"]),
+        "explained_variance_legacy": ratio(t["legacy"], t["n_off_mean"]),
+        "fve_varratio": 1 - ratio(t["e_M2_D"].sum(), v),
+        "r2_per_dim": 1 - ratio(missed_D.sum(), varies_D.sum()),
+        "cossim": ratio(t["cossim"], t["n_not_zero"]),
+        "l2_ratio": ratio(t["l2_ratio"], t["n_not_zero"]),
+        "relative_reconstruction_bias": ratio(t["yhat2"], t["dot"]),
         "l0": t["l0"] / n,
         "l1": t["l1"] / n,
     }
@@ -122,7 +155,7 @@ def reconstruction(subject: Subject) -> Meter:
     def parted(t: dict) -> dict:
         error_D = t["e_M2_D"] + t["n"] * t["e_mean_D"] ** 2
         parts = (np.split(sums_D, n) for sums_D in (error_D, t["y_M2_D"]))
-        explained = [1 - float(e.sum() / y.sum()) for e, y in zip(*parts, strict=True)]
+        explained = [1 - float(ratio(e.sum(), y.sum())) for e, y in zip(*parts, strict=True)]
         return {**result(t), "explained_variance_by_source": explained}
 
     return Meter(measure, dict, update, result if n == 1 else parted)

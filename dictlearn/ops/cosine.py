@@ -17,11 +17,12 @@ mutual nearest neighbours, and reports it.
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from scipy.special import betainc
+
+from dictlearn.ops.lengths import unit_rows
 
 Array = jax.Array | np.ndarray
 
@@ -44,19 +45,19 @@ def nearest(
 ) -> tuple[Float[Array, " F"], Int[Array, " F"]]:
     """(largest cosine of each row of `a` with any row of `b`, index of that row; the first of equal ones); 0
     for a row of zeros. Rows are processed in blocks, so `[F, G]` is never held."""
-    b_GD = _unit(b_GD)
+    b_GD = unit_rows(b_GD)
 
     def one(row_D):
         cosine_G = b_GD @ row_D
         return cosine_G.max(), cosine_G.argmax()
 
-    return jax.lax.map(one, _unit(a_FD), batch_size=min(_BLOCK, len(a_FD)))
+    return jax.lax.map(one, unit_rows(a_FD), batch_size=min(_BLOCK, len(a_FD)))
 
 
 def one_to_one(a_FD: Float[Array, "F D"], b_GD: Float[Array, "G D"]) -> Pairs:
     """As many pairs as the smaller side has rows, in the order of `a`; fewer where the result is not exact."""
     if max(len(a_FD), len(b_GD)) <= EXACT:
-        cosine_FG = np.asarray(_unit(a_FD) @ _unit(b_GD).T)
+        cosine_FG = np.asarray(unit_rows(a_FD) @ unit_rows(b_GD).T)
         a_P, b_P = linear_sum_assignment(cosine_FG, maximize=True)
         return Pairs(a_P, b_P, cosine_FG[a_P, b_P], exact=True)
     cosine_F, to_F = map(np.asarray, nearest(a_FD, b_GD))
@@ -79,7 +80,3 @@ def by_chance(n: int, width: int) -> float:
     tail = betainc(0.5, (width - 1) / 2, cosine**2) / 2
     below = 0.5 + np.sign(cosine) * tail
     return float(1 - np.trapezoid(below**n, cosine))
-
-
-def _unit(rows):
-    return rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

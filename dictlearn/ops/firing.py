@@ -47,7 +47,7 @@ def largest(codes: Codes, n_latents: int) -> Float[Array, " F"]:
     """The largest absolute value of each latent in the batch, 0 where it is never active."""
     val = jnp.abs(codes.val)
     if codes.idx_BK is None:
-        return val.max(0)
+        return val.max(0, initial=0)
     return jnp.zeros(n_latents, val.dtype).at[codes.idx_BK].max(val)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from dictlearn import dictionaries, meters
 from dictlearn.meters import Reading, Subject, loss_recovered, reconstruction
+from dictlearn.ops import lengths
 from dictlearn.types import Codes
 
 Y = np.array([[3, 4, 0], [0, 0, 5], [1, 2, 2], [-4, 0, 3]], np.float32)
@@ -178,3 +179,39 @@ def test_the_original_scores_one_and_the_ablation_zero_and_masked_positions_do_n
         assert loss_recovered.result(runs)["kl_score"] == pytest.approx(score, abs=1e-6)
     wild = jnp.where(mask[..., None], original, 1e4)
     assert float(at(wild)["ce"]) == pytest.approx(float(at(original)["ce"]))
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_shares_of_what_fires_are_undefined_if_nothing_fires(tokens):
+    meter = meters.make("firing", subject(4))
+    y, codes = jnp.ones((tokens, 2)), Codes(jnp.zeros((tokens, 4)))
+    reading = Reading(y, y, codes, jnp.ones(tokens, bool))
+    found = meter.result(meter.update(meter.init(), meter.measure(reading)))
+    assert np.isnan(found["effective_latents"])
+    assert np.isnan(found["normalized_freq_over_1_percent"])
+    assert (found["dead_fraction"], found["l0_quantiles"]["0.5"]) == (1, 0)
+
+
+@pytest.mark.parametrize("ruled_out", [(), (2,), (0, 2)])
+def test_a_model_that_rules_tokens_out_has_a_finite_divergence(ruled_out):
+    original = jnp.zeros((1, 2, 4)).at[..., list(ruled_out)].set(-jnp.inf)
+    found = loss_recovered.losses(original, original, jnp.ones((1, 2), int), jnp.ones((1, 2), bool))
+    assert (found["kl"], found["n"]) == (0, 1)
+    assert found["ce"] == pytest.approx(np.log(4 - len(ruled_out)))
+
+
+def test_scores_are_undefined_where_ablation_changes_nothing():
+    sums = {"n": np.float64(3), "ce": np.float64(2), "kl": np.float64(0), "agree": np.float64(3)}
+    found = loss_recovered.result(dict.fromkeys(loss_recovered.RUNS, sums))
+    assert np.isnan([found["ce_score"], found["kl_score"]]).all()
+    assert (found["ce_delta"], found["kl"]) == (0, 0)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-8, 1.0, 1e8, 1e19])
+def test_lengths_and_unit_rows_at_any_scale(scale):
+    rows = np.array([[3, 4], [0, 0], [1e-12, 0]], np.float32) * np.float32(scale)
+    np.testing.assert_allclose(lengths.length(rows, -1), np.hypot(*rows.T), rtol=1e-6)
+    unit = [[0.6, 0.8], [0, 0], [1, 0]]
+    np.testing.assert_allclose(lengths.unit_rows(jnp.asarray(rows)), unit, rtol=1e-6)
+    assert lengths.explained_variance(rows, 0.5 * rows) == pytest.approx(1 - 6.25 / (50 / 3))
+    assert np.isnan(lengths.explained_variance(rows[[0, 0]], rows[[0, 0]]))
