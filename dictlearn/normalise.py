@@ -13,7 +13,8 @@ autoencoder; with several concatenated sources, one number for each of them. The
 kinds: they exist only for autoencoders, because the statistics of a transcoder's target are not known
 from its input, and no weights can absorb them. Whitening (in the basis of the principal components) is
 also for autoencoders, and is inverted exactly; directions with less than 1e-6 of the largest variance are
-scaled as if they had that variance.
+scaled as if they had that variance. Scalar kinds, token_unit and whitening serve activations of any scale;
+the 1e-5 of token_layernorm is felt where deviations are below 1e-2.
 
 Source: Anthropic's update of April 2024 and Llama Scope (mean_norm_sqrt_d); Rajamanoharan et al. 2024,
 "Jumping ahead", and Gemma Scope (unit_mean_sq); the released code of Gao et al. 2024, whose paper divides
@@ -139,8 +140,9 @@ def side_by_side(scales: Sequence[float]) -> float | tuple[float, ...]:
 
 
 def norm_sums(x_BD: Float[np.ndarray, "B D"]) -> np.ndarray:
-    """The number of tokens, the sum of |x| and the sum of |x|^2 of one array, float64, [3]."""
-    square_B = np.square(x_BD, dtype=np.float64).sum(axis=1)
+    """The number of tokens, the sum of |x| and the sum of |x|^2 of one array, float64, [3]. Raises ValueError
+    for rows that are not finite."""
+    square_B = np.square(_wide(x_BD)).sum(axis=1)
     return np.array([len(square_B), np.sqrt(square_B).sum(), square_B.sum()])
 
 
@@ -154,8 +156,8 @@ def estimate(
     over all batches. Batches are raw activations, without special and padding tokens. sources: the number
     of concatenated sources in the inputs and in the targets; each is scaled by itself.
 
-    Raises ValueError for an unknown kind, for no tokens, for activations that are all zero, and for a
-    kind that is not scalar with several sources.
+    Raises ValueError for an unknown kind, for no tokens, for activations that are all zero or not finite,
+    and for a kind that is not scalar with several sources.
     """
     check_kind(kind)
     if max(sources) > 1 and kind not in SCALAR_KINDS:
@@ -187,6 +189,18 @@ def estimate(
     return Norm(kind, side_by_side(scales[0]), side_by_side(scales[1]))
 
 
+def _wide(x_BD: np.ndarray) -> np.ndarray:
+    """The rows in float64; a row that is not finite would spoil every sum without a word."""
+    wide_BD = np.asarray(x_BD, np.float64)
+    bad = int((~np.isfinite(wide_BD).all(axis=1)).sum())
+    if bad:
+        raise ValueError(
+            f"{bad} of {len(wide_BD)} rows of activations are not finite; leave them out, or look at what"
+            " made them."
+        )
+    return wide_BD
+
+
 def gradient_scale(width: int, mean_square: float) -> float:
     """The scale that gives gradients [B, width] with this E|g|^2 a root mean square of 1. Raises ValueError
     for zero."""
@@ -198,11 +212,13 @@ def gradient_scale(width: int, mean_square: float) -> float:
 
 
 def _whiten(batches: Iterable[Batch], n_tokens: int) -> Norm:
-    tokens, sum_D, square_DD = 0, np.zeros(1), np.zeros((1, 1))
+    tokens, first_D, sum_D, square_DD = 0, np.zeros(1), np.zeros(1), np.zeros((1, 1))
     for batch in batches:
         check_kind("whiten", transcoder=batch.y_BD is not batch.x_BD)
-        wide_BD = np.asarray(batch.x_BD, np.float64)
-        tokens += len(wide_BD)
+        wide_BD = _wide(batch.x_BD)
+        # About one of the rows, a mean far from zero costs no digits.
+        first_D = wide_BD[0] if not tokens and len(wide_BD) else first_D
+        tokens, wide_BD = tokens + len(wide_BD), wide_BD - first_D
         sum_D, square_DD = sum_D + wide_BD.sum(0), square_DD + wide_BD.T @ wide_BD
         if tokens >= n_tokens:
             break
@@ -216,7 +232,7 @@ def _whiten(batches: Iterable[Batch], n_tokens: int) -> Norm:
         raise ValueError("whiten needs activations that differ; their covariance is zero.")
     value_D = np.maximum(value_D, _LEAST_VARIANCE * value_D[-1])[::-1]
     matrix_DD = vector_DD.T[::-1] / np.sqrt(value_D)[:, None]
-    return Norm("whiten", mean_D=mean_D, matrix_DD=matrix_DD)
+    return Norm("whiten", mean_D=first_D + mean_D, matrix_DD=matrix_DD)
 
 
 def colouring(norm: Norm) -> Array:

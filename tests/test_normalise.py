@@ -170,3 +170,44 @@ def test_whitening_a_flat_direction_stays_finite():
     same = x[:1].repeat(4, 0)
     with pytest.raises(ValueError, match="covariance is zero"):
         normalise.estimate("whiten", [Batch(same, same)])
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e-8, 1e-4, 1e4, 1e8, 1e15])
+@pytest.mark.parametrize("kind", ["mean_norm_sqrt_d", "unit_mean_sq", "token_unit", "whiten"])
+def test_normalised_activations_are_the_same_at_any_scale(kind, scale):
+    def normalised(x):
+        halves = (Batch(half, half) for half in np.split(x, 2))
+        x_n, undo = normalise.forward(normalise.estimate(kind, halves), x)
+        np.testing.assert_allclose(undo(x_n), x, atol=1e-5 * np.abs(x).max())
+        return x_n
+
+    x = 3 + draws(B, D)
+    # The sign of a principal component is free.
+    found, wanted = (np.abs(normalised(rows)) for rows in (np.float32(scale) * x, x))
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("kind", ["mean_norm_sqrt_d", "unit_mean_sq", "whiten"])
+def test_rows_that_are_not_finite_are_counted_and_refused(kind, bad):
+    x = draws(B, D)
+    x[3, 0] = x[5] = bad
+    with pytest.raises(ValueError, match=f"^2 of {B} rows"):
+        normalise.estimate(kind, [Batch(x, x)])
+
+
+@pytest.mark.parametrize("mean", [1e5, -1e6])
+def test_whitening_about_a_large_mean_costs_no_digits(mean):
+    """Rows in units of 1/8, which float32 holds beside the mean."""
+    x = np.round(8 * draws(B, D)) / 8
+    far = np.float32(x + mean)
+    norms = [normalise.estimate("whiten", [Batch(p, p) for p in (y[:9], y[9:])]) for y in (x, far)]
+    near, moved = (np.abs(norm.matrix_DD) for norm in norms)
+    np.testing.assert_allclose(moved, near, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("constant", [0.1, 1e-8, 1e8])
+def test_equal_rows_cannot_be_whitened(constant):
+    x = np.full((B, D), constant, np.float32)
+    with pytest.raises(ValueError, match="covariance is zero"):
+        normalise.estimate("whiten", [Batch(part, part) for part in (x[:7], x[7:])])
