@@ -46,7 +46,8 @@ def measure(reading: Reading) -> dict:
     about_mean, y_moments = _moments(y, w)
     s, y_B, yhat_B, v = (length(a, -1) for a in (error, y, yhat, about_mean))
     cosine_B = (unit_rows(y) * unit_rows(yhat)).sum(-1)
-    total = lambda each, where=True: jnp.where((w > 0) & where, each, 0.0).sum()
+    total = lambda each: jnp.where(w > 0, each, 0.0).sum()
+    over = lambda where_B, each: total(jnp.where(where_B, each, 0.0))
     roots = {
         "s_root2": length(w * s, 0),
         "y_root2": length(y_B, 0),
@@ -56,15 +57,15 @@ def measure(reading: Reading) -> dict:
     return {
         "n": w.sum(),
         "n_not_finite": not_finite(reading),
-        "n_not_zero": total(1.0, y_B > 0),
-        "n_off_mean": total(1.0, v > 0),
+        "n_not_zero": over(y_B > 0, 1.0),
+        "n_off_mean": over(v > 0, 1.0),
         **roots,
         "dot_share": total(cosine_B * shares_B[0] * shares_B[1]),
         "s_root": total(s),
-        "s_over_y2": total((s / nonzero(y_B)) ** 2, y_B > 0),
+        "s_over_y2": over(y_B > 0, (s / nonzero(y_B)) ** 2),
         "cossim": total(cosine_B),
-        "l2_ratio": total(yhat_B / nonzero(y_B), y_B > 0),
-        "legacy": total(1 - (s / nonzero(v)) ** 2, v > 0),
+        "l2_ratio": over(y_B > 0, yhat_B / nonzero(y_B)),
+        "legacy": over(v > 0, 1 - (s / nonzero(v)) ** 2),
         "l0": total(l0(reading.codes)),
         "l1": total(jnp.abs(reading.codes.val.astype(jnp.float32)).sum(-1)),
         "y": y_moments,
