@@ -7,6 +7,7 @@
 
 Each of the first three is `compare(prepare(X), prepare(Y))`, so that a matrix over layers prepares each once.
 All are 1 for a rotation of the same activations. SVCCA needs many more tokens than dimensions.
+CKA and SVCCA with rows that are all equal are NaN.
 
 Source: Kornblith et al. 2019 (linear CKA, equation 5; the matching score); Raghu et al. 2017 (SVCCA);
 Moschella et al. 2022 (relative representations), in the form that Leask et al. 2025, section 5, give in words,
@@ -37,12 +38,14 @@ class Measure(NamedTuple):
 
 def _scaled(x_BD: np.ndarray) -> np.ndarray:
     x_BD = _centred(x_BD)
-    return x_BD / np.sqrt(np.linalg.norm(x_BD.T @ x_BD))
+    return x_BD / np.sqrt(np.linalg.norm(x_BD.T @ x_BD) or np.nan)
 
 
 def _basis(x_BD: np.ndarray) -> np.ndarray:
     """Orthonormal directions over tokens, [B, R]: the leading principal components, at unit length."""
-    x_BD = _centred(x_BD).astype(np.float64)
+    x_BD = _centred(x_BD)
+    if not x_BD.any():
+        return np.full((len(x_BD), 1), np.nan)
     square_D, direction_DD = np.linalg.eigh(x_BD.T @ x_BD)
     square_D, direction_DD = square_D[::-1], direction_DD[:, ::-1]
     held_D = np.cumsum(square_D) / np.sum(square_D)
@@ -51,7 +54,10 @@ def _basis(x_BD: np.ndarray) -> np.ndarray:
 
 
 def _correlation(u_BR: np.ndarray, v_BR: np.ndarray) -> float:
-    return float(np.linalg.svd(u_BR.T @ v_BR, compute_uv=False).mean())
+    overlap_RR = u_BR.T @ v_BR
+    if np.isnan(overlap_RR).any():
+        return float("nan")
+    return float(np.linalg.svd(overlap_RR, compute_uv=False).mean())
 
 
 def _nearest_anchor(x_BD: np.ndarray) -> np.ndarray:
@@ -62,7 +68,9 @@ def _nearest_anchor(x_BD: np.ndarray) -> np.ndarray:
 
 
 def _centred(x_BD: np.ndarray) -> np.ndarray:
-    return x_BD - x_BD.mean(0)
+    """In float64, which holds fourth powers of any activations; equal rows are exactly zero."""
+    moved_BD = x_BD.astype(np.float64) - x_BD[0]
+    return moved_BD - moved_BD.mean(0)
 
 
 cka = Measure(_scaled, lambda x_BD, y_BD: float(np.sum((x_BD.T @ y_BD) ** 2)))

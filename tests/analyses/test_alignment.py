@@ -19,6 +19,20 @@ def test_a_rotation_and_a_scale_are_not_seen_and_other_tokens_are(measure):
     assert compare(X, X[RANDOM.permutation(len(X))]) < compare(X, Y) < 0.99
 
 
+@every
+@pytest.mark.parametrize("scale", [1e-8, 1e8, 1e15])
+def test_float32_activations_of_any_scale_are_compared_alike(measure, scale):
+    x, y = (np.float32(scale) * a.astype(np.float32) for a in (X, Y))
+    assert MEASURES[measure](x, y) == pytest.approx(MEASURES[measure](X, Y), abs=1e-2)
+    assert MEASURES[measure](x, 2 * x) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1e8])
+@pytest.mark.parametrize("compare", [cka, svcca])
+def test_rows_that_are_all_equal_are_like_nothing(compare, constant):
+    assert np.isnan(compare(np.full_like(X, constant, np.float32), X))
+
+
 def test_cka_is_the_alignment_of_the_centred_gram_matrices():
     centre = np.eye(len(X)) - 1 / len(X)
     one, other = (centre @ a @ a.T @ centre for a in (X, Y))
