@@ -1,6 +1,8 @@
 """Atomic writes of files and folders, and their checksums."""
 
 import contextlib
+import errno
+import glob
 import hashlib
 import json
 import os
@@ -10,6 +12,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+TEMPORARY = ".tmp"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SMALL = 1 << 26
 """Bytes below which a file is read rather than remembered."""
 _SETTLED_NS = 2_000_000_000
@@ -20,7 +24,11 @@ _SETTLED_NS = 2_000_000_000
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path for a file or a folder, which replaces `path` when the block ends.
 
-    An error in the block leaves `path` unchanged, and no temporary file remains.
+    What was written is on the disk, and not in a cache of the system, before it replaces anything. An error in
+    the block leaves `path` unchanged, and no temporary file remains. What a killed process left beside `path`
+    is taken away, or put back, by the next one that writes there.
+
+    Raises OSError, with the free space in the message, for what could not be written.
 
     Example:
         >>> import tempfile
@@ -31,15 +39,77 @@ def whole(path: Path) -> Iterator[Path]:
         ...     path.read_text()
         'hello'
     """
-    half = path.with_name(path.name + ".tmp")
-    _remove(half)
+    half = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    mend(path)
     try:
         yield half
+        _to_disk(half)
         if path.is_dir():
-            shutil.rmtree(path)
-        half.replace(path)
+            path.replace(_aside(path))
+        rename(half, path)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise _full(error, path) from error
     finally:
         _remove(half)
+        mend(path)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Renames, so that the new name outlives a power cut."""
+    old.replace(new)
+    _sync(new.parent)
+
+
+def mend(path: Path) -> None:
+    """Puts back the folder that a killed process had moved aside, and takes its temporary files away."""
+    old = _aside(path)
+    if old.exists() and not path.exists():
+        old.replace(path)
+    _remove(old)
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*{TEMPORARY}"):
+        owner = left.name.removeprefix(path.name + ".").removesuffix(TEMPORARY)
+        if owner.isdecimal() and not _alive(int(owner)):
+            _remove(left)
+
+
+def _aside(path: Path) -> Path:
+    """Where a folder is while another takes its place."""
+    return path.with_name(f".{path.name}.replaced")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _to_disk(path: Path) -> None:
+    for one in sorted(path.rglob("*"), reverse=True) if path.is_dir() else ():
+        _sync(one)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _full(error: OSError, path: Path) -> OSError:
+    free = shutil.disk_usage(path.parent).free
+    return OSError(
+        error.errno,
+        f"{path} was not written ({error.strerror}; {free} bytes are free there); what it held is as it was. "
+        "Make room, and give the command again",
+    )
 
 
 def sha256(path: Path) -> str:

@@ -1,8 +1,12 @@
-"""Checksums that are remembered: the same for the same content, and never an old one for a new content."""
+"""Files and folders are written whole or not at all. Checksums are remembered: the same for the same content,
+and never an old one for a new content."""
 
+import errno
 import hashlib
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -94,3 +98,78 @@ def test_several_files_have_one_checksum_that_each_of_them_decides(tmp_path):
     found.add(files.digest(a, write(b, b"1")))
     found.add(files.digest(a, b.rename(tmp_path / "c")))
     assert len(found) == 4
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder that is there already, with a file."""
+    path = tmp_path / "export"
+    path.mkdir()
+    (path / "kept").write_text("before")
+    return path
+
+
+def listed(path):
+    return sorted(one.name for one in path.iterdir())
+
+
+def test_a_file_and_a_folder_are_replaced_as_wholes(folder):
+    with files.whole(folder) as half:
+        half.mkdir()
+        (half / "new").write_text("after")
+    with files.whole(folder / "new") as half:
+        half.write_text("again")
+    assert listed(folder) == ["new"]
+    assert (folder / "new").read_text() == "again"
+    assert listed(folder.parent) == ["export"]
+
+
+def rewrite(folder, fail=None):
+    with files.whole(folder) as half:
+        half.mkdir()
+        (half / "new").write_text("after")
+        if fail:
+            raise fail
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("at", [None, "_to_disk", "rename"])
+def test_a_full_disk_leaves_what_was_there_and_says_what_is_free(folder, monkeypatch, at):
+    def refuse(*_):
+        raise FULL
+
+    if at:
+        monkeypatch.setattr(files, at, refuse)
+    with pytest.raises(OSError, match=r"export.* bytes are free") as caught:
+        rewrite(folder, None if at else FULL)
+    assert caught.value.errno == errno.ENOSPC
+    assert (folder / "kept").read_text() == "before"
+    assert listed(folder.parent) == ["export"]
+
+
+def test_another_error_is_raised_as_it_is(folder):
+    with pytest.raises(KeyError):
+        rewrite(folder, KeyError("mine"))
+    assert listed(folder) == ["kept"]
+    assert listed(folder.parent) == ["export"]
+
+
+def dead():
+    """The number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_process_left_is_put_back_or_taken_away(folder):
+    folder.rename(folder.parent / ".export.replaced")
+    left, mine = (folder.parent / f"export.{pid}.tmp" for pid in (dead(), os.getppid()))
+    left.mkdir()
+    mine.mkdir()
+    users = folder.parent / "export.notes.tmp"
+    users.write_text("a user's own")
+    files.mend(folder)
+    assert (folder / "kept").read_text() == "before"
+    assert listed(folder.parent) == ["export", mine.name, users.name]

@@ -17,9 +17,7 @@ next harvest begins, be it of another number of processes.
 import hashlib
 import json
 import logging
-import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ import jax
 import numpy as np
 from safetensors.numpy import save
 
+from dictlearn import files
 from dictlearn.normalise import norm_sums
 from dictlearn.streams._barrier import barrier
 from dictlearn.streams._fingerprint import differ
@@ -34,7 +33,6 @@ from dictlearn.streams.store import FORMAT, MANIFEST, PARTIAL, check_file, open_
 
 log = logging.getLogger("dictlearn")
 
-_TEMPORARY = ".tmp"
 _SUM_ROWS = 4096
 
 
@@ -60,7 +58,7 @@ def _prepare(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
         _reopen(path, recipe, allow_changed)
     if (path / MANIFEST).exists():
         return
-    for leftover in path.glob(f"*{_TEMPORARY}"):
+    for leftover in path.glob(f"*{files.TEMPORARY}"):
         leftover.unlink()
     if (path / PARTIAL).exists():
         manifest = open_manifest(path, PARTIAL)
@@ -82,12 +80,12 @@ def _reopen(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
     """Makes the manifest of a store that lacks files partial again, so that they are written again."""
     manifest = open_manifest(path)
     _same_recipe(path, manifest, recipe, allow_changed)
-    files = {**manifest["tokens"], **manifest["shards"]}
+    listed = {**manifest["tokens"], **manifest["shards"]}
     if lost := sorted(
-        name for name, entry in files.items() if not _intact(path, name, entry, False)
+        name for name, entry in listed.items() if not _intact(path, name, entry, False)
     ):
         log.warning("%s lacks %s, or a part of it: harvested again.", path, ", ".join(lost))
-        (path / MANIFEST).replace(path / PARTIAL)
+        files.rename(path / MANIFEST, path / PARTIAL)
 
 
 def _share(path: Path, recipe: dict[str, Any], allow_changed: bool) -> dict[str, Any] | None:
@@ -187,7 +185,7 @@ def _complete(path: Path, manifest: dict[str, Any]) -> None:
         for tap in manifest["recipe"]["taps"]
     }
     _write(path / PARTIAL, _json(manifest))
-    _rename(path / PARTIAL, path / MANIFEST)
+    files.rename(path / PARTIAL, path / MANIFEST)
 
 
 def _sums(rows_RD: np.ndarray) -> list[float]:
@@ -223,29 +221,6 @@ def _json(manifest: dict[str, Any]) -> bytes:
 
 def _write(file: Path, contents: bytes) -> dict[str, Any]:
     """Write a file whole or not at all; its entry in the manifest."""
-    temporary = file.with_name(file.name + _TEMPORARY)
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(contents)
-            handle.flush()
-            os.fsync(handle.fileno())
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        free = shutil.disk_usage(file.parent).free
-        raise OSError(
-            error.errno,
-            f"{file} ({len(contents)} bytes, {free} free) was not written: {error.strerror}. "
-            "Make room and harvest again; what is finished is kept",
-        ) from error
-    _rename(temporary, file)
+    with files.whole(file) as half:
+        half.write_bytes(contents)
     return {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
-
-
-def _rename(old: Path, new: Path) -> None:
-    """Rename, and make the new name outlive a power cut."""
-    os.replace(old, new)
-    folder = os.open(new.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
