@@ -87,7 +87,7 @@ def unpack(header: Any, shapes: Mapping[str, tuple], read: Callable[[str], np.nd
         module, kind = _built(header["dictionary"]), header["normalisation"]
         normalise.check_kind(kind)
         sites = tuple(map(Site.of, header["sites"]))
-        wanted = _abstract(module) | _abstract_norm(kind, module, shapes)
+        wanted = abstract(module) | _abstract_norm(kind, module, shapes)
     except Exception as error:
         raise ValueError(f"the header describes no dictionary: {error}") from error
     if header["name"] != Path(str(header["name"])).name:
@@ -138,7 +138,7 @@ def _built(described: Any) -> Dictionary:
     return dictionaries.make(**values.from_json(described))
 
 
-def _abstract(module: Dictionary) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract(module: Dictionary) -> dict[str, jax.ShapeDtypeStruct]:
     """The leaves of a variant's variables."""
     x_BD = jax.ShapeDtypeStruct((1, module.d_in), jnp.float32)
     encode = lambda x_BD: module.init(jax.random.key(0), x_BD, method="encode")

@@ -1,0 +1,157 @@
+"""What the formats of other libraries share: small JSON and strict tensors of a folder, and a note.
+
+Another library's files say which function a dictionary is, and not how it was trained. `note` is the rest, as
+JSON, under a key that the other library ignores: with it a dictionary that was written here comes back as it
+was. A file without the note comes back as the dictionary that it describes.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from dictlearn import dictionaries
+from dictlearn.experiment import values
+from dictlearn.interop import _layout
+from dictlearn.runs.trained import Site, Trained
+from dictlearn.types import Dictionary
+
+NOTE = "dictlearn"
+THRESHOLD = "params/log_threshold_F"
+MOST_JSON = 1 << 22
+"""Bytes of a config; what is longer is no config."""
+
+
+def has(folder: Path, *names: str) -> bool:
+    return folder.is_dir() and all((folder / name).is_file() for name in names)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file of the folder. Raises ValueError for a link out of it."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{name} leads out of its folder, to {path.resolve()}.")
+    if not path.is_file():
+        raise ValueError(f"{name} is missing.")
+    return path
+
+
+def config(folder: Path, name: str) -> dict[str, Any]:
+    """The object in a JSON file of the folder."""
+    path = inside(folder, name)
+    if (size := path.stat().st_size) > MOST_JSON:
+        raise ValueError(f"{name} has {size} bytes, and a config has at most {MOST_JSON}.")
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} holds {type(found).__name__}, not an object.")
+    return found
+
+
+def integer(told: Mapping[str, Any], key: str, least: int = 1) -> int:
+    """A whole number of a config. Raises ValueError for what is none, or below `least`."""
+    value = told.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{key}={value!r} must be a whole number of at least {least}.")
+    return value
+
+
+def one_of(told: Mapping[str, Any], key: str, known: Any, default: Any = None) -> Any:
+    """A value of a config that must be one of `known`."""
+    value = told.get(key, default)
+    if not any(value == each and type(value) is type(each) for each in known):
+        raise ValueError(
+            f"{key}={value!r} is not read; it must be one of {', '.join(map(repr, known))}."
+        )
+    return value
+
+
+def tensors(
+    folder: Path, name: str, wanted: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """Exactly these tensors of a safetensors file, by name and shape, in float32.
+
+    Raises ValueError for one that is missing, not wanted, of another shape, no float, or not finite."""
+    path = inside(folder, name)
+    try:
+        with safe_open(path, "np") as file:
+            there = set(file.keys())
+            if missing := sorted(wanted.keys() - there):
+                raise ValueError(
+                    f"{name} lacks {', '.join(missing)}; it holds {', '.join(sorted(there))}."
+                )
+            if more := sorted(there - wanted.keys()):
+                raise ValueError(f"{name} holds {', '.join(more)} too, which would be lost.")
+            for key, shape in wanted.items():
+                slice_ = file.get_slice(key)
+                found = tuple(slice_.get_shape())
+                if found != shape or slice_.get_dtype() not in ("F64", "F32", "F16", "BF16"):
+                    raise ValueError(
+                        f"{key} of {name} is {slice_.get_dtype()}{list(found)}, not floats {list(shape)}."
+                    )
+            read = {key: np.asarray(file.get_tensor(key)).astype(np.float32) for key in wanted}
+    except SafetensorError as error:
+        raise ValueError(f"{name} is no safetensors file: {error}") from error
+    for key, array in read.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{key} of {name} has numbers that are not finite.")
+    return read
+
+
+def note(trained: Trained, leaves: tuple[str, ...] = ()) -> dict[str, Any]:
+    """All of a dictionary but its arrays, as JSON; of those the scalar `leaves`, exactly."""
+    flat = _layout.flat(trained.variables)
+    return {
+        "name": trained.name,
+        "dictionary": values.to_json(dictionaries.describe(trained.module), "dictionary"),
+        "sites": [site._asdict() for site in trained.sites],
+        "hparams": values.to_json(trained.hparams, "hparams"),
+        "metrics": trained.metrics,
+        "leaves": {leaf: np.asarray(flat[leaf]).item() for leaf in leaves},
+    }
+
+
+def noted(
+    told: Any, described: Dictionary, arrays: Mapping[str, np.ndarray], **known: Any
+) -> Trained:
+    """The dictionary of these leaves: by the note where there is one, else as it is `described`.
+
+    Raises ValueError for a note that describes another function than the file."""
+    if told is None:
+        return Trained(described, _nested(arrays), **known)
+    try:
+        module = dictionaries.make(**values.from_json(told["dictionary"]))
+        wanted = _layout.abstract(module)
+        kept = {k: np.asarray(v, wanted[k].dtype) for k, v in told["leaves"].items()}
+        about = {"sites": tuple(map(Site.of, told["sites"])), "name": str(told["name"])}
+        about |= {"hparams": values.from_json(told["hparams"]), "metrics": told["metrics"]}
+    except Exception as error:
+        raise ValueError(f"its note of {NOTE} describes no dictionary: {error}") from error
+    whole = kept | {leaf: array for leaf, array in arrays.items() if leaf != THRESHOLD or not kept}
+    shapes = {leaf: (np.shape(array), np.asarray(array).dtype) for leaf, array in whole.items()}
+    found = Trained(module, _nested(whole), **known | about)
+    if shapes != {leaf: (leaf_.shape, leaf_.dtype) for leaf, leaf_ in wanted.items()} or (
+        kept and not _same_threshold(found, arrays[THRESHOLD])
+    ):
+        raise ValueError(f"its note of {NOTE} describes another dictionary than its arrays.")
+    return found
+
+
+def _same_threshold(trained: Trained, log_threshold_F: np.ndarray) -> bool:
+    """Whether running means make the thresholds that the file has."""
+    ours = np.asarray(trained.module.apply(trained.variables, method="threshold"))
+    return np.allclose(ours, np.exp(log_threshold_F), rtol=1e-5, atol=1e-30)
+
+
+def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for leaf, array in arrays.items():
+        room, _, last = leaf.partition("/")
+        nested.setdefault(room, {})[last] = jnp.asarray(array)
+    return nested

@@ -1,0 +1,41 @@
+"""TransformerLens' names of places in a model, as other libraries write them, and ours (lm/taps.py)."""
+
+import re
+
+_OURS = {
+    "hook_resid_post": "resid",
+    "hook_resid_mid": "resid_mid",
+    "hook_mlp_out": "mlp_out",
+    "hook_attn_out": "attn_out",
+    "attn.hook_z": "attn_z",
+}
+_THEIRS = {ours: theirs for theirs, ours in _OURS.items()}
+
+
+def tap(hook: str) -> str:
+    """The tap of a hook; the hook itself where we have no tap that holds the same.
+
+    Example:
+        >>> tap("blocks.8.hook_resid_pre"), tap("blocks.8.hook_mlp_out"), tap("vision.hook_x")
+        ('resid.7', 'mlp_out.8', 'vision.hook_x')
+    """
+    found = re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", hook)
+    if found is None:
+        return hook
+    layer, place = int(found[1]), found[2]
+    if place == "hook_resid_pre":
+        return f"resid.{layer - 1}" if layer else "embed"
+    return f"{_OURS[place]}.{layer}" if place in _OURS else hook
+
+
+def hook(tap: str) -> str:
+    """The hook of a tap; the tap itself where TransformerLens has none that holds the same.
+
+    Example:
+        >>> hook("resid.7"), hook("mlp_act.2")
+        ('blocks.7.hook_resid_post', 'mlp_act.2')
+    """
+    place, _, layer = tap.partition(".")
+    if place == "embed":
+        return "blocks.0.hook_resid_pre"
+    return f"blocks.{layer}.{_THEIRS[place]}" if place in _THEIRS else tap

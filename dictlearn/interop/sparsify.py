@@ -1,0 +1,108 @@
+"""sparsify's folders (EleutherAI): `cfg.json` and `sae.safetensors`.
+
+    topk, groupmax     of (x - b_dec) W^T + b, or of x W^T + b in a transcoder, whose target is as wide as its
+                       input; y = z W_dec + b_dec + x W_skip^T
+
+encoder.weight is [F, D], W_dec [F, D]. What sparsify has no word for is kept under `dictlearn` in cfg.json,
+which sparsify leaves out with a message.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from dictlearn import dictionaries
+from dictlearn.interop import _foreign
+from dictlearn.normalise import Norm
+from dictlearn.runs.trained import Trained
+
+SUFFIX = ""
+CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
+_LEAVES = {
+    "encoder.weight": "params/W_enc_FD",
+    "encoder.bias": "params/b_enc_F",
+    "W_dec": "params/W_dec_FD",
+    "b_dec": "params/b_dec_D",
+    "W_skip": "params/W_skip_DD",
+}
+LEAVES = set(_LEAVES.values())
+_KINDS = {"topk": "topk", "groupmax": "group_max"}
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a folder with both files."""
+    return _foreign.has(path, CONFIG, WEIGHTS)
+
+
+def load(path: Path) -> Trained:
+    """The dictionary of a folder. Raises ValueError for what is not read, by its key or tensor."""
+    told = _foreign.config(path, CONFIG)
+    kind = _foreign.one_of(told, "activation", _KINDS, "topk")
+    width = _foreign.integer(told, "d_in")
+    n_latents = told.get("num_latents") or width * _foreign.integer(told, "expansion_factor")
+    n_latents = _foreign.integer({"num_latents": n_latents}, "num_latents")
+    transcodes = _foreign.one_of(told, "transcode", (True, False), False)
+    skip = _foreign.one_of(told, "skip_connection", (True, False), False)
+    shapes = {"encoder.weight": (n_latents, width), "encoder.bias": (n_latents,)}
+    shapes |= {"W_dec": (n_latents, width), "b_dec": (width,)}
+    shapes |= {"W_skip": (width, width)} if skip else {}
+    arrays = _foreign.tensors(path, WEIGHTS, shapes)
+    # There a skip may stand beside an autoencoder, which subtracts b_dec; here it is a transcoder's.
+    if skip and not transcodes:
+        raise ValueError("skip_connection=True without transcode=True is not read.")
+    fields = {
+        "k": _foreign.integer(told, "k"),
+        "skip": skip,
+        "d_out": width if transcodes else None,
+    }
+    module = dictionaries.make(_KINDS[kind], d_in=width, n_latents=n_latents, **fields)
+    leaves = {_LEAVES[key]: array for key, array in arrays.items()}
+    known = {} if _foreign.NOTE in told else {"name": path.name}
+    return _foreign.noted(told.get(_foreign.NOTE), module, leaves, **known)
+
+
+def save(trained: Trained, path: Path) -> None:
+    """Writes a folder. Raises ValueError for a dictionary that sparsify has no activation for."""
+    made = dictionaries.describe(trained.module)
+    name, kind = made["name"], made.get("activation")
+    kinds = {ours: theirs for theirs, ours in _KINDS.items()}
+    if name not in (*kinds, "matryoshka") or kind not in kinds:
+        raise ValueError(f"sparsify has no activation for {name} with {kind}.")
+    if trained.norm != Norm():
+        raise ValueError(
+            f"{name} under {trained.norm.kind}: fold the normalisation first (folded())."
+        )
+    if made["d_out"] not in (None, made["d_in"]):
+        raise ValueError(
+            f"sparsify's {name} writes as many columns as it reads, not {made['d_out']}."
+        )
+    if made["d_out"] is None and not made["subtract_b_dec"]:
+        raise ValueError(f"sparsify's autoencoders subtract b_dec; this {name} does not.")
+    if made["n_latents"] % made["k"] and kind == "group_max":
+        raise ValueError(
+            f"sparsify's groups are equal: k={made['k']} of {name} does not divide F={made['n_latents']}."
+        )
+    if made.get("norm_weighted") or made.get("anneal_steps"):
+        raise ValueError(f"sparsify has no norm_weighted and no anneal_steps, which {name} has.")
+    told = {
+        "activation": kinds[kind],
+        "expansion_factor": max(1, made["n_latents"] // made["d_in"]),
+        "normalize_decoder": True,
+        "num_latents": made["n_latents"],
+        "k": int(made["k"]),
+        "multi_topk": bool(made.get("multi")),
+        "skip_connection": made["skip"],
+        "transcode": made["d_out"] is not None,
+        "d_in": made["d_in"],
+        _foreign.NOTE: _foreign.note(trained),
+    }
+    params = trained.variables["params"]
+    arrays = {key: leaf.rpartition("/")[2] for key, leaf in _LEAVES.items()}
+    whole = {
+        key: np.array(params[leaf], np.float32) for key, leaf in arrays.items() if leaf in params
+    }
+    path.mkdir()
+    save_file(whole, path / WEIGHTS)
+    (path / CONFIG).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
