@@ -124,6 +124,7 @@ def noted(
 
     Raises ValueError for a note that describes another function than the file."""
     if told is None:
+        _layout.abstract(described)  # fields that do not fit are refused here
         return Trained(described, _nested(arrays), **known)
     try:
         module = dictionaries.make(**values.from_json(told["dictionary"]))
