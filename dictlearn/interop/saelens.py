@@ -67,6 +67,8 @@ _WRITTEN = {
     "batch_topk": "jumprelu",
     "gated": "gated",
 }
+_STRUCTURES = {*_WRITTEN, "matryoshka"}
+"""Dictionaries that encode and decode as their activation alone."""
 _NORMS = ("none", "layer_norm", "constant_norm_rescale", "expected_average_only_in")
 _LEAST = 1e-37
 """The threshold of a latent whose threshold is not positive: ReLU, as there."""
@@ -185,7 +187,7 @@ def _sites(told: Mapping[str, Any]) -> tuple[Site, ...]:
 
 def _architecture(trained: Trained, made: Mapping[str, Any]) -> str:
     name, kind = made["name"], made.get("activation")
-    if name not in (*_WRITTEN, "matryoshka") or kind not in _WRITTEN:
+    if name not in _STRUCTURES or kind not in _WRITTEN:
         raise ValueError(f"SAELens has no architecture for {name} with {kind}.")
     if trained.norm != Norm():
         raise ValueError(

@@ -29,6 +29,8 @@ _LEAVES = {
 }
 LEAVES = set(_LEAVES.values())
 _KINDS = {"topk": "topk", "groupmax": "group_max"}
+_STRUCTURES = {*_KINDS.values(), "matryoshka"}
+"""Dictionaries that encode and decode as their activation alone."""
 
 
 def recognises(path: Path) -> bool:
@@ -68,7 +70,7 @@ def save(trained: Trained, path: Path) -> None:
     made = dictionaries.describe(trained.module)
     name, kind = made["name"], made.get("activation")
     kinds = {ours: theirs for theirs, ours in _KINDS.items()}
-    if name not in (*kinds, "matryoshka") or kind not in kinds:
+    if name not in _STRUCTURES or kind not in kinds:
         raise ValueError(f"sparsify has no activation for {name} with {kind}.")
     if trained.norm != Norm():
         raise ValueError(
