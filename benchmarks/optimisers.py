@@ -11,6 +11,7 @@ Nine dictionaries of one optimiser are one program. The table in docs/optimisers
 """
 
 import argparse
+import functools
 import itertools
 import json
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from dictlearn import experiment, rules, sharding, streams
 from dictlearn.experiment.stream import open_stream
 from dictlearn.ops.recovery import recovery
 from dictlearn.streams._place import place
+from dictlearn.types import Batch
 
 STEPS, BATCH = 600, 256
 RATES = {
@@ -50,20 +52,30 @@ def config(rule: dict, rates: Sequence[float], seeds: int, steps: int) -> dict:
     }
 
 
+@functools.cache
+def drawn(steps: int) -> tuple[np.ndarray, list[Batch]]:
+    """(planted atoms, the batches of all steps on the device), drawn once for all optimisers."""
+    mesh = sharding.mesh_of(jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        stream = open_stream(config({"name": "adam"}, (1.0,), 1, steps))
+        batches = itertools.islice(streams.read(stream), steps)
+        return stream.truth, [place(batch, mesh) for batch in batches]
+
+
 def trained(rule: dict, rates: Sequence[float], seeds: int = 1, steps: int = STEPS):
     """(recovered, explained) at each rate, means over seeds: one program trains them all."""
     whole, mesh = config(rule, rates, seeds, steps), sharding.mesh_of(jax.devices()[:1])
+    truth, batches = drawn(steps)
     with jax.set_mesh(mesh):
-        stream = open_stream(whole)
-        (program,) = experiment.programs(whole, stream.d_in, None)
-        state = experiment.init(program, place(stream.batches[0], mesh), mesh)
+        (program,) = experiment.programs(whole, truth.shape[1], None)
+        state = experiment.init(program, batches[0], mesh)
         update, info = experiment.update(program, state, mesh), {}
-        for batch in itertools.islice(streams.read(stream), steps):
-            state, info = update(state, program.hparams, place(batch, mesh))
+        for batch in batches:
+            state, info = update(state, program.hparams, batch)
         rows_NFD = np.asarray(program.variables(state)["params"]["W_dec_FD"])
     assert update._cache_size() == 1, "a sweep over the rate is one program"
     by_rate = lambda values: np.reshape(values, (len(rates), seeds)).mean(1)
-    recovered = by_rate([recovery(stream.truth, rows_FD, 0.9) for rows_FD in rows_NFD])
+    recovered = by_rate([recovery(truth, rows_FD, 0.9) for rows_FD in rows_NFD])
     return recovered, by_rate(np.nan_to_num(info["explained_variance"], nan=-np.inf))
 
 
