@@ -22,13 +22,18 @@ def wide(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _rotate(spec: Spec, layer: int, x_BThw: jax.Array) -> jax.Array:
-    """The pair (i, i + width/2) of a head turns by position * frequency_i."""
+def frequencies(spec: Spec, layer: int) -> np.ndarray:
+    """What each rotary pair of a head turns by from one position to the next, in radians."""
     width = spec.rope_width or spec.head_dim
     base, divisors = spec.rope_base, np.array(spec.rope_divisors or 1.0)
     if spec.local_rope_base is not None and layer in spec.sliding_layers:
         base, divisors = spec.local_rope_base, np.array(1.0)
-    turn_w = base ** (-np.arange(width // 2) / (width // 2)) / divisors
+    return base ** (-np.arange(width // 2) / (width // 2)) / divisors
+
+
+def _rotate(spec: Spec, layer: int, x_BThw: jax.Array) -> jax.Array:
+    """The pair (i, i + width/2) of a head turns by position * frequency_i."""
+    width, turn_w = spec.rope_width or spec.head_dim, frequencies(spec, layer)
     # Angles grow with the position: float64, so that late positions keep their accuracy.
     angle_Tw = np.outer(np.arange(x_BThw.shape[1]), turn_w)
     wide_BThw = wide(x_BThw)

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from dictlearn.lm import decoder, families, gguf, gguf_models, hub, names, packages, source, weights
 from dictlearn.lm import tokenizer as tokenizers
+from dictlearn.lm.attention import frequencies
+from dictlearn.lm.leftover import tell
 from dictlearn.lm.model import LM
 from dictlearn.lm.rounding import rounded, said
 from dictlearn.lm.spec import Spec
@@ -54,6 +57,7 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
     where = names.sources(called, spec, tensors.names())
     heads = names.heads_beside(called, spec, tensors.names())
     weights.check_tied(tensors, where("embed_VD").name, heads)
+    _tell_frequencies(spec, tensors)
     params = weights.load_params(
         spec,
         where,
@@ -71,6 +75,20 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
         source=source.of_folder(folder, tensors),
         forward=functools.partial(families.forward(family), spec),
     )
+
+
+def _tell_frequencies(spec: Any, tensors: weights.Safetensors) -> None:
+    """Old files hold rotary frequencies too, which the config decides: tells of those that it does not give."""
+
+    def same(name: str) -> bool:
+        layer = next((int(part) for part in name.split(".") if part.isdecimal()), 0)
+        wanted_w = frequencies(spec, layer)
+        (size,) = tensors.shape(name)
+        held_w = tensors.read(name, [np.arange(size)]).astype(np.float64)
+        return size == len(wanted_w) and np.allclose(held_w, wanted_w, rtol=0.02, atol=1e-6)
+
+    held = sorted(name for name in tensors.names() if name.endswith(names.FREQUENCIES))
+    tell(str(tensors.folder), [name for name in held if not same(name)], "tensors")
 
 
 def identity(

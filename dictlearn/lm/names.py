@@ -8,6 +8,8 @@ import numpy as np
 
 from dictlearn.lm.spec import Shaped, shape_of
 
+FREQUENCIES = "rotary_emb.inv_freq"
+
 
 class Source(NamedTuple):
     """Where a leaf's values lie: tensor `name` ("{}" is the layer), whose shape is the leaf's, but
@@ -39,7 +41,7 @@ class Names(NamedTuple):
     conv: bool = False
     norm_plus: float = 0.0
     first_of: Mapping[str, int] = MappingProxyType({})
-    unused: tuple[str, ...] = ("rotary_emb.inv_freq",)
+    unused: tuple[str, ...] = (FREQUENCIES,)
     heads: tuple[str, ...] = ()
 
 

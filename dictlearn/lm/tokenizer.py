@@ -118,6 +118,8 @@ def separator_of_gguf(tokenizer: Tokenizer, metadata: Mapping[str, Any], vocab: 
     token = metadata.get("tokenizer.ggml.eos_token_id") if token is None else token
     if token is None:
         raise ValueError(f"No token parts documents: neither {_END_OF_TEXT!r} nor eos_token_id.")
+    if not isinstance(token, int):
+        raise ValueError(f"tokenizer.ggml.eos_token_id is {token!r}, no token of the vocabulary.")
     check(token, vocab, f"{_END_OF_TEXT!r} or tokenizer.ggml.eos_token_id", tokenizer)
     return token
 

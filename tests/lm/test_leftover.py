@@ -142,6 +142,17 @@ def test_files_of_tensors_that_nothing_reads_are_told(folder, caplog):
     assert all(file in caplog.text for file in (*PARTS, "model.safetensors.index.json"))
 
 
+def test_rotary_frequencies_in_a_file_are_those_of_the_config_or_told(folder, caplog):
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    right = np.array([1.0, 0.01])
+    load("x", whole(folder, **{name: right.astype(np.float16)}))
+    assert caplog.messages == []
+    for wrong in (right / [1, 4], np.ones(3)):
+        caplog.clear()
+        load("x", whole(folder, **{name: wrong.astype(np.float32)}))
+        assert name in caplog.text
+
+
 def test_an_adapter_beside_the_model_is_refused(folder):
     (folder / "adapter_config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"adapter_config\.json.*merge_and_unload"):
@@ -184,6 +195,7 @@ def test_a_name_that_stands_twice_is_refused(folder):
         ({"is_encoder_decoder": True}, "is_encoder_decoder"),
         ({"pruned_heads": {"0": [1]}}, "pruned_heads"),
         ({"rope_interleaved": True}, "rope_interleaved"),
+        ({"model_type": "starcoder2", "mlp_type": "gated"}, "mlp_type"),
         ({"model_type": "qwen2", "layer_types": ["sliding_attention"] * 3}, "use_sliding_window"),
         (
             {"model_type": "gemma", "hidden_act": "silu", "hidden_activation": "gelu"},

@@ -10,7 +10,7 @@ from dictlearn.lm.leftover import tell
 _IDLE_ROOMS = ("general.", "tokenizer.", "quantize.", "imatrix.", "split.")
 _IDLE = (
     *("context_length", "vocab_size", "rope.scaling.original_context_length"),
-    *("rope.scaling.finetuned", "rope.dimension_count", "attention.head_count_kv"),
+    *("rope.scaling.finetuned", "rope.dimension_count"),
 )
 """Keys of an architecture that change no output of what can be read, or state again what tensors do."""
 _REFUSED = (

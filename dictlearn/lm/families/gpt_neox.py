@@ -10,7 +10,7 @@ from dictlearn.lm.families._gguf import Architecture
 from dictlearn.lm.families._names import layered, norm, pair, qkv
 from dictlearn.lm.families._plain import PLAIN
 from dictlearn.lm.families._rope import rope
-from dictlearn.lm.names import Names
+from dictlearn.lm.names import FREQUENCIES, Names
 from dictlearn.lm.spec import Spec
 
 NAMES = Names(
@@ -28,7 +28,7 @@ NAMES = Names(
     ),
     unembed=("embed_out.weight", "lm_head.weight"),
     fused="heads",
-    unused=("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias"),
+    unused=(FREQUENCIES, "attention.bias", "attention.masked_bias"),
 )
 GGUF = Architecture(
     "gptneox",

@@ -20,6 +20,8 @@ GGUF = Architecture("starcoder2", lambda meta: PLAIN | {"activation": "gelu_tanh
 
 
 def spec(config: Config) -> Spec:
+    config.only("mlp_type", "default")
+    config.only("norm_type", "layer_norm")
     bias, window = config.flag("use_bias", True), config.maybe("sliding_window", None, int)
     fields: dict[str, Any] = dict.fromkeys(("bias_qkv", "bias_o", "bias_mlp"), bias)
     fields["sliding_layers"] = tuple(range(config.number("num_hidden_layers"))) if window else ()
