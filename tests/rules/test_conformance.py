@@ -26,9 +26,10 @@ PROJECTIONS = {case for case in CASES if KINDS[CASES[case][0]] == "projection"}
 RECOVERING = [
     case
     for case, (name, _) in CASES.items()
-    if KINDS[name] == "optimiser" and name != "spherical" and not case.endswith("_of_lion")
+    if "decay_fraction" in inspect.signature(rules.factory(name)).parameters
+    and not case.endswith("_of_lion")
 ]
-"""Spherical steps move atoms alone, without a schedule: tests/planted/test_gba_planted.py has them."""
+"""What stands between the projections under a schedule: Adam, and the optimisers of optax."""
 GIVEN = {"l0": 3.0, "lr": 1e-3, "steps": 10, "warmup_steps": 1}
 """Values for arguments that a rule may have, by name; a rule takes those it knows."""
 B, D, F = 16, 8, 32
@@ -128,7 +129,7 @@ def test_a_sweep_over_its_rate_is_one_program_and_recovers_what_adam_does(case, 
     """Nine tenths of that: the program has the optimiser's own best rate (docs/optimisers.md), and one that is
     far too small. COCOB finds its rate from any."""
     name, more = CASES[case]
-    rate = RATES.get(name, 1e-3)
+    rate = RATES[name]
     falls = more or {"decay_fraction": 0.5}
     small, best = trained({"name": name, **falls}, [rate / 100, rate])[0]
     assert best >= 0.9 * adams
