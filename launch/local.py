@@ -67,12 +67,13 @@ def settings(devices: int | None) -> list[str]:
 
 
 def run(commands: list[list[str]], env: list[str], grace: float, asked: list[int]) -> int:
-    """Runs the processes to their end; 0, AGAIN if a restart may help, or the first one's other status."""
+    """Runs the processes to their end; 0, AGAIN if a restart may help, or the first one's other status. What
+    ended first is the cause: after a kill, the errors of those who waited for the lost one are not theirs."""
     environment = {**os.environ, **dict(word.split("=", 1) for word in env[1:])}
     # Sessions of their own: a ^C at the terminal comes once, from here.
     running = [subprocess.Popen(c, env=environment, start_new_session=True) for c in commands]
     say(" ".join(f"process {i} is {p.pid}" for i, p in enumerate(running)))
-    told, deadline = 0, float("inf")
+    told, deadline, lost = 0, float("inf"), False
     while None in (ends := [process.poll() for process in running]):
         if len(asked) > told:
             told = len(asked)
@@ -80,6 +81,7 @@ def run(commands: list[list[str]], env: list[str], grace: float, asked: list[int
                 process.send_signal(signal.SIGTERM)
         if deadline == float("inf") and any(ends):
             deadline = time.monotonic() + grace
+            lost = any(code is not None and code < 0 for code in ends)
         if time.monotonic() > deadline:
             for process in running:
                 process.kill()
@@ -89,7 +91,7 @@ def run(commands: list[list[str]], env: list[str], grace: float, asked: list[int
             by = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
             say(f"process {i}: {by}")
     errors = [code for code in ends if code > 0 and code != AGAIN]
-    return errors[0] if errors else AGAIN if any(ends) else 0
+    return errors[0] if errors and not lost else AGAIN if any(ends) else 0
 
 
 def say(text: str) -> None:

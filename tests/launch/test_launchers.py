@@ -49,13 +49,20 @@ def test_the_scripts_for_tpus_hand_the_arguments_on_through_another_shell(words)
     run([LAUNCH / name], status=2)
 
 
+KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
+LATER = "time.sleep(0.5)\n"
+
+
 @pytest.mark.parametrize(
     ("end", "starts", "status"),
     [
         ("sys.exit(75)", 3, 75),
-        ("os.kill(os.getpid(), signal.SIGKILL)", 3, 75),
+        (KILLED, 3, 75),
         ("sys.exit(1)", 1, 1),
         ("sys.exit(0)", 1, 0),
+        # What ends first is the cause: the other one only waited for it.
+        (f"{KILLED}\n{LATER}sys.exit(1)", 3, 75),
+        (f"sys.exit(1)\n{LATER}{KILLED}", 1, 1),
     ],
 )
 def test_local_starts_again_what_a_restart_can_mend(end, starts, status, tmp_path):
@@ -63,7 +70,7 @@ def test_local_starts_again_what_a_restart_can_mend(end, starts, status, tmp_pat
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "cli.py").write_text(
-        f"import os, signal, sys\nopen({str(tmp_path / 'log')!r}, 'a').write('x')\n"
+        f"import os, signal, sys, time\nopen({str(tmp_path / 'log')!r}, 'a').write('x')\n"
         f"if '--process=1' in sys.argv:\n  {end}\nsys.exit(0)\n"
     )
     command = [sys.executable, LAUNCH / "local.py", "--processes=2", "--restarts=2", "--", "--x"]

@@ -33,7 +33,8 @@ def test_two_processes_one_of_them_killed_end_with_the_parameters_of_one(tmp_pat
     assert difference(tmp_path / "one", tmp_path / "two") < 1e-5
     said = run.said()
     assert said.count("killed by SIGKILL") == 1
-    assert said.count("killed by SIGABRT") == 1, "the other ended itself, having said who was lost"
+    other = re.findall(r"process \d: (?:killed by SIGABRT|exit 1)\n", said)
+    assert len(other) == 1, "the other ended itself, or failed at a checkpoint that nobody finished"
     assert "launch: restart 1, at most 20" in said
 
 
