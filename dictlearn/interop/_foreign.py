@@ -6,7 +6,8 @@ was. A file without the note comes back as the dictionary that it describes.
 """
 
 import json
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from dictlearn.types import Dictionary
 
 NOTE = "dictlearn"
 THRESHOLD = "params/log_threshold_F"
+FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16"}
+_LEAST = 1e-37
 MOST_JSON = 1 << 22
 """Bytes of a config; what is longer is no config."""
 
@@ -75,33 +78,82 @@ def one_of(told: Mapping[str, Any], key: str, known: Any, default: Any = None) -
 def tensors(
     folder: Path, name: str, wanted: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
-    """Exactly these tensors of a safetensors file, by name and shape, in float32.
+    """`arrays` of a file of the folder."""
+    return arrays(inside(folder, name), wanted)
+
+
+def arrays(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Exactly these arrays of a safetensors file or a NumPy archive, by name and shape, in float32. Shapes are
+    compared before anything is read.
 
     Raises ValueError for one that is missing, not wanted, of another shape, no float, or not finite."""
-    path = inside(folder, name)
-    try:
-        with safe_open(path, "np") as file:
-            there = set(file.keys())
-            if missing := sorted(wanted.keys() - there):
-                raise ValueError(
-                    f"{name} lacks {', '.join(missing)}; it holds {', '.join(sorted(there))}."
-                )
-            if more := sorted(there - wanted.keys()):
-                raise ValueError(f"{name} holds {', '.join(more)} too, which would be lost.")
-            for key, shape in wanted.items():
-                slice_ = file.get_slice(key)
-                found = tuple(slice_.get_shape())
-                if found != shape or slice_.get_dtype() not in ("F64", "F32", "F16", "BF16"):
-                    raise ValueError(
-                        f"{key} of {name} is {slice_.get_dtype()}{list(found)}, not floats {list(shape)}."
-                    )
-            read = {key: np.asarray(file.get_tensor(key)).astype(np.float32) for key in wanted}
-    except SafetensorError as error:
-        raise ValueError(f"{name} is no safetensors file: {error}") from error
+    there, name = _headers(path), path.name
+    if missing := sorted(wanted.keys() - there):
+        raise ValueError(f"{name} lacks {', '.join(missing)}; it holds {', '.join(sorted(there))}.")
+    if more := sorted(there.keys() - wanted.keys()):
+        raise ValueError(f"{name} holds {', '.join(more)} too, which would be lost.")
+    for key, shape in wanted.items():
+        if there[key][0] != shape or there[key][1] not in FLOATS:
+            told = f"{there[key][1]}{list(there[key][0])}"
+            raise ValueError(f"{key} of {name} is {told}, not floats {list(shape)}.")
+    read = _read(path, wanted)
     for key, array in read.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{key} of {name} has numbers that are not finite.")
     return read
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a safetensors file or a NumPy archive, by name. Raises ValueError for another file."""
+    return {key: shape for key, (shape, _) in _headers(path).items()}
+
+
+def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """name -> (shape, type), of which no array is read."""
+    try:
+        if zipfile.is_zipfile(path):
+            return {key: (shape, str(kind)) for key, (shape, kind) in npz_headers(path).items()}
+        with safe_open(path, "np") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            return {k: (tuple(one.get_shape()), one.get_dtype()) for k, one in slices.items()}
+    except (SafetensorError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ValueError(f"{path.name} is neither safetensors nor npz: {error}") from error
+
+
+def _read(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    whole = lambda array: np.asarray(array).astype(np.float32)
+    try:
+        if zipfile.is_zipfile(path):
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: whole(archive[name]) for name in names}
+        with safe_open(path, "np") as file:
+            return {name: whole(file.get_tensor(name)) for name in names}
+    except (SafetensorError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error
+
+
+def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """name -> (shape, type) of a NumPy archive, of which no array is read."""
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0
+                read = read if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+            found[name.removesuffix(".npy")] = shape, dtype
+    return found
+
+
+def log_threshold(threshold_F: np.ndarray) -> np.ndarray:
+    """The parameter of JumpReLU. A threshold that is not positive becomes one that nothing undercuts."""
+    return np.log(np.maximum(threshold_F.astype(np.float64), _LEAST)).astype(np.float32)
+
+
+def leaves(trained: Trained) -> dict[str, Any]:
+    """The leaves of a dictionary by their paths."""
+    return _layout.flat(trained.variables)
 
 
 def note(trained: Trained, leaves: tuple[str, ...] = ()) -> dict[str, Any]:

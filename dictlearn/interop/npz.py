@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dictlearn.interop import _layout
+from dictlearn.interop import _foreign, _layout
 from dictlearn.runs.trained import Trained
 
 SUFFIX = ".npz"
@@ -28,7 +28,8 @@ def recognises(path: Path) -> bool:
 def load(path: Path) -> Trained:
     """The dictionary of an archive. Raises ValueError for an array that does not belong there."""
     try:
-        shapes = _shapes(path)
+        shapes = _foreign.npz_headers(path)
+        shapes.pop("header")
         with np.load(path, allow_pickle=False) as archive:
             header = json.loads(str(archive["header"]))
             return _layout.unpack(header, shapes, archive.__getitem__)
@@ -41,18 +42,3 @@ def save(trained: Trained, path: Path) -> None:
     header, arrays = _layout.pack(trained)
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, header=np.array(json.dumps(header)), **arrays)
-
-
-def _shapes(path: Path) -> dict[str, tuple]:
-    """Shape and type of every array but the header, of which none is read."""
-    found = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as file:
-                version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0
-                read = read if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(file)
-            found[name.removesuffix(".npy")] = shape, dtype
-    found.pop("header")
-    return found

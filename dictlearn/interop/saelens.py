@@ -70,8 +70,6 @@ _WRITTEN = {
 _STRUCTURES = {*_WRITTEN, "matryoshka"}
 """Dictionaries that encode and decode as their activation alone."""
 _NORMS = ("none", "layer_norm", "constant_norm_rescale", "expected_average_only_in")
-_LEAST = 1e-37
-"""The threshold of a latent whose threshold is not positive: ReLU, as there."""
 
 
 def recognises(path: Path) -> bool:
@@ -136,12 +134,8 @@ def _shapes(keys: tuple[str, ...], d_in: int, d_out: int, n_latents: int) -> dic
 
 def _leaves(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a file as leaves."""
-    turned = {"W_enc": lambda a: np.ascontiguousarray(a.T), "threshold": _log}
+    turned = {"W_enc": lambda a: np.ascontiguousarray(a.T), "threshold": _foreign.log_threshold}
     return {_PARAMS[key]: turned.get(key, lambda a: a)(array) for key, array in arrays.items()}
-
-
-def _log(threshold_F: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(threshold_F.astype(np.float64), _LEAST)).astype(np.float32)
 
 
 def _rescale(arrays: dict[str, np.ndarray]) -> None:

@@ -108,11 +108,13 @@ def test_the_normalisation_comes_back_to_the_bit_or_is_refused(norm, format, tmp
 
 @pytest.fixture
 def plain(format, tmp_path):
-    """An autoencoder on raw activations that the format holds: of ReLU, or else of TopK."""
-    kinds = [trained("relu"), trained("topk")]
-    found = [one for one in kinds if held(one, format, file(tmp_path / one.name, format))]
-    assert found, "no plain autoencoder can be written in this format"
-    return found[0]
+    """An autoencoder on raw activations that the format holds: of ReLU, or else of TopK or JumpReLU."""
+    kinds = [trained("relu"), trained("topk"), trained("jumprelu", subtract_b_dec=False)]
+    for one in kinds:
+        (tmp_path / one.name).mkdir()
+        if held(one, format, file(tmp_path / one.name, format)):
+            return one
+    pytest.fail("no plain autoencoder can be written in this format")
 
 
 @formats
@@ -129,7 +131,7 @@ def test_what_was_written_before_is_kept_if_writing_fails(format, plain, tmp_pat
     with pytest.raises(ValueError, match="the disk is full"):
         interop.save(plain, path, format)
     assert sorted(tmp_path.iterdir()) == before
-    same(plain, interop.load(path))
+    same(plain, interop.load(path), exact=writer.LEAVES is None)
 
 
 @formats
