@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -39,14 +40,14 @@ def whole(path: Path) -> Iterator[Path]:
         ...     path.read_text()
         'hello'
     """
-    half = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    half = _half(path, os.getpid())
     mend(path)
     try:
         yield half
         _to_disk(half)
         if path.is_dir():
             path.replace(_aside(path))
-        rename(half, path)
+        half.replace(path)
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -54,6 +55,7 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         _remove(half)
         mend(path)
+    _sync(path.parent)
 
 
 def rename(old: Path, new: Path) -> None:
@@ -63,15 +65,23 @@ def rename(old: Path, new: Path) -> None:
 
 
 def mend(path: Path) -> None:
-    """Puts back the folder that a killed process had moved aside, and takes its temporary files away."""
-    old = _aside(path)
-    if old.exists() and not path.exists():
-        old.replace(path)
-    _remove(old)
+    """Puts back the folder that a killed process had moved aside, and takes its temporary files away: those of
+    processes of this machine that are no more."""
+    old, mine = _aside(path), _half(path, os.getpid())
+    _remove(mine)
+    if old.exists():
+        # Renamed before it is removed: a part of a folder is never put back.
+        old.replace(mine if path.exists() else path)
+        _remove(mine)
     for left in path.parent.glob(f"{glob.escape(path.name)}.*{TEMPORARY}"):
-        owner = left.name.removeprefix(path.name + ".").removesuffix(TEMPORARY)
-        if owner.isdecimal() and not _alive(int(owner)):
+        process = left.name.removesuffix(TEMPORARY).rpartition("-")[2]
+        if process.isdecimal() and left == _half(path, int(process)) and not _alive(int(process)):
             _remove(left)
+
+
+def _half(path: Path, process: int) -> Path:
+    """Where a process of this machine writes what will replace `path`."""
+    return path.with_name(f"{path.name}.{platform.node()}-{process}{TEMPORARY}")
 
 
 def _aside(path: Path) -> Path:

@@ -53,8 +53,9 @@ install_import_hook([f"dictlearn.{name}" for name in CHECKED], f"{typecheck.__na
 ENOUGH = 1.5 * 2**30
 """Bytes of a worker from which on the programs of a group are let go after it."""
 
-LONG = ("planted/", "test_csr.py", "test_planted.py")
-"""Tests whose many steps take longer than compiling them: their programs are optimised."""
+LONG = ("planted/", "test_csr.py", "test_planted.py", "test_quickstart.py", "test_train.py")
+"""Tests whose many steps take longer than compiling them: their programs, and those of the processes that they
+start, are optimised."""
 
 SLOW = (
     "planted/",
@@ -121,6 +122,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     optimised = item.path.relative_to(TESTS).as_posix().startswith(LONG)
     jax.config.update("jax_disable_most_optimizations", not optimised)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0" if optimised else "1"
 
 
 @pytest.hookimpl(trylast=True)

@@ -135,7 +135,7 @@ def rewrite(folder, fail=None):
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("at", [None, "_to_disk", "rename"])
+@pytest.mark.parametrize("at", [None, "_to_disk"])
 def test_a_full_disk_leaves_what_was_there_and_says_what_is_free(folder, monkeypatch, at):
     def refuse(*_):
         raise FULL
@@ -165,11 +165,38 @@ def dead():
 
 def test_what_a_killed_process_left_is_put_back_or_taken_away(folder):
     folder.rename(folder.parent / ".export.replaced")
-    left, mine = (folder.parent / f"export.{pid}.tmp" for pid in (dead(), os.getppid()))
-    left.mkdir()
-    mine.mkdir()
+    left, mine = (files._half(folder, pid) for pid in (dead(), os.getppid()))
+    far = folder.parent / f"export.elsewhere-{dead()}.tmp"
+    for each in (left, mine, far):
+        each.mkdir()
     users = folder.parent / "export.notes.tmp"
     users.write_text("a user's own")
     files.mend(folder)
     assert (folder / "kept").read_text() == "before"
-    assert listed(folder.parent) == ["export", mine.name, users.name]
+    assert listed(folder.parent) == sorted(["export", far.name, mine.name, users.name])
+
+
+def test_a_part_of_a_folder_is_never_put_back(folder, monkeypatch):
+    def killed(path):
+        raise KeyboardInterrupt
+
+    (folder.parent / ".export.replaced").mkdir()
+    monkeypatch.setattr(files.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        files.mend(folder)
+    assert not (folder.parent / ".export.replaced").exists()
+    assert listed(folder) == ["kept"]
+
+
+def test_what_fails_after_the_new_one_is_there_does_not_say_that_the_old_one_is(
+    folder, monkeypatch
+):
+    def refuse(path):
+        if path == folder.parent:
+            raise FULL
+
+    monkeypatch.setattr(files, "_sync", refuse)
+    with pytest.raises(OSError, match="No space") as caught:
+        rewrite(folder)
+    assert "as it was" not in str(caught.value)
+    assert (folder / "new").read_text() == "after"
