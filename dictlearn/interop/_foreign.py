@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from dictlearn import dictionaries
 from dictlearn.experiment import values
 from dictlearn.interop import _layout
+from dictlearn.normalise import Norm
 from dictlearn.runs.trained import Site, Trained
 from dictlearn.types import Dictionary
 
@@ -156,6 +157,25 @@ def leaves(trained: Trained) -> dict[str, Any]:
     return _layout.flat(trained.variables)
 
 
+def check_raw(trained: Trained) -> None:
+    """Raises ValueError for a dictionary that does not work on raw activations."""
+    if trained.norm != Norm():
+        name = dictionaries.describe(trained.module)["name"]
+        raise ValueError(
+            f"{name} under {trained.norm.kind}: fold the normalisation first (folded())."
+        )
+
+
+def write(
+    folder: Path, weights: str, arrays: Mapping[str, Any], config: str, told: Mapping[str, Any]
+) -> None:
+    """Makes the folder, with the arrays in float32 and the config."""
+    folder.mkdir()
+    whole = {key: np.array(array, np.float32, order="C") for key, array in arrays.items()}
+    save_file(whole, folder / weights)
+    (folder / config).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+
+
 def note(trained: Trained, leaves: tuple[str, ...] = ()) -> dict[str, Any]:
     """All of a dictionary but its arrays, as JSON; of those the scalar `leaves`, exactly."""
     flat = _layout.flat(trained.variables)
@@ -177,7 +197,7 @@ def noted(
     Raises ValueError for a note that describes another function than the file."""
     if told is None:
         _layout.abstract(described)  # fields that do not fit are refused here
-        return Trained(described, _nested(arrays), **known)
+        return Trained(described, _layout.nested(arrays), **known)
     try:
         module = dictionaries.make(**values.from_json(told["dictionary"]))
         wanted = _layout.abstract(module)
@@ -188,7 +208,7 @@ def noted(
         raise ValueError(f"its note of {NOTE} describes no dictionary: {error}") from error
     whole = kept | {leaf: array for leaf, array in arrays.items() if leaf != THRESHOLD or not kept}
     shapes = {leaf: (np.shape(array), np.asarray(array).dtype) for leaf, array in whole.items()}
-    found = Trained(module, _nested(whole), **known | about)
+    found = Trained(module, _layout.nested(whole), **known | about)
     if shapes != {leaf: (leaf_.shape, leaf_.dtype) for leaf, leaf_ in wanted.items()} or (
         kept and not _same_threshold(found, arrays[THRESHOLD])
     ):
@@ -200,11 +220,3 @@ def _same_threshold(trained: Trained, log_threshold_F: np.ndarray) -> bool:
     """Whether running means make the thresholds that the file has."""
     ours = np.asarray(trained.module.apply(trained.variables, method="threshold"))
     return np.allclose(ours, np.exp(log_threshold_F), rtol=1e-5, atol=1e-30)
-
-
-def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for leaf, array in arrays.items():
-        room, _, last = leaf.partition("/")
-        nested.setdefault(room, {})[last] = jnp.asarray(array)
-    return nested

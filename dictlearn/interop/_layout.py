@@ -96,12 +96,9 @@ def unpack(header: Any, shapes: Mapping[str, tuple], read: Callable[[str], np.nd
     if kind == "none" and _is_simple(wanted):
         names |= {leaf: name for name, leaf in _simple(wanted).items()}
     _check(wanted, names, shapes)
-    leaves: dict = {}
-    for leaf, name in names.items():
-        room, _, last = leaf.partition("/")
-        leaves.setdefault(room, {})[last] = read(name).T if _turns(leaf, name) else read(name)
-    norm = normalise.Norm(kind, **leaves.pop("norm"))
-    variables = jax.tree.map(jnp.asarray, leaves)
+    turned = lambda leaf, name: read(name).T if _turns(leaf, name) else read(name)
+    variables = nested({leaf: turned(leaf, name) for leaf, name in names.items()})
+    norm = normalise.Norm(kind, **variables.pop("norm"))
     told = {"name": header["name"], "metrics": header["metrics"]}
     told["hparams"] = values.from_json(header["hparams"])
     return Trained(module, variables, norm, sites, **told)
@@ -111,6 +108,15 @@ def flat(variables: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves of variables by their paths, as "params/W_enc_FD"."""
     found = jax.tree_util.tree_leaves_with_path(dict(variables))
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in found}
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of leaves by their paths, as `flat` gives them."""
+    found: dict[str, Any] = {}
+    for leaf, array in leaves.items():
+        room, _, last = leaf.partition("/")
+        found.setdefault(room, {})[last] = jnp.asarray(array)
+    return found
 
 
 def encoder_input(module: Dictionary) -> str:

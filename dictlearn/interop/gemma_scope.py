@@ -20,7 +20,6 @@ from safetensors.numpy import save_file
 
 from dictlearn import dictionaries
 from dictlearn.interop import _foreign
-from dictlearn.normalise import Norm
 from dictlearn.runs.trained import Site, Trained
 
 SUFFIX = ".safetensors"
@@ -40,7 +39,7 @@ _METADATA = "note"
 def recognises(path: Path) -> bool:
     """Whether it is a file with these arrays."""
     try:
-        there = {key.lower() for key in _keys(path)} if path.is_file() else set()
+        there = {key.lower() for key in _foreign.shapes(path)} if path.is_file() else set()
         return there >= _ALWAYS and "header" not in there and not any("/" in key for key in there)
     except ValueError:
         return False
@@ -48,8 +47,8 @@ def recognises(path: Path) -> bool:
 
 def load(path: Path) -> Trained:
     """The dictionary of a file. Raises ValueError for arrays that do not fit each other, by name."""
-    there = {key.lower(): key for key in _keys(path)}
     shapes = _foreign.shapes(path)
+    there = {key.lower(): key for key in shapes}
     w_enc, w_dec = (shapes[there[key]] for key in ("w_enc", "w_dec"))
     if len(w_enc) != 2 or len(w_dec) != 2:
         raise ValueError(
@@ -83,10 +82,7 @@ def save(trained: Trained, path: Path) -> None:
     name, kind = made["name"], made.get("activation")
     if name != kind or "params/log_threshold_F" not in _foreign.leaves(trained):
         raise ValueError(f"Gemma Scope has JumpReLU alone, not {name} with {kind}.")
-    if trained.norm != Norm():
-        raise ValueError(
-            f"{name} under {trained.norm.kind}: fold the normalisation first (folded())."
-        )
+    _foreign.check_raw(trained)
     if made["d_out"] is None and made["subtract_b_dec"]:
         raise ValueError(
             f"Gemma Scope's dictionaries subtract nothing; this {name} subtracts b_dec."
@@ -97,10 +93,6 @@ def save(trained: Trained, path: Path) -> None:
     for key in arrays.keys() & {"w_enc", "affine_skip_connection"}:
         arrays[key] = np.ascontiguousarray(arrays[key].T)
     save_file(arrays, path, {_METADATA: json.dumps(_foreign.note(trained))})
-
-
-def _keys(path: Path) -> set[str]:
-    return set(_foreign.shapes(path))
 
 
 def _note(path: Path) -> Any:

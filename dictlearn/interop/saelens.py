@@ -15,14 +15,12 @@ A file that was written here keeps under `dictlearn` in cfg.json what SAELens ha
 the bit but for thresholds, which SAELens stores and JumpReLU here keeps as logarithms.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from dictlearn import dictionaries
 from dictlearn.interop import _foreign, _hooks
@@ -116,10 +114,7 @@ def save(trained: Trained, path: Path) -> None:
         leaf for leaf in _RUNNING if leaf.split("/")[1] in trained.variables.get("stats", {})
     )
     told = _told(trained, made, architecture) | {_foreign.NOTE: _foreign.note(trained, running)}
-    path.mkdir()
-    whole = {key: np.array(array, np.float32, order="C") for key, array in arrays.items()}
-    save_file(whole, path / WEIGHTS)
-    (path / CONFIG).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+    _foreign.write(path, WEIGHTS, arrays, CONFIG, told)
 
 
 def _last(key: str) -> str:
@@ -183,10 +178,7 @@ def _architecture(trained: Trained, made: Mapping[str, Any]) -> str:
     name, kind = made["name"], made.get("activation")
     if name not in _STRUCTURES or kind not in _WRITTEN:
         raise ValueError(f"SAELens has no architecture for {name} with {kind}.")
-    if trained.norm != Norm():
-        raise ValueError(
-            f"{name} under {trained.norm.kind}: fold the normalisation first (folded())."
-        )
+    _foreign.check_raw(trained)
     if kind == "topk" and (made["norm_weighted"] or made["anneal_steps"]):
         raise ValueError(f"SAELens has no norm_weighted and no anneal_steps, which {name} has.")
     found = _WRITTEN[kind]

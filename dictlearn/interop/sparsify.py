@@ -7,15 +7,10 @@ encoder.weight is [F, D], W_dec [F, D]. What sparsify has no word for is kept un
 which sparsify leaves out with a message.
 """
 
-import json
 from pathlib import Path
-
-import numpy as np
-from safetensors.numpy import save_file
 
 from dictlearn import dictionaries
 from dictlearn.interop import _foreign
-from dictlearn.normalise import Norm
 from dictlearn.runs.trained import Trained
 
 SUFFIX = ""
@@ -72,10 +67,7 @@ def save(trained: Trained, path: Path) -> None:
     kinds = {ours: theirs for theirs, ours in _KINDS.items()}
     if name not in _STRUCTURES or kind not in kinds:
         raise ValueError(f"sparsify has no activation for {name} with {kind}.")
-    if trained.norm != Norm():
-        raise ValueError(
-            f"{name} under {trained.norm.kind}: fold the normalisation first (folded())."
-        )
+    _foreign.check_raw(trained)
     if made["d_out"] not in (None, made["d_in"]):
         raise ValueError(
             f"sparsify's {name} writes as many columns as it reads, not {made['d_out']}."
@@ -102,9 +94,5 @@ def save(trained: Trained, path: Path) -> None:
     }
     params = trained.variables["params"]
     arrays = {key: leaf.rpartition("/")[2] for key, leaf in _LEAVES.items()}
-    whole = {
-        key: np.array(params[leaf], np.float32) for key, leaf in arrays.items() if leaf in params
-    }
-    path.mkdir()
-    save_file(whole, path / WEIGHTS)
-    (path / CONFIG).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+    whole = {key: params[leaf] for key, leaf in arrays.items() if leaf in params}
+    _foreign.write(path, WEIGHTS, whole, CONFIG, told)
