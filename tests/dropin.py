@@ -1,15 +1,17 @@
-"""Puts one new file into a room of the package and runs that room's conformance, with nothing else edited.
+"""Puts new files into rooms of the package and runs the rooms' conformance, with nothing else edited.
 
-    def test_a_rule_is_one_file(tmp_path):
-        found = drop_in(tmp_path, "rules", TEXT, "tests/rules/test_conformance.py")
-        assert found.passed, found.log
-        assert not found.failed, found.log
+    @pytest.fixture(scope="module")
+    def found(tmp_path_factory):
+        files = {"rules/dropped_in": TEXT, "rules/wrong": TEXT.replace("+", "-")}
+        return drop_in(tmp_path_factory.mktemp("new"), files, SUITE, "dropped_in or wrong and moves")
 
-The room's package gets a second folder, which holds the new file, before tests are collected, in a process of
-its own: the suite finds the new member as it finds the others, by the names that the room gives when asked.
-`room` is dotted below the package ("dictionaries._activations"). A failing control is the same text with a
-mistake in it, of which `failed` names the test. `chosen`, an expression of pytest's `-k`, runs fewer tests; by
-default they are those whose id holds the member's name.
+    def test_a_rule_is_one_file(found):
+        assert found["dropped_in"].passed
+        assert not found["dropped_in"].failed
+
+The rooms' packages get a second folder each, which holds the new files, before tests are collected, in a
+process of its own: the suite finds the new members as it finds the others, by the names that the room gives.
+A failing control is the same text with a mistake in it, of which `failed` names the test.
 """
 
 import importlib
@@ -27,22 +29,24 @@ ROOT = Path(__file__).parents[1]
 
 class Found(NamedTuple):
     passed: set[str]
-    """Names of the tests, without their parameters, of which every case passed."""
+    """Names of the tests of one new member, without their parameters, of which every case passed."""
     failed: set[str]
     """Those of which a case failed."""
     log: str
 
 
-def drop_in(
-    folder: Path, room: str, text: str, suite: str, *, name: str = "dropped_in", chosen: str = ""
-) -> Found:
-    """The tests of `suite` with a file `name`.py that says `text` in `room`; `folder` is an empty one."""
-    members = folder / name
-    members.mkdir()
-    (members / f"{name}.py").write_text(text)
-    report = folder / f"{name}.xml"
-    options = ["-k", chosen or name, "-p", "no:cacheprovider", f"--junit-xml={report}", suite]
-    command = [sys.executable, "-m", "tests.dropin", room, str(members), *options]
+def drop_in(folder: Path, files: dict[str, str], suite: str, chosen: str) -> dict[str, Found]:
+    """Of each new file, its tests of `suite`. `files` has the texts by where they would be in the package,
+    without their ending ("dictionaries/_activations/plus"); no file's name may hold another's. `folder` is an
+    empty one. `chosen`, an expression of pytest's `-k`, says which tests run."""
+    for path, text in files.items():
+        member = (folder / path).with_suffix(".py")
+        member.parent.mkdir(parents=True, exist_ok=True)
+        member.write_text(text)
+    rooms = sorted({str(Path(path).parent) for path in files})
+    report = folder / "report.xml"
+    options = ["-k", chosen, "-p", "no:cacheprovider", f"--junit-xml={report}", suite]
+    command = [sys.executable, "-m", "tests.dropin", str(folder), ",".join(rooms), *options]
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     environment["PYTHONPATH"] = paths
@@ -51,23 +55,30 @@ def drop_in(
     )
     assert report.exists(), f"ended with {run.returncode}: {run.stdout}{run.stderr}"
     cases = list(ElementTree.parse(report).iter("testcase"))
-    ran = {case for case in cases if case.find("skipped") is None}
+    log = run.stdout[-5000:] + run.stderr[-2000:]
+    return {name: _found(cases, name, log) for name in (Path(path).name for path in files)}
+
+
+def _found(cases: list[ElementTree.Element], name: str, log: str) -> Found:
+    ran = {case for case in cases if name in case.get("name", "") and case.find("skipped") is None}
     wrong = {c for c in ran if c.find("failure") is not None or c.find("error") is not None}
     names = lambda some: {case.get("name", "").split("[")[0] for case in some}
     failed = names(wrong)
-    return Found(names(ran) - failed, failed, run.stdout[-5000:] + run.stderr[-2000:])
+    return Found(names(ran) - failed, failed, log)
 
 
 class _Second:
-    """The plugin that gives the room its second folder."""
+    """The plugin that gives the rooms their second folders."""
 
-    def __init__(self, room: str, members: str):
-        self.room, self.members = room, members
+    def __init__(self, folder: str, rooms: list[str]):
+        self.folder, self.rooms = Path(folder), rooms
 
     def pytest_sessionstart(self):
-        importlib.import_module(f"dictlearn.{self.room}").__path__.append(self.members)
+        for room in self.rooms:
+            package = importlib.import_module(f"dictlearn.{room.replace('/', '.')}")
+            package.__path__.append(str(self.folder / room))
 
 
 if __name__ == "__main__":
-    room, members, *options = sys.argv[1:]
-    sys.exit(pytest.main(options, plugins=[_Second(room, members)]))
+    folder, rooms, *options = sys.argv[1:]
+    sys.exit(pytest.main(options, plugins=[_Second(folder, rooms.split(","))]))

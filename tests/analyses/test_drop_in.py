@@ -1,5 +1,7 @@
 """A new analysis is one new file: the command line, a config and the page find it, and conformance holds."""
 
+import pytest
+
 from tests.dropin import drop_in
 
 ANALYSIS = '''
@@ -25,13 +27,21 @@ def dropped_in(subjects: Sequence[Subject], *, order: float = 2.0) -> Result:
 SUITE = "tests/analyses/test_conformance.py"
 
 
-def test_one_dropped_in_file_passes_conformance_untouched(tmp_path):
-    found = drop_in(tmp_path, "analyses", ANALYSIS, SUITE)
-    assert len(found.passed) >= 6, found.log
-    assert not found.failed, found.log
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    careless = ANALYSIS.replace("dict(sorted(rows))", '{"value": np.random.normal()}')
+    assert careless != ANALYSIS
+    files = {"dropped_in": ANALYSIS, "careless": careless.replace("dropped_in", "careless")}
+    files = {f"analyses/{name}": text for name, text in files.items()}
+    chosen = "dropped_in or careless and twice"
+    return drop_in(tmp_path_factory.mktemp("new"), files, SUITE, chosen)
 
 
-def test_an_analysis_that_forgets_what_it_was_asked_is_caught(tmp_path):
-    text = ANALYSIS.replace("dict(sorted(rows))", '{"value": np.random.normal()}')
-    found = drop_in(tmp_path, "analyses", text, SUITE, chosen="dropped_in and twice")
-    assert len(found.failed) == 1, found.log
+def test_one_dropped_in_file_passes_conformance_untouched(found):
+    passed, failed, log = found["dropped_in"]
+    assert len(passed) >= 6, log
+    assert not failed, log
+
+
+def test_an_analysis_that_forgets_what_it_was_asked_is_caught(found):
+    assert len(found["careless"].failed) == 1, found["careless"].log

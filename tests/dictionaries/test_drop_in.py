@@ -45,21 +45,30 @@ class Plus(Activation):
         return Codes(jax.nn.relu(pre_BF))
 '''
 
-ROOMS = {"dictionaries": STRUCTURE, "dictionaries._activations": ACTIVATION}
+RIGHT = "return Codes(jax.nn.relu(pre_BF))"
+FILES = {
+    "dictionaries/halves": STRUCTURE,
+    "dictionaries/_activations/plus": ACTIVATION,
+    "dictionaries/_activations/peeking": ACTIVATION.replace(
+        RIGHT, "return Codes(jax.nn.relu(pre_BF - pre_BF.mean(0)))"
+    ),
+}
 SUITE = "tests/dictionaries/test_conformance.py"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_one_dropped_in_file_passes_conformance_untouched(room, tmp_path):
-    found = drop_in(tmp_path, room, ROOMS[room], SUITE)
-    assert "test_training_lowers_the_loss_and_moves_every_parameter" in found.passed, found.log
-    assert not found.failed, found.log
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    chosen = "halves or plus or peeking and per_token"
+    return drop_in(tmp_path_factory.mktemp("new"), FILES, SUITE, chosen)
 
 
-def test_an_activation_that_looks_at_other_tokens_is_caught(tmp_path):
-    right = "return Codes(jax.nn.relu(pre_BF))"
-    assert right in ACTIVATION
-    text = ACTIVATION.replace(right, "return Codes(jax.nn.relu(pre_BF - pre_BF.mean(0)))")
-    room, chosen = "dictionaries._activations", "dropped_in and per_token"
-    found = drop_in(tmp_path, room, text, SUITE, chosen=chosen)
-    assert found.failed == {"test_encoding_is_per_token"}, found.log
+@pytest.mark.parametrize("name", ["halves", "plus"])
+def test_one_dropped_in_file_passes_conformance_untouched(name, found):
+    passed, failed, log = found[name]
+    assert "test_training_lowers_the_loss_and_moves_every_parameter" in passed, log
+    assert not failed, log
+
+
+def test_an_activation_that_looks_at_other_tokens_is_caught(found):
+    assert RIGHT in ACTIVATION
+    assert found["peeking"].failed == {"test_encoding_is_per_token"}, found["peeking"].log

@@ -1,5 +1,7 @@
 """A new format is one new file: dropped into the folder, it passes conformance untouched."""
 
+import pytest
+
 from tests.dropin import drop_in
 
 FORMAT = '''
@@ -49,15 +51,23 @@ def save(trained, path):
 SUITE = "tests/interop/test_conformance.py"
 
 
-def test_one_dropped_in_file_passes_conformance_untouched(tmp_path):
-    found = drop_in(tmp_path, "interop", FORMAT, SUITE)
-    assert found.passed, found.log
-    assert not found.failed, found.log
-
-
-def test_a_format_that_drops_a_leaf_is_caught(tmp_path):
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
     right = '**trained.variables["params"])'
     assert right in FORMAT
     wrong = '**{k: v for k, v in trained.variables["params"].items() if k != "b_enc_F"})'
-    found = drop_in(tmp_path, "interop", FORMAT.replace(right, wrong), SUITE)
-    assert "test_a_dictionary_comes_back_to_the_bit_or_is_refused" in found.failed, found.log
+    forgetful = FORMAT.replace(right, wrong).replace("about.npy", "forgetful.npy")
+    files = {"interop/dropped_in": FORMAT, "interop/forgetful": forgetful}
+    chosen = "dropped_in or forgetful"
+    return drop_in(tmp_path_factory.mktemp("new"), files, SUITE, chosen)
+
+
+def test_one_dropped_in_file_passes_conformance_untouched(found):
+    passed, failed, log = found["dropped_in"]
+    assert passed, log
+    assert not failed, log
+
+
+def test_a_format_that_drops_a_leaf_is_caught(found):
+    _, failed, log = found["forgetful"]
+    assert "test_a_dictionary_comes_back_to_the_bit_or_is_refused" in failed, log

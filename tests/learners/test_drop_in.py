@@ -1,5 +1,7 @@
 """A new learner is one new file: dropped into the folder, it trains the dictionaries that there are."""
 
+import pytest
+
 from tests.dropin import drop_in
 
 LEARNER = '''
@@ -57,15 +59,23 @@ def dropped_in(
 SUITE = "tests/learners/test_conformance.py"
 
 
-def test_one_dropped_in_learner_passes_conformance_untouched(tmp_path):
-    found = drop_in(tmp_path, "learners", LEARNER, SUITE)
-    assert len(found.passed) == 5, found.log
-    assert not found.failed, found.log
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    forgetful = LEARNER.replace("optax.apply_updates(params, updates)", "params")
+    assert forgetful != LEARNER
+    files = {"dropped_in": LEARNER, "forgetful": forgetful.replace("dropped_in", "forgetful")}
+    files = {f"learners/{name}": text for name, text in files.items()}
+    chosen = "dropped_in or forgetful and trains"
+    return drop_in(tmp_path_factory.mktemp("new"), files, SUITE, chosen)
 
 
-def test_a_learner_that_forgets_the_batch_is_caught(tmp_path):
-    text = LEARNER.replace("optax.apply_updates(params, updates)", "params")
-    assert text != LEARNER
-    found = drop_in(tmp_path, "learners", text, SUITE, chosen="dropped_in and trains")
-    assert found.failed == {"test_it_trains_and_its_loss_is_told_and_finite"}, found.log
-    assert "np.mean(explained[-5:]) >" in found.log
+def test_one_dropped_in_learner_passes_conformance_untouched(found):
+    passed, failed, log = found["dropped_in"]
+    assert len(passed) == 5, log
+    assert not failed, log
+
+
+def test_a_learner_that_forgets_the_batch_is_caught(found):
+    _, failed, log = found["forgetful"]
+    assert failed == {"test_it_trains_and_its_loss_is_told_and_finite"}, log
+    assert "np.mean(explained[-5:]) >" in log

@@ -25,7 +25,7 @@ SWITCHES = "test_every_switch_is_followed_or_refused_by_its_name"
 def dropped(folder, right="", wrong=""):
     text = SEED_OSS.replace(right, wrong)
     assert (text == SEED_OSS) == (right == wrong)
-    return drop_in(folder, "lm.families", text, SUITE, name="seed_oss")
+    return drop_in(folder, {"lm/families/seed_oss": text}, SUITE, "seed_oss")["seed_oss"]
 
 
 def test_one_dropped_in_file_passes_conformance_untouched(tmp_path):

@@ -1,5 +1,7 @@
 """A new meter is one new file: dropped into the folder, it passes conformance and is measured."""
 
+import pytest
+
 from tests.dropin import drop_in
 
 METER = '''
@@ -32,22 +34,39 @@ def dropped_in(subject, *, scale=1.0):
 SUITE = "tests/meters/test_conformance.py"
 
 
-def test_one_dropped_in_file_passes_conformance_untouched(tmp_path):
-    found = drop_in(tmp_path, "meters", METER, SUITE)
-    assert len(found.passed) == 13, found.log
-    assert not found.failed, found.log
-
-
-def test_a_meter_that_counts_padding_is_caught(tmp_path):
-    right = "jnp.where(reading.mask_B, error_B, 0)"
+def changed(right, wrong, name):
     assert right in METER
-    found = drop_in(tmp_path, "meters", METER.replace(right, "error_B"), SUITE)
-    assert found.failed == {"test_padding_counts_for_nothing_however_wild"}, found.log
+    return METER.replace(right, wrong).replace("dropped_in", name)
 
 
-def test_a_meter_whose_squares_leave_float32_is_caught(tmp_path):
-    right = "length(y_BD - yhat_BD, -1)"
-    assert right in METER
-    narrow = METER.replace(right, "jnp.sum((y_BD - yhat_BD) ** 4, -1) ** 0.25")
-    found = drop_in(tmp_path, "meters", narrow, SUITE, chosen="any_scale")
-    assert "test_a_value_is_the_same_at_any_scale_or_scales_with_it" in found.failed, found.log
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    squares = "jnp.sum((y_BD - yhat_BD) ** 4, -1) ** 0.25"
+    files = {
+        "meters/dropped_in": METER,
+        "meters/padded": changed(
+            "jnp.where(reading.mask_B, error_B, 0)", "error_B", "padded"
+        ).replace("largest_error", "padded_error"),
+        "meters/narrow": changed("length(y_BD - yhat_BD, -1)", squares, "narrow").replace(
+            "largest_error", "narrow_error"
+        ),
+    }
+    chosen = "dropped_in or padded or narrow and any_scale"
+    return drop_in(tmp_path_factory.mktemp("new"), files, SUITE, chosen)
+
+
+def test_one_dropped_in_file_passes_conformance_untouched(found):
+    passed, failed, log = found["dropped_in"]
+    assert len(passed) == 13, log
+    assert not failed, log
+
+
+def test_a_meter_that_counts_padding_is_caught(found):
+    assert found["padded"].failed == {"test_padding_counts_for_nothing_however_wild"}, found[
+        "padded"
+    ].log
+
+
+def test_a_meter_whose_squares_leave_float32_is_caught(found):
+    _, failed, log = found["narrow"]
+    assert "test_a_value_is_the_same_at_any_scale_or_scales_with_it" in failed, log

@@ -1,5 +1,7 @@
 """A new rule is one new file: dropped into the folder, it passes conformance untouched."""
 
+import pytest
+
 from tests.dropin import drop_in
 
 RULE = '''
@@ -25,14 +27,21 @@ SUITE = "tests/rules/test_conformance.py"
 CHECK = "compiles_once_and_resumes_to_the_bit"
 
 
-def test_one_dropped_in_rule_passes_conformance_untouched(tmp_path):
-    found = drop_in(tmp_path, "rules", RULE, SUITE)
-    assert len(found.passed) == 4, found.log
-    assert not found.failed, found.log
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    growing = RULE.replace("state + 1", "state + 1.0").replace("dropped_in", "growing")
+    assert "state + 1.0" in growing
+    files = {"rules/dropped_in": RULE, "rules/growing": growing}
+    chosen = f"dropped_in or growing and {CHECK}"
+    return drop_in(tmp_path_factory.mktemp("new"), files, SUITE, chosen)
 
 
-def test_a_rule_whose_state_changes_its_type_is_caught(tmp_path):
-    text = RULE.replace("state + 1", "state + 1.0")
-    assert text != RULE
-    found = drop_in(tmp_path, "rules", text, SUITE, chosen=f"dropped_in and {CHECK}")
-    assert found.failed == {f"test_it_keeps_the_tree_and_the_types_and_{CHECK}"}, found.log
+def test_one_dropped_in_rule_passes_conformance_untouched(found):
+    passed, failed, log = found["dropped_in"]
+    assert len(passed) == 4, log
+    assert not failed, log
+
+
+def test_a_rule_whose_state_changes_its_type_is_caught(found):
+    _, failed, log = found["growing"]
+    assert failed == {f"test_it_keeps_the_tree_and_the_types_and_{CHECK}"}, log

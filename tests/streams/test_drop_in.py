@@ -1,5 +1,7 @@
 """A new stream is one new file: dropped into the folder, dictionaries train on it, resume and are evaluated."""
 
+import pytest
+
 from tests.dropin import drop_in
 
 STREAM = '''
@@ -31,14 +33,21 @@ def dropped_in(*, batch_size, seed, normalise="none", process=None):
 SUITE = "tests/streams/test_conformance.py"
 
 
-def test_one_dropped_in_file_passes_conformance_untouched(tmp_path):
-    found = drop_in(tmp_path, "streams", STREAM, SUITE)
-    assert len(found.passed) == 3, found.log
-    assert not found.failed, found.log
-
-
-def test_a_stream_whose_batches_are_not_of_their_step_is_caught(tmp_path):
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
     right = "[seed, step]"
     assert right in STREAM
-    found = drop_in(tmp_path, "streams", STREAM.replace(right, ""), SUITE)
-    assert any("resume_to_the_bit" in name for name in found.failed), found.log
+    drawn = STREAM.replace(right, "").replace("dropped_in", "drawn")
+    files = {"streams/dropped_in": STREAM, "streams/drawn": drawn}
+    return drop_in(tmp_path_factory.mktemp("new"), files, SUITE, "dropped_in or drawn and bit")
+
+
+def test_one_dropped_in_file_passes_conformance_untouched(found):
+    passed, failed, log = found["dropped_in"]
+    assert len(passed) == 3, log
+    assert not failed, log
+
+
+def test_a_stream_whose_batches_are_not_of_their_step_is_caught(found):
+    _, failed, log = found["drawn"]
+    assert any("resume_to_the_bit" in name for name in failed), log
