@@ -36,7 +36,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dictlearn.lm import bert, load
-from dictlearn.lm.text import documents, wiki_topics
+from dictlearn.lm.text import documents
+from dictlearn.lm.text_wiki import wiki_topics
 from dictlearn.runs.workdir import write_json
 
 KS = (8, 16, 32)

@@ -1,10 +1,12 @@
-"""What users import is documented: a summary, Args, Returns, and an Example that runs.
+"""What users import is documented: a summary, Args and Returns, and an Example that runs.
 
-The names are those of the root and, of the packages that the root names, those of their `__all__`."""
+MODULES have an Example for every name of their `__all__`. Every other public function of the packages in ROOMS
+has the same sections without an Example."""
 
 import doctest
 import importlib
 import inspect
+import pkgutil
 import re
 
 import pytest
@@ -13,12 +15,15 @@ import dictlearn
 
 MODULES = (
     *("dictlearn", "dictlearn.dictionaries", "dictlearn.interop", "dictlearn.learners"),
+    *("dictlearn.lm", "dictlearn.lm.bert", "dictlearn.lm.families"),
     *("dictlearn.meters", "dictlearn.objectives", "dictlearn.rules", "dictlearn.streams"),
     *("dictlearn.runs.fold", "dictlearn.runs.to_jumprelu", "dictlearn.runs.warm_start"),
 )
 """Modules whose `__all__` is public; others are public by the names that the root takes from them."""
-NEEDS_A_RUN = {"warm_start"}
-"""What an example could not show in a second, as it starts from the workdir of a run."""
+ROOMS = ("dictlearn.lm.families",)
+"""Packages whose public functions all have Args and Returns: functions of files without a leading underscore."""
+NO_EXAMPLE = {"warm_start", "wiki_leads"}
+"""What an example could not show in a second, anywhere: it needs a run, or a package of text."""
 
 
 def documented() -> dict[str, object]:
@@ -33,21 +38,36 @@ def documented() -> dict[str, object]:
     return found
 
 
+def functions(room: str) -> dict[str, object]:
+    """{full name: function} of the public functions that the files of a package define."""
+    found = {}
+    package = importlib.import_module(room)
+    files = [one.name for one in pkgutil.walk_packages(package.__path__, f"{room}.")]
+    for file in [room, *(one for one in files if "._" not in one)]:
+        for name, value in vars(importlib.import_module(file)).items():
+            if inspect.isfunction(value) and value.__module__ == file and name[0] != "_":
+                found[f"{file}.{name}"] = value
+    return found
+
+
 PUBLIC = documented()
+OTHERS = {
+    name: value for room in ROOMS for name, value in functions(room).items() if name not in PUBLIC
+}
 
 
 def arguments(value) -> list[str]:
     return [name for name in inspect.signature(value).parameters if name not in ("parent", "name")]
 
 
-def missing(value) -> list[str]:
+def missing(value, example: bool = True) -> list[str]:
     """The sections that a docstring lacks."""
     text = inspect.getdoc(value) or ""
-    wanted = {"Example": True, "Args": bool(arguments(value))}
+    wanted = {"Example": example, "Args": bool(arguments(value))}
     wanted["Returns"] = not inspect.isclass(value) and (
         inspect.signature(value).return_annotation not in (None, inspect.Signature.empty)
     )
-    if value.__name__ in NEEDS_A_RUN:
+    if value.__name__ in NO_EXAMPLE:
         wanted.pop("Example")
     lacking = [
         name for name, is_wanted in wanted.items() if is_wanted and f"\n{name}:\n" not in text
@@ -62,6 +82,11 @@ def test_docstrings_have_their_sections(name):
     assert not missing(PUBLIC[name])
 
 
+def test_docstrings_of_other_public_functions_have_their_sections():
+    assert len(OTHERS) > 10
+    assert not {name: lacks for name, value in OTHERS.items() if (lacks := missing(value, False))}
+
+
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_examples_run(name):
     value = PUBLIC[name]
@@ -69,7 +94,7 @@ def test_examples_run(name):
     (test,) = [
         each
         for each in doctest.DocTestFinder(recurse=False).find(value, name, globs=names)
-        if each.examples or value.__name__ in NEEDS_A_RUN
+        if each.examples or value.__name__ in NO_EXAMPLE
     ] or [None]
     assert test is not None, f"{name} has no example"
     said: list[str] = []

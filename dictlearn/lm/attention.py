@@ -4,9 +4,9 @@ Source: grouped queries of Ainslie et al. 2023 (arXiv:2305.13245); rotary embedd
 2021 (arXiv:2104.09864), eq. 34, in the form that pairs dimension i with i + w/2 (as Hugging Face
 does), not 2i with 2i + 1 (as some GGUF files do); sliding windows of Mistral (arXiv:2310.06825);
 capped scores of Gemma 2 (arXiv:2408.00118).
-Differs: no key/value cache, no mask but the causal one and its window; dense in T.
+Differs: no key/value cache, no mask except the causal one and its window; dense in T.
 
-Heads are split here, and more letters serve: h a head, w its width, g a key/value head, r a query
+This file splits heads and uses more letters: h a head, w its width, g a key/value head, r a query
 head of its group, x query heads and positions of a group in one axis.
 """
 
@@ -18,12 +18,29 @@ from dictlearn.lm.spec import Spec
 
 
 def wide(x: jax.Array) -> jax.Array:
-    """In float32 at least: what norms, rotary positions, softmax and logits are computed in."""
+    """Casts an array to float32, unless its dtype is wider.
+
+    Norms, rotary positions, softmax and logits are computed in this dtype.
+
+    Args:
+        x: an array.
+
+    Returns:
+        The array in float32 or wider.
+    """
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def frequencies(spec: Spec, layer: int) -> np.ndarray:
-    """What each rotary pair of a head turns by from one position to the next, in radians."""
+    """The angle by which each rotary pair of a head turns from one position to the next.
+
+    Args:
+        spec: the hyperparameters.
+        layer: the number of the layer.
+
+    Returns:
+        The angles in radians.
+    """
     width = spec.rope_width or spec.head_dim
     base, divisors = spec.rope_base, np.array(spec.rope_divisors or 1.0)
     if spec.local_rope_base is not None and layer in spec.sliding_layers:
@@ -32,7 +49,7 @@ def frequencies(spec: Spec, layer: int) -> np.ndarray:
 
 
 def _rotate(spec: Spec, layer: int, x_BThw: jax.Array) -> jax.Array:
-    """The pair (i, i + width/2) of a head turns by position * frequency_i."""
+    """Turns the pair (i, i + width/2) of each head by position * frequency_i."""
     width, turn_w = spec.rope_width or spec.head_dim, frequencies(spec, layer)
     # Angles grow with the position: float64, so that late positions keep their accuracy.
     angle_Tw = np.outer(np.arange(x_BThw.shape[1]), turn_w)
@@ -45,7 +62,7 @@ def _rotate(spec: Spec, layer: int, x_BThw: jax.Array) -> jax.Array:
 
 
 def _visible(spec: Spec, layer: int, length: int) -> np.ndarray:
-    """Which positions (columns) a position (rows) sees."""
+    """Which positions (columns) each position (rows) attends to."""
     visible_TT = np.tri(length, dtype=bool)
     if spec.window is not None and layer in spec.sliding_layers:
         visible_TT &= ~np.tri(length, k=-spec.window, dtype=bool)
@@ -53,16 +70,34 @@ def _visible(spec: Spec, layer: int, length: int) -> np.ndarray:
 
 
 def cap(x: jax.Array, bound: float | None) -> jax.Array:
-    """bound * tanh(x / bound): x, kept within the bound; x itself for None."""
+    """Soft capping: bound * tanh(x / bound).
+
+    Args:
+        x: scores or logits.
+        bound: the largest absolute value; None for no cap.
+
+    Returns:
+        The capped values.
+    """
     return x if bound is None else bound * jnp.tanh(x / bound)
 
 
 def weights(spec: Spec, layer: int, q_BThw: jax.Array, k_BTgw: jax.Array) -> jax.Array:
-    """The attention pattern, [B, g, x, T], float32; `x` is [r, T], so that a reshape to [B, h, T, T]
-    has the heads in order.
+    """The attention pattern.
 
-    The query heads of a group become more rows of one matrix product with their shared keys: on a
-    CPU three times as fast at T = 256 as one product a query head."""
+    The query heads of a group are more rows of one matrix product with the keys that they share. On a CPU
+    at T = 256 this is three times as fast as one product for each query head.
+
+    Args:
+        spec: the hyperparameters.
+        layer: the number of the layer.
+        q_BThw: the queries.
+        k_BTgw: the keys.
+
+    Returns:
+        The pattern `[B, g, x, T]`, float32. `x` is `[r, T]`, so a reshape to `[B, h, T, T]` gives the heads in
+        order.
+    """
     n_groups, width = spec.n_kv_heads, spec.head_dim
     (n_sequences, length), n_rows = q_BThw.shape[:2], spec.n_heads // spec.n_kv_heads
     if not spec.positions:
@@ -80,8 +115,19 @@ def weights(spec: Spec, layer: int, q_BThw: jax.Array, k_BTgw: jax.Array) -> jax
 def attend(
     spec: Spec, layer: int, q_BThw: jax.Array, k_BTgw: jax.Array, v_BTgw: jax.Array, frozen: bool
 ) -> jax.Array:
-    """The heads' outputs side by side, z_BTH; its scores and softmax in float32. `frozen`: no
-    gradient reaches the attention pattern."""
+    """The outputs of the heads, concatenated. Scores and softmax are computed in float32.
+
+    Args:
+        spec: the hyperparameters.
+        layer: the number of the layer.
+        q_BThw: the queries.
+        k_BTgw: the keys.
+        v_BTgw: the values.
+        frozen: stops the gradient of the attention pattern.
+
+    Returns:
+        z_BTH.
+    """
     n_groups, width = spec.n_kv_heads, spec.head_dim
     (n_sequences, length), n_rows = q_BThw.shape[:2], spec.n_heads // spec.n_kv_heads
     weights_BgxT = weights(spec, layer, q_BThw, k_BTgw).astype(v_BTgw.dtype)

@@ -4,7 +4,7 @@
     each block:  x = norm(x + Attention(x));  x = norm(x + MLP(x))
     norm(x) = g (x - mean(x)) / sqrt(var(x) + eps) + b,    MLP(x) = gelu(x W_in + b_in) W_out + b_out
 
-Attention has no direction: every token reads every token that is not padding.
+Attention is bidirectional: every token attends to every token that is not padding.
 
 Source: Devlin et al. 2019 (arXiv:1810.04805), the encoder of Vaswani et al. 2017 (arXiv:1706.03762)
 with the norm after the sum.
@@ -30,9 +30,21 @@ from dictlearn.lm.vocabulary import check
 
 @dataclass(frozen=True)
 class BertSpec:
-    """The hyperparameters of a BERT, all static. `n_positions`: tokens of the longest sequence.
+    """The hyperparameters of a BERT, all static.
 
-    Raises ValueError where the heads do not divide the width."""
+    Args:
+        n_layers: the number of layers.
+        d_model: the width of the model.
+        n_heads: the number of heads; divides `d_model`, else ValueError.
+        d_mlp: the width of the MLP.
+        vocab: the number of tokens in the vocabulary.
+        n_positions: the number of tokens of the longest sequence.
+        norm_eps: the epsilon of the layer norms.
+
+    Example:
+        >>> BertSpec(n_layers=2, d_model=4, n_heads=2, d_mlp=8, vocab=5, n_positions=8).sizes()["D"]
+        4
+    """
 
     n_layers: int
     d_model: int
@@ -60,7 +72,7 @@ class BertSpec:
 
 
 def _norm(spec: BertSpec, gain_D: jax.Array, bias_D: jax.Array, x_BTD: jax.Array) -> jax.Array:
-    """Layer norm in float32, whatever the dtype of the activations, which the result has again."""
+    """Layer norm, computed in float32; the result has the dtype of x."""
     wide_BTD = x_BTD.astype(jnp.float32)
     centred_BTD = wide_BTD - jnp.mean(wide_BTD, axis=-1, keepdims=True)
     std_BT1 = jnp.sqrt(jnp.mean(centred_BTD**2, axis=-1, keepdims=True) + spec.norm_eps)
@@ -70,7 +82,7 @@ def _norm(spec: BertSpec, gain_D: jax.Array, bias_D: jax.Array, x_BTD: jax.Array
 def _attend(
     spec: BertSpec, q_BTH: jax.Array, k_BTH: jax.Array, v_BTH: jax.Array, mask_BT: jax.Array
 ) -> jax.Array:
-    """z_BTH; scores and softmax in float32. A sequence that is all padding reads itself evenly."""
+    """Attention: z_BTH; scores and softmax in float32. A sequence of padding alone attends uniformly."""
     width = spec.d_model // spec.n_heads
     q, k, v = (x.reshape(*x.shape[:2], spec.n_heads, width) for x in (q_BTH, k_BTH, v_BTH))
     scores_BhTT = jnp.einsum("bqhw,bkhw->bhqk", q, k, preferred_element_type=jnp.float32)
@@ -109,20 +121,37 @@ def forward(
     edits: Mapping[str, Edit] | None = None,
     mask_BT: Bool[Array | np.ndarray, "B T"] | None = None,
 ) -> tuple[Float[Array, "B T D"], dict[str, Array]]:
-    """The output of the last block and every tap's activation, in the dtype of the parameters.
+    """The output of the last block and the activation of every tap, in the dtype of the parameters.
 
-    Taps, all [B, T, D] but where a width is given: `embed` (after its norm); for each layer L
-    `attn_in.L` (what attention reads: `embed` or `resid.(L-1)`), `attn_z.L` [B, T, H] (the heads'
-    outputs, side by side), `attn_out.L` (with its bias, before the sum), `resid_mid.L` (after the
-    sum and its norm), `mlp_in.L` (what the MLP reads: `resid_mid.L`), `mlp_act.L` [B, T, M],
-    `mlp_out.L` (before the sum), `resid.L` (after the sum and its norm); and `final`, the output.
-    The norms come after the sums, so nothing in this model is an unnormed residual stream. An edit
-    at `attn_in.L` or `mlp_in.L` changes what is read there and not what is carried past it.
+    Taps are `[B, T, D]` unless another width is given: `embed` (after its norm); for each layer L
+    `attn_in.L` (the input of attention: `embed` or `resid.(L-1)`), `attn_z.L` `[B, T, H]` (the outputs of
+    the heads, concatenated), `attn_out.L` (with its bias, before the sum), `resid_mid.L` (after the sum and
+    its norm), `mlp_in.L` (the input of the MLP: `resid_mid.L`), `mlp_act.L` `[B, T, M]`, `mlp_out.L` (before
+    the sum), `resid.L` (after the sum and its norm); and `final`, the output. The norms come after the sums,
+    so this model has no unnormalised residual stream. An edit at `attn_in.L` or `mlp_in.L` changes the input
+    of the layer, and not the residual stream.
 
-    `mask_BT` (default all True) is False at padding: nothing reads those positions, and edits leave
-    them. `edits` maps taps to functions `(activation, mask_BT, taps so far) -> activation`. Raises
-    ValueError for an unknown tap, for an edit that changes the shape, for more tokens than positions and,
-    outside of jit, for a token that the embedding has no row for."""
+    Args:
+        spec: the hyperparameters.
+        params: the parameters.
+        tokens_BT: the tokens.
+        edits: functions `(activation, mask_BT, taps so far) -> activation`, by tap.
+        mask_BT: False at padding, which no token attends to and no edit changes; None for no padding.
+
+    Returns:
+        (output, taps).
+
+    Raises:
+        ValueError: for an unknown tap, an edit that changes the shape, more tokens than positions and, outside
+            of jit, a token without a row in the embedding.
+
+    Example:
+        >>> from dictlearn.lm.spec import build, shape_of
+        >>> spec = BertSpec(n_layers=1, d_model=4, n_heads=1, d_mlp=8, vocab=5, n_positions=8)
+        >>> params = build(spec, lambda leaf, layer: jnp.ones(shape_of(spec, leaf)))
+        >>> forward(spec, params, jnp.array([[1, 2, 3]]))[1]["mlp_act.0"].shape
+        (1, 3, 8)
+    """
     edits, taps = edits or {}, {}
     check_taps(spec, edits)
     check(tokens_BT, spec.vocab, "tokens_BT")

@@ -1,14 +1,14 @@
-"""One decoder for the common families, as a pure function of a dict of parameters, with taps.
+"""One decoder for the common families: a pure function of a dict of parameters, with taps.
 
     x = E[token];  each block:  x += Attention(norm(x));  x += MLP(norm(x));  logits = norm(x) U
     norm(x) = g x / sqrt(mean(x^2) + eps),   MLP(x) = (act(x W_gate) * (x W_up)) W_down
 
-is Llama; `spec.Spec` says what the others do differently, and `families` which model is which.
+is Llama. The fields of `spec.Spec` are the differences of the other families, which `families` reads.
 
 Source: Llama, Touvron et al. 2023 (arXiv:2302.13971); GPT-2, Radford et al. 2019; GPT-NeoX, Black
 et al. 2022 (arXiv:2204.06745); Mistral, Jiang et al. 2023 (arXiv:2310.06825); Qwen 2 and 3
 (arXiv:2407.10671, 2505.09388); Gemma 2 and 3 (arXiv:2408.00118, 2503.19786).
-Differs: no key/value cache, no dropout, no attention mask but the causal one.
+Differs: no key/value cache, no dropout, no attention mask except the causal one.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -35,8 +35,10 @@ _ACT = {
 def _norm(
     kind: str, eps: float, leaves: Params, name: str, letter: str, x: jax.Array, frozen: bool
 ) -> jax.Array:
-    """The norm `name` over the last axis, in float32, whatever the dtype of x, which the result has
-    again. `frozen`: no gradient reaches the size that x is divided by."""
+    """The norm `name` over the last axis, computed in float32; the result has the dtype of x.
+
+    `frozen` stops the gradient of the denominator.
+    """
     centred = wide(x)
     if kind == "layer":
         centred = centred - centred.mean(axis=-1, keepdims=True)
@@ -50,7 +52,7 @@ def _norm(
 
 
 class _Block:
-    """One block: its parameters and what it needs to know, so that its parts read as equations."""
+    """One block with its parameters and settings, so that its parts read as equations."""
 
     def __init__(self, spec: Spec, block: Params, layer: int, tap: Callable, freeze):
         self.spec, self.block, self.layer = spec, block, layer
@@ -104,8 +106,18 @@ class _Block:
 def read_heads(
     spec: Spec, params: Params, layer: int, in_BTD: Float[Array, "B T D"]
 ) -> tuple[Float[Array, "B h T T"], Float[Array, "B T h w"]]:
-    """What attention makes of the tap `attn_in.L`: each head's pattern, from the position that looks to
-    those it looks at, and its values, repeated over the heads that share them."""
+    """The attention patterns and the values of one layer, computed from its tap `attn_in.L`.
+
+    Args:
+        spec: the hyperparameters.
+        params: the parameters.
+        layer: the number of the layer.
+        in_BTD: the activation at `attn_in.L`.
+
+    Returns:
+        (patterns, from the query position to the key positions; values, repeated over the heads that share
+        them).
+    """
     block = _Block(spec, params[f"block_{layer}"], layer, lambda name, x: x, ())
     q_BThw, k_BTgw, v_BTgw = (
         block.heads(in_BTD, *one) for one in (("q", "DH"), ("k", "DG"), ("v", "DG"))
@@ -137,27 +149,36 @@ def forward(
     mask_BT: Bool[Array | np.ndarray, "B T"] | None = None,
     freeze: Collection[str] = (),
 ) -> tuple[Float[Array, "B T V"], dict[str, Array]]:
-    """The logits, float32, and every tap's activation, in the dtype of the parameters.
+    """The logits, float32, and the activation of every tap, in the dtype of the parameters.
 
-    Taps, all [B, T, D] but where a width is given: `embed` (scaled, positions added); for each
-    layer L `attn_in.L` (after its norm), `attn_z.L` [B, T, H] (the heads' outputs, side by side),
-    `attn_out.L`, `resid_mid.L`, `mlp_in.L` (after its norm), `mlp_act.L` [B, T, M], `mlp_out.L`,
-    `resid.L` (the residual stream after the block); and `final` (after the last norm). `attn_out`
-    and `mlp_out` are what is added to the residual stream: after the second norm, in Gemma. Where
-    attention and MLP are parallel, `resid_mid.L` is the block's input plus `attn_out.L`: no MLP
-    reads it, but `resid.L` is still `resid_mid.L + mlp_out.L`, so that an edit of it counts.
+    Taps are `[B, T, D]` unless another width is given: `embed` (scaled, with positions); for each layer L
+    `attn_in.L` (after its norm), `attn_z.L` `[B, T, H]` (the outputs of the heads, concatenated), `attn_out.L`,
+    `resid_mid.L`, `mlp_in.L` (after its norm), `mlp_act.L` `[B, T, M]`, `mlp_out.L`, `resid.L` (the residual
+    stream after the block); and `final` (after the last norm). `attn_out` and `mlp_out` are added to the
+    residual stream; in Gemma 2 and 3 they come after the second norm. Where attention and MLP are parallel,
+    `resid_mid.L` is the input of the block plus `attn_out.L`. No MLP reads it then, but `resid.L` is still
+    `resid_mid.L + mlp_out.L`, so an edit of it takes effect.
 
-    `edits` maps taps to functions `(activation, mask_BT, taps so far) -> activation`; what follows, and the tap
-    as returned, is the edited activation. `mask_BT` (default all True) is only handed to the edits:
-    it says which tokens are data. Gradients flow through edits.
+    The loop over layers is unrolled: a jitted caller that uses only one tap computes nothing after it.
+    Without jit everything is computed, and every tap is kept. Gradients flow through edits.
 
-    `freeze` stops gradients and changes no value: "norms" takes what each norm divides by for a
-    constant, "attention" the attention patterns. With both, a block is linear but for its MLP.
+    Args:
+        spec: the hyperparameters.
+        params: the parameters.
+        tokens_BT: the tokens.
+        edits: functions `(activation, mask_BT, taps so far) -> activation`, by tap. The layers that follow
+            read the edited activation, and the returned tap is the edited one.
+        mask_BT: True where a token is data; only edits read it. None for all.
+        freeze: what is constant in the backward pass: "norms" (the denominators of the norms), "attention"
+            (the attention patterns). Values do not change. With both, a block is linear except for its MLP.
 
-    The loop over layers is unrolled: a jitted caller that uses only a tap pays for nothing after
-    it. Without jit all of it is computed, and every tap kept. Raises ValueError for an unknown tap,
-    for an edit that changes the shape, for an unknown entry of `freeze`, for more tokens than learned
-    positions and, outside of jit, for a token that the embedding has no row for."""
+    Returns:
+        (logits, taps).
+
+    Raises:
+        ValueError: for an unknown tap, an edit that changes the shape, an unknown entry of `freeze`, more
+            tokens than learned positions and, outside of jit, a token without a row in the embedding.
+    """
     edits = edits or {}
     check_taps(spec, edits)
     check(tokens_BT, spec.vocab, "tokens_BT")

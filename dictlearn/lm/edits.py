@@ -2,12 +2,11 @@
 
     edit(x_BTD, mask_BT, taps) = where(mask_BT, new(x_BTD), x_BTD)
 
-`taps` are those passed so far, that of the edit included, as it was before it. Each function here
-returns an edit for `forward(..., edits={tap: edit}, mask_BT=mask_BT)`. D is the width of the tap,
-whichever it is. Outside the mask the activation is left as it is, to the bit; what
-is new is computed in the wider of the two dtypes and takes the activation's. Gradients flow to the
-activation and to every array given. An edit raises ValueError, when it is applied, for an array that
-does not fit the tap.
+`taps` are the taps computed so far; the tap of the edit itself has its activation before the edit. Each
+function here returns an edit for `forward(..., edits={tap: edit}, mask_BT=mask_BT)`. D is the width of the
+tap. Masked tokens keep their activation to the bit. New values are computed in the wider of the two dtypes
+and cast to the dtype of the activation. Gradients flow to the activation and to every array given. When it
+is applied, an edit raises ValueError for an array that does not fit the tap.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,7 @@ def _edit(new: Callable[[jax.Array], jax.Array]) -> Edit:
 
 
 def _fit(value: Value, shape: tuple[int, ...], what: str) -> jax.Array:
-    """The value, once it is known to broadcast to `shape` and not beyond it."""
+    """The value, if it broadcasts to `shape` without extending it; else ValueError."""
     value = jnp.asarray(value)
     try:
         fits = np.broadcast_shapes(value.shape, shape) == shape
@@ -50,28 +49,85 @@ def _vector(vector_D: Value, x_BTD: jax.Array, what: str) -> jax.Array:
 
 
 def replace(value: Value) -> Edit:
-    """`value` in place of the activation; it broadcasts to [B, T, D]."""
+    """Replaces the activation by a value.
+
+    Args:
+        value: broadcasts to `[B, T, D]`.
+
+    Returns:
+        An edit.
+
+    Example:
+        >>> x_BTD, mask_BT = jnp.ones((1, 2, 1)), jnp.array([[False, True]])
+        >>> replace(5.0)(x_BTD, mask_BT, {}).ravel()
+        Array([1., 5.], dtype=float32)
+    """
     return _edit(lambda x: jnp.broadcast_to(_fit(value, x.shape, "A value"), x.shape))
 
 
 def add(vector: Value) -> Edit:
-    """The activation plus `vector`, which broadcasts to [B, T, D]: steering, with a [D]."""
+    """Adds a vector to the activation: steering.
+
+    Args:
+        vector: broadcasts to `[B, T, D]`; one vector `[D]` for steering.
+
+    Returns:
+        An edit.
+
+    Example:
+        >>> x_BTD, mask_BT = jnp.ones((1, 2, 1)), jnp.array([[False, True]])
+        >>> add(jnp.array([3.0]))(x_BTD, mask_BT, {}).ravel()
+        Array([1., 4.], dtype=float32)
+    """
     return _edit(lambda x: x + _fit(vector, x.shape, "A vector"))
 
 
 def zero() -> Edit:
-    """Zero in place of the activation."""
+    """Replaces the activation by zero: zero ablation.
+
+    Returns:
+        An edit.
+
+    Example:
+        >>> x_BTD, mask_BT = jnp.ones((1, 2, 1)), jnp.array([[False, True]])
+        >>> zero()(x_BTD, mask_BT, {}).ravel()
+        Array([1., 0.], dtype=float32)
+    """
     return replace(0.0)
 
 
 def mean(mean_D: Value) -> Edit:
-    """Mean ablation: the activation's mean over a corpus, [D], in place of the activation."""
+    """Replaces the activation by its mean over a corpus: mean ablation.
+
+    Args:
+        mean_D: the mean, `[D]`.
+
+    Returns:
+        An edit.
+
+    Example:
+        >>> x_BTD, mask_BT = jnp.ones((1, 2, 1)), jnp.array([[False, True]])
+        >>> mean(jnp.array([0.5]))(x_BTD, mask_BT, {}).ravel()
+        Array([1. , 0.5], dtype=float32)
+    """
     return _edit(lambda x: jnp.broadcast_to(_vector(mean_D, x, "A mean"), x.shape))
 
 
 def patch(source_BTD: Value, positions: Sequence[int] | None = None) -> Edit:
-    """The same tap's activation in another run, at `positions` (from the end where negative) or,
-    without them, at all; the rest as it is. Raises ValueError for a position outside 0..T - 1."""
+    """Replaces the activation by the activation of the same tap in another run: activation patching.
+
+    Args:
+        source_BTD: the activation in the other run, `[B, T, D]`.
+        positions: the positions to patch, negative from the end; None for all.
+
+    Returns:
+        An edit. It raises ValueError for a position outside 0..T - 1.
+
+    Example:
+        >>> x_BTD, mask_BT = jnp.zeros((1, 3, 1)), jnp.ones((1, 3), bool)
+        >>> patch(jnp.ones((1, 3, 1)), positions=[-1])(x_BTD, mask_BT, {}).ravel()
+        Array([0., 0., 1.], dtype=float32)
+    """
 
     def new(x_BTD: jax.Array) -> jax.Array:
         source = jnp.asarray(source_BTD)
@@ -89,12 +145,22 @@ def patch(source_BTD: Value, positions: Sequence[int] | None = None) -> Edit:
 
 
 def clamp(direction: Value, value: Value) -> Edit:
-    """The activation moved along a direction until its coordinate there is `value`.
+    """Moves the activation along a direction until its coordinate there is `value`.
 
         x + (value - <x, u>) u,    u = direction / |direction|
 
-    `direction` is a [D] of any length but zero, or the index of a unit. `value` is in units of the
-    activation and broadcasts to [B, T]: 0 projects the direction out. Computed in float32 or wider."""
+    Args:
+        direction: a vector `[D]` of any length but zero, or the index of a unit.
+        value: the coordinate, in units of the activation; broadcasts to `[B, T]`. 0 projects the direction out.
+
+    Returns:
+        An edit, computed in float32 or wider.
+
+    Example:
+        >>> x_BTD, mask_BT = jnp.ones((1, 1, 2)), jnp.ones((1, 1), bool)
+        >>> clamp(jnp.array([2.0, 0.0]), 5.0)(x_BTD, mask_BT, {}).ravel()
+        Array([5., 1.], dtype=float32)
+    """
 
     def new(x_BTD: jax.Array) -> jax.Array:
         target_BT = _fit(value, x_BTD.shape[:-1], "A value")
@@ -113,14 +179,37 @@ def clamp(direction: Value, value: Value) -> Edit:
 
 
 def through(tap: str, function: Callable[[jax.Array], jax.Array]) -> Edit:
-    """`function` of what passes at `tap`, [B, T, D] -> [B, T, its width], in the place of the activation: at
-    `mlp_out.3`, `through("mlp_in.3", transcoder)` puts a transcoder in the place of an MLP. It reads `tap` as
-    the edits there left it. Raises ValueError, naming `tap`, where the forward pass has not come to it."""
+    """Replaces the activation by a function of another tap, such as a transcoder in place of an MLP.
+
+    Args:
+        tap: the tap to read, as its own edit left it; for a transcoder at `mlp_out.3`, "mlp_in.3".
+        function: from the activation of `tap`, `[B, T, D]`, to the new activation.
+
+    Returns:
+        An edit. It raises ValueError, naming `tap`, if the forward pass has not reached it.
+
+    Example:
+        >>> x_BTD, mask_BT = jnp.ones((1, 2, 1)), jnp.ones((1, 2), bool)
+        >>> through("mlp_in.3", lambda y_BTD: 2 * y_BTD)(x_BTD, mask_BT, {"mlp_in.3": 4 * x_BTD}).ravel()
+        Array([8., 8.], dtype=float32)
+    """
     return lambda x, mask_BT, taps: _edit(lambda _: function(taps[tap]))(x, mask_BT, taps)
 
 
 def several(*edits: Edit) -> Edit:
-    """The edits one after the other, at one tap."""
+    """Applies several edits at one tap, in order.
+
+    Args:
+        edits: the edits.
+
+    Returns:
+        An edit.
+
+    Example:
+        >>> x_BTD, mask_BT = jnp.ones((1, 1, 1)), jnp.ones((1, 1), bool)
+        >>> several(zero(), add(3.0))(x_BTD, mask_BT, {}).ravel()
+        Array([3.], dtype=float32)
+    """
 
     def edit(x_BTD: jax.Array, mask_BT: jax.Array, taps: Mapping[str, jax.Array]) -> jax.Array:
         for one in edits:

@@ -31,7 +31,7 @@ _Q4_1 = np.dtype([("scale", "<f2"), ("low", "<f2"), ("quants", "u1", 16)])
 
 
 class Kind(NamedTuple):
-    """A tensor type: `block` values are stored in `size` bytes; `values` reads bytes as float32."""
+    """A tensor type: `block` values are stored in `size` bytes; `values` converts bytes to float32."""
 
     name: str
     block: int
@@ -40,7 +40,7 @@ class Kind(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A tensor still in the file: `shape` slowest axis first, `raw` its bytes, mapped, not read."""
+    """A tensor in a file: `shape` with the slowest axis first, `raw` its memory-mapped bytes."""
 
     kind: Kind
     shape: tuple[int, ...]
@@ -86,7 +86,7 @@ KINDS = {
 
 
 def _packaged(number: int) -> Kind | None:
-    """A tensor type read by the package `gguf`; None where it is not installed or knows none."""
+    """A tensor type of the package `gguf`; None if the package is not installed or does not have it."""
     try:
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
         from gguf.quants import dequantize
@@ -104,8 +104,15 @@ def _packaged(number: int) -> Kind | None:
 
 
 def dequantise(tensor: Tensor, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """The values of a tensor, float32, in its shape: a copy, no longer tied to the file. `rows`
-    picks along the first axis; the rest is neither read nor computed."""
+    """The float32 values of a tensor, as a copy.
+
+    Args:
+        tensor: the tensor.
+        rows: rows along the first axis; other rows are neither read nor computed.
+
+    Returns:
+        An array.
+    """
     if len(tensor.shape) == 1:
         return tensor.kind.values(tensor.raw).reshape(tensor.shape)[rows]
     raw = tensor.raw.reshape(tensor.shape[0], -1)[rows]
@@ -195,10 +202,18 @@ def _headers(cursor: _Cursor, n_tensors: int) -> dict[str, tuple[Kind, tuple[int
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The metadata (numbers, strings, and lists of them) and the tensors, by name, of a GGUF file.
+    """Reads the headers of a GGUF file.
 
-    Raises ValueError, naming the file and what is wrong with it, where it is not GGUF version 3, is
-    truncated, holds a tensor type that cannot be read, or places a tensor outside itself."""
+    Args:
+        path: the file.
+
+    Returns:
+        (metadata: numbers, strings, and lists of them; tensors by name).
+
+    Raises:
+        ValueError: for a file that is not GGUF version 3, is truncated, holds an unknown tensor type, or places
+            a tensor outside itself; the message names the file.
+    """
     cursor = _Cursor(Path(path))
     if (magic := cursor.raw[:4].tobytes()) != _MAGIC:
         raise cursor.error(f"not a GGUF file: it begins with {magic!r}, not {_MAGIC!r}")

@@ -1,11 +1,11 @@
-"""Decoders out of GGUF files: hyperparameters from the metadata, parameters from the tensors.
+"""Decoders in GGUF files: hyperparameters from the metadata, parameters from the tensors.
 
-GGUF stores matrices as [out, in], and some families' query and key rows of each head in the order of the
-rotary form that pairs dimension 2i with 2i + 1; both are undone here. It stores norms' gains
-themselves, Gemma's too, and fused queries, keys and values side by side. What a family does differently
-is in its file, `families`.
+GGUF stores matrices as `[out, in]`, and in some families the query and key rows of each head in the order of
+the rotary form that pairs dimension 2i with 2i + 1; both are undone here. It stores the gains of norms
+themselves, also for Gemma, and fused queries, keys and values concatenated. The differences of a family are in
+its file in `families`.
 
-Source: the writers of llama.cpp's convert_hf_to_gguf.py, inverted; for what no key says the readers of
+Source: the writers of llama.cpp's convert_hf_to_gguf.py, inverted; where no key states a value, the readers of
 its llama-model.cpp.
 """
 
@@ -45,7 +45,7 @@ def _rope(meta: Metadata, base: float | None, head_dim: int) -> dict[str, Any]:
 
 
 def _divisors(meta: Metadata, width: int) -> tuple[float, ...]:
-    """A factor for all pairs, times one for each where the file has a table of them."""
+    """A common factor times the factor of each pair, where a file has a table of them."""
     kind = meta.get("rope.scaling.type", "linear")
     if kind not in ("none", "linear"):
         raise ValueError(f"rope.scaling.type is {kind!r}; known: 'none', 'linear'.")
@@ -58,7 +58,7 @@ def _divisors(meta: Metadata, width: int) -> tuple[float, ...]:
 
 
 def _check_whole(meta: Metadata) -> None:
-    """Refuses a part of a model, and what is put on top of one."""
+    """Refuses a part of a model, and an adapter."""
     meta.only("split.count", 1, "join the parts with `llama-gguf-split --merge`.")
     meta.only("general.type", "model", "an adapter is merged into its model before it is written.")
     held, count = len(meta.tensors), meta.values.get("split.tensors.count")
@@ -67,7 +67,17 @@ def _check_whole(meta: Metadata) -> None:
 
 
 def architecture_of(metadata: Mapping[str, Any]) -> Architecture:
-    """Raises ValueError for an architecture of no family here."""
+    """The architecture of a GGUF file.
+
+    Args:
+        metadata: its metadata.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        ValueError: for an architecture that no family here has.
+    """
     found, known = metadata.get("general.architecture"), families.architectures()
     if found not in known:
         listed = ", ".join(map(repr, known))
@@ -76,11 +86,21 @@ def architecture_of(metadata: Mapping[str, Any]) -> Architecture:
 
 
 def spec_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, gguf.Tensor]) -> Spec:
-    """The hyperparameters that a decoder's GGUF file states.
+    """Reads the hyperparameters of a decoder in a GGUF file.
 
-    Raises ValueError for another architecture, a missing key, and a key that changes the model's function
-    and has no place in a Spec (experts, other rope scaling, a part of a split file); tells of the others
-    that nothing reads."""
+    A warning names other keys that are not used.
+
+    Args:
+        metadata: its metadata.
+        tensors: its tensors.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for an unknown architecture, a missing key, and a key that changes the function of the model
+            and that a Spec cannot express (experts, other rope scaling, a part of a split file).
+    """
     architecture, meta = architecture_of(metadata), Metadata(metadata, tensors)
     _check_whole(meta)
     if "token_embd.weight" not in tensors:
@@ -113,14 +133,22 @@ def spec_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, gguf.Tenso
 
 
 def _interleaved(at: np.ndarray, head_dim: int) -> np.ndarray:
-    """Where rotary pairs (i, i + head_dim/2) lie in an order of pairs (2i, 2i + 1)."""
+    """The positions of the rotary pairs (i, i + head_dim/2) in an order of pairs (2i, 2i + 1)."""
     head, within = at // head_dim * head_dim, at % head_dim
     half = head_dim // 2
     return head + 2 * (within % half) + within // half
 
 
 def sources(architecture: Architecture, spec: Spec) -> Callable[[str], Source]:
-    """Leaf -> where it lies in a GGUF file ("{}" is the layer)."""
+    """Where each leaf is in a GGUF file.
+
+    Args:
+        architecture: the architecture of the file.
+        spec: the hyperparameters.
+
+    Returns:
+        A function from the name of a leaf to its Source, with "{}" for the layer.
+    """
 
     def source(leaf: str) -> Source:
         flip = leaf.startswith("W_") or leaf == "unembed_DV"

@@ -1,4 +1,4 @@
-"""Folders of Hugging Face models: local, or fetched by their name on the hub."""
+"""Folders of Hugging Face models: local, or downloaded by their name on the hub."""
 
 import re
 from collections.abc import Sequence
@@ -10,15 +10,30 @@ CONFIG = ("config.json",)
 
 
 def is_hub_name(name: str) -> bool:
-    """True of "owner/name"."""
+    """Whether a name has the form "owner/name".
+
+    Args:
+        name: the name.
+
+    Returns:
+        True if it does.
+    """
     return _NAME.fullmatch(name) is not None
 
 
 def fetch(name: str, files: Sequence[str] = FILES) -> Path:
-    """The folder of a model on the hub, downloaded where it is not in the cache: the files of these
-    patterns, and no other. Its name is the revision.
+    """Downloads a model from the hub, unless it is in the cache.
 
-    Raises ImportError with the pip line where `huggingface_hub` is not installed."""
+    Args:
+        name: its name, "owner/name".
+        files: the patterns of the files to download.
+
+    Returns:
+        The folder, whose name is the revision.
+
+    Raises:
+        ImportError: if `huggingface_hub` is not installed; the message has the pip command.
+    """
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What a model's files say and no reader asked for is told: its value may change what the model computes."""
+"""Warns of keys and tensors in a model's files that no reader used: they may change the model's function."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,13 @@ _SHOWN = 8
 
 
 def tell(where: str, left: Mapping[str, Any] | Iterable[str], what: str = "keys") -> None:
-    """One warning that names what was left over, if anything was."""
+    """Warns once, naming everything that was not used, if there is anything.
+
+    Args:
+        where: the file.
+        left: the names, or the names and values, that were not used.
+        what: what they are: "keys" or "tensors".
+    """
     listed = [f"{k}={v!r:.60}" for k, v in left.items()] if isinstance(left, Mapping) else [*left]
     if listed:
         more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""

@@ -1,4 +1,4 @@
-"""Language models ready to run: weights on the device, a tokenizer, and where they came from."""
+"""Language models ready to run: weights on the device, a tokenizer, and the source of both."""
 
 import functools
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
 
 
 def _tell_frequencies(spec: Any, tensors: weights.Safetensors) -> None:
-    """Old files hold rotary frequencies too, which the config decides: tells of those that it does not give."""
+    """Warns of the rotary frequencies of an old file that differ from those that its config defines."""
 
     def same(name: str) -> bool:
         layer = next((int(part) for part in name.split(".") if part.isdecimal()), 0)
@@ -94,9 +94,25 @@ def _tell_frequencies(spec: Any, tensors: weights.Safetensors) -> None:
 def identity(
     name: str = "smollm2", path: str | Path | None = None, levels: int | None = None
 ) -> dict[str, str]:
-    """The `source` of the model that `load` would load, without its weights.
+    """The `source` of the model that `load` would load, without loading its weights.
 
-    Raises what `load` raises for what is not there."""
+    Args:
+        name: as in `load`.
+        path: as in `load`.
+        levels: as in `load`.
+
+    Returns:
+        The names of the files and their sha256, as in `LM.source`.
+
+    Raises:
+        FileNotFoundError: for files or packages that do not exist, as in `load`.
+        ValueError: for an unknown name.
+
+    Example:
+        >>> identity(path="/no/such/model")
+        Traceback (most recent call last):
+        FileNotFoundError: /no/such/model is neither a file nor a folder, nor a name on the hub.
+    """
     return {**_source(name, path), **(said(levels) if levels else {})}
 
 
@@ -108,10 +124,28 @@ def _source(name: str, path: str | Path | None) -> dict[str, str]:
 
 
 def read_spec(name: str = "smollm2", path: str | Path | None = None) -> Spec:
-    """The Spec of the model that `load` would load, without its weights: of a model on the hub only the
-    `config.json` is fetched, and a path may be that of such a file alone.
+    """The hyperparameters of the model that `load` would load, without loading its weights.
 
-    Raises what `load` raises, and ValueError for a model that is no decoder, such as "minilm"."""
+    Args:
+        name: as in `load`. Of a model on the hub, only `config.json` is downloaded.
+        path: as in `load`, or a `config.json` alone.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        FileNotFoundError: for files or packages that do not exist, as in `load`.
+        ValueError: for an unknown name, and for a model that is not a decoder, such as "minilm".
+
+    Example:
+        >>> import json, tempfile
+        >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3}
+        >>> config = {"model_type": "llama", "intermediate_size": 16, "vocab_size": 32, **sizes}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "config.json").write_text(json.dumps(config))
+        ...     read_spec(path=folder).n_layers
+        3
+    """
     found = _find(name, path, hub.CONFIG)
     if found.suffix != ".json" and not found.is_dir():
         return gguf_models.spec_from_gguf(*gguf.read(found))
@@ -123,7 +157,7 @@ def read_spec(name: str = "smollm2", path: str | Path | None = None) -> Spec:
 
 
 def _find(name: str, path: str | Path | None, files: Sequence[str] = hub.FILES) -> Path:
-    """The GGUF file or the folder that is meant; `files`, patterns, are what is fetched from the hub."""
+    """The GGUF file or the folder of the model; `files` are the patterns to download from the hub."""
     if path is None and name in packages.MODELS:
         return packages.locate(*packages.MODELS[name])
     wanted = name if path is None else str(path)
@@ -147,29 +181,39 @@ def load(
     mesh: Mesh | None = None,
     levels: int | None = None,
 ) -> LM:
-    """A language model with its weights on the default device, or spread over `mesh`.
+    """Loads a language model onto the default device, or spread over a mesh.
 
-    `path`, or `name` where no path is given, is a packaged model of `packages.MODELS` ("smollm2":
-    SmolLM2-135M-Instruct, 4-bit, Apache-2.0; "minilm": all-MiniLM-L6-v2, Apache-2.0, a sentence encoder,
-    whose `forward` gives the last block's output, see `bert`), a GGUF file, a Hugging Face folder
-    (config.json, tokenizer.json, and model.safetensors or its index and shards), or a name on the hub,
-    "owner/name"; what exists on disk comes first. With a path, `name` is only what the model is called.
-    Pickles are never read.
+    The separator of documents is `<|endoftext|>` or the end-of-sequence token of a GGUF file. In a folder it
+    is the first of these that exists: `eos_token_id` and `bos_token_id` of config.json, the same two of
+    special_tokens_map.json, and its `sep_token`. `LM.source` has the sha256 of the weights (of every shard), of
+    config.json and of tokenizer.json. Pickles are never read.
 
-    dtype: of the parameters; "float32", "bfloat16" or "float16"; norms stay float32. mesh: a mesh
-    with an axis "model"; parameters are placed by the letters of their names (`sharding.TABLE`),
-    and each process reads only its own slices of a safetensors file. levels: rounds every weight
-    matrix to that many values a row (`rounding`); None leaves it as it is.
+    Args:
+        name: a packaged model of `packages.MODELS`, or, where no `path` is given, anything that `path` may
+            be. Packaged are "smollm2" (SmolLM2-135M-Instruct, 4-bit, Apache-2.0) and "minilm"
+            (all-MiniLM-L6-v2, Apache-2.0), a sentence encoder (see `bert`). With a path, it is only the name
+            that records show.
+        path: a GGUF file; a Hugging Face folder with config.json, tokenizer.json, and model.safetensors or
+            its index and shards; or a name on the hub, "owner/name". What exists on disk comes first.
+        dtype: the dtype of the parameters: "float32", "bfloat16" or "float16". Norms stay float32.
+        mesh: a mesh with an axis "model". Parameters are placed by the letters of their names
+            (`sharding.TABLE`), and each process reads only its own slices of a safetensors file.
+        levels: rounds every weight matrix to this number of values per row (`rounding`); None does not round.
 
-    The separator is `<|endoftext|>` or the end-of-sequence token in a GGUF file; in a folder the
-    config's eos_token_id (the first, where there are several), else its bos_token_id, else the
-    same two of special_tokens_map.json, else its sep_token. `source` holds the sha256 of the
-    weights, every shard included, of config.json and of tokenizer.json.
+    Returns:
+        An LM.
 
-    Raises FileNotFoundError, with the pip line, where a package is missing, and for files that are
-    not there; ValueError for an unknown name or dtype, and for what cannot be read as one of the
-    families of `families.names()` or `families.architectures()`; ImportError without
-    huggingface_hub where it is needed."""
+    Raises:
+        FileNotFoundError: for files that do not exist, and for a missing package, with the pip command.
+        ValueError: for an unknown name or dtype, and for a model of no family of `families.names()` or
+            `families.architectures()`.
+        ImportError: where `huggingface_hub` is needed and not installed.
+
+    Example:
+        >>> load("smollm2", dtype="int8")
+        Traceback (most recent call last):
+        ValueError: dtype='int8'; known: float32, bfloat16, float16.
+    """
     if dtype not in _DTYPES:
         raise ValueError(f"{dtype=}; known: {', '.join(_DTYPES)}.")
     found = _find(name, path)

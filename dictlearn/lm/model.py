@@ -11,9 +11,30 @@ from dictlearn.lm import vocabulary
 
 @dataclass(frozen=True)
 class LM:
-    """A language model. `separator` is the token put between documents. `source` says what it was
-    read from: names of files and their sha256. `forward(params, tokens_BT, edits=None,
-    mask_BT=None, freeze=())` is `decoder.forward` with the spec filled in."""
+    """A language model.
+
+    Args:
+        name: its name.
+        spec: its hyperparameters.
+        params: its parameters.
+        tokenizer: its tokenizer.
+        separator: the token between documents.
+        source: the names of its files and their sha256.
+        forward: `forward(params, tokens_BT, edits=None, mask_BT=None, freeze=())`: `decoder.forward` with
+            the spec filled in.
+
+    Example:
+        >>> from functools import partial
+        >>> import jax
+        >>> from dictlearn.lm import decoder
+        >>> from dictlearn.lm.spec import Spec, random_params
+        >>> from dictlearn.lm.tokenizer import trained
+        >>> spec = Spec(n_layers=1, d_model=4, n_heads=1, n_kv_heads=1, head_dim=4, d_mlp=8, vocab=300)
+        >>> params = random_params(spec, jax.random.key(0))
+        >>> lm = LM("mine", spec, params, trained(["a b"], 300), 0, {}, partial(decoder.forward, spec))
+        >>> lm.forward(lm.params, jax.numpy.array([[1, 2, 3]]))[1]["resid.0"].shape
+        (1, 3, 4)
+    """
 
     name: str
     spec: Any
@@ -24,5 +45,5 @@ class LM:
     forward: Callable
 
     def check_tokens(self, tokens: Any, where: str) -> None:
-        """Raises ValueError for a token that the embedding has no row for; `where` says whose it is."""
+        """Raises ValueError for a token that has no row in the embedding; `where` names its origin."""
         vocabulary.check(tokens, self.spec.vocab, where, self.tokenizer)

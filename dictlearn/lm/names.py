@@ -12,10 +12,17 @@ FREQUENCIES = "rotary_emb.inv_freq"
 
 
 class Source(NamedTuple):
-    """Where a leaf's values lie: tensor `name` ("{}" is the layer), whose shape is the leaf's, but
-    for `n_last`, the size of what the leaf's last axis is a part of. `pick` maps positions on the
-    last axis to positions in the file. `first_of`: the leaf is the first of so many rows, of one tensor.
-    `flip`: stored [out, in]. `plus` is added to the values."""
+    """Where the values of a leaf are in a file.
+
+    Args:
+        name: the name of the tensor, with "{}" for the layer. Its shape is the shape of the leaf except for
+            `n_last`.
+        n_last: the size of the last axis of the tensor, where the leaf is a part of it.
+        pick: the positions of the leaf on that axis.
+        first_of: the leaf is the first row of a tensor with this number of rows.
+        flip: whether the tensor is stored `[out, in]`.
+        plus: a constant added to the values.
+    """
 
     name: str
     flip: bool = False
@@ -26,12 +33,20 @@ class Source(NamedTuple):
 
 
 class Names(NamedTuple):
-    """A family's tensors. `prefixes`: what all names but `heads` begin with, one of them. `unembed`:
-    names of the unembedding, one of them. `fused`: queries, keys and values are one tensor, side by
-    side ("parts") or head by head ("heads"). `conv`: matrices are stored [in, out]. `norm_plus`: what is
-    added to the gains of norms. `first_of`: leaves that are the first row of a tensor of so many. `unused`:
-    ends of names of tensors that hold nothing learned. `heads`: what names of heads for tasks begin with,
-    which may lie beside the model and are left aside."""
+    """The names of a family's tensors.
+
+    Args:
+        prefixes: prefixes of all names except `heads`; a file uses one of them.
+        outer, block: the name of each leaf outside and inside the blocks.
+        unembed: the names of the unembedding; a file uses one of them.
+        fused: queries, keys and values are one tensor, concatenated as wholes ("parts") or for each head
+            ("heads").
+        conv: whether matrices are stored `[in, out]`.
+        norm_plus: a constant added to the gains of norms.
+        first_of: leaves that are the first row of a tensor, with its number of rows.
+        unused: suffixes of the names of tensors without learned values.
+        heads: prefixes of the names of task heads, which are left out.
+    """
 
     prefixes: tuple[str, ...]
     outer: Mapping[str, str]
@@ -46,7 +61,16 @@ class Names(NamedTuple):
 
 
 def fused_part(spec: Shaped, leaf: str, layout: str) -> dict[str, Any]:
-    """`n_last` and `pick` of a query, key or value leaf inside one tensor of all three."""
+    """`n_last` and `pick` of a query, key or value leaf inside a fused tensor.
+
+    Args:
+        spec: the hyperparameters.
+        leaf: the name of the leaf.
+        layout: "parts" or "heads", see `Names`.
+
+    Returns:
+        The two fields of `Source`.
+    """
     part, width = "qkv".index(leaf[2]), spec.sizes()["W"]
     n_last = shape_of(spec, leaf)[-1]
     picks = {
@@ -57,9 +81,19 @@ def fused_part(spec: Shaped, leaf: str, layout: str) -> dict[str, Any]:
 
 
 def sources(names: Names, spec: Shaped, present: Collection[str]) -> Callable[[str], Source]:
-    """Leaf -> where it lies in a file that has the tensors `present`.
+    """Where each leaf is in a file.
 
-    Raises ValueError where no known name of the embedding or the unembedding is among them."""
+    Args:
+        names: the names of the family.
+        spec: the hyperparameters.
+        present: the names of the tensors of the file.
+
+    Returns:
+        A function from the name of a leaf to its Source.
+
+    Raises:
+        ValueError: if no known name of the embedding or the unembedding is present.
+    """
 
     def first(leaf: str, candidates: list[str]) -> str:
         for name in candidates:
@@ -89,13 +123,31 @@ def sources(names: Names, spec: Shaped, present: Collection[str]) -> Callable[[s
 
 
 def heads_beside(names: Names, spec: Shaped, present: Collection[str]) -> list[str]:
-    """The unembeddings in a file whose config puts the embedding in their place."""
+    """The unembeddings in a file whose config ties them to the embedding.
+
+    Args:
+        names: the names of the family.
+        spec: the hyperparameters.
+        present: the names of the tensors of the file.
+
+    Returns:
+        Their names.
+    """
     tied = "unembed_DV" not in spec.outer_names()
     return [name for name in names.unembed if tied and name in present]
 
 
 def unused(names: Names, spec: Shaped, name: str) -> bool:
-    """True of a tensor that a file of the family may hold and the forward pass has no use for."""
+    """Whether a file of the family may have a tensor that the forward pass does not use.
+
+    Args:
+        names: the names of the family.
+        spec: the hyperparameters.
+        name: the name of the tensor.
+
+    Returns:
+        True for such a tensor.
+    """
     heads = tuple(prefix + head for prefix in names.prefixes for head in names.heads)
     tied = "unembed_DV" not in spec.outer_names()
     return name.startswith(heads) or name.endswith(names.unused) or (tied and name in names.unembed)

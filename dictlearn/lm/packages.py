@@ -1,7 +1,7 @@
-"""Files that install as Python packages: found without importing the package, and never downloaded.
+"""Files that are installed as Python packages: found without importing the package, and never downloaded.
 
-Models and corpora are published as wheels whose import needs more than their data does, so the
-package is only located (`importlib.util.find_spec`) and its file is read in place.
+Some models and corpora are published as wheels whose import needs more than their data. So the package is
+only located (`importlib.util.find_spec`), and its file is read in place.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Packaged(NamedTuple):
-    """What lies in the folder of the importable `package`, and the requirement that pip installs."""
+    """A file or a folder of an importable package, and the requirement that pip installs."""
 
     package: str
     file: str
@@ -25,9 +25,19 @@ MODELS = {
 
 
 def locate(package: str, file: str, requirement: str) -> Path:
-    """The path of `file`, or of a folder, relative to the folder of the importable `package`.
+    """Finds a file of a package.
 
-    Raises FileNotFoundError with the pip line that installs `requirement` where it is missing."""
+    Args:
+        package: the importable package.
+        file: the path of a file or a folder, relative to the package.
+        requirement: the requirement that pip installs.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: if it does not exist; the message has the pip command.
+    """
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise FileNotFoundError(

@@ -1,9 +1,9 @@
-"""Weights rounded to a few values a row: what is left of a model at low precision, computed in its own dtype.
+"""Weights rounded to a few values per row: a model at low precision, computed in its own dtype.
 
     w -> s round(w / s),    s = max |w| of the row / n,    n = (levels - 1) / 2
 
-This is symmetric quantisation by the largest weight, one scale for each row of a matrix as it is stored here.
-Vectors (norms, biases) stay as they are.
+This is symmetric absmax quantisation, with one scale for each row of a matrix as it is stored here. Vectors
+(norms, biases) are not rounded.
 """
 
 import dataclasses
@@ -15,9 +15,18 @@ from dictlearn.lm.model import LM
 
 
 def rounded(lm: LM, levels: int) -> LM:
-    """The model with `levels` evenly spaced values in every row of every weight matrix.
+    """Rounds every weight matrix to evenly spaced values.
 
-    Raises ValueError unless `levels` is odd and at least 3."""
+    Args:
+        lm: the model.
+        levels: the number of values per row; odd, at least 3.
+
+    Returns:
+        The rounded model.
+
+    Raises:
+        ValueError: for other `levels`.
+    """
     if levels < 3 or levels % 2 == 0:
         raise ValueError(f"{levels=} must be odd, at least 3: zero, and as many on either side.")
 
@@ -31,5 +40,12 @@ def rounded(lm: LM, levels: int) -> LM:
 
 
 def said(levels: int) -> dict[str, str]:
-    """What a rounded model's `source` says beside that of the model."""
+    """The additional entries of a rounded model's `source`.
+
+    Args:
+        levels: the number of values per row.
+
+    Returns:
+        The entries.
+    """
     return {"levels": str(levels)}

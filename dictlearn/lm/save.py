@@ -1,4 +1,4 @@
-"""A language model written as `load` reads it: a Hugging Face folder with the names and config of a Llama."""
+"""Writes a language model as a Hugging Face folder with the names and the config of a Llama, for `load`."""
 
 import json
 from pathlib import Path
@@ -17,9 +17,28 @@ _PRESENT = ("model.embed_tokens.weight", "lm_head.weight")
 
 
 def save(lm: LM, folder: str | Path) -> None:
-    """Writes config.json, tokenizer.json and model.safetensors; `load(name, folder)` is the same model.
+    """Writes config.json, tokenizer.json and model.safetensors; `load(name, folder)` loads the same model.
 
-    Parameters keep their dtype. Raises ValueError for a decoder that is no Llama, naming what differs."""
+    Args:
+        lm: a Llama; its parameters keep their dtype.
+        folder: the folder, which is created.
+
+    Raises:
+        ValueError: for a decoder that is not a Llama; the message names the fields that differ.
+
+    Example:
+        >>> import tempfile
+        >>> from dictlearn.lm import decoder, load
+        >>> from dictlearn.lm.spec import random_params
+        >>> from dictlearn.lm.tokenizer import trained
+        >>> spec = Spec(n_layers=1, d_model=4, n_heads=1, n_kv_heads=1, head_dim=4, d_mlp=8, vocab=300)
+        >>> params = random_params(spec, jax.random.key(0))
+        >>> lm = LM("mine", spec, params, trained(["a b"], 300), 0, {}, decoder.forward)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(lm, folder)
+        ...     load("mine", folder).spec == spec
+        True
+    """
     folder, config = Path(folder), _config(lm.spec, lm.separator)
     told = vars(families.spec_from_config(config))
     if lost := {key: value for key, value in vars(lm.spec).items() if told[key] != value}:

@@ -1,6 +1,7 @@
-"""The source of a model: the names of its files and their SHA-256, every shard included.
+"""The source of a model: the names of its files and their SHA-256, of every shard.
 
-It is known without reading the weights, but for the first time that a large file is seen (`files.digest`).
+It is computed without loading the weights; a large file is read once, and its checksum cached
+(`files.digest`).
 """
 
 from collections import Counter
@@ -15,14 +16,30 @@ _BESIDE = {"config_sha256": "config.json", "tokenizer_sha256": "tokenizer.json"}
 
 
 def of_folder(folder: Path, tensors: Safetensors) -> dict[str, str]:
-    """Of a folder of safetensors: `sha256` is that of the only file, or of the index with all that it names."""
+    """The source of a model in a folder of safetensors.
+
+    Args:
+        folder: the folder.
+        tensors: its tensors.
+
+    Returns:
+        Names and checksums; `sha256` is the checksum of the only file, or of the index and all its shards.
+    """
     files = {tensors.main, *tensors.files.values()}
     weights = digest(*(folder / file for file in sorted(files)))
     return {"file": tensors.main, "sha256": weights, **_beside(folder)}
 
 
 def of_gguf(path: Path, tensors: Mapping[str, Any]) -> dict[str, str]:
-    """Of a GGUF file, whose tokenizer may lie beside it."""
+    """The source of a model in a GGUF file, whose tokenizer may be a file in the same folder.
+
+    Args:
+        path: the file.
+        tensors: its tensors.
+
+    Returns:
+        Names and checksums.
+    """
     kinds = Counter(tensor.kind.name for tensor in tensors.values())
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     found = {"file": path.name, "sha256": digest(path), "quantisation": listed}

@@ -1,7 +1,8 @@
 """The specification of a decoder: its hyperparameters, and the shapes of its parameters.
 
-Parameters are a nested dict, `block_0`, `block_1`, ... inside, whose leaf names end in their axis
-letters (`dictlearn.types`). Matrices are stored [in, out]; a norm's leaf is the gain itself.
+Parameters are nested dicts: `block_0`, `block_1`, ... and, beside them, the parameters outside the blocks.
+Leaf names end in their axis letters (`dictlearn.types`). Matrices are stored `[in, out]`; the leaf of a norm
+is the gain itself.
 """
 
 import math
@@ -20,7 +21,7 @@ ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 
 @runtime_checkable
 class Shaped(Protocol):
-    """What the hyperparameters of any model say of its parameters."""
+    """The interface of the hyperparameters of any model, from which the shapes of its parameters follow."""
 
     @property
     def n_layers(self) -> int: ...
@@ -30,11 +31,11 @@ class Shaped(Protocol):
         ...
 
     def block_names(self) -> tuple[str, ...]:
-        """The leaves of one block's parameters."""
+        """The names of the parameters of one block."""
         ...
 
     def outer_names(self) -> tuple[str, ...]:
-        """The leaves of the parameters outside the blocks."""
+        """The names of the parameters outside the blocks."""
         ...
 
 
@@ -42,22 +43,33 @@ class Shaped(Protocol):
 class Spec:
     """The hyperparameters of a decoder, all static; the defaults are Llama's.
 
-    tied: the unembedding is `embed_VD` too. norm: "rms", or "layer" with means and biases.
-    activation, gated: act(x W_up), times x W_gate's if gated: act(x W_gate) * (x W_up).
-    bias_qkv, bias_o, bias_mlp: which matrices have biases. parallel: the MLP reads the block's
-    input, not what attention made of it. post_norms: a norm after attention and after the MLP, on
-    what they add to the residual stream. qk_norm: an RMS norm on each query's and key's head.
+    Args:
+        n_layers, d_model, n_heads, n_kv_heads, head_dim, d_mlp, vocab: sizes.
+        tied: whether `embed_VD` is also the unembedding.
+        norm, norm_eps: "rms", or "layer" with means and biases; its epsilon.
+        activation, gated: the MLP is act(x W_gate) * (x W_up) if gated, else act(x W_up).
+        bias_qkv, bias_o, bias_mlp: which matrices have biases.
+        parallel: whether the MLP reads the input of the block, in parallel with attention.
+        post_norms: whether norms follow attention and MLP, before the sum with the residual stream.
+        qk_norm: whether each head of the queries and the keys has an RMS norm.
+        positions: the rows of a learned table of positions; 0 for rotary positions.
+        rope_base, rope_width: the base of the rotary frequencies; the number of dimensions of a head that
+            turn, None for all.
+        rope_divisors: the divisor of the frequency of each pair; empty for 1.
+        sliding_layers, window: layers that attend to the last `window` positions only, including their own.
+        local_rope_base: the rotary base of the sliding layers, without divisors; None for `rope_base`.
+        embed_scale: a factor of the embedding.
+        query_scale: a factor of the attention scores; None for head_dim^-0.5.
+        attn_cap, logit_cap: scores or logits s become cap * tanh(s / cap).
 
-    positions: rows of a learned table added to the embedding, and no rotary positions; 0: rotary.
-    rope_base; rope_width: how many of a head's dimensions turn (None: all); rope_divisors: what the
-    frequency of each pair is divided by (empty: by one). sliding_layers see the last `window`
-    positions only, themselves included, and turn with local_rope_base, undivided, where given.
+    Raises:
+        ValueError: for heads that do not divide into groups, an odd rotary width, an unknown norm or
+            activation, and a layer or a window that does not exist.
 
-    embed_scale multiplies the embedding; query_scale the attention scores (None: head_dim^-0.5).
-    attn_cap, logit_cap: scores or logits s become cap * tanh(s / cap).
-
-    Raises ValueError for heads that do not divide into groups, for an odd rotary width, and for an
-    unknown norm or activation, or a layer or window that is none."""
+    Example:
+        >>> Spec(n_layers=2, d_model=4, n_heads=1, n_kv_heads=1, head_dim=4, d_mlp=8, vocab=5).sizes()["D"]
+        4
+    """
 
     n_layers: int
     d_model: int
@@ -139,18 +151,34 @@ class Spec:
         return ("embed_VD", *positions, *self._norm("norm"), *unembed)
 
     def _norm(self, name: str) -> tuple[str, ...]:
-        """The leaves of a norm over the residual stream."""
+        """The parameters of a norm over the residual stream."""
         return (f"{name}_D", f"{name}_bias_D") if self.norm == "layer" else (f"{name}_D",)
 
 
 def shape_of(spec: Shaped, leaf: str) -> tuple[int, ...]:
-    """The shape of a parameter, read off the axis letters that its name ends in."""
+    """The shape of a parameter, from the axis letters of its name.
+
+    Args:
+        spec: the hyperparameters.
+        leaf: the name of the parameter.
+
+    Returns:
+        The shape.
+    """
     sizes = spec.sizes()
     return tuple(sizes[letter] for letter in leaf.rsplit("_", 1)[1])
 
 
 def build(spec: Shaped, leaf: Callable[[str, int | None], Any]) -> dict[str, Any]:
-    """A tree of parameters: `leaf(name, layer)` for each, layer None outside the blocks."""
+    """Builds a tree of parameters.
+
+    Args:
+        spec: the hyperparameters.
+        leaf: makes the parameter of (name, layer); the layer is None outside the blocks.
+
+    Returns:
+        Nested dicts of parameters.
+    """
     params: dict[str, Any] = {name: leaf(name, None) for name in spec.outer_names()}
     for layer in range(spec.n_layers):
         params[f"block_{layer}"] = {name: leaf(name, layer) for name in spec.block_names()}
@@ -158,9 +186,18 @@ def build(spec: Shaped, leaf: Callable[[str, int | None], Any]) -> dict[str, Any
 
 
 def random_params(spec: Spec, key: jax.Array) -> dict[str, Any]:
-    """Fresh float32 parameters: norms one, biases zero, matrices normal with standard deviation
-    d_model^-1/2, those that write to the residual stream divided by sqrt(2 n_layers) more (GPT-2's
-    rule)."""
+    """Random float32 parameters: norms one, biases zero, matrices normal with standard deviation d_model^-1/2.
+
+    The standard deviation of matrices that write to the residual stream is further divided by
+    sqrt(2 n_layers), as in GPT-2.
+
+    Args:
+        spec: the hyperparameters.
+        key: a PRNG key.
+
+    Returns:
+        Nested dicts of parameters.
+    """
     n_leaves = len(spec.outer_names()) + spec.n_layers * len(spec.block_names())
     keys = iter(jax.random.split(key, n_leaves))
 

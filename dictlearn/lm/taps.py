@@ -1,8 +1,8 @@
-"""Taps: the named places of a transformer, where activations are read and edited.
+"""Taps: the named places of a transformer where activations are read and edited.
 
 `embed`; for each layer L `attn_in.L`, `attn_z.L`, `attn_out.L`, `resid_mid.L`, `mlp_in.L`,
-`mlp_act.L`, `mlp_out.L`, `resid.L`; and `final`. What each holds, and its width, is said by the
-forward pass that has it (`decoder.forward`, `bert.forward`).
+`mlp_act.L`, `mlp_out.L`, `resid.L`; and `final`. The forward passes define the content and the width of
+each (`decoder.forward`, `bert.forward`).
 """
 
 import itertools
@@ -19,14 +19,27 @@ _CHOICE = re.compile(r"\{([^{}]*)\}")
 
 @runtime_checkable
 class Layered(Protocol):
-    """The hyperparameters of a model: all that its taps depend on is how many layers it has."""
+    """The hyperparameters of a model with layers; its taps depend only on their number."""
 
     @property
     def n_layers(self) -> int: ...
 
 
 def tap_names(spec: Layered) -> list[str]:
-    """Every tap, in the order in which the forward pass comes to it."""
+    """The names of all taps of a model.
+
+    Args:
+        spec: the hyperparameters of the model.
+
+    Returns:
+        The names in the order of the forward pass.
+
+    Example:
+        >>> from dictlearn.lm.bert import BertSpec
+        >>> spec = BertSpec(n_layers=1, d_model=4, n_heads=1, d_mlp=8, vocab=5, n_positions=8)
+        >>> tap_names(spec)[:3], tap_names(spec)[-2:]
+        (['embed', 'attn_in.0', 'attn_z.0'], ['resid.0', 'final'])
+    """
     blocks = [f"{tap}.{layer}" for layer in range(spec.n_layers) for tap in _BLOCK_TAPS]
     return ["embed", *blocks, "final"]
 
@@ -38,7 +51,20 @@ def _unknown(spec: Layered, names: Iterable[str]) -> ValueError:
 
 
 def check_taps(spec: Layered, names: Iterable[str]) -> None:
-    """Raises ValueError, listing the taps there are, if any of `names` is not one."""
+    """Checks that a model has these taps.
+
+    Args:
+        spec: the hyperparameters of the model.
+        names: names of taps.
+
+    Raises:
+        ValueError: for an unknown name; the message lists the taps.
+
+    Example:
+        >>> from dictlearn.lm.bert import BertSpec
+        >>> spec = BertSpec(n_layers=1, d_model=4, n_heads=1, d_mlp=8, vocab=5, n_positions=8)
+        >>> check_taps(spec, ["resid.0"])
+    """
     if unknown := sorted(set(names) - set(tap_names(spec))):
         raise _unknown(spec, unknown)
 
@@ -51,16 +77,45 @@ def _choices(pattern: str) -> list[str]:
 
 
 def expand_taps(spec: Layered, patterns: str | Sequence[str]) -> list[str]:
-    """The taps that patterns name: 'resid.9', 'resid.{4,8,12}', 'mlp_{in,out}.3', 'resid.*'.
+    """Expands patterns to the taps that they match: 'resid.9', 'resid.{4,8,12}', 'mlp_{in,out}.3', 'resid.*'.
 
-    Braces list choices; `*` stands for anything but a dot. One string is one pattern. The result
-    takes the patterns in turn, each in the order of the forward pass, and names no tap twice.
-    Raises ValueError, listing the taps there are, for a pattern or a choice that names none."""
+    Args:
+        spec: the hyperparameters of the model.
+        patterns: one pattern or several. Braces list choices; `*` matches anything but a dot.
+
+    Returns:
+        The taps, each once: pattern by pattern, each in the order of the forward pass.
+
+    Raises:
+        ValueError: for a pattern or a choice that matches no tap; the message lists the taps.
+
+    Example:
+        >>> from dictlearn.lm.bert import BertSpec
+        >>> spec = BertSpec(n_layers=4, d_model=4, n_heads=1, d_mlp=8, vocab=5, n_positions=8)
+        >>> expand_taps(spec, ["mlp_{in,out}.3", "resid.{0,2}"])
+        ['mlp_in.3', 'mlp_out.3', 'resid.0', 'resid.2']
+    """
     return _expand(tap_names(spec), patterns, lambda choice: _unknown(spec, [choice]))
 
 
 def match_taps(taps: Sequence[str], patterns: str | Sequence[str], none: str) -> list[str]:
-    """The same among given taps, in their order; the ValueError begins with `none` and the pattern."""
+    """Expands patterns as `expand_taps` does, among given taps.
+
+    Args:
+        taps: the taps to choose from.
+        patterns: one pattern or several.
+        none: the beginning of the error message, before the pattern.
+
+    Returns:
+        The matching taps in the order of `taps`, each once.
+
+    Raises:
+        ValueError: for a pattern or a choice that matches no tap; the message lists `taps`.
+
+    Example:
+        >>> match_taps(["resid.3", "resid.6", "mlp_out.3"], "resid.*", "no such tap:")
+        ['resid.3', 'resid.6']
+    """
     listed = list(taps)
     return _expand(listed, patterns, lambda one: ValueError(f"{none} {one!r}; it has {listed}."))
 
@@ -80,7 +135,7 @@ def _expand(taps: Sequence[str], patterns: str | Sequence[str], error: Callable)
 
 
 class _Passed(Mapping):
-    """The taps that a forward pass has come to, read-only. Raises ValueError, naming it, for any other."""
+    """The taps that the forward pass has computed so far, read-only. Any other name raises ValueError."""
 
     def __init__(self, at: str, taps: Mapping[str, Any]):
         self._at, self._taps = at, taps
@@ -101,7 +156,16 @@ class _Passed(Mapping):
 
 
 def tapper(edits: Mapping[str, Edit], mask_BT: Any, taps: dict[str, Any]) -> Callable:
-    """(name, activation) -> the activation, edited where an edit has that name, noted in `taps`."""
+    """Makes the function that a forward pass calls at each tap.
+
+    Args:
+        edits: the edits, by tap.
+        mask_BT: True where a token is data; handed to the edits.
+        taps: the dict that receives the activation of each tap, after its edit.
+
+    Returns:
+        A function of (name, activation) that returns the activation, edited if `edits` has the name.
+    """
 
     def tap(name: str, activation: Any) -> Any:
         taps[name] = activation

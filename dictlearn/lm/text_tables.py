@@ -1,7 +1,7 @@
-"""A column of text in a Parquet or Arrow file, by pyarrow.
+"""A column of text in a Parquet or Arrow file, read with pyarrow.
 
-Strings may be long (`large_string`), views, categories (dictionary-encoded) or runs of one value. Every
-batch is checked before it is read, so that broken offsets are an error and nothing else.
+Strings may be long (`large_string`), views, categories (dictionary-encoded) or run-length encoded. Every batch
+is validated before it is read, so that broken offsets are an error.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,18 @@ _ROWS = 1024
 
 
 def parquet(path: Path, column: str) -> Iterator[str | None]:
-    """The column of a Parquet file. Raises ValueError, naming the file, for what is no column of text."""
+    """The values of a column of text in a Parquet file.
+
+    Args:
+        path: the file.
+        column: the name of the column.
+
+    Returns:
+        An iterator of strings, None for null.
+
+    Raises:
+        ValueError: for a broken file or a column that is not text, naming the file.
+    """
     parquet, lib = pyarrow("parquet"), pyarrow("lib")
     try:
         with parquet.ParquetFile(path) as file:
@@ -27,7 +38,18 @@ def parquet(path: Path, column: str) -> Iterator[str | None]:
 
 
 def arrow(path: Path, column: str) -> Iterator[str | None]:
-    """The column of an Arrow file or stream. Raises ValueError as `parquet` does."""
+    """The values of a column of text in an Arrow file or stream.
+
+    Args:
+        path: the file.
+        column: the name of the column.
+
+    Returns:
+        An iterator of strings, None for null.
+
+    Raises:
+        ValueError: as `parquet` does.
+    """
     ipc, lib = pyarrow("ipc"), pyarrow("lib")
     try:
         with lib.memory_map(str(path), "r") as mapped:

@@ -1,8 +1,8 @@
 """Text that is already tokenised: integer arrays in .npy, .npz and .safetensors files.
 
-An array [S, T] is S sequences; an array [N] is one run of tokens, cut into sequences. In a file of
-several arrays the tokens are called `input_ids` or `tokens`, and `attention_mask`, of the same
-shape, may say which are not padding. Nothing is unpickled.
+An array `[S, T]` is S sequences; an array `[N]` is one long sequence, which is cut. In a file of several
+arrays the tokens are called `input_ids` or `tokens`; `attention_mask`, of the same shape, is False at
+padding. Nothing is unpickled.
 """
 
 import zipfile
@@ -20,11 +20,22 @@ _MASK = "attention_mask"
 def read(
     path: Path, length: int, vocab: int, n_sequences: int | None = None
 ) -> tuple[Int[np.ndarray, "S T"], Bool[np.ndarray, "S T"]]:
-    """The first `n_sequences` sequences in a file, int32, and where they are not padding.
+    """Reads the first sequences of a file of tokens.
 
-    T = `length`; of an array [N] the tail that fills no sequence is dropped. Raises ValueError,
-    naming the file, for anything but integers in 0..vocab - 1, for sequences of another length, and
-    for padding before tokens (a model that reads from left to right would read it)."""
+    Args:
+        path: the file.
+        length: the number of tokens T of a sequence.
+        vocab: the number of tokens in the vocabulary.
+        n_sequences: the number of sequences; None for all.
+
+    Returns:
+        (int32 tokens, True where a token is not padding). The last tokens of an array `[N]`, too few for a
+        sequence, are dropped.
+
+    Raises:
+        ValueError: for anything but integers in 0..vocab - 1, sequences of another length, and padding on the
+            left, which a causal model would attend to; the message names the file.
+    """
     arrays = _arrays(path)
     name = next((one for one in _NAMES if one in arrays), None)
     if name is None:

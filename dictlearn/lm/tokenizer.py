@@ -1,7 +1,7 @@
-"""Tokenizers: from a `tokenizer.json`, or rebuilt from the vocabulary that a GGUF file carries.
+"""Tokenizers: from a `tokenizer.json`, or rebuilt from the vocabulary in a GGUF file.
 
-Byte-pair encoding over bytes: a pattern splits the text, and each piece's bytes are merged in the
-order of the file's merge list. SmolLM's digits stand alone and the rest is split by GPT-2's pattern.
+Byte-level byte-pair encoding: a pattern splits the text, and the bytes of each piece are merged in the order
+of the merge list. SmolLM splits digits one by one, and the rest by GPT-2's pattern.
 
 Source: the `tokenizer.ggml.*` keys of the GGUF specification; the pre-tokenizers of these names in
 llama.cpp's llama-vocab.cpp. With "smollm" token ids equal llama.cpp's on 661 of 661 texts tried.
@@ -48,9 +48,18 @@ _COMPOSED = ("qwen2",)
 
 
 def from_file(path: Path) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`; it neither cuts nor pads, whatever the file says.
+    """Loads a `tokenizer.json`, without its truncation and padding.
 
-    Raises FileNotFoundError or ValueError, naming the file."""
+    Args:
+        path: the file.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not a tokenizer.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"{path.parent} holds no {path.name}; write one with"
@@ -66,7 +75,15 @@ def from_file(path: Path) -> Tokenizer:
 
 
 def trained(texts: Iterable[str], vocab: int) -> Tokenizer:
-    """Byte pairs of these texts, at most `vocab` tokens; `<|endoftext|>` is token 0."""
+    """Trains a byte-level BPE tokenizer; `<|endoftext|>` is token 0.
+
+    Args:
+        texts: the corpus.
+        vocab: the largest number of tokens.
+
+    Returns:
+        The tokenizer.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -81,10 +98,18 @@ def trained(texts: Iterable[str], vocab: int) -> Tokenizer:
 
 
 def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer described by a GGUF file's metadata; its control tokens are special tokens.
+    """Builds the tokenizer of a GGUF file; its control tokens become special tokens.
 
-    Raises ValueError for a missing key, and for a tokenizer other than byte-level BPE ("gpt2") with
-    a known pre-tokenizer: a wrong pre-tokenizer would give wrong ids without a sign of it."""
+    Args:
+        metadata: the metadata of the file.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        ValueError: for a missing key, and for any tokenizer but byte-level BPE ("gpt2") with a known
+            pre-tokenizer, because a wrong pre-tokenizer would silently give wrong ids.
+    """
     keys = [f"tokenizer.ggml.{key}" for key in ("model", "pre", "tokens", "merges", "token_type")]
     if missing := [key for key in keys if key not in metadata]:
         raise ValueError(f"GGUF metadata lacks {', '.join(missing)}.")
@@ -111,9 +136,19 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
 
 
 def separator_of_gguf(tokenizer: Tokenizer, metadata: Mapping[str, Any], vocab: int) -> int:
-    """The token put between documents: `<|endoftext|>`, or else the end-of-sequence token.
+    """The token between documents: `<|endoftext|>`, else the end-of-sequence token.
 
-    Raises ValueError where there is neither, or one beyond the `vocab` rows of the embedding."""
+    Args:
+        tokenizer: the tokenizer.
+        metadata: the metadata of the GGUF file.
+        vocab: the number of rows of the embedding.
+
+    Returns:
+        The id of the token.
+
+    Raises:
+        ValueError: if neither exists, or the id is beyond `vocab`.
+    """
     token = tokenizer.token_to_id(_END_OF_TEXT)
     token = metadata.get("tokenizer.ggml.eos_token_id") if token is None else token
     if token is None:
@@ -125,10 +160,22 @@ def separator_of_gguf(tokenizer: Tokenizer, metadata: Mapping[str, Any], vocab: 
 
 
 def separator_of_folder(tokenizer: Tokenizer, folder: Path, config: Mapping[str, Any]) -> int:
-    """The token put between documents: `eos_token_id` of config.json, the first of several, or else
-    `bos_token_id`, or else the same two of special_tokens_map.json, or else its `sep_token`.
+    """The token between documents.
 
-    Raises ValueError where there is none, or one beyond the config's `vocab_size`."""
+    It is the first that exists of `eos_token_id` (the first of several) and `bos_token_id` of config.json, the
+    same two of special_tokens_map.json, and its `sep_token`.
+
+    Args:
+        tokenizer: the tokenizer.
+        folder: the folder of the model.
+        config: the content of config.json.
+
+    Returns:
+        The id of the token.
+
+    Raises:
+        ValueError: if none exists, or the id is beyond the `vocab_size` of the config.
+    """
     for key, token in (*_in_config(config), *_in_map(tokenizer, folder)):
         if token is None:
             continue

@@ -1,7 +1,7 @@
-"""Token ids are rows of the embedding: an id that has none is refused, wherever tokens enter.
+"""Checks token ids on the host: an id without a row in the embedding is an error wherever tokens enter.
 
-A lookup outside an array has no error on a device: it reads the last row. So ids are looked at on the host,
-once, before they are sent there; inside a compiled program they are not.
+On a device, a lookup outside an array is no error: it reads the last row. So ids are checked once, before they
+are sent there. Inside a compiled program they are not checked.
 """
 
 from typing import Any
@@ -13,10 +13,19 @@ from tokenizers import Tokenizer
 
 
 def check(tokens: Any, vocab: int, where: str, tokenizer: Tokenizer | None = None) -> None:
-    """Raises ValueError for an id outside 0..vocab - 1, naming it, its text, and `where` it came from.
+    """Checks that token ids are in 0..vocab - 1.
 
-    tokens: integers of any shape. vocab: rows of the model's embedding. Ids that a compiled program or other
-    processes hold are not looked at."""
+    Ids in a compiled program or on other processes are not checked.
+
+    Args:
+        tokens: integers of any shape.
+        vocab: the number of rows of the embedding.
+        where: the origin of the tokens, for the message.
+        tokenizer: decodes the token for the message; None for no text.
+
+    Raises:
+        ValueError: for an id out of range; the message has the id, its text and its origin.
+    """
     if isinstance(tokens, Tracer):
         return
     if isinstance(tokens, jax.Array) and not tokens.is_fully_addressable:

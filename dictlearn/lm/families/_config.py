@@ -1,4 +1,4 @@
-"""A `config.json`, whose values are checked as they are read."""
+"""A `config.json` whose values are checked when they are read."""
 
 import math
 from collections.abc import Mapping
@@ -10,19 +10,22 @@ ACTIVATIONS = {
     **{"silu": "silu", "swish": "silu", "gelu": "gelu"},
     **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh"), "gelu_tanh"),
 }
-"""Hugging Face's name of an activation -> ours."""
+"""Our name of each of Hugging Face's activations."""
 _REFUSED = (
     *("alibi", "num_local_experts", "num_experts", "quantization_config", "add_cross_attention"),
     *("scale_attn_by_inverse_layer_idx", "use_bidirectional_attention", "quantization"),
     *("compression_config", "is_encoder_decoder", "pruned_heads", "cross_attention_hidden_size"),
     "rope_interleaved",
 )
-"""Keys that stand for something no forward pass here does, where they hold anything but nothing."""
+"""Keys of features that no forward pass here has, unless their value is empty."""
 
 
 class Config:
-    """A `config.json`. Every reader raises ValueError, naming the key and its value, and notes that it was
-    read; `room`: what stands before its keys, where it is a part of another."""
+    """A `config.json`.
+
+    Every reader raises ValueError, naming the key and its value, and records that the key was read. `room`
+    is the prefix of its keys, if it is a part of another config.
+    """
 
     def __init__(self, values: Mapping[str, Any], room: str = ""):
         self.values, self.room = values, room
@@ -34,7 +37,7 @@ class Config:
         return self.values.get(key, default)
 
     def part(self, key: str, **usual: Any) -> "Config":
-        """An object in the config, with what is usual where it says nothing; empty where there is none."""
+        """An object in the config, with defaults from `usual`; empty if it is missing."""
         held = self.get(key) or {}
         if not isinstance(held, Mapping):
             raise ValueError(f"config.json: {self.room}{key} is {held!r}, not an object.")
@@ -44,7 +47,7 @@ class Config:
         return part
 
     def instead(self, **values: Any) -> "Config":
-        """The config with other values, which are not in the file and need not be read."""
+        """The config with other values; these do not come from the file and need not be read."""
         other = Config({**self.values, **values}, self.room)
         self._read.update(values)
         other._read = self._read  # the same set: what is read of the one is read of the other
@@ -52,7 +55,7 @@ class Config:
         return other
 
     def left(self) -> dict[str, Any]:
-        """What the file states and nobody read, its parts included."""
+        """The keys that were not read, also in parts of the config."""
         own = {
             f"{self.room}{key}": value
             for key, value in self.values.items()
@@ -71,7 +74,7 @@ class Config:
         return kind(value)
 
     def maybe(self, key: str, default: float | int | None = None, kind: type = float) -> Any:
-        """A number, or None where the file says null, or nothing and the default is None."""
+        """A number; None if the value is null, or if the key is missing and has no default."""
         value = self.get(key, default)
         return None if value is None else self.number(key, default, kind)
 
@@ -90,7 +93,7 @@ class Config:
         return ACTIVATIONS[value]
 
     def only(self, key: str, value: Any) -> None:
-        """Refuses any value of a key but this one, which is also what nothing means."""
+        """Refuses any value of a key but this one, which is also the default."""
         if (found := self.get(key, value)) != value:
             raise ValueError(f"config.json: {key} is {found!r}; only {value!r} is known.")
 

@@ -1,5 +1,7 @@
-"""Gemma: Llama with a scaled embedding, a gelu, and norms that store their gain less one; from the second on
-with norms after attention and the MLP, sliding layers and scores scaled by a number of their own."""
+"""Gemma: Llama with a scaled embedding, GELU, and norms that store their gain minus one.
+
+From Gemma 2 on: norms after attention and the MLP, sliding layers, and a scale of the scores in the config.
+"""
 
 from typing import Any
 
@@ -38,8 +40,11 @@ def gemma_spec(config: Config, **fields: Any) -> Spec:
 def sliding_spec(
     config: Config, every: int, logit_cap: float | None, post_norms: bool = True, **fields: Any
 ) -> Spec:
-    """`every`: how many layers from one that sees all positions to the next, where the file does not state
-    it; `logit_cap` likewise."""
+    """The Spec of a Gemma with sliding layers.
+
+    `every`: one layer in this many attends to all positions, unless the file states which. `logit_cap`: the
+    cap of the logits, unless the file states it.
+    """
     every = config.number("_sliding_window_pattern", every)
     every = config.number("sliding_window_pattern", every)
     return gemma_spec(
@@ -62,9 +67,11 @@ def gemma_gguf(meta: Metadata) -> dict[str, Any]:
 def sliding_gguf(
     meta: Metadata, every: int, large: int, window: int | None = None
 ) -> dict[str, Any]:
-    """The fields that no key of all families states; `every` and `window` hold where the file states none.
-    `large`: the depth of the 27B model, by which it is known: it scales by d_model / n_heads and not by the
-    head."""
+    """The fields of a Gemma with sliding layers that keys do not state in a common way.
+
+    `every` and `window` are defaults. `large`: the number of layers of the 27B model, which identifies it; it
+    scales scores by d_model / n_heads instead of the width of a head.
+    """
     n_layers, d_model = meta.number("block_count"), meta.number("embedding_length")
     scaled = (d_model / meta.number("attention.head_count")) ** -0.5
     return {
@@ -77,7 +84,7 @@ def sliding_gguf(
 
 
 def _gguf_layers(meta: Metadata, n_layers: int, every: int) -> tuple[int, ...]:
-    """The pattern is a period, or says of each layer whether it slides."""
+    """The sliding layers: the key holds a period, or a value for each layer."""
     pattern = meta.get("attention.sliding_window_pattern", every)
     if isinstance(pattern, list):
         if len(pattern) != n_layers:

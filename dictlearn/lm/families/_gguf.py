@@ -1,4 +1,4 @@
-"""How GGUF files of llama.cpp state a family."""
+"""Families in the GGUF files of llama.cpp."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,16 +12,25 @@ _IDLE = (
     *("context_length", "vocab_size", "rope.scaling.original_context_length"),
     *("rope.scaling.finetuned", "rope.dimension_count"),
 )
-"""Keys of an architecture that change no output of what can be read, or state again what tensors do."""
+"""Keys of an architecture that do not affect outputs, or that repeat what the tensors state."""
 _REFUSED = (
     *("attention.", "rope.", "expert_", "ssm.", "wkv.", "altup.", "attn_logit_", "final_logit_"),
     *("logit_scale", "residual_scale", "embedding_scale", "use_parallel_residual", "swin_norm"),
 )
-"""What keys that change the model's function begin with."""
+"""Prefixes of keys that change the function of the model."""
 
 
 class Metadata:
-    """A GGUF file's metadata, whose values are checked as they are read; `tensors` are the file's."""
+    """The metadata of a GGUF file, whose values are checked when they are read.
+
+    Args:
+        values: the metadata.
+        tensors: the tensors of the file.
+
+    Example:
+        >>> Metadata({"general.architecture": "llama", "llama.block_count": 2}, {}).number("block_count")
+        2
+    """
 
     def __init__(self, values: Mapping[str, Any], tensors: Mapping[str, gguf.Tensor]):
         self.values, self.tensors = values, tensors
@@ -43,16 +52,16 @@ class Metadata:
         return value
 
     def maybe(self, key: str) -> float | None:
-        """A number; None where the file says nothing, or zero, which llama.cpp takes for nothing."""
+        """A number; None if the key is missing or zero, which llama.cpp treats as missing."""
         return self.number(key, float) if self.get(key) else None
 
     def only(self, key: str, value: Any, way_out: str) -> None:
-        """Refuses any value of a key of no architecture but this one, which is also what nothing means."""
+        """Refuses any value but this one, the default, of a key that belongs to no architecture."""
         if (found := self.values.get(key, value)) != value:
             raise ValueError(f"GGUF metadata {key} is {found!r}; only {value!r} is read: {way_out}")
 
     def refuse_left(self) -> None:
-        """Refuses, by its name, what changes the model's function and was not asked for; tells the rest."""
+        """Refuses unread keys that change the model's function, by name; warns of the others."""
         prefix, told = f"{self.architecture}.", {}
         for name, value in self.values.items():
             key = name.removeprefix(prefix)
@@ -69,7 +78,7 @@ class Metadata:
 
 
 def _is_nothing(key: str, value: Any) -> bool:
-    """True of a key that is idle, and of a value that leaves the function as it is."""
+    """Whether a key does not affect outputs, or its value leaves the function unchanged."""
     if key == "attention.causal":
         return bool(value)
     neutral = value in (0, 1) if key.endswith(("_scale", "_factor")) else not value
@@ -79,9 +88,17 @@ def _is_nothing(key: str, value: Any) -> bool:
 class Architecture(NamedTuple):
     """A family in GGUF files.
 
-    name: their `general.architecture`. fields: fields of the `Spec` that no key of all families states.
-    rope_base: where the file states none; None: it must. fused: queries, keys and values are one tensor,
-    side by side. interleaved: rotary pairs of queries and keys are dimensions (2i, 2i + 1) of a head."""
+    Args:
+        name: its `general.architecture`.
+        fields: fields of the `Spec` that keys do not state in the same way for all families.
+        rope_base: the default rotary base; None if the file must state it.
+        fused: whether queries, keys and values are one tensor, concatenated.
+        interleaved: whether the rotary pairs of queries and keys are the dimensions (2i, 2i + 1) of a head.
+
+    Example:
+        >>> Architecture("gemma", lambda meta: {}, rope_base=1e4).fused
+        False
+    """
 
     name: str
     fields: Callable[[Metadata], Mapping[str, Any]]

@@ -1,5 +1,7 @@
-"""Keys of a `config.json` that no output of a loaded model depends on: what it is called, how it was trained,
-how text is made with it, and what its tensors or its tokenizer say again."""
+"""Keys of a `config.json` that do not affect the outputs of a loaded model.
+
+They are its name, its training, settings of generation, and repetitions of its tensors or its tokenizer.
+"""
 
 _NAMES = {
     *(

@@ -1,4 +1,4 @@
-"""Llama and what descends from it: the fields of its config, and the names of its tensors."""
+"""Llama and its descendants: the fields of the config, and the names of the tensors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,8 +29,21 @@ NAMES = Names(
 def llama_spec(
     config: Config, tied: bool = False, base: float = 1e4, part: float = 1.0, **fields: Any
 ) -> Spec:
-    """`fields` are those in which a family differs, read from the config as Llama has them where they are not
-    given; `tied`, and `base` and `part` of the rotary positions, hold where the file states none."""
+    """Reads the hyperparameters of a Llama, or of a family that differs from it in some fields.
+
+    Args:
+        config: its `config.json`.
+        tied: whether the embedding is tied, unless the file states it.
+        base: the base of the rotary positions, unless the file states it.
+        part: the share of a head's dimensions that turn, unless the file states it.
+        fields: the fields of the `Spec` in which the family differs.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range.
+    """
     d_model, n_heads = config.number("hidden_size"), config.number("num_attention_heads")
     head_dim = config.number("head_dim", d_model // n_heads)
     usual: dict[str, Callable[[], Any]] = {

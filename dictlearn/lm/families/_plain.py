@@ -1,4 +1,4 @@
-"""What GPT-2 and its kin have: layer norms with biases, an MLP without a gate, biases everywhere."""
+"""The settings that GPT-2 shares with similar models: layer norms, an MLP without a gate, biases everywhere."""
 
 from typing import Any
 

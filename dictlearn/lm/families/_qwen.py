@@ -1,4 +1,4 @@
-"""Qwen 2 and 3: Llama, whose last layers may slide."""
+"""Qwen 2 and 3: Llama with sliding windows in the last layers, if the config enables them."""
 
 from typing import Any
 

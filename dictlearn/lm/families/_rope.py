@@ -1,4 +1,4 @@
-"""Rotary positions as a `config.json` states them.
+"""Rotary positions in a `config.json`.
 
 Source: Llama 3's scaling is `apply_scaling` of meta-llama/llama-models; linear scaling is Chen et al. 2023
 (arXiv:2306.15595).
@@ -13,12 +13,15 @@ import numpy as np
 from dictlearn.lm.families._config import Config
 
 _OLD = ("rope_theta", "rotary_emb_base"), ("partial_rotary_factor", "rotary_pct")
-"""Names of the base and of the share that turns, where they stand beside the other keys."""
+"""Names of the base and of the share that turns, in configs that have them at the top level."""
 
 
 def rope(config: Config, head_dim: int, base: float = 1e4, part: float = 1.0) -> dict[str, Any]:
-    """The rotary fields of a `Spec`; `base` and `part`, the share of a head's dimensions that turn, where the
-    file states none. Transformers 5 writes `rope_parameters`, older ones separate keys."""
+    """The rotary fields of a `Spec`; `base` and `part`, the share of a head's dimensions that turn, are
+    defaults.
+
+    Transformers 5 writes `rope_parameters`, earlier versions separate keys.
+    """
     named = ("rope_theta", "partial_rotary_factor")
     first = lambda keys: next((v for v in map(config.get, keys) if v is not None), None)
     old = {name: first(keys) for name, keys in zip(named, _OLD, strict=True)}
@@ -36,7 +39,7 @@ def rope(config: Config, head_dim: int, base: float = 1e4, part: float = 1.0) ->
 
 
 def _parts(config: Config, old: Mapping[str, Any]) -> tuple[Config, Config]:
-    """The settings of layers that see all positions, and of layers that slide."""
+    """The settings of the layers that attend to all positions, and of the layers that slide."""
     stated = [key for key in ("rope_scaling", "rope_parameters") if config.get(key)]
     if len(stated) == 2 and config.get(stated[0]) != config.get(stated[1]):
         raise ValueError("config.json: rope_scaling and rope_parameters differ; state one of them.")
@@ -76,8 +79,11 @@ def _divisors(config: Config, rope: Config, base: float, width: int) -> tuple[fl
 def _llama3_divisors(
     base: float, width: int, factor: float, low: float, high: float, context: int
 ) -> tuple[float, ...]:
-    """What Llama 3 divides each pair's frequency by: `factor` where it makes fewer than `low` turns
-    in `context` positions, 1 where more than `high`, and linear in between, in the frequency."""
+    """Llama 3's divisors of the frequency of each pair.
+
+    A pair that makes fewer than `low` turns in `context` positions has `factor`, more than `high` turns 1;
+    between them the frequency is interpolated linearly.
+    """
     turns = context * base ** (-np.arange(width // 2) / (width // 2)) / (2 * math.pi)
     kept = np.clip((turns - low) / (high - low), 0, 1)
     return tuple((1 / (kept + (1 - kept) / factor)).tolist())

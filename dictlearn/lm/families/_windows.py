@@ -1,4 +1,4 @@
-"""Which layers see the last positions only, as a `config.json` states it."""
+"""The layers with a sliding window in a `config.json`."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,10 @@ from dictlearn.lm.families._config import Config
 
 
 def sliding_layers(config: Config, default: Callable[[int], bool]) -> tuple[int, ...]:
-    """The layers whose attention slides, by `layer_types`; by `default` of the layer where it is not there.
+    """The sliding layers by `layer_types`, or else by `default(layer)`.
 
-    Raises ValueError for another kind of attention, or another number of layers."""
+    Raises ValueError for an unknown kind of attention, or a wrong number of layers.
+    """
     n_layers, kinds = config.number("num_hidden_layers"), config.get("layer_types")
     if kinds is None:
         return tuple(layer for layer in range(n_layers) if default(layer))

@@ -1,4 +1,4 @@
-"""BERT: an encoder, whose forward pass is `bert_model.forward`; heads for tasks and the pooler are left aside.
+"""BERT: an encoder, whose forward pass is `bert_model.forward`. The pooler and task heads are left out.
 
 Source: Devlin et al. 2019 (arXiv:1810.04805).
 """
@@ -41,6 +41,18 @@ NAMES = Names(
 
 
 def spec(config: Config) -> BertSpec:
+    """Reads the hyperparameters of a BERT.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A BertSpec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range, and for another activation, other positions
+            or a decoder.
+    """
     config.get("tie_word_embeddings")  # of a head that is left aside
     config.only("hidden_act", "gelu")
     config.only("position_embedding_type", "absolute")

@@ -1,4 +1,4 @@
-"""Code World Model: Llama, of which three layers in four slide.
+"""Code World Model: Llama with sliding windows in three layers of four.
 
 Source: arXiv:2510.02387.
 """
@@ -12,6 +12,17 @@ __all__ = ["NAMES", "spec"]
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a Code World Model; by default, three layers in four slide.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range.
+    """
     window = config.number("sliding_window", 8192)
     sliding = sliding_layers(config, lambda layer: layer % 4 > 0)
     return llama_spec(config, base=1e6, window=window, sliding_layers=sliding)

@@ -1,4 +1,4 @@
-"""Gemma, the first: Llama with a scaled embedding, a gelu, wide heads, and gains stored less one.
+"""Gemma 1: Llama with a scaled embedding, GELU, wide heads, and gains stored minus one.
 
 Source: arXiv:2403.08295.
 """
@@ -15,6 +15,18 @@ GGUF = Architecture("gemma", gemma_gguf, rope_base=1e4)
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a Gemma 1.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range, and for two activations that contradict each
+            other.
+    """
     # "gelu" has meant the approximation here since the first files were published.
     read = lambda key: "gelu_pytorch_tanh" if config.get(key) == "gelu" else config.get(key)
     old, new = read("hidden_act"), read("hidden_activation")

@@ -1,6 +1,6 @@
-"""Gemma 2: every other layer slides, scores and logits are capped.
+"""Gemma 2: every second layer slides; attention scores and logits are capped.
 
-Source: arXiv:2408.00118; for what no key of a GGUF file says, llama.cpp's reader.
+Source: arXiv:2408.00118; where no key of a GGUF file states a value, llama.cpp's reader.
 """
 
 from typing import Any
@@ -27,5 +27,16 @@ GGUF = Architecture("gemma2", _stated)
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a Gemma 2; every second layer slides unless the file states otherwise.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range.
+    """
     attn_cap = config.maybe("attn_logit_softcapping", 50.0)
     return sliding_spec(config, every=2, attn_cap=attn_cap, logit_cap=30.0)

@@ -1,7 +1,7 @@
-"""Gemma 3, its language model: five layers in six slide, with rotary positions of their own; queries and
-keys are normed, and scores are not capped.
+"""The language model of Gemma 3: five layers in six slide, with their own rotary base. Queries and keys are
+normalised, and scores are not capped.
 
-Source: arXiv:2503.19786; for what no key of a GGUF file says, llama.cpp's reader.
+Source: arXiv:2503.19786; where no key of a GGUF file states a value, llama.cpp's reader.
 """
 
 from typing import Any
@@ -30,6 +30,19 @@ GGUF = Architecture("gemma3", _stated)
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of the language model of a Gemma 3.
+
+    By default, five layers in six slide.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range, and for capped attention scores.
+    """
     config.only("attn_logit_softcapping", None)
     if config.get("rope_local_base_freq") is None and config.get("rope_parameters") is None:
         config = config.instead(rope_local_base_freq=1e4)

@@ -1,4 +1,4 @@
-"""GPT-2: learned positions, layer norms, a gelu without a gate.
+"""GPT-2: learned positions, layer norms, GELU without a gate.
 
 Source: Radford et al. 2019.
 """
@@ -36,6 +36,17 @@ GGUF = Architecture(
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a GPT-2.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range.
+    """
     d_model, n_heads = config.number("n_embd"), config.number("n_head")
     return Spec(
         n_layers=config.number("n_layer"),

@@ -1,4 +1,4 @@
-"""GPT-Neo and TinyStories: GPT-2 whose scores are not scaled, and every other layer of which slides.
+"""GPT-Neo and TinyStories: GPT-2 with unscaled attention scores and sliding windows in every second layer.
 
 Source: Black et al. 2021 (doi:10.5281/zenodo.5297715); TinyStories, arXiv:2305.07759.
 """
@@ -31,7 +31,7 @@ SMALL = {"attention_types": [[["global", "local"], 1]]}
 
 
 def _local(config: Config) -> tuple[int, ...]:
-    """`attention_types` is a list of (kinds, how often they are repeated)."""
+    """The sliding layers; `attention_types` is a list of (kinds, number of repetitions)."""
     config.get("attention_layers")  # the same, layer by layer
     types: Any = config.get("attention_types") or [[["global", "local"], 12]]
     kinds = [kind for some, repeats in types for kind in some * repeats]
@@ -44,6 +44,17 @@ def _local(config: Config) -> tuple[int, ...]:
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a GPT-Neo.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range, and for an unknown kind of attention.
+    """
     d_model, n_heads = config.number("hidden_size"), config.number("num_heads")
     fields: dict[str, Any] = PLAIN | {"bias_qkv": False}
     return Spec(

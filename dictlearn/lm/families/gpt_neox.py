@@ -1,4 +1,4 @@
-"""GPT-NeoX and Pythia: attention and MLP in parallel, a part of each head turns.
+"""GPT-NeoX and Pythia: attention and MLP in parallel, rotary positions on a part of each head.
 
 Source: Black et al. 2022 (arXiv:2204.06745).
 """
@@ -41,6 +41,17 @@ GGUF = Architecture(
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a GPT-NeoX or a Pythia.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range.
+    """
     d_model, n_heads = config.number("hidden_size"), config.number("num_attention_heads")
     head_dim, bias = d_model // n_heads, config.flag("attention_bias", True)
     biases: dict[str, Any] = {"bias_qkv": bias, "bias_o": bias}

@@ -1,4 +1,4 @@
-"""Llama: RMS norms, rotary positions, a gated silu, grouped queries.
+"""Llama: RMS norms, rotary positions, gated SiLU, grouped queries.
 
 Source: Touvron et al. 2023 (arXiv:2302.13971).
 """
@@ -14,7 +14,7 @@ spec = llama_spec
 
 
 def _biases(meta: Metadata) -> dict[str, Any]:
-    """No key states them: they are there, or are not."""
+    """No key states the biases: the tensors exist or do not."""
     tensors = (("qkv", "attn_q"), ("o", "attn_output"), ("mlp", "ffn_up"))
     return {f"bias_{field}": f"blk.0.{name}.bias" in meta.tensors for field, name in tensors}
 

@@ -1,4 +1,4 @@
-"""Ministral: Mistral, whose file states which layers slide.
+"""Ministral: Mistral with a file that states which layers slide.
 
 Source: the model card of Ministral 8B (2024).
 """
@@ -12,6 +12,17 @@ __all__ = ["NAMES", "spec"]
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a Ministral.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range.
+    """
     window = config.maybe("sliding_window", 4096, int)
     sliding = sliding_layers(config, lambda layer: True) if window else ()
     return llama_spec(config, window=window, sliding_layers=sliding)

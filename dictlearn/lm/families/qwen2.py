@@ -15,4 +15,15 @@ GGUF = Architecture("qwen2", lambda meta: {"bias_qkv": True})
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a Qwen 2 or 2.5.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range.
+    """
     return qwen_spec(config, bias_qkv=True)

@@ -1,4 +1,4 @@
-"""Qwen 3: Llama with norms of each query's and key's head.
+"""Qwen 3: Llama with norms of the queries and the keys of each head.
 
 Source: arXiv:2505.09388.
 """
@@ -15,4 +15,15 @@ GGUF = Architecture("qwen3", lambda meta: {"qk_norm": True})
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a Qwen 3.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range.
+    """
     return qwen_spec(config, qk_norm=True)

@@ -1,4 +1,4 @@
-"""StableLM: Llama with layer norms, of which a quarter of each head turns.
+"""StableLM: Llama with layer norms, and rotary positions on a quarter of each head.
 
 Source: arXiv:2402.17834.
 Differs: parallel blocks and norms of each head (StableLM 2 12B) are refused.
@@ -12,6 +12,17 @@ __all__ = ["NAMES", "spec"]
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a StableLM.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range, and for parallel blocks and norms per head.
+    """
     config.only("use_parallel_residual", False)
     config.only("qk_layernorm", False)
     return llama_spec(

@@ -1,5 +1,5 @@
-"""StarCoder 2: Llama with layer norms, biases, and a gelu without a gate; it may slide, which GGUF
-files leave unsaid.
+"""StarCoder 2: Llama with layer norms, biases, and GELU without a gate. It may slide, which GGUF files do not
+state.
 
 Source: arXiv:2402.19173.
 """
@@ -20,6 +20,17 @@ GGUF = Architecture("starcoder2", lambda meta: PLAIN | {"activation": "gelu_tanh
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a StarCoder 2.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range, and for another kind of MLP or norm.
+    """
     config.only("mlp_type", "default")
     config.only("norm_type", "layer_norm")
     bias, window = config.flag("use_bias", True), config.maybe("sliding_window", None, int)

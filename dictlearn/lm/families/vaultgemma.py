@@ -12,5 +12,16 @@ NAMES = PRE_NORMED._replace(block={**PRE_NORMED.block, **_MLP_NORM})
 
 
 def spec(config: Config) -> Spec:
+    """Reads the hyperparameters of a VaultGemma.
+
+    Args:
+        config: its `config.json`.
+
+    Returns:
+        A Spec.
+
+    Raises:
+        ValueError: for a value that is missing or out of range.
+    """
     attn_cap = config.maybe("attn_logit_softcapping", 50.0)
     return sliding_spec(config, every=2, logit_cap=30.0, post_norms=False, attn_cap=attn_cap)
