@@ -21,7 +21,7 @@ MODULES = (
 )
 """Modules whose `__all__` is public; others are public by the names that the root takes from them."""
 ROOMS = ("dictlearn.lm.families",)
-"""Packages whose public functions all have Args and Returns: functions of files without a leading underscore."""
+"""Packages whose public functions all have Args and Returns; files with a leading underscore are private."""
 NO_EXAMPLE = {"warm_start", "wiki_leads"}
 """What an example could not show in a second, anywhere: it needs a run, or a package of text."""
 
