@@ -26,6 +26,8 @@ NOTE = "dictlearn"
 THRESHOLD = "params/log_threshold_F"
 FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16"}
 _LEAST = 1e-37
+_AS_IT_IS = {NOTE, "dtype", "device", "sae_lens_version"}
+"""Keys of a config that say nothing about the dictionary."""
 MOST_JSON = 1 << 22
 """Bytes of a config; what is longer is no config."""
 
@@ -214,6 +216,19 @@ def noted(
     ):
         raise ValueError(f"its note of {NOTE} describes another dictionary than its arrays.")
     return found
+
+
+def check_config(told: Mapping[str, Any], ours: Mapping[str, Any], name: str) -> None:
+    """Raises ValueError where a config with a note no longer says what was written beside the note."""
+    written = json.loads(json.dumps(ours))
+    for key, value in written.items():
+        if isinstance(value, dict):
+            check_config(told.get(key) or {}, value, name)
+        elif key not in _AS_IT_IS and told.get(key) != value:
+            raise ValueError(
+                f"{name} says {key}={told.get(key)!r}, and its note of {NOTE} was written with {value!r}: put "
+                f"that back, or delete {NOTE} from {name} to read the file without the note."
+            )
 
 
 def _same_threshold(trained: Trained, log_threshold_F: np.ndarray) -> bool:

@@ -15,6 +15,7 @@ A file that was written here keeps under `dictlearn` in cfg.json what SAELens ha
 the bit but for thresholds, which SAELens stores and JumpReLU here keeps as logarithms.
 """
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,7 +97,10 @@ def load(path: Path) -> Trained:
     norm = _normalised(told, arrays, d_in)
     module = dictionaries.make(name, d_in=d_in, n_latents=n_latents, d_out=d_out, **fields)
     known = {} if _foreign.NOTE in told else {"name": path.name, "sites": _sites(told)}
-    return _foreign.noted(told.get(_foreign.NOTE), module, _leaves(arrays), norm=norm, **known)
+    found = _foreign.noted(told.get(_foreign.NOTE), module, _leaves(arrays), norm=norm, **known)
+    if _foreign.NOTE in told:
+        _foreign.check_config(told, _written(dataclasses.replace(found, norm=Norm())), CONFIG)
+    return found
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -113,7 +117,7 @@ def save(trained: Trained, path: Path) -> None:
     running = tuple(
         leaf for leaf in _RUNNING if leaf.split("/")[1] in trained.variables.get("stats", {})
     )
-    told = _told(trained, made, architecture) | {_foreign.NOTE: _foreign.note(trained, running)}
+    told = _written(trained) | {_foreign.NOTE: _foreign.note(trained, running)}
     _foreign.write(path, WEIGHTS, arrays, CONFIG, told)
 
 
@@ -192,8 +196,10 @@ def _architecture(trained: Trained, made: Mapping[str, Any]) -> str:
     )
 
 
-def _told(trained: Trained, made: Mapping[str, Any], architecture: str) -> dict[str, Any]:
+def _written(trained: Trained) -> dict[str, Any]:
     """cfg.json, as SAELens 6 writes it."""
+    made = dictionaries.describe(trained.module)
+    architecture = _architecture(trained, made)
     site = trained.sites[0] if len(trained.sites) == 1 else None
     about: dict[str, Any] = {"sae_lens_version": "6.54.12", "dataset_path": None}
     if site is not None and len(site.tap) == len(site.target) == 1:

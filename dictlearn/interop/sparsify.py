@@ -8,6 +8,7 @@ which sparsify leaves out with a message.
 """
 
 from pathlib import Path
+from typing import Any
 
 from dictlearn import dictionaries
 from dictlearn.interop import _foreign
@@ -57,11 +58,23 @@ def load(path: Path) -> Trained:
     module = dictionaries.make(_KINDS[kind], d_in=width, n_latents=n_latents, **fields)
     leaves = {_LEAVES[key]: array for key, array in arrays.items()}
     known = {} if _foreign.NOTE in told else {"name": path.name}
-    return _foreign.noted(told.get(_foreign.NOTE), module, leaves, **known)
+    found = _foreign.noted(told.get(_foreign.NOTE), module, leaves, **known)
+    if _foreign.NOTE in told:
+        _foreign.check_config(told, _written(found), CONFIG)
+    return found
 
 
 def save(trained: Trained, path: Path) -> None:
     """Writes a folder. Raises ValueError for a dictionary that sparsify has no activation for."""
+    told = _written(trained) | {_foreign.NOTE: _foreign.note(trained)}
+    params = trained.variables["params"]
+    arrays = {key: leaf.rpartition("/")[2] for key, leaf in _LEAVES.items()}
+    whole = {key: params[leaf] for key, leaf in arrays.items() if leaf in params}
+    _foreign.write(path, WEIGHTS, whole, CONFIG, told)
+
+
+def _written(trained: Trained) -> dict[str, Any]:
+    """cfg.json, as sparsify writes it."""
     made = dictionaries.describe(trained.module)
     name, kind = made["name"], made.get("activation")
     kinds = {ours: theirs for theirs, ours in _KINDS.items()}
@@ -80,7 +93,7 @@ def save(trained: Trained, path: Path) -> None:
         )
     if made.get("norm_weighted") or made.get("anneal_steps"):
         raise ValueError(f"sparsify has no norm_weighted and no anneal_steps, which {name} has.")
-    told = {
+    return {
         "activation": kinds[kind],
         "expansion_factor": max(1, made["n_latents"] // made["d_in"]),
         "normalize_decoder": True,
@@ -90,9 +103,4 @@ def save(trained: Trained, path: Path) -> None:
         "skip_connection": made["skip"],
         "transcode": made["d_out"] is not None,
         "d_in": made["d_in"],
-        _foreign.NOTE: _foreign.note(trained),
     }
-    params = trained.variables["params"]
-    arrays = {key: leaf.rpartition("/")[2] for key, leaf in _LEAVES.items()}
-    whole = {key: params[leaf] for key, leaf in arrays.items() if leaf in params}
-    _foreign.write(path, WEIGHTS, whole, CONFIG, told)

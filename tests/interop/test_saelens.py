@@ -225,3 +225,24 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
     (path / "sae_weights.safetensors").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="leads out of its folder"):
         interop.load(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("k", 5, r"cfg\.json says k=5,.*written with 3"),
+        ("apply_b_dec_to_input", False, r"apply_b_dec_to_input=False,.*written with True"),
+        ("normalize_activations", "layer_norm", r"='layer_norm',.*written with 'none'"),
+        ("metadata", {"hook_name": "blocks.1.hook_z"}, r"model_name=None,.*written with 'gpt2'"),
+    ],
+)
+def test_a_config_that_was_edited_after_its_note_is_refused(key, value, message, tmp_path):
+    interop.save(interop.load(folder(tmp_path / "a", "topk")), tmp_path / "ours", "saelens")
+    path = tmp_path / "ours" / "cfg.json"
+    told = json.loads(path.read_text()) | {key: value}
+    path.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=message):
+        interop.load(tmp_path / "ours")
+    told.pop("dictlearn")
+    path.write_text(json.dumps(told))
+    assert interop.load(tmp_path / "ours").name == "ours"

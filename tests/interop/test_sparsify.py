@@ -84,3 +84,18 @@ def test_the_number_of_latents_may_be_told_by_the_expansion(tmp_path):
 def test_what_is_not_read_is_named(told, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         interop.load(folder(tmp_path / "theirs", arrays(), **told))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "was"), [("k", 4, "3"), ("activation", "groupmax", "'topk'")]
+)
+def test_a_config_that_was_edited_after_its_note_is_refused(key, value, was, tmp_path):
+    interop.save(interop.load(folder(tmp_path / "a", arrays())), tmp_path / "ours", "sparsify")
+    path = tmp_path / "ours" / "cfg.json"
+    told = json.loads(path.read_text()) | {key: value}
+    path.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=rf"cfg\.json says {key}={value!r},.*written with {was}"):
+        interop.load(tmp_path / "ours")
+    told.pop("dictlearn")
+    path.write_text(json.dumps(told))
+    assert interop.load(tmp_path / "ours").module.activation.k == told["k"]
