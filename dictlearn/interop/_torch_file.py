@@ -1,0 +1,294 @@
+"""torch's files (`.pt`, `.pth`) without torch: what `torch.load(path, weights_only=True)` reads, and no more.
+
+A file is a zip whose entries are stored as they are: PREFIX/data.pkl, a pickle of protocol 2, and
+PREFIX/data/KEY, the numbers of a storage, of which a tensor is a strided part.
+
+The pickle is not given to `pickle`: its opcodes are read here. They make dicts, lists, tuples, text and
+numbers; of functions those in `_FUNCTIONS` alone are known, and each makes such a value. Whatever else a pickle
+names is refused by its name, and nothing is called. Sizes are compared with the bytes that the file has before
+anything is read, and a storage is read when its array is asked for.
+"""
+
+import contextlib
+import math
+import pickletools
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+MOST_PICKLE = 1 << 20
+"""Bytes of data.pkl, which holds names and shapes."""
+_STORAGES = {
+    "torch FloatStorage": np.dtype("float32"),
+    "torch DoubleStorage": np.dtype("float64"),
+    "torch HalfStorage": np.dtype("float16"),
+    "torch BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "torch LongStorage": np.dtype("int64"),
+    "torch IntStorage": np.dtype("int32"),
+    "torch ShortStorage": np.dtype("int16"),
+    "torch CharStorage": np.dtype("int8"),
+    "torch ByteStorage": np.dtype("uint8"),
+    "torch BoolStorage": np.dtype("bool"),
+}
+
+
+class Storage(NamedTuple):
+    """A named run of numbers in the file."""
+
+    key: str
+    dtype: np.dtype
+    size: int
+
+
+class Tensor(NamedTuple):
+    """A part of a storage, counted in numbers: where it starts, its shape, and its strides."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def is_torch(path: Path) -> bool:
+    """Whether it is a zip with a pickle in torch's place."""
+    if not (path.is_file() and zipfile.is_zipfile(path)):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(re.fullmatch(r"[^/]+/data\.pkl", name) for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+
+
+def read(path: Path) -> Any:
+    """What a file holds: containers, text and numbers, with a Tensor for each tensor, whose storage is in the
+    file and has all of it. Raises ValueError for a file that is damaged or holds anything else."""
+    with _opened(path) as archive:
+        data = archive.entry("data.pkl", MOST_PICKLE)
+        try:
+            return _Machine(archive).run(data)
+        except (IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"its pickle is damaged: {type(error).__name__}: {error}") from error
+
+
+def array(path: Path, tensor: Tensor) -> np.ndarray:
+    """The numbers of a tensor of `read`."""
+    storage, offset, shape, strides = tensor
+    with _opened(path) as archive:
+        whole = np.frombuffer(archive.entry(f"data/{storage.key}"), storage.dtype)
+    steps = [step * whole.itemsize for step in strides]
+    return np.lib.stride_tricks.as_strided(whole[offset:], shape, steps, writeable=False).copy()
+
+
+def write(path: Path, values: Mapping[str, np.ndarray]) -> None:
+    """Writes an OrderedDict of tensors, as `torch.save` writes a state dict."""
+    arrays = {name: np.array(array, order="C") for name, array in values.items()}
+    entries = {"data.pkl": _pickled(arrays), "byteorder": b"little", "version": b"3\n"}
+    entries |= {f"data/{n}": array.tobytes() for n, array in enumerate(arrays.values())}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
+
+
+class _Archive:
+    """The entries of a zip that are stored as they are, under one prefix."""
+
+    def __init__(self, archive: zipfile.ZipFile, size: int):
+        self._archive, self._entries = archive, {}
+        for each in archive.infolist():
+            name = _checked(each, size)
+            if name in self._entries:
+                raise ValueError(f"its entry {name!r} stands twice.")
+            self._entries[name] = each
+        if "byteorder" in self._entries and self.entry("byteorder", 16) != b"little":
+            raise ValueError("its numbers are big-endian; only little-endian ones are read.")
+
+    def size(self, name: str) -> int:
+        """The bytes of an entry."""
+        if name not in self._entries:
+            raise ValueError(f"its entry {name!r} is missing.")
+        return self._entries[name].file_size
+
+    def entry(self, name: str, most: int | None = None) -> bytes:
+        """The content of an entry."""
+        if most is not None and self.size(name) > most:
+            raise ValueError(f"{name} has {self.size(name)} bytes; it may have {most}.")
+        return self._archive.read(self._entries[name])
+
+
+def _checked(each: zipfile.ZipInfo, size: int) -> str:
+    """The name of an entry without its prefix. Raises ValueError for one that torch would not write."""
+    parts = each.filename.split("/")
+    if len(parts) < 2 or "\\" in each.filename or not all(parts) or {".", ".."} & {*parts}:
+        raise ValueError(f"its entry {each.filename!r} leads out of its folder.")
+    if each.compress_type != zipfile.ZIP_STORED or each.file_size != each.compress_size:
+        raise ValueError(f"its entry {each.filename!r} is compressed, which torch's are not.")
+    if each.header_offset + each.file_size > size:
+        raise ValueError(f"its entry {each.filename!r} has more bytes than the whole file.")
+    return "/".join(parts[1:])
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[_Archive]:
+    """The entries of a file. Raises ValueError for one that is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield _Archive(archive, path.stat().st_size)
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+        raise ValueError(f"{path.name} is damaged, or older than torch 1.6: {error}") from error
+
+
+class _Name(NamedTuple):
+    """A global of a pickle: one of `_FUNCTIONS` or `_STORAGES`."""
+
+    name: str
+
+
+class _Machine:
+    """The opcodes that torch writes, over a stack of plain values."""
+
+    def __init__(self, archive: _Archive):
+        self.archive, self.stack, self.marks, self.memo = archive, [], [], {}
+
+    def run(self, data: bytes) -> Any:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name in _PUSHED:
+                self.stack.append(argument)
+            elif opcode.name in _MADE:
+                self.stack.append(_MADE[opcode.name]())
+            elif opcode.name in _STEPS:
+                _STEPS[opcode.name](self, argument)
+            else:
+                raise ValueError(f"its pickle has {opcode.name}, which torch does not write.")
+        return self.stack[-1]
+
+    def name(self, name: str) -> None:
+        if name not in _FUNCTIONS and name not in _STORAGES:
+            raise ValueError(
+                f"its pickle names {name.replace(' ', '.')}, which is not read; nothing was run. Tensors, "
+                "numbers and text are read: save the state dict."
+            )
+        self.stack.append(_Name(name))
+
+    def call(self, _) -> None:
+        function, arguments = self.taken(2)
+        if not isinstance(function, _Name) or function.name not in _FUNCTIONS:
+            raise ValueError(f"its pickle calls {type(function).__name__}, which is no function.")
+        self.stack.append(_FUNCTIONS[function.name](*arguments))
+
+    def storage(self, _) -> None:
+        kind, name, key, _, size = self.stack.pop()
+        told = Storage(str(key), _STORAGES[name.name], size)
+        there = self.archive.size(f"data/{told.key}")
+        if kind != "storage" or type(size) is not int or size * told.dtype.itemsize != there:
+            raise ValueError(f"data/{told.key} has {there} bytes, not {size!r} of {told.dtype}.")
+        self.stack.append(told)
+
+    def taken(self, n: int) -> list:
+        """The last n values, taken off."""
+        if len(self.stack) < n:
+            raise IndexError("too few values")
+        found = self.stack[len(self.stack) - n :]
+        del self.stack[len(self.stack) - n :]
+        return found
+
+    def marked(self) -> list:
+        """The values above the last mark, taken off."""
+        return self.taken(len(self.stack) - self.marks.pop())
+
+    def extend(self, values: list) -> None:
+        self.stack[-1].extend(values)
+
+    def put(self, pairs: list) -> None:
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            if not isinstance(key, str | int):
+                raise ValueError(f"a key of its pickle is {type(key).__name__}, not text.")
+            self.stack[-1][key] = value
+
+    def keep(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+
+def _tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *_) -> Tensor:
+    """The tensor. Raises ValueError if its storage has not all of it."""
+    bad = any(type(n) is not int or n < 0 for n in (offset, *shape, *strides))
+    if bad or len(shape) != len(strides):
+        raise ValueError(f"a tensor has offset {offset!r}, shape {shape!r}, strides {strides!r}.")
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    if math.prod(shape) > storage.size or (0 not in shape and last >= storage.size):
+        raise ValueError(
+            f"a tensor {list(shape)} does not fit data/{storage.key}, of {storage.size} numbers."
+        )
+    return Tensor(storage, offset, shape, strides)
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "collections OrderedDict": lambda: {},
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,
+}
+_PUSHED = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"}
+_MADE = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+_MADE |= {"NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False}
+_STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
+    "PROTO": lambda m, version: None,
+    "STOP": lambda m, _: None,
+    "GLOBAL": _Machine.name,
+    "REDUCE": _Machine.call,
+    "BINPERSID": _Machine.storage,
+    "BUILD": lambda m, _: m.taken(1),  # the attributes of an OrderedDict: versions of modules
+    "MARK": lambda m, _: m.marks.append(len(m.stack)),
+    "TUPLE": lambda m, _: m.stack.append(tuple(m.marked())),
+    "TUPLE1": lambda m, _: m.stack.append(tuple(m.taken(1))),
+    "TUPLE2": lambda m, _: m.stack.append(tuple(m.taken(2))),
+    "TUPLE3": lambda m, _: m.stack.append(tuple(m.taken(3))),
+    "APPEND": lambda m, _: m.extend(m.taken(1)),
+    "APPENDS": lambda m, _: m.extend(m.marked()),
+    "SETITEM": lambda m, _: m.put(m.taken(2)),
+    "SETITEMS": lambda m, _: m.put(m.marked()),
+    "BINPUT": _Machine.keep,
+    "LONG_BINPUT": _Machine.keep,
+    "BINGET": lambda m, index: m.stack.append(m.memo[index]),
+    "LONG_BINGET": lambda m, index: m.stack.append(m.memo[index]),
+}
+
+
+def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """data.pkl of an OrderedDict of tensors, the n-th of which is all of storage n."""
+    empty = b"ccollections\nOrderedDict\n)R"
+    items = b"".join(
+        _text(name) + _pickled_tensor(str(n), array, empty)
+        for n, (name, array) in enumerate(arrays.items())
+    )
+    return b"\x80\x02" + empty + b"(" + items + b"u."
+
+
+def _pickled_tensor(key: str, array: np.ndarray, hooks: bytes) -> bytes:
+    kinds = {dtype: f"c{name.replace(' ', chr(10))}\n" for name, dtype in _STORAGES.items()}
+    storage = _text("storage") + kinds[array.dtype].encode() + _text(key) + _text("cpu")
+    strides = [step // array.itemsize for step in array.strides]
+    whole = b"((" + storage + _whole(array.size) + b"tQ" + _whole(0)
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n"
+        + (whole + _numbers(array.shape) + _numbers(strides))
+        + (b"\x89" + hooks + b"tR")
+    )
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def _whole(n: int) -> bytes:
+    return b"\x8a\x08" + struct.pack("<q", n)
+
+
+def _numbers(values) -> bytes:
+    return b"(" + b"".join(map(_whole, values)) + b"t"
