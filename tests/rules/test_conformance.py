@@ -51,21 +51,18 @@ def made(case, **more):
 
 
 def problem(dtype=jnp.float32):
-    """(params, gradients, what else a rule may read)."""
-    rows_FD = jax.random.normal(jax.random.key(0), (F, D), dtype)
+    """(params, gradients, what else a rule may read): the same numbers in either type."""
+    draw = lambda n, *shape: jax.random.normal(jax.random.key(n), shape, jnp.float32)
+    rows_FD = draw(0, F, D)
     rows_FD /= jnp.linalg.norm(rows_FD, axis=1, keepdims=True)
-    params = {"W_dec_FD": rows_FD, "W_enc_FD": 2 * rows_FD, "b_enc_F": jnp.zeros(F, dtype)}
-    params["b_dec_D"] = jnp.zeros(D, dtype)
-    grads = jax.tree.map(
-        lambda leaf: 0.1 * jax.random.normal(jax.random.key(1), leaf.shape, dtype), params
-    )
-    x_BD = jax.random.normal(jax.random.key(2), (B, D), dtype)
-    firing = Firing(jnp.arange(F) % 3, jnp.ones(F, dtype), jnp.arange(F) % 5 == 0)
-    return (
-        params,
-        grads,
-        {"firing": firing, "batch": Batch(x_BD, x_BD), "error_B": jnp.ones(B, dtype)},
-    )
+    params = {"W_dec_FD": rows_FD, "W_enc_FD": 2 * rows_FD, "b_enc_F": jnp.zeros(F)}
+    params["b_dec_D"] = jnp.zeros(D)
+    grads = jax.tree.map(lambda leaf: 0.1 * draw(1, *leaf.shape), params)
+    x_BD = draw(2, B, D)
+    firing = Firing(jnp.arange(F) % 3, jnp.ones(F), jnp.arange(F) % 5 == 0)
+    extra = {"firing": firing, "batch": Batch(x_BD, x_BD), "error_B": jnp.ones(B)}
+    cast = lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    return jax.tree.map(cast, (params, grads, extra))
 
 
 def step(rule, state, params, grads, extra):
@@ -77,43 +74,49 @@ def told(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-@every
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_it_keeps_the_tree_and_the_types_and_compiles_once_and_resumes_to_the_bit(case, dtype):
-    with jax.enable_x64(dtype == "float64"):
-        rule, (params, grads, extra) = made(case), problem(jnp.dtype(dtype))
-        first = jax.tree.map(np.array, (rule.init(params), params))
-        # Donated as it is: a buffer that two leaves share could not be.
-        moves = jax.jit(lambda *arguments: step(rule, *arguments), donate_argnums=(0, 1))
-        new, state = moves(rule.init(params), params, grads, extra)
-        saved = jax.tree.map(np.array, (state, new))
-        for _ in range(2):
-            new, state = moves(state, new, grads, extra)
-        assert told((state, new)) == told(first)
-        again, resumed = moves(*jax.tree.map(jnp.array, saved), grads, extra)
-        again, resumed = moves(resumed, again, grads, extra)
-        jax.tree.map(np.testing.assert_array_equal, (again, resumed), (new, state))
-        assert moves._cache_size() == 1
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(new))
-        moved = jax.tree.map(lambda a, b: bool((a != b).any()), new, first[1])
-        assert any(jax.tree.leaves(moved))
+def taken(rule, dtype, mesh=None):
+    """(params, state) after one step, over the devices of a mesh or on one, once what every rule owes in either
+    type has been seen: the tree, the types, one compilation, and steps that resume to the bit."""
+    params, grads, extra = problem(jnp.dtype(dtype))
+    first = rule.init(params), params
+    kept = None
+    if mesh:
+        first, grads = (jax.device_put(a, sharding.shardings(a, mesh)) for a in (first, grads))
+        kept = tuple(sharding.shardings(tree, mesh) for tree in first[::-1])
+    begun = jax.tree.map(np.array, first)
+    # Donated as it is: a buffer that two leaves share could not be.
+    moves = jax.jit(lambda *given: step(rule, *given), donate_argnums=(0, 1), out_shardings=kept)
+    new, state = moves(*first, grads, extra)
+    saved = jax.tree.map(np.array, (state, new))
+    if mesh:
+        same = lambda leaf, to: leaf.sharding.is_equivalent_to(to, leaf.ndim)
+        assert all(jax.tree.leaves(jax.tree.map(same, (new, state), kept)))
+    for _ in range(2):
+        new, state = moves(state, new, grads, extra)
+    assert told((state, new)) == told(begun)
+    again = jax.tree.map(jnp.array, saved)
+    if mesh:
+        again = jax.device_put(again, sharding.shardings(again, mesh))
+    again, resumed = moves(*again, grads, extra)
+    again, resumed = moves(resumed, again, grads, extra)
+    jax.tree.map(np.testing.assert_array_equal, (again, resumed), (new, state))
+    assert moves._cache_size() == 1
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(new))
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), new, begun[1])
+    assert any(jax.tree.leaves(moved))
+    return saved[::-1]
 
 
 @every
-def test_it_keeps_the_placement(case):
+def test_it_keeps_tree_types_and_placement_compiles_once_and_resumes_to_the_bit(case):
+    """In single precision over eight devices, in double on one: the same step but for rounding."""
     mesh = mesh_of(1, 2, 4)
     with jax.set_mesh(mesh):
-        rule, (params, grads, extra) = made(case), problem()
-        state = rule.init(params)
-        put = lambda tree: jax.device_put(tree, sharding.shardings(tree, mesh))
-        whole = jax.jit(lambda *arguments: step(rule, *arguments))(state, params, grads, extra)
-        kept = tuple(sharding.shardings(tree, mesh) for tree in (params, state))
-        moves = jax.jit(lambda *arguments: step(rule, *arguments), out_shardings=kept)
-        split = moves(put(state), put(params), put(grads), extra)
-        same = lambda leaf, to: leaf.sharding.is_equivalent_to(to, leaf.ndim)
-        assert all(jax.tree.leaves(jax.tree.map(same, split, kept)))
-        close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5)
-        jax.tree.map(close, split, whole)
+        split = taken(made(case), "float32", mesh)
+    with jax.enable_x64(True):
+        whole = taken(made(case), "float64")
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    jax.tree.map(close, split, whole)
 
 
 @pytest.fixture(scope="session")
