@@ -1,0 +1,47 @@
+"""The shim: built, the environment that sets it, and what its trace tells."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+SOURCE = Path(__file__).with_name("shim.c")
+MODES = ("kill", "tear", "eio", "full")
+"""How a change goes wrong; see `shim.c`."""
+
+
+def compiler() -> str | None:
+    return shutil.which(os.environ.get("CC", "cc"))
+
+
+def build(folder: Path) -> Path:
+    """The compiled library in the folder."""
+    library, cc = folder / "shim.so", compiler()
+    if cc is None:
+        raise FileNotFoundError("no C compiler: set CC, or install one as cc.")
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run([cc, *flags, "-o", library, SOURCE, "-ldl", "-lpthread"], check=True)
+    return library
+
+
+def settings(folder: Path, trace: Path, at: int = 0, mode: str = "kill", only: str = "") -> dict:
+    """What the environment holds so that the `at`-th change in the folder goes wrong."""
+    found = {"CRASH_FOLDER": str(folder.resolve()), "CRASH_TRACE": str(trace)}
+    found |= {"CRASH_AT": str(at), "CRASH_MODE": mode}
+    return found | ({"CRASH_ONLY": only} if only else {})
+
+
+class Change(NamedTuple):
+    """One line of a trace."""
+
+    call: str
+    path: Path
+    new: Path | None
+
+
+def told(trace: Path) -> list[Change]:
+    """The changes of a trace, in order; none where no change was made."""
+    lines = trace.read_text().splitlines() if trace.exists() else []
+    words = [line.split("\t")[1:] for line in lines]
+    return [Change(w[0], Path(w[1]), Path(w[2]) if len(w) > 2 else None) for w in words]
