@@ -1,20 +1,29 @@
 """Atomic writes of files and folders, and their checksums."""
 
 import contextlib
+import ctypes
 import errno
 import glob
 import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
 TEMPORARY = ".tmp"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_HERE, _EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of renameat2(2)."""
 _SMALL = 1 << 26
 """Bytes below which a file is read rather than remembered."""
 _SETTLED_NS = 2_000_000_000
@@ -43,25 +52,54 @@ def whole(path: Path) -> Iterator[Path]:
     half = _half(path, os.getpid())
     mend(path)
     try:
-        yield half
-        _to_disk(half)
-        if path.is_dir():
-            path.replace(_aside(path))
-        half.replace(path)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise _full(error, path) from error
+        try:
+            yield half
+            to_disk(half)
+            _replace(path, half)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise _full(error, path) from error
+        # What was replaced is removed once the disk knows the new one by its name.
+        sync(path.parent)
     finally:
         _remove(half)
         mend(path)
-    _sync(path.parent)
 
 
 def rename(old: Path, new: Path) -> None:
     """Renames, so that the new name outlives a power cut."""
     old.replace(new)
-    _sync(new.parent)
+    sync(new.parent)
+
+
+def to_disk(path: Path) -> None:
+    """Waits until a file, or a folder and all in it, would outlive a power cut."""
+    for one in sorted(path.rglob("*"), reverse=True) if path.is_dir() else ():
+        sync(one)
+    sync(path)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's bytes, or a folder's names, would outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_tensors(
+    tensors: dict[str, np.ndarray], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Writes a safetensors file. Raises OSError for what the disk refuses, as Python's own functions do."""
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def mend(path: Path) -> None:
@@ -99,18 +137,27 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _to_disk(path: Path) -> None:
-    for one in sorted(path.rglob("*"), reverse=True) if path.is_dir() else ():
-        _sync(one)
-    _sync(path)
+def _replace(path: Path, half: Path) -> None:
+    """The half takes the place of the path. A folder is at no moment missing where the file system can exchange
+    two names; elsewhere it is for the moment between two renames."""
+    if not path.is_dir():
+        half.replace(path)
+    elif not _exchanged(path, half):
+        path.replace(_aside(path))
+        half.replace(path)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _exchanged(a: Path, b: Path) -> bool:
+    """Exchanges two names, if the system can."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        exchange = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # not Linux
+        return False
+    if exchange(_HERE, os.fsencode(a), _HERE, os.fsencode(b), _EXCHANGE) == 0:
+        return True
+    if (number := ctypes.get_errno()) in _CANNOT:
+        return False
+    raise OSError(number, os.strerror(number), str(a))
 
 
 def _full(error: OSError, path: Path) -> OSError:

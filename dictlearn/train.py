@@ -173,6 +173,7 @@ def _start(run: _Session, allow_changed: bool) -> tuple[int, dict]:
         return abstract(run.programs, meta, run.mesh)
 
     restored = run.checkpoints.restore(target)
+    run.checkpoints.tidy()
     if restored is not None:
         step, (states, _), _ = restored
         return step, states

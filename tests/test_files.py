@@ -135,7 +135,7 @@ def rewrite(folder, fail=None):
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("at", [None, "_to_disk"])
+@pytest.mark.parametrize("at", [None, "to_disk"])
 def test_a_full_disk_leaves_what_was_there_and_says_what_is_free(folder, monkeypatch, at):
     def refuse(*_):
         raise FULL
@@ -195,7 +195,7 @@ def test_what_fails_after_the_new_one_is_there_does_not_say_that_the_old_one_is(
         if path == folder.parent:
             raise FULL
 
-    monkeypatch.setattr(files, "_sync", refuse)
+    monkeypatch.setattr(files, "sync", refuse)
     with pytest.raises(OSError, match="No space") as caught:
         rewrite(folder)
     assert "as it was" not in str(caught.value)

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from dictlearn import dictionaries
+from dictlearn import dictionaries, files
 from dictlearn.experiment import values
 from dictlearn.interop import _layout
 from dictlearn.normalise import Norm
@@ -174,7 +173,7 @@ def write(
     """Makes the folder, with the arrays in float32 and the config."""
     folder.mkdir()
     whole = {key: np.array(array, np.float32, order="C") for key, array in arrays.items()}
-    save_file(whole, folder / weights)
+    files.save_tensors(whole, folder / weights)
     (folder / config).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
 
 

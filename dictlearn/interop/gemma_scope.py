@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from dictlearn import dictionaries
+from dictlearn import dictionaries, files
 from dictlearn.interop import _foreign
 from dictlearn.runs.trained import Site, Trained
 
@@ -92,7 +91,7 @@ def save(trained: Trained, path: Path) -> None:
     arrays["threshold"] = np.exp(arrays["threshold"])
     for key in arrays.keys() & {"w_enc", "affine_skip_connection"}:
         arrays[key] = np.ascontiguousarray(arrays[key].T)
-    save_file(arrays, path, {_METADATA: json.dumps(_foreign.note(trained))})
+    files.save_tensors(arrays, path, {_METADATA: json.dumps(_foreign.note(trained))})
 
 
 def _note(path: Path) -> Any:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from dictlearn import files
 from dictlearn.interop import _layout
 from dictlearn.runs.trained import Trained
 
@@ -46,4 +46,4 @@ def save(trained: Trained, path: Path) -> None:
     """Writes a file. Raises ValueError for a dictionary that is no file of dictionaries/."""
     header, arrays = _layout.pack(trained)
     whole = {name: np.array(array, order="C") for name, array in arrays.items()}
-    save_file(whole, path, {KEY: json.dumps(header)})
+    files.save_tensors(whole, path, {KEY: json.dumps(header)})

@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from safetensors.numpy import save_file
 
+from dictlearn import files
 from dictlearn.lm import families, names
 from dictlearn.lm.model import LM
 from dictlearn.lm.spec import Spec
 
 _FAMILY = "llama"
+_CONFIG, _TOKENIZER, _WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 _PRESENT = ("model.embed_tokens.weight", "lm_head.weight")
 
 
@@ -21,10 +22,11 @@ def save(lm: LM, folder: str | Path) -> None:
 
     Args:
         lm: a Llama; its parameters keep their dtype.
-        folder: the folder, which is created.
+        folder: the folder, which is created, or replaced as a whole.
 
     Raises:
-        ValueError: for a decoder that is not a Llama; the message names the fields that differ.
+        ValueError: for a decoder that is not a Llama; the message names the fields that differ. For a
+            folder that holds other files.
 
     Example:
         >>> import tempfile
@@ -49,10 +51,20 @@ def save(lm: LM, folder: str | Path) -> None:
         where, layer = source(path[-1].key), path[0].key.rpartition("_")[2]
         value = np.asarray(leaf).T if where.flip else np.asarray(leaf)
         tensors[where.name.format(layer)] = np.ascontiguousarray(value)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config, indent=1))
-    lm.tokenizer.save(str(folder / "tokenizer.json"))
-    save_file(tensors, folder / "model.safetensors")
+    _refuse_others(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with files.whole(folder) as half:
+        half.mkdir()
+        (half / _CONFIG).write_text(json.dumps(config, indent=1))
+        (half / _TOKENIZER).write_text(lm.tokenizer.to_str(pretty=True), "utf-8")
+        files.save_tensors(tensors, half / _WEIGHTS)
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raises ValueError for a folder with other files: it is replaced as a whole."""
+    there = {one.name for one in folder.iterdir()} if folder.is_dir() else set()
+    if others := sorted(there - {_CONFIG, _TOKENIZER, _WEIGHTS}):
+        raise ValueError(f"{folder} holds {', '.join(others)}, which are no model's; give another.")
 
 
 def _config(spec: Spec, separator: int) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from etils import epath
+
+from dictlearn import files
 
 SEAL = "checksums.sha256"
 HASHING_THREADS = 4
@@ -11,10 +14,15 @@ BLOCK_BYTES = 1 << 20
 
 
 def seal(path: epath.Path) -> None:
-    """Writes the seal of the folder atomically."""
+    """Writes the seal of the folder atomically. On return a power cut takes nothing of the folder."""
     unsealed = path / f"{SEAL}.tmp"
     unsealed.write_bytes(_checksums(path))
-    unsealed.replace(path / SEAL)
+    if "://" in str(path):  # An object is stored once it is written.
+        unsealed.replace(path / SEAL)
+        return
+    files.to_disk(Path(path))
+    files.rename(Path(unsealed), Path(path / SEAL))
+    files.sync(Path(path.parent))
 
 
 def damage(path: epath.Path) -> str | None:
@@ -40,14 +48,14 @@ def damage(path: epath.Path) -> str | None:
 
 def _checksums(path: epath.Path) -> bytes:
     """The seal of the current files: a line "<sha256> <name>" for each file, in the order of the names."""
-    files = {
+    found = {
         (folder / name).relative_to(path).as_posix(): folder / name
         for folder, _, names in path.walk()
         for name in names
     }
-    names = sorted(files.keys() - {SEAL})
+    names = sorted(found.keys() - {SEAL})
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
-        digests = pool.map(_sha256, (files[name] for name in names))
+        digests = pool.map(_sha256, (found[name] for name in names))
         return "".join(f"{d}  {n}\n" for d, n in zip(digests, names, strict=True)).encode()
 
 

@@ -131,6 +131,13 @@ class Checkpoints:
         self._steps = []
         return None
 
+    def tidy(self) -> None:
+        """Removes what an interrupted save left, or an interrupted removal of older steps. For the one who saves
+        here: whoever reads may look on while a save goes on."""
+        self.wait()
+        if jax.process_index() == 0:
+            _remove(self._directory, set((self._steps or [])[: -self._keep]))
+
     def wait(self) -> None:
         """Returns once all saves are on disk and sealed. Raises RuntimeError if one failed."""
         if self._pending is None:
@@ -185,7 +192,13 @@ def _orbax():
     """Orbax, imported at the first save or load, because its import takes half as long as that of JAX."""
     from orbax.checkpoint import v1
 
+    logging.getLogger("absl").addFilter(_is_no_echo)
     return v1
+
+
+def _is_no_echo(record: logging.LogRecord) -> bool:
+    """Orbax's threads log the traceback of an error that `wait` raises."""
+    return not (record.exc_info and "orbax" in record.pathname)
 
 
 def _finish(path: epath.Path, response: Any, record: str, kept: list[int]) -> None:
@@ -195,10 +208,13 @@ def _finish(path: epath.Path, response: Any, record: str, kept: list[int]) -> No
         return
     (path / RECORD).write_text(record)
     seal(path)
-    for step in set(_steps(path.parent)) - set(kept):
-        (path.parent / str(step)).rmtree()
-    for leftover in _leftovers(path.parent):
-        leftover.rmtree()
+    _remove(path.parent, set(_steps(path.parent)) - set(kept))
+
+
+def _remove(directory: epath.Path, steps: set[int]) -> None:
+    """Removes steps and what interrupted saves left."""
+    for path in [*(directory / str(step) for step in steps), *_leftovers(directory)]:
+        path.rmtree()
 
 
 def _intact(directory: epath.Path) -> Iterator[epath.Path]:

@@ -97,11 +97,17 @@ class Log:
     def take(self, step: int, tokens: int, infos: list[tuple[list[str], dict]]) -> dict[str, Any]:
         """Takes a logged step, and returns the previous line, which is now written. infos: for each program,
         the names of its members and its info, every value [N]."""
-        before, self._waiting = self.flush(), (step, tokens, infos)
+        before, self._waiting = self._write(), (step, tokens, infos)
         return before
 
     def flush(self) -> dict[str, Any]:
-        """Writes the waiting line and returns it; {} if there is none."""
+        """Writes the waiting line and returns it; {} if there is none. No line is lost to a power cut then."""
+        line = self._write()
+        if jax.process_index() == 0:
+            files.sync(self._path)
+        return line
+
+    def _write(self) -> dict[str, Any]:
         if self._waiting is None:
             return {}
         (step, tokens, infos), self._waiting = self._waiting, None

@@ -2,9 +2,10 @@
    wrong. Preloaded (LD_PRELOAD); it sleeps until the environment sets CRASH_FOLDER:
 
      CRASH_FOLDER   the folder, an absolute path without links
-     CRASH_TRACE    where each change is told, a line "NUMBER <tab> CALL <tab> PATH [<tab> NEW PATH]", before it is
-                    made. One that is there already when the first change is made disarms the process: what is
-                    started again after its crash is left alone.
+     CRASH_TRACE    where each change is told, a line "NUMBER <tab> CALL <tab> PATH <tab> NEW PATH <tab> LENGTH", before
+                    it is made: the new path of a rename, and how long the file is. A trace that is there already
+                    when the first change is made disarms the process: what is started again after its crash is
+                    left alone.
      CRASH_AT       the number of the change that goes wrong; 0, none does
      CRASH_MODE     kill: the process ends before the change
                     tear: half of the bytes of a write are written, then the process ends
@@ -101,7 +102,9 @@ static int change(const char *call, int room, int from, const char *name, int on
     if (new) full_path(onto, new, target);
     if ((inside(path) || (new && inside(target))) && tells()) {
       count++;
-      int size = snprintf(line, sizeof line, "%ld\t%s\t%s%s%s\n", count, call, path, new ? "\t" : "", new ? target : "");
+      struct stat now;
+      long length = stat(path, &now) ? 0 : (long)now.st_size;
+      int size = snprintf(line, sizeof line, "%ld\t%s\t%s\t%s\t%ld\n", count, call, path, new ? target : "", length);
       syscall(SYS_write, trace, line, size);
       int here = at && count == at;
       if (here && !strcmp(mode, "kill")) end();

@@ -33,15 +33,19 @@ def settings(folder: Path, trace: Path, at: int = 0, mode: str = "kill", only: s
 
 
 class Change(NamedTuple):
-    """One line of a trace."""
+    """One line of a trace. length: of a file that is synced, in bytes."""
 
     call: str
     path: Path
-    new: Path | None
+    new: Path | None = None
+    length: int = 0
 
 
 def told(trace: Path) -> list[Change]:
     """The changes of a trace, in order; none where no change was made."""
     lines = trace.read_text().splitlines() if trace.exists() else []
-    words = [line.split("\t")[1:] for line in lines]
-    return [Change(w[0], Path(w[1]), Path(w[2]) if len(w) > 2 else None) for w in words]
+    return [_change(*line.split("\t")[1:]) for line in lines]
+
+
+def _change(call: str, path: str, new: str, length: str) -> Change:
+    return Change(call, Path(path), Path(new) if new else None, int(length))
