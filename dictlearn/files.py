@@ -93,13 +93,19 @@ def save_tensors(
     tensors: dict[str, np.ndarray], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
     """Writes a safetensors file. Raises OSError for what the disk refuses, as Python's own functions do."""
+    room = _room(path)
+    room.mkdir()
     try:
-        save_file(tensors, path, metadata)
+        # The library writes under a name of its own making, which nobody would know after a kill.
+        save_file(tensors, room / "tensors", metadata)
+        (room / "tensors").replace(path)
     except SafetensorError as error:
         if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
             raise
         number = int(found[1])
         raise OSError(number, os.strerror(number), str(path)) from error
+    finally:
+        _remove(room)
 
 
 def mend(path: Path) -> None:
@@ -112,14 +118,20 @@ def mend(path: Path) -> None:
         old.replace(mine if path.exists() else path)
         _remove(mine)
     for left in path.parent.glob(f"{glob.escape(path.name)}.*{TEMPORARY}"):
-        process = left.name.removesuffix(TEMPORARY).rpartition("-")[2]
-        if process.isdecimal() and left == _half(path, int(process)) and not _alive(int(process)):
+        process = left.name.removesuffix(TEMPORARY).removesuffix(TEMPORARY).rpartition("-")[2]
+        half = _half(path, int(process)) if process.isdecimal() else None
+        if half and left in (half, _room(half)) and not _alive(int(process)):
             _remove(left)
 
 
 def _half(path: Path, process: int) -> Path:
     """Where a process of this machine writes what will replace `path`."""
     return path.with_name(f"{path.name}.{platform.node()}-{process}{TEMPORARY}")
+
+
+def _room(half: Path) -> Path:
+    """A folder for what others write on the way to a half."""
+    return half.with_name(half.name + TEMPORARY)
 
 
 def _aside(path: Path) -> Path:

@@ -65,6 +65,7 @@ SLOW = (
     "cli/test_cli.py",
     "cli/test_interrupt.py",
     "cli/test_refused.py",
+    "crash/",
     "dictionaries/test_allocation.py",
     "fuzz/",
     "dictionaries/test_conformance.py",

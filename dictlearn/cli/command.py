@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = _parser().parse_known_args(argv)
     verb = VERBS[arguments.verb]
     try:
-        with interrupt.twice():
+        with interrupt.twice(), environment.without_echoes():
             environment.prepare()
             environment.words(sys.argv[1:] if argv is None else argv)
             distributed.join(arguments, verb.together)

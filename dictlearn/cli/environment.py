@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 
@@ -16,6 +16,18 @@ def prepare() -> None:
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
     refuse()
+
+
+@contextlib.contextmanager
+def without_echoes() -> Iterator[None]:
+    """While the block runs, callbacks that come after the end of a failed save say nothing: its error is told."""
+    before = sys.unraisablehook
+    is_echo = lambda error: isinstance(error, RuntimeError) and "loop is closed" in str(error)
+    sys.unraisablehook = lambda told: None if is_echo(told.exc_value) else before(told)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def refuse() -> None:

@@ -2,11 +2,11 @@
 
     python -m tests.crash.points [--scenario=NAME ...] [--mode=NAME ...] [--points=0] [--seed=0] [--json]
 
-A command runs with the shim (`shim.c`), and at its n-th change of a file the process is killed, killed in the midst
-of a write, told of an input/output error, or has no more room; after `power` it is killed, and what no fsync had
-brought to the disk is taken away. Then the same command is given once more, and must end with the bits of one that
-was not disturbed, without writing anew a checkpoint that was saved. --points: so many points of each scenario and
-mode, drawn from (seed); 0, all.
+A command runs with the shim (`shim.c`). At its n-th change of a file it is killed, killed in the midst of a write,
+told of an input/output error, or has no more room; for `power` it is killed, and what no fsync had brought to the
+disk is taken away. Then the same command is given once more. It must end with the bits of one that was not
+disturbed, without writing anew a checkpoint that was saved. --points: so many points of each scenario and mode,
+drawn from (seed); 0, all.
 """
 
 import argparse
@@ -55,7 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _with_shim(folder: Path, words: Sequence[str]) -> int:
     """The same command in a process that has loaded the shim."""
     library = shim.build(folder)
-    more = {"LD_PRELOAD": str(library), LOADED: "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    more = {
+        "LD_PRELOAD": str(library),
+        LOADED: "1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     command = [sys.executable, "-m", "tests.crash.points", *words]
     return subprocess.run(command, env={**os.environ, **more}).returncode
 
@@ -163,7 +167,7 @@ class Tries:
         return {part: _content(self.work / part) for part in self.table[name].whole}
 
     def _fork(self, function: Callable[[], int]) -> int:
-        """The exit status of a function in a fork, or minus the signal that ended it; what it says is in the log."""
+        """The exit status of a function in a fork, or minus the signal that ended it."""
         sys.stdout.flush()
         if not (child := os.fork()):
             status = 70

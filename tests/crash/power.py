@@ -47,7 +47,9 @@ class Disk:
                 if one.exists():
                     one.rename(other)
         for old, new in reversed(self.renamed):
-            if new.exists() and not old.exists():
+            if not old.parent.exists():
+                new.unlink(missing_ok=True)
+            elif new.exists() and not old.exists():
                 new.rename(old)
                 self._move(new, old)
         for file in self.written:

@@ -1,0 +1,45 @@
+"""What writes to disk goes on after a crash at any of its changes, to the bits of an undisturbed run; see
+`points.py`, which tries every point, and here some of each."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.crash import shim
+from tests.crash.points import MODES
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(shim.compiler() is None, reason="no C compiler builds the shim")
+
+
+def tried(*words):
+    command = [sys.executable, "-m", "tests.crash.points", "--json", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "points"),
+    [
+        (("checkpoints", "log", "checksums", "lm.save"), 2),
+        (("export npz", "export safetensors", "export saelens"), 1),
+        (("train", "harvest"), 1),
+    ],
+    ids=["small", "exports", "commands"],
+)
+def test_a_crash_at_any_change_loses_nothing(scenarios, points):
+    found = tried(*(f"--scenario={name}" for name in scenarios), f"--points={points}")
+    assert found.keys() == set(scenarios)
+    for modes in found.values():
+        assert modes.keys() == set(MODES)
+        for one in modes.values():
+            assert 0 < one["points"] <= one["of"]
+            assert one["problems"] == []
