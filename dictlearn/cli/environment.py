@@ -20,7 +20,7 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def without_echoes() -> Iterator[None]:
-    """While the block runs, callbacks that come after the end of a failed save say nothing: its error is told."""
+    """While the block runs, callbacks that come after the end of a failed save say nothing."""
     before = sys.unraisablehook
     is_echo = lambda error: isinstance(error, RuntimeError) and "loop is closed" in str(error)
     sys.unraisablehook = lambda told: None if is_echo(told.exc_value) else before(told)

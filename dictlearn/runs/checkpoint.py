@@ -132,8 +132,8 @@ class Checkpoints:
         return None
 
     def tidy(self) -> None:
-        """Removes what an interrupted save, or an interrupted removal of older steps, left. For the one who saves
-        here: others may look on while a save goes on."""
+        """Removes what an interrupted save, or an interrupted removal of older steps, left. For the one
+        who saves here: others may look on while a save goes on."""
         self.wait()
         if jax.process_index() == 0:
             _remove(self._directory, set((self._steps or [])[: -self._keep]))
