@@ -47,7 +47,7 @@ class Matryoshka(Linear):
 
     def setup(self):
         super().setup()
-        self._widths()
+        self.widths()
         if self.draw:
             self.steps = Step()
             share(self, self.steps)
@@ -61,11 +61,11 @@ class Matryoshka(Linear):
         return codes._replace(val=codes.val * (latent < prefix))
 
     def _parts(self, entries, val, atoms):
-        return entries.decode_nested(val, atoms, tuple(self._widths()))
+        return entries.decode_nested(val, atoms, tuple(self.widths()))
 
     def _part_weights(self):
         """w_j of every prefix but the last; zero for the prefixes that are not drawn."""
-        widths = self._widths()
+        widths = self.widths()
         weight_j = [1.0] * (len(widths) - 1) if self.weights is None else list(self.weights)
         if not self.draw:
             return weight_j
@@ -76,7 +76,7 @@ class Matryoshka(Linear):
         on_j = jnp.zeros(len(share)).at[drawn].set(1.0)
         return [weight * on for weight, on in zip(weight_j, on_j, strict=True)]
 
-    def _widths(self) -> list[int]:
+    def widths(self) -> list[int]:
         """m_j as numbers of latents. Raises ValueError for prefixes, weights or a draw that do not fit."""
         n = self.n_latents
         widths = [max(1, round(m * n)) if isinstance(m, float) else m for m in self.prefixes]

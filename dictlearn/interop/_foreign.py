@@ -23,7 +23,7 @@ from dictlearn.types import Dictionary
 
 NOTE = "dictlearn"
 THRESHOLD = "params/log_threshold_F"
-FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16"}
+FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
 _LEAST = 1e-37
 _AS_IT_IS = {NOTE, "dtype", "device", "sae_lens_version"}
 """Keys of a config that say nothing about the dictionary."""
@@ -67,6 +67,14 @@ def integer(told: Mapping[str, Any], key: str, least: int = 1) -> int:
     return value
 
 
+def part(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object in a config."""
+    value = told.get(key)
+    if not isinstance(value, dict):
+        raise ValueError(f"{key}={value!r} must be an object.")
+    return value
+
+
 def one_of(told: Mapping[str, Any], key: str, known: Any, default: Any = None) -> Any:
     """A value of a config that must be one of `known`."""
     value = told.get(key, default)
@@ -89,7 +97,13 @@ def arrays(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, np.nd
     compared before anything is read.
 
     Raises ValueError for one that is missing, not wanted, of another shape, no float, or not finite."""
-    there, name = _headers(path), path.name
+    check(_headers(path), wanted, path.name)
+    return finite(_read(path, wanted), path.name)
+
+
+def check(there: Mapping[str, tuple], wanted: Mapping[str, tuple[int, ...]], name: str) -> None:
+    """Raises ValueError for an array, by (shape, type), that is missing, not wanted, of another shape, or of
+    whole numbers."""
     if missing := sorted(wanted.keys() - there):
         raise ValueError(f"{name} lacks {', '.join(missing)}; it holds {', '.join(sorted(there))}.")
     if more := sorted(there.keys() - wanted.keys()):
@@ -98,11 +112,14 @@ def arrays(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, np.nd
         if there[key][0] != shape or there[key][1] not in FLOATS:
             told = f"{there[key][1]}{list(there[key][0])}"
             raise ValueError(f"{key} of {name} is {told}, not floats {list(shape)}.")
-    read = _read(path, wanted)
-    for key, array in read.items():
+
+
+def finite(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The arrays. Raises ValueError for numbers that are not finite."""
+    for key, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{key} of {name} has numbers that are not finite.")
-    return read
+    return arrays
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -148,6 +165,19 @@ def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     return found
 
 
+def unit_atoms(leaves: dict[str, np.ndarray]) -> None:
+    """Moves the norms of the atoms to the encoder, which is the same function with other codes."""
+    norm_F = np.linalg.norm(leaves["params/W_dec_FD"].astype(np.float64), axis=1)
+    if not (norm_F > 0).all():
+        raise ValueError("its codes are divided by the norms of the atoms, and some are 0.")
+    for leaf, factor in (
+        ("params/W_enc_FD", norm_F[:, None]),
+        ("params/b_enc_F", norm_F),
+        ("params/W_dec_FD", 1 / norm_F[:, None]),
+    ):
+        leaves[leaf] = (leaves[leaf] * factor).astype(np.float32)
+
+
 def log_threshold(threshold_F: np.ndarray) -> np.ndarray:
     """The parameter of JumpReLU. A threshold that is not positive becomes one that nothing undercuts."""
     return np.log(np.maximum(threshold_F.astype(np.float64), _LEAST)).astype(np.float32)
@@ -174,7 +204,11 @@ def write(
     folder.mkdir()
     whole = {key: np.array(array, np.float32, order="C") for key, array in arrays.items()}
     files.save_tensors(whole, folder / weights)
-    (folder / config).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+    write_config(folder / config, told)
+
+
+def write_config(path: Path, told: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
 
 
 def note(trained: Trained, leaves: tuple[str, ...] = ()) -> dict[str, Any]:

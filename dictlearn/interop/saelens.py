@@ -92,12 +92,13 @@ def load(path: Path) -> Trained:
         fields["k"] = _foreign.integer(told, "k")
     else:
         fields["sparsity"] = 0.0  # not told
+    leaves = _leaves(arrays)
     if told.get("rescale_acts_by_decoder_norm"):
-        _rescale(arrays)
-    norm = _normalised(told, arrays, d_in)
+        _foreign.unit_atoms(leaves)
+    norm = _normalised(told, leaves, d_in)
     module = dictionaries.make(name, d_in=d_in, n_latents=n_latents, d_out=d_out, **fields)
     known = {} if _foreign.NOTE in told else {"name": path.name, "sites": _sites(told)}
-    found = _foreign.noted(told.get(_foreign.NOTE), module, _leaves(arrays), norm=norm, **known)
+    found = _foreign.noted(told.get(_foreign.NOTE), module, leaves, norm=norm, **known)
     if _foreign.NOTE in told:
         _foreign.check_config(told, _written(dataclasses.replace(found, norm=Norm())), CONFIG)
     return found
@@ -137,18 +138,7 @@ def _leaves(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {_PARAMS[key]: turned.get(key, lambda a: a)(array) for key, array in arrays.items()}
 
 
-def _rescale(arrays: dict[str, np.ndarray]) -> None:
-    """Latents ranked and returned by p |d_i|: the norms move from the atoms to the encoder."""
-    norm_F = np.linalg.norm(arrays["W_dec"].astype(np.float64), axis=1)
-    if not (norm_F > 0).all():
-        raise ValueError(
-            "rescale_acts_by_decoder_norm divides by the norms of W_dec, and some are 0."
-        )
-    for key, factor in (("W_enc", norm_F), ("b_enc", norm_F), ("W_dec", 1 / norm_F[:, None])):
-        arrays[key] = (arrays[key] * factor).astype(np.float32)
-
-
-def _normalised(told: Mapping[str, Any], arrays: dict[str, np.ndarray], d_in: int) -> Norm:
+def _normalised(told: Mapping[str, Any], leaves: dict[str, np.ndarray], d_in: int) -> Norm:
     """The normalisation that they name; what a factor makes of ours is moved into the weights."""
     kind = _foreign.one_of(told, "normalize_activations", _NORMS, "none")
     if kind == "none":
@@ -162,9 +152,8 @@ def _normalised(told: Mapping[str, Any], arrays: dict[str, np.ndarray], d_in: in
         return Norm()
     # Theirs is our normalised input times this: the deviation over D - 1, or a norm of sqrt(D).
     factor = np.sqrt((d_in - 1) / d_in) if kind == "layer_norm" else np.sqrt(d_in)
-    arrays["W_enc"] = (arrays["W_enc"] * factor).astype(np.float32)
-    for key in ("W_dec", "b_dec"):
-        arrays[key] = (arrays[key] / factor).astype(np.float32)
+    for key, by in (("W_enc", factor), ("W_dec", 1 / factor), ("b_dec", 1 / factor)):
+        leaves[_PARAMS[key]] = (leaves[_PARAMS[key]] * by).astype(np.float32)
     return Norm("token_layernorm" if kind == "layer_norm" else "token_unit")
 
 
