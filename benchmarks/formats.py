@@ -1,10 +1,10 @@
 """Other libraries' files against those libraries: random dictionaries that they write are read here and written
 back, and read there again; the largest differences of codes and reconstructions, of the largest value.
 
-    python benchmarks/formats.py --saelens=PYTHON --sparsify=PYTHON
+    python benchmarks/formats.py --saelens=PYTHON --sparsify=PYTHON --dictionary_learning=PYTHON
 
 PYTHON is the interpreter of an environment in which that library is installed (sae-lens 6.54.12,
-eai-sparsify 1.3.3), with torch.
+eai-sparsify 1.3.3, dictionary-learning 0.1.0), with torch.
 """
 
 import argparse
@@ -68,6 +68,38 @@ def results(one, x):
     return codes, found.sae_out
 """
 
+DICTIONARY_LEARNING = """
+import json, os, sys, unittest.mock
+# These serve the harvest of activations alone, and need not be installed.
+sys.modules |= {name: unittest.mock.MagicMock() for name in ("nnsight", "datasets", "zstandard")}
+import numpy, torch
+from dictionary_learning import utils
+step, root = sys.argv[1:]
+k = dict(k=5)
+CASES = {
+    "AutoEncoder": ("AutoEncoder", {}), "AutoEncoderNew": ("AutoEncoderNew", {}),
+    "GatedAutoEncoder": ("GatedAutoEncoder", {}), "JumpReluAutoEncoder": ("JumpReluAutoEncoder", {}),
+    "AutoEncoderTopK": ("AutoEncoderTopK", k), "BatchTopKSAE": ("BatchTopKSAE", k),
+    "MatryoshkaBatchTopKSAE": ("MatryoshkaBatchTopKSAE", k | dict(group_sizes=[8, 24, F - 32])),
+}
+
+def make(kind, fields):
+    one = getattr(utils, kind)(D, F, **fields)
+    if "TopK" in kind:
+        one.threshold.fill_(0.7)
+    return one
+
+def save(one, path):
+    os.mkdir(path)
+    torch.save(one.state_dict(), f"{path}/ae.pt")
+    about = dict(dict_class=type(one).__name__, activation_dim=D, dict_size=F)
+    about |= k if "TopK" in about["dict_class"] else {}
+    json.dump({"trainer": about}, open(f"{path}/config.json", "w"))
+
+load = lambda path: utils.load_dictionary(path, "cpu")[0]
+results = lambda one, x: (one.encode(x), one(x))
+"""
+
 BOTH = """
 x = torch.tensor(numpy.load(f"{root}/x.npy"))
 for name, (kind, fields) in CASES.items():
@@ -79,6 +111,7 @@ for name, (kind, fields) in CASES.items():
             if key == "threshold":
                 leaf.data.abs_()
         save(one, f"{root}/{name}")
+        one = load(f"{root}/{name}")
     else:
         try:
             one = load(f"{root}/ours/{name}")
@@ -124,6 +157,7 @@ def difference(wanted: Path, found: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     scripts = {"saelens": SAELENS, "sparsify": SPARSIFY}
+    scripts |= {"dictionary_learning": DICTIONARY_LEARNING}
     for format in scripts:
         parser.add_argument(f"--{format}", metavar="PYTHON")
     given = vars(parser.parse_args())

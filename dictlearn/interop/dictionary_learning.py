@@ -93,7 +93,9 @@ def _arrays(trained: Trained, kind: str, about: Mapping[str, Any]) -> dict[str, 
     """The tensors of a class."""
     params = trained.variables["params"]
     found = {key: params[leaf] for key, leaf in _CLASSES[kind][1].items() if key != "threshold"}
-    arrays = {key: np.asarray(leaf, np.float32) for key, leaf in found.items()}
+    arrays: dict[str, np.ndarray] = {
+        key: np.asarray(leaf, np.float32) for key, leaf in found.items()
+    }
     arrays |= {key: arrays[key].T for key in arrays.keys() & _TURNED}
     threshold = trained.module.apply(trained.variables, method="threshold")
     if "TopK" in kind:
@@ -141,8 +143,8 @@ def _leaves(kind: str, arrays: Mapping[str, np.ndarray], noted: bool) -> dict[st
         leaves[_foreign.THRESHOLD] = _foreign.log_threshold(arrays["threshold"])
     elif "Batch" in kind:
         known = arrays["threshold"] >= 0
-        means = np.float32(arrays["threshold"] * known), np.float32(known)
-        leaves |= dict(zip(_RUNNING, means, strict=True))
+        for leaf, mean in zip(_RUNNING, (arrays["threshold"] * known, known), strict=True):
+            leaves[leaf] = np.asarray(mean, np.float32)
     return leaves
 
 
