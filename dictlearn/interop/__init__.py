@@ -18,12 +18,14 @@ from types import ModuleType
 
 from dictlearn import files
 from dictlearn.experiment import values
-from dictlearn.interop import _layout
+from dictlearn.interop import _foreign, _layout, _torch_file
 from dictlearn.runs.owner import owned
 from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import write_json
 
 __all__ = ["load", "names", "save"]
+
+_ARRAYS = {".npz", ".pt", ".pth", ".safetensors"}
 
 
 def names() -> list[str]:
@@ -78,7 +80,8 @@ def load(path: str | Path) -> Trained:
         raise FileNotFoundError(f"{path} does not exist; `dictlearn export` writes dictionaries.")
     name = recognised(path)
     if name is None:
-        raise ValueError(f"{path} is not in a known format; the formats are {', '.join(names())}.")
+        known = ", ".join(names())
+        raise ValueError(f"{path} is not in a known format{_why(path)}; the formats are {known}.")
     try:
         return format_of(name).load(path)
     except ValueError as error:
@@ -88,6 +91,18 @@ def load(path: str | Path) -> Trained:
 def recognised(path: Path) -> str | None:
     """The format of a file or a folder; None if no format recognises it."""
     return next((name for name in names() if format_of(name).recognises(path)), None)
+
+
+def _why(path: Path) -> str:
+    """What is wrong with a file of arrays that no format recognises; "" where nothing is."""
+    try:
+        if _torch_file.is_torch(path):
+            _torch_file.read(path)
+        elif path.suffix in _ARRAYS and path.is_file():
+            _foreign.shapes(path)
+    except ValueError as error:
+        return f": {str(error).rstrip('.')}"
+    return ""
 
 
 def save(trained: Trained, path: str | Path, format: str) -> None:

@@ -1,6 +1,6 @@
 """A torch state dict as other libraries write it: tensors by name, in a file that is not run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,3 +72,8 @@ def _told(found: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
         key: tensor(one) if isinstance(one, Tensor) else ((), type(one).__name__)
         for key, one in found.items()
     }
+
+
+def holds(path: Path, keys: Iterable[str]) -> bool:
+    """Whether it is a torch file whose pickle has these names, judged without running it."""
+    return _torch_file.is_torch(path) and _torch_file.texts(path).issuperset(keys)

@@ -10,12 +10,12 @@ anything is read, and a storage is read when its array is asked for.
 """
 
 import contextlib
+import json
 import math
 import pickletools
 import re
-import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,8 @@ import numpy as np
 
 MOST_PICKLE = 1 << 20
 """Bytes of data.pkl, which holds names and shapes."""
-_STORAGES = {
+NOTE = "dictlearn.json"
+STORAGES = {
     "torch FloatStorage": np.dtype("float32"),
     "torch DoubleStorage": np.dtype("float64"),
     "torch HalfStorage": np.dtype("float16"),
@@ -86,14 +87,20 @@ def array(path: Path, tensor: Tensor) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(whole[offset:], shape, steps, writeable=False).copy()
 
 
-def write(path: Path, values: Mapping[str, np.ndarray]) -> None:
-    """Writes an OrderedDict of tensors, as `torch.save` writes a state dict."""
-    arrays = {name: np.array(array, order="C") for name, array in values.items()}
-    entries = {"data.pkl": _pickled(arrays), "byteorder": b"little", "version": b"3\n"}
-    entries |= {f"data/{n}": array.tobytes() for n, array in enumerate(arrays.values())}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in entries.items():
-            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
+def texts(path: Path) -> set[str]:
+    """The texts in a file's pickle, of which the names of its tensors are some; none in another file."""
+    try:
+        with _opened(path) as archive:
+            found = pickletools.genops(archive.entry("data.pkl", MOST_PICKLE))
+            return {str(argument) for opcode, argument, _ in found if opcode.name == "BINUNICODE"}
+    except ValueError:
+        return set()
+
+
+def note(path: Path) -> Any:
+    """The JSON that was written beside the pickle; None where there is none."""
+    with _opened(path) as archive:
+        return json.loads(archive.entry(NOTE, MOST_PICKLE)) if archive.holds(NOTE) else None
 
 
 class _Archive:
@@ -108,6 +115,9 @@ class _Archive:
             self._entries[name] = each
         if "byteorder" in self._entries and self.entry("byteorder", 16) != b"little":
             raise ValueError("its numbers are big-endian; only little-endian ones are read.")
+
+    def holds(self, name: str) -> bool:
+        return name in self._entries
 
     def size(self, name: str) -> int:
         """The bytes of an entry."""
@@ -145,7 +155,7 @@ def _opened(path: Path) -> Iterator[_Archive]:
 
 
 class _Name(NamedTuple):
-    """A global of a pickle: one of `_FUNCTIONS` or `_STORAGES`."""
+    """A global of a pickle: one of `_FUNCTIONS` or `STORAGES`."""
 
     name: str
 
@@ -169,7 +179,7 @@ class _Machine:
         return self.stack[-1]
 
     def name(self, name: str) -> None:
-        if name not in _FUNCTIONS and name not in _STORAGES:
+        if name not in _FUNCTIONS and name not in STORAGES:
             raise ValueError(
                 f"its pickle names {name.replace(' ', '.')}, which is not read; nothing was run. Tensors, "
                 "numbers and text are read: save the state dict."
@@ -184,7 +194,7 @@ class _Machine:
 
     def storage(self, _) -> None:
         kind, name, key, _, size = self.stack.pop()
-        told = Storage(str(key), _STORAGES[name.name], size)
+        told = Storage(str(key), STORAGES[name.name], size)
         there = self.archive.size(f"data/{told.key}")
         if kind != "storage" or type(size) is not int or size * told.dtype.itemsize != there:
             raise ValueError(f"data/{told.key} has {there} bytes, not {size!r} of {told.dtype}.")
@@ -257,38 +267,3 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "BINGET": lambda m, index: m.stack.append(m.memo[index]),
     "LONG_BINGET": lambda m, index: m.stack.append(m.memo[index]),
 }
-
-
-def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """data.pkl of an OrderedDict of tensors, the n-th of which is all of storage n."""
-    empty = b"ccollections\nOrderedDict\n)R"
-    items = b"".join(
-        _text(name) + _pickled_tensor(str(n), array, empty)
-        for n, (name, array) in enumerate(arrays.items())
-    )
-    return b"\x80\x02" + empty + b"(" + items + b"u."
-
-
-def _pickled_tensor(key: str, array: np.ndarray, hooks: bytes) -> bytes:
-    kinds = {dtype: f"c{name.replace(' ', chr(10))}\n" for name, dtype in _STORAGES.items()}
-    storage = _text("storage") + kinds[array.dtype].encode() + _text(key) + _text("cpu")
-    strides = [step // array.itemsize for step in array.strides]
-    whole = b"((" + storage + _whole(array.size) + b"tQ" + _whole(0)
-    return (
-        b"ctorch._utils\n_rebuild_tensor_v2\n"
-        + (whole + _numbers(array.shape) + _numbers(strides))
-        + (b"\x89" + hooks + b"tR")
-    )
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return b"X" + struct.pack("<I", len(data)) + data
-
-
-def _whole(n: int) -> bytes:
-    return b"\x8a\x08" + struct.pack("<q", n)
-
-
-def _numbers(values) -> bytes:
-    return b"(" + b"".join(map(_whole, values)) + b"t"

@@ -21,7 +21,7 @@ import numpy as np
 
 from dictlearn import dictionaries
 from dictlearn.dictionaries.matryoshka import Matryoshka
-from dictlearn.interop import _foreign, _state, _torch_file
+from dictlearn.interop import _foreign, _state, _torch_write
 from dictlearn.runs.trained import Site, Trained
 
 SUFFIX = ""
@@ -85,7 +85,7 @@ def save(trained: Trained, path: Path) -> None:
     kind = told["trainer"]["dict_class"]
     leaves = _RUNNING if "Batch" in kind else ()
     path.mkdir()
-    _torch_file.write(path / WEIGHTS, _arrays(trained, kind, told["trainer"]))
+    _torch_write.write(path / WEIGHTS, _arrays(trained, kind, told["trainer"]))
     _foreign.write_config(path / CONFIG, told | {_foreign.NOTE: _foreign.note(trained, leaves)})
 
 
@@ -179,7 +179,7 @@ def _kind(trained: Trained, made: Mapping[str, Any]) -> str:
     """dict_class. Raises ValueError for a dictionary of no class."""
     name, kind = made["name"], made.get("activation")
     kinds = {ours: theirs for theirs, (ours, _) in reversed(_CLASSES.items())}
-    if kind not in kinds or name not in (kind, "matryoshka"):
+    if name not in kinds or kind not in kinds:
         raise ValueError(f"dictionary_learning has no class for {name} with {kind}.")
     _foreign.check_raw(trained)
     if made["d_out"] is not None:
@@ -194,4 +194,4 @@ def _kind(trained: Trained, made: Mapping[str, Any]) -> str:
     if made["subtract_b_dec"] == (found in _RAW):
         does = "subtracts" if made["subtract_b_dec"] else "does not subtract"
         raise ValueError(f"this {name} {does} b_dec, unlike {found} of dictionary_learning.")
-    return kinds[name] if (name, kind) == ("matryoshka", "batch_topk") else found
+    return kinds[name] if found == "BatchTopKSAE" else found

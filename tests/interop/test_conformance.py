@@ -108,13 +108,15 @@ def test_the_normalisation_comes_back_to_the_bit_or_is_refused(norm, format, tmp
 
 @pytest.fixture
 def plain(format, tmp_path):
-    """An autoencoder on raw activations that the format holds: of ReLU, or else of TopK or JumpReLU."""
-    kinds = [trained("relu"), trained("topk"), trained("jumprelu", subtract_b_dec=False)]
-    for one in kinds:
-        (tmp_path / one.name).mkdir()
-        if held(one, format, file(tmp_path / one.name, format)):
+    """A dictionary on raw activations that the format holds."""
+    raw = {"subtract_b_dec": False}
+    kinds = [trained("relu"), trained("topk"), trained("jumprelu", **raw), trained("relu", **raw)]
+    for one in [*kinds, trained("clt", d_out=D)]:
+        room = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        room.mkdir()
+        if held(one, format, file(room, format)):
             return one
-    pytest.fail("no plain autoencoder can be written in this format")
+    pytest.fail("no plain dictionary can be written in this format")
 
 
 @formats

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dictlearn.interop import _torch_file
+from dictlearn.interop import _torch_file, _torch_write
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 DTYPES += [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool]
@@ -42,9 +42,13 @@ def test_a_state_dict_and_plain_containers_are_read(tmp_path):
 def test_torch_reads_what_is_written(tmp_path):
     arrays = {"w": np.arange(12, dtype="f4").reshape(3, 4).T, "k": np.int32(4)}
     arrays |= {"none": np.zeros((0, 3), "f4"), "long": np.arange(3), "half": np.ones(2, "f2")}
-    _torch_file.write(tmp_path / "a.pt", arrays)
+    plain = {"name": "TopK", "own": {"k": 3, "none": {}}}
+    _torch_write.write(tmp_path / "a.pt", arrays | plain, {"note": [1.5]})
     found = torch.load(tmp_path / "a.pt", weights_only=True)
-    assert list(found) == list(arrays)
+    assert list(found) == list(arrays | plain)
+    assert {key: found[key] for key in plain} == plain
+    assert _torch_file.note(tmp_path / "a.pt") == {"note": [1.5]}
+    assert {"w", "TopK", "k"} <= _torch_file.texts(tmp_path / "a.pt")
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name].numpy(), array)
         assert str(found[name].dtype) == f"torch.{np.asarray(array).dtype}"

@@ -1,0 +1,75 @@
+"""Files (`.pt`, `.pth`) of one linear layer in and one out, as Goodfire and others publish them.
+
+    f = ReLU(x encoder^T + b)      y = f decoder^T + b_dec
+
+    encoder_linear.weight [F, D], decoder_linear.weight [D, F], and their biases    Goodfire
+    encoder.weight [F, D], decoder.weight [D, F], and their biases                  qresearch, and others
+
+Nothing is subtracted from the input. Files are written as Goodfire's, with what these have no word for as an
+entry of the archive, which torch passes over.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from dictlearn import dictionaries
+from dictlearn.interop import _foreign, _state, _torch_file, _torch_write
+from dictlearn.runs.trained import Trained
+
+SUFFIX = ".pt"
+_LEAVES = {
+    "encoder.weight": "params/W_enc_FD",
+    "encoder.bias": "params/b_enc_F",
+    "decoder.weight": "params/W_dec_FD",
+    "decoder.bias": "params/b_dec_D",
+}
+LEAVES = set(_LEAVES.values())
+_STRUCTURES = {"relu", "matryoshka"}
+_ENDS = ("weight", "bias")
+_STEMS = (("encoder_linear", "decoder_linear"), ("encoder", "decoder"))
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a torch file with the tensors of two layers."""
+    return any(
+        _state.holds(path, (f"{stem}.{one}" for stem in stems for one in _ENDS)) for stems in _STEMS
+    )
+
+
+def load(path: Path) -> Trained:
+    """The dictionary of a file. Raises ValueError for tensors that do not fit each other, by name."""
+    state = _state.read(path)
+    names = {key: key for key in _LEAVES}
+    if "encoder_linear.weight" in state.found:
+        names = {key.replace(".", "_linear."): key for key in _LEAVES}
+    n_latents, d_in = state.matrix(next(iter(names)))
+    sizes = {"encoder.weight": (n_latents, d_in), "encoder.bias": (n_latents,)}
+    sizes |= {"decoder.weight": (d_in, n_latents), "decoder.bias": (d_in,)}
+    found = state.arrays({key: sizes[name] for key, name in names.items()})
+    arrays = {_LEAVES[names[key]]: array for key, array in found.items()}
+    arrays["params/W_dec_FD"] = np.ascontiguousarray(arrays["params/W_dec_FD"].T)
+    fields = {"subtract_b_dec": False, "sparsity": 0.0}
+    module = dictionaries.make("relu", d_in=d_in, n_latents=n_latents, **fields)
+    note = _torch_file.note(path)
+    return _foreign.noted(note, module, arrays, **({} if note else {"name": path.stem}))
+
+
+def save(trained: Trained, path: Path) -> None:
+    """Writes a file. Raises ValueError for a dictionary that is no ReLU of its input."""
+    made = dictionaries.describe(trained.module)
+    name, kind = made["name"], made.get("activation")
+    if kind != "relu" or name not in _STRUCTURES:
+        raise ValueError(f"two linear layers have ReLU alone, not {name} with {kind}.")
+    _foreign.check_raw(trained)
+    if made["d_out"] is not None or made["subtract_b_dec"]:
+        raise ValueError(
+            f"two linear layers subtract nothing; this {name} is a transcoder or does."
+        )
+    leaves = _foreign.leaves(trained)
+    arrays = {
+        key.replace(".", "_linear."): np.asarray(leaves[leaf], np.float32)
+        for key, leaf in _LEAVES.items()
+    }
+    arrays["decoder_linear.weight"] = arrays["decoder_linear.weight"].T
+    _torch_write.write(path, arrays, _foreign.note(trained))

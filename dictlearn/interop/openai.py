@@ -1,0 +1,122 @@
+"""openai's sparse_autoencoder files (`.pt`): a torch state dict of TopK or ReLU.
+
+    f = activation((x - pre_bias) encoder.weight^T + latent_bias)      y = f decoder.weight^T + pre_bias
+
+encoder.weight is [F, D] and decoder.weight [D, F]. A TopK reads x less its mean over its deviation, and gives
+both back: it is read as our `token_layernorm` with the factor of their deviation, which divides by D - 1, in
+the weights. What the library has no word for is kept as an entry of the archive, which torch passes over.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dictlearn import dictionaries
+from dictlearn.interop import _foreign, _state, _torch_file, _torch_write
+from dictlearn.normalise import Norm
+from dictlearn.runs.trained import Trained
+
+SUFFIX = ".pt"
+_LEAVES = {
+    "encoder.weight": "params/W_enc_FD",
+    "latent_bias": "params/b_enc_F",
+    "decoder.weight": "params/W_dec_FD",
+    "pre_bias": "params/b_dec_D",
+}
+LEAVES = set(_LEAVES.values())
+_COUNTS = ("stats_last_nonzero", "latents_activation_frequency", "latents_mean_square")
+_KINDS = {"ReLU": "relu", "TopK": "topk"}
+_STRUCTURES = {*_KINDS.values(), "matryoshka"}
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a torch file with these tensors."""
+    return _state.holds(path, _LEAVES)
+
+
+def load(path: Path) -> Trained:
+    """The dictionary of a file. Raises ValueError for what is not read, by its key or tensor."""
+    state = _state.read(path)
+    n_latents, d_in = state.matrix("encoder.weight")
+    kind = _foreign.one_of(state.found, "activation", _KINDS, "ReLU")
+    fields: dict[str, Any] = {"k": _k(state)} if kind == "TopK" else {"sparsity": 0.0}
+    for key in {"activation", "activation_state_dict", *_COUNTS} & state.found.keys():
+        state.take(key)
+    arrays = state.arrays(
+        {
+            "encoder.weight": (n_latents, d_in),
+            "latent_bias": (n_latents,),
+            "decoder.weight": (d_in, n_latents),
+            "pre_bias": (d_in,),
+        }
+    )
+    arrays["decoder.weight"] = np.ascontiguousarray(arrays["decoder.weight"].T)
+    norm = Norm()
+    if kind == "TopK":
+        norm = Norm("token_layernorm")
+        arrays = _scaled(arrays, ((d_in - 1) / d_in) ** 0.5)
+    module = dictionaries.make(_KINDS[kind], d_in=d_in, n_latents=n_latents, **fields)
+    leaves = {_LEAVES[key]: array for key, array in arrays.items()}
+    note = _torch_file.note(path)
+    known = {} if note else {"name": path.stem}
+    return _foreign.noted(note, module, leaves, norm=norm, **known)
+
+
+def save(trained: Trained, path: Path) -> None:
+    """Writes a file. Raises ValueError for a dictionary that the library has no activation for."""
+    made = dictionaries.describe(trained.module)
+    kind = _kind(trained, made)
+    leaves = _foreign.leaves(trained)
+    arrays = {key: np.asarray(leaves[leaf], np.float32) for key, leaf in _LEAVES.items()}
+    if kind == "TopK":
+        arrays = _scaled(arrays, (made["d_in"] / (made["d_in"] - 1)) ** 0.5)
+    arrays["decoder.weight"] = arrays["decoder.weight"].T
+    state: dict[str, Any] = {**arrays, **_counts(made["n_latents"]), "activation": kind}
+    state["activation_state_dict"] = (
+        {"k": int(made["k"]), "postact_fn": "ReLU"} if kind == "TopK" else {}
+    )
+    _torch_write.write(path, state, _foreign.note(trained))
+
+
+def _k(state: _state.State) -> int:
+    """k of the activation's own state."""
+    told = state.found.get("activation_state_dict")
+    told = told if isinstance(told, dict) else {}
+    _foreign.one_of(told, "postact_fn", ("ReLU",), "ReLU")
+    return _foreign.integer(told, "k")
+
+
+def _scaled(arrays: Mapping[str, np.ndarray], factor: float) -> dict[str, np.ndarray]:
+    """The same function of an input that is `factor` times smaller, giving as much smaller an output."""
+    by = {"encoder.weight": factor, "decoder.weight": 1 / factor, "pre_bias": 1 / factor}
+    return {key: (array * by.get(key, 1)).astype(np.float32) for key, array in arrays.items()}
+
+
+def _counts(n_latents: int) -> dict[str, np.ndarray]:
+    """The statistics that its loader asks for, as they start."""
+    start = np.zeros(n_latents, np.int64), np.ones(n_latents, "f4"), np.zeros(n_latents, "f4")
+    return dict(zip(_COUNTS, start, strict=True))
+
+
+def _kind(trained: Trained, made: Mapping[str, Any]) -> str:
+    """The name of the activation. Raises ValueError where there is none for the dictionary."""
+    kinds = {ours: theirs for theirs, ours in _KINDS.items()}
+    name, kind = made["name"], made.get("activation")
+    if kind not in kinds or name not in _STRUCTURES:
+        raise ValueError(f"openai's files have no activation for {name} with {kind}.")
+    if made["d_out"] is not None or not made["subtract_b_dec"]:
+        raise ValueError(
+            f"openai's files are autoencoders that subtract b_dec; this {name} is not."
+        )
+    if made.get("norm_weighted") or made.get("anneal_steps"):
+        raise ValueError(
+            f"openai's files have no norm_weighted and no anneal_steps, as {name} has."
+        )
+    wanted = Norm("token_layernorm") if kind == "topk" else Norm()
+    if trained.norm != wanted:
+        raise ValueError(
+            f"openai's {kinds[kind]} works under {wanted.kind}, and this {name} under {trained.norm.kind}."
+        )
+    return kinds[kind]
