@@ -22,11 +22,15 @@ from dictlearn.runs.trained import Site, Trained
 from dictlearn.types import Dictionary
 
 NOTE = "dictlearn"
+METADATA = "note"
+"""The key of the note in the metadata of a safetensors file; `NOTE` is the key of our own layout."""
 THRESHOLD = "params/log_threshold_F"
 FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
 _LEAST = 1e-37
 _AS_IT_IS = {NOTE, "dtype", "device", "sae_lens_version"}
 """Keys of a config that say nothing about the dictionary."""
+MOST_TIMES = 20
+"""Of a file, what an archive may unpack one array to; numbers hardly shrink."""
 MOST_JSON = 1 << 22
 """Bytes of a config; what is longer is no config."""
 
@@ -127,6 +131,25 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return {key: shape for key, (shape, _) in _headers(path).items()}
 
 
+def ours(path: Path) -> bool:
+    """Whether a safetensors file is in our own layout."""
+    return NOTE in _metadata(path)
+
+
+def note_of(path: Path) -> Any:
+    """The note in the metadata of a safetensors file; None where there is none."""
+    told = _metadata(path).get(METADATA)
+    return told and json.loads(told)
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    try:
+        with safe_open(path, "np") as file:
+            return file.metadata() or {}
+    except SafetensorError:
+        return {}
+
+
 def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """name -> (shape, type), of which no array is read."""
     try:
@@ -152,10 +175,14 @@ def _read(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """name -> (shape, type) of a NumPy archive, of which no array is read."""
-    found = {}
+    """name -> (shape, type) of a NumPy archive, of which no array is read. Raises ValueError for an entry that
+    the file is too small for."""
+    found, size = {}, path.stat().st_size
     with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
+        for each in archive.infolist():
+            name = each.filename
+            if each.header_offset + each.compress_size > size or each.file_size > MOST_TIMES * size:
+                raise ValueError(f"its entry {name!r} has {each.file_size} bytes, the file {size}.")
             with archive.open(name) as file:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0

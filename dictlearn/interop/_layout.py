@@ -96,8 +96,9 @@ def unpack(header: Any, shapes: Mapping[str, tuple], read: Callable[[str], np.nd
     if kind == "none" and _is_simple(wanted):
         names |= {leaf: name for name, leaf in _simple(wanted).items()}
     _check(wanted, names, shapes)
-    turned = lambda leaf, name: read(name).T if _turns(leaf, name) else read(name)
-    variables = nested({leaf: turned(leaf, name) for leaf, name in names.items()})
+    found = {leaf: _finite(read(name), name) for leaf, name in names.items()}
+    turned = {leaf: a.T if _turns(leaf, names[leaf]) else a for leaf, a in found.items()}
+    variables = nested(turned)
     norm = normalise.Norm(kind, **variables.pop("norm"))
     told = {"name": header["name"], "metrics": header["metrics"]}
     told["hparams"] = values.from_json(header["hparams"])
@@ -177,6 +178,15 @@ def _check(wanted: Mapping, names: Mapping[str, str], shapes: Mapping[str, tuple
         if shapes[name] != (shape, wanted[leaf].dtype):
             there = f"{shapes[name][1]}{list(shapes[name][0])}"
             raise ValueError(f"{name} is {there}, not {wanted[leaf].dtype}{list(shape)}.")
+
+
+def _finite(array: np.ndarray, name: str) -> np.ndarray:
+    """The array. Raises ValueError for numbers that are not finite."""
+    if array.dtype.kind not in "biu" and not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} has numbers that are not finite: its run diverged, or it is damaged."
+        )
+    return array
 
 
 def _turns(leaf: str, name: str) -> bool:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 
 from dictlearn import dictionaries, files
 from dictlearn.interop import _foreign
@@ -32,7 +31,6 @@ _LEAVES = {
 }
 LEAVES = set(_LEAVES.values())
 _ALWAYS = _LEAVES.keys() - {"affine_skip_connection"}
-_METADATA = "note"
 
 
 def recognises(path: Path) -> bool:
@@ -70,7 +68,7 @@ def load(path: Path) -> Trained:
         "jumprelu", d_in=d_in, n_latents=n_latents, subtract_b_dec=False, **fields
     )
     leaves = {_LEAVES[key]: array for key, array in arrays.items()}
-    note = _note(path)
+    note = _foreign.note_of(path)
     known = {} if note else {"name": path.stem, "sites": _sites(told)}
     return _foreign.noted(note, module, leaves, **known)
 
@@ -91,15 +89,7 @@ def save(trained: Trained, path: Path) -> None:
     arrays["threshold"] = np.exp(arrays["threshold"])
     for key in arrays.keys() & {"w_enc", "affine_skip_connection"}:
         arrays[key] = np.ascontiguousarray(arrays[key].T)
-    files.save_tensors(arrays, path, {_METADATA: json.dumps(_foreign.note(trained))})
-
-
-def _note(path: Path) -> Any:
-    if path.suffix != SUFFIX:
-        return None
-    with safe_open(path, "np") as file:
-        told = (file.metadata() or {}).get(_METADATA)
-    return told and json.loads(told)
+    files.save_tensors(arrays, path, {_foreign.METADATA: json.dumps(_foreign.note(trained))})
 
 
 def _about(path: Path) -> Mapping[str, Any]:

@@ -106,17 +106,21 @@ def test_the_normalisation_comes_back_to_the_bit_or_is_refused(norm, format, tmp
     held(trained("relu", norm=norm), format, file(tmp_path, format))
 
 
-@pytest.fixture
-def plain(format, tmp_path):
-    """A dictionary on raw activations that the format holds."""
+def written(format, path) -> Trained:
+    """A dictionary on raw activations that the format holds, in a folder that is made."""
     raw = {"subtract_b_dec": False}
     kinds = [trained("relu"), trained("topk"), trained("jumprelu", **raw), trained("relu", **raw)]
+    path.mkdir()
     for one in [*kinds, trained("clt", d_out=D)]:
-        room = tmp_path / f"{len(list(tmp_path.iterdir()))}"
-        room.mkdir()
-        if held(one, format, file(room, format)):
+        if held(one, format, file(path, format)):
             return one
     pytest.fail("no plain dictionary can be written in this format")
+
+
+@pytest.fixture
+def plain(format, tmp_path):
+    """A dictionary that the format holds."""
+    return written(format, tmp_path / "plain")
 
 
 @formats

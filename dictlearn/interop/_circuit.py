@@ -1,0 +1,73 @@
+"""What circuit-tracer's files share: `config.yaml`, which says where in the model they read and write, and the
+dictionaries that it computes."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dictlearn.interop import _foreign, _hooks
+from dictlearn.runs.trained import Site, Trained
+
+CONFIG = "config.yaml"
+KINDS = ("relu", "jumprelu", "batch_topk")
+RUNNING = ("stats/threshold_mean", "stats/threshold_weight")
+"""The leaves that BatchTopK's threshold comes from, which is written in their place."""
+_LINE = re.compile(r"(\w+): *(\"[^\"]*\"|'[^']*'|[^\"'#\s][^#]*?) *(#.*)?")
+
+
+def told(folder: Path) -> dict[str, str]:
+    """The keys of config.yaml that stand on one line with their text; nothing where it is missing."""
+    if not (folder / CONFIG).is_file():
+        return {}
+    path = _foreign.inside(folder, CONFIG)
+    if path.stat().st_size > _foreign.MOST_JSON:
+        raise ValueError(f"{CONFIG} has {path.stat().st_size} bytes.")
+    lines = path.read_text("utf-8", errors="replace").splitlines()
+    found = (_LINE.fullmatch(line) for line in lines)
+    return {each[1]: each[2].strip("\"'") for each in found if each}
+
+
+def sites(folder: Path, layers: Iterable[int]) -> tuple[Site, ...]:
+    """The place of transcoders of these layers."""
+    config = told(folder)
+    hooks = config.get("feature_input_hook"), config.get("feature_output_hook")
+    if None in hooks:
+        return ()
+    taps = [tuple(_hooks.tap(f"blocks.{layer}.{hook}") for layer in layers) for hook in hooks]
+    return (Site({"name": config.get("model_name")}, taps[0], taps[1], {}),)
+
+
+def write(folder: Path, site: Site, kind: str) -> None:
+    """config.yaml for a dictionary of layers 0, 1, ..., where its taps are one place in each of them."""
+    places = [_place(taps) for taps in (site.tap, site.target)]
+    name = site.model.get("name")
+    if None in places or not isinstance(name, str):
+        return
+    config = {"model_name": name, "model_kind": kind, "scan": name}
+    config |= dict(zip(("feature_input_hook", "feature_output_hook"), places, strict=True))
+    lines = (f"{key}: {json.dumps(value)}\n" for key, value in config.items())
+    (folder / CONFIG).write_text("".join(lines), "utf-8")
+
+
+def _place(taps: tuple[str, ...]) -> str | None:
+    """The hook that taps of layers 0, 1, ... have in common."""
+    hooks = [_hooks.hook(tap) for tap in taps]
+    found = {hook.removeprefix(f"blocks.{layer}.") for layer, hook in enumerate(hooks)}
+    return found.pop() if len(found) == 1 and hooks[0].startswith("blocks.0.") else None
+
+
+def check(trained: Trained, made: Mapping[str, Any], names: tuple[str, ...], width: int) -> None:
+    """Raises ValueError for a dictionary of another kind, of another width, or that subtracts b_dec."""
+    name, kind = made["name"], made.get("activation")
+    if name not in names or kind not in KINDS:
+        raise ValueError(
+            f"circuit-tracer computes {', '.join(KINDS[:-1])} (and {KINDS[-1]} by its threshold), not "
+            f"{name} with {kind}: to_jumprelu turns a trained TopK into one."
+        )
+    _foreign.check_raw(trained)
+    if made["d_out"] not in (None, width):
+        raise ValueError(f"circuit-tracer's {name} writes {width} columns, not {made['d_out']}.")
+    if made["d_out"] is None and made["subtract_b_dec"]:
+        raise ValueError(f"circuit-tracer subtracts nothing; this {name} subtracts b_dec.")

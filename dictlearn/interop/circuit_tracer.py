@@ -1,0 +1,83 @@
+"""circuit-tracer's transcoders of one layer: the files `layer_0.safetensors`, ... of a transcoder set.
+
+    f = activation(x W_enc^T + b_enc)      y = f W_dec + b_dec (+ x W_skip^T)
+
+W_enc and W_dec are [F, D]. With `activation_function.threshold` it is a JumpReLU, without it a ReLU. A
+`config.yaml` beside the file, which may be missing, says where in the model. TopK is not written, because
+circuit-tracer reads the files of a set as ReLU; BatchTopK is written as a JumpReLU with its threshold. What the
+library has no word for is kept as `note` in the metadata.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dictlearn import dictionaries, files
+from dictlearn.interop import _circuit, _foreign
+from dictlearn.runs.trained import Trained
+
+SUFFIX = ".safetensors"
+_LEAVES = {
+    "W_enc": "params/W_enc_FD",
+    "b_enc": "params/b_enc_F",
+    "W_dec": "params/W_dec_FD",
+    "b_dec": "params/b_dec_D",
+    "W_skip": "params/W_skip_DD",
+}
+_THRESHOLD = "activation_function.threshold"
+LEAVES = {*_LEAVES.values(), *_circuit.RUNNING, _foreign.THRESHOLD}
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a file with these arrays, of which W_enc is no transpose of W_dec."""
+    if path.suffix != SUFFIX or not path.is_file():
+        return False
+    try:
+        there = _foreign.shapes(path)
+        alike = there.get("W_enc", ()) == there.get("W_dec", None)
+        return alike and there.keys() >= _LEAVES.keys() - {"W_skip"} and not _foreign.ours(path)
+    except ValueError:
+        return False
+
+
+def load(path: Path) -> Trained:
+    """The dictionary of a file. Raises ValueError for arrays that do not fit each other, by name."""
+    there = _foreign.shapes(path)
+    if len(there["W_enc"]) != 2:
+        raise ValueError(f"W_enc is {list(there['W_enc'])}; it must have two axes.")
+    n_latents, d_in = there["W_enc"]
+    sizes = {"W_enc": (n_latents, d_in), "W_dec": (n_latents, d_in), "b_enc": (n_latents,)}
+    sizes |= {"b_dec": (d_in,), "W_skip": (d_in, d_in), _THRESHOLD: (n_latents,)}
+    optional = {"W_skip", _THRESHOLD} - there.keys()
+    arrays = _foreign.arrays(path, {k: shape for k, shape in sizes.items() if k not in optional})
+    leaves = {leaf: arrays[key] for key, leaf in _LEAVES.items() if key in arrays}
+    if _THRESHOLD in arrays:
+        leaves[_foreign.THRESHOLD] = _foreign.log_threshold(arrays[_THRESHOLD])
+    fields: dict[str, Any] = {"d_out": d_in, "skip": "W_skip" in arrays, "sparsity": 0.0}
+    name = "jumprelu" if _THRESHOLD in arrays else "relu"
+    module = dictionaries.make(name, d_in=d_in, n_latents=n_latents, **fields)
+    layer = re.fullmatch(r"layer_(\d+)", path.stem)
+    note = _foreign.note_of(path)
+    known: dict[str, Any] = {} if note else {"name": path.stem}
+    if layer and not note:
+        known["sites"] = _circuit.sites(path.parent, [int(layer[1])])
+    return _foreign.noted(note, module, leaves, **known)
+
+
+def save(trained: Trained, path: Path) -> None:
+    """Writes a file. Raises ValueError for a dictionary that circuit-tracer does not compute."""
+    made = dictionaries.describe(trained.module)
+    _circuit.check(trained, made, (*_circuit.KINDS, "matryoshka"), made["d_in"])
+    leaves = _foreign.leaves(trained)
+    arrays = {key: np.array(leaves[leaf], "f4") for key, leaf in _LEAVES.items() if leaf in leaves}
+    threshold = trained.module.apply(trained.variables, method="threshold")
+    if threshold is not None:
+        arrays[_THRESHOLD] = np.broadcast_to(
+            np.asarray(threshold, "f4"), len(arrays["b_enc"])
+        ).copy()
+    running = tuple(leaf for leaf in _circuit.RUNNING if leaf in leaves)
+    note = json.dumps(_foreign.note(trained, running))
+    files.save_tensors(arrays, path, {_foreign.METADATA: note})
