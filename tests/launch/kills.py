@@ -1,16 +1,19 @@
-"""Workers killed at random moments lose nothing:
+"""Workers killed at random moments, or at random changes of a file, lose nothing:
 
-    python tests/launch/kills.py [--kills=10] [--processes=2] [--devices=2] [--steps=600] [--seed=0]
+    python -m tests.launch.kills [--n=10] [--processes=2] [--devices=2] [--steps=600] [--seed=0] [--changes]
 
-A small planted run under `launch/local.py` has one worker after another killed with `kill -9`, each at a
-moment drawn from (seed): while it starts, compiles, trains or saves. If it ends before all are sent, another is
-begun. Their dictionaries are compared with those of the same run undisturbed, and must be the same to the bit.
+A small planted run under `launch/local.py` has one worker after another killed with `kill -9`, each at a moment
+drawn from (seed): while it starts, compiles, trains or saves. If it ends before all are sent, another is begun.
+With --changes each run has one worker killed before one of its changes of the workdir (`tests/crash/shim.c`).
+What is left is compared to the bit with what the same run leaves undisturbed: every file and every leaf of every
+checkpoint (`tests/crash/bits.py`).
 """
 
 import argparse
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +22,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.crash import shim
+
 ROOT = Path(__file__).parents[2]
 CONFIG = "from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict({!r})\n"
 
@@ -26,7 +31,8 @@ CONFIG = "from ml_collections import ConfigDict\n\ndef get_config():\n    return
 class Run:
     """`launch/local.py` at work on a workdir, what it says in `said`."""
 
-    def __init__(self, config: dict, workdir: Path, processes: int, devices: int):
+    def __init__(self, config: dict, workdir: Path, processes: int, devices: int, **more: str):
+        """more: what else is in the environment."""
         self.workdir, self.log = workdir, workdir.with_suffix(".log")
         file = workdir.with_suffix(".py")
         file.write_text(CONFIG.format(config))
@@ -34,11 +40,12 @@ class Run:
         command += [
             f"--devices={devices}",
             "--grace=20",
+            "--restarts=1000000",
             "--",
             f"--config={file}",
             f"--workdir={workdir}",
         ]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
@@ -101,55 +108,89 @@ def planted(steps: int, every: int) -> dict:
     }
 
 
-def difference(a: Path, b: Path) -> float:
-    """The largest between the dictionaries of two finished runs."""
-    import jax
-    import numpy as np
+def differ(a: Path, b: Path) -> list[str]:
+    """What is not the same to the bit in two workdirs."""
+    from tests.crash.bits import bits
 
-    from dictlearn.runs.trained import restore_run
+    one, other = bits(a), bits(b)
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
-    runs = [restore_run(path) for path in (a, b)]
-    assert runs[0].step == runs[1].step
-    pairs = zip(*(jax.tree.leaves(run.variables) for run in runs), strict=True)
-    return max(float(np.abs(np.asarray(x) - np.asarray(y)).max()) for x, y in pairs)
+
+class Kills:
+    """Kills of one configuration, compared with an undisturbed run."""
+
+    def __init__(self, folder: Path, n: int, processes: int, devices: int, steps: int, seed: int):
+        self.folder, self.n, self.chance = folder, n, random.Random(seed)
+        self.processes, self.devices, self.config = processes, devices, planted(steps, 50)
+        self.lost: list[str] = []
+
+    def start(self, name: str, **more: str) -> Run:
+        return Run(self.config, self.folder / name, self.processes, self.devices, **more)
+
+    def whole(self) -> float:
+        """Runs undisturbed; the seconds to its first checkpoint."""
+        began, run = time.monotonic(), self.start("whole")
+        while not run.newest() and run.process.poll() is None:
+            time.sleep(0.05)
+        starting = time.monotonic() - began
+        run.finish()
+        print(f"undisturbed: {time.monotonic() - began:.0f} s", flush=True)
+        return starting
+
+    def compare(self, run: Run, said: str) -> None:
+        """Waits for a run, compares it with the undisturbed one, and forgets it."""
+        run.finish()
+        lost = differ(self.folder / "whole", run.workdir)
+        self.lost += lost
+        print(f"{said}{': ' if lost else ''}{', '.join(lost)}", flush=True)
+        shutil.rmtree(run.workdir)
+
+    def at_moments(self) -> None:
+        starting, left = self.whole(), self.n
+        moment = lambda run: time.sleep(1.5 * starting * self.chance.random())
+        while left:
+            run = self.start(f"killed_{self.n - left}")
+            sent = run.send([signal.SIGKILL] * left, moment, self.chance)
+            left -= len(sent)
+            self.compare(run, f"a run killed {len(sent)} times, at or beyond steps {sent}")
+
+    def at_changes(self) -> None:
+        self.whole()
+        library = str(shim.build(self.folder))
+        counts = [len(self.traced(f"count_{i}", library, i, 0)) for i in range(self.processes)]
+        points = [(i, n) for i, count in enumerate(counts) for n in range(1, count + 1)]
+        print(f"changes of the workdir by each process: {counts}", flush=True)
+        for process, n in self.chance.sample(points, min(self.n, len(points))):
+            self.traced(f"killed_{process}_{n}", library, process, n)
+
+    def traced(self, name: str, library: str, process: int, at: int) -> list[shim.Change]:
+        """The changes by one process of a run in which it is killed at one of them."""
+        trace = self.folder / f"{name}.trace"
+        only = f"--process={process}"
+        told = shim.settings(self.folder / name, trace, at, only=only)
+        run = self.start(name, LD_PRELOAD=library, **told)
+        run.finish()
+        changes = shim.told(trace)
+        said = f"process {process} at {len(changes)}"
+        self.compare(run, f"{said}, {changes[-1].call} {changes[-1].path.name}")
+        assert not at or "killed by SIGKILL" in run.said()
+        return changes
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name, value in (
-        ("kills", 10),
-        ("processes", 2),
-        ("devices", 2),
-        ("steps", 600),
-        ("seed", 0),
-    ):
+    numbers = {"n": 10, "processes": 2, "devices": 2, "steps": 600, "seed": 0}
+    for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--changes", action="store_true")
     o = parser.parse_args()
-    chance, folder = random.Random(o.seed), Path(tempfile.mkdtemp(prefix="kills-"))
+    folder, began = Path(tempfile.mkdtemp(prefix="kills-")), time.monotonic()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "programs"))
-    began = time.monotonic()
-    whole = Run(planted(o.steps, 50), folder / "whole", o.processes, o.devices)
-    while not whole.newest() and whole.process.poll() is None:
-        time.sleep(0.05)
-    starting = time.monotonic() - began
-    whole.finish()
-    print(
-        f"undisturbed: {time.monotonic() - began:.0f} s, {starting:.0f} to the first checkpoint",
-        flush=True,
-    )
-
-    moment = lambda run: time.sleep(1.5 * starting * chance.random())
-    left, largest = o.kills, 0.0
-    while left:
-        killed = Run(
-            planted(o.steps, 50), folder / f"killed_{o.kills - left}", o.processes, o.devices
-        )
-        sent = killed.send([signal.SIGKILL] * left, moment, chance)
-        killed.finish()
-        left, largest = left - len(sent), max(largest, difference(whole.workdir, killed.workdir))
-        print(f"a run killed {len(sent)} times, at or beyond steps {sent}", flush=True)
-    print(f"{o.kills} kills, {time.monotonic() - began:.0f} s; largest difference {largest}")
-    return 0 if largest == 0 else 1
+    kills = Kills(folder, o.n, o.processes, o.devices, o.steps, o.seed)
+    kills.at_changes() if o.changes else kills.at_moments()
+    seconds = time.monotonic() - began
+    print(f"{o.n} kills, {seconds:.0f} s; differ: {', '.join(kills.lost) or 'nothing'}")
+    return int(bool(kills.lost))
 
 
 if __name__ == "__main__":
