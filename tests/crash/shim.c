@@ -11,6 +11,7 @@
                     tear: half of the bytes of a write are written, then the process ends
                     eio:  the change fails with EIO, once
                     full: from there on, whatever needs room fails with ENOSPC
+                    clock: from there on, the clock is an hour behind what it was
      CRASH_ONLY     a word of the command line that a process must have to be counted; unset, each is */
 
 #define _GNU_SOURCE
@@ -27,6 +28,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -36,6 +38,7 @@ static const char *folder, *mode;
 static int state; /* 0: not yet asked, 1: counts, 2: disarmed */
 static int trace = -1;
 static long count, at;
+static volatile int behind; /* seconds */
 
 static int named(const char *word) {
   char line[1 << 16];
@@ -110,6 +113,7 @@ static int change(const char *call, int room, int from, const char *name, int on
       if (here && !strcmp(mode, "kill")) end();
       if (here && !strcmp(mode, "tear")) verdict = 1;
       if (here && !strcmp(mode, "eio")) verdict = -1, lacking = EIO;
+      if (here && !strcmp(mode, "clock")) behind = 3600;
       if (at && count >= at && room && !strcmp(mode, "full")) verdict = -1, lacking = ENOSPC;
     }
   }
@@ -245,4 +249,10 @@ int mkdir(const char *path, mode_t mode) {
 int mkdirat(int from, const char *path, mode_t mode) {
   ORDER("mkdir", 1, from, path, 0, NULL)
   return REAL(mkdirat)(from, path, mode);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+  int found = REAL(clock_gettime)(clock, now);
+  if (!found && clock == CLOCK_REALTIME) now->tv_sec -= behind;
+  return found;
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SOURCE = Path(__file__).with_name("shim.c")
-MODES = ("kill", "tear", "eio", "full")
+MODES = ("kill", "tear", "eio", "full", "clock")
 """How a change goes wrong; see `shim.c`."""
 
 

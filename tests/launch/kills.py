@@ -2,11 +2,11 @@
 
     python -m tests.launch.kills [--n=10] [--processes=2] [--devices=2] [--steps=600] [--seed=0] [--changes]
 
-A small planted run under `launch/local.py` has one worker after another killed with `kill -9`, each at a moment
-drawn from (seed): while it starts, compiles, trains or saves. If it ends before all are sent, another is begun.
-With --changes each run has one worker killed before one of its changes of the workdir (`tests/crash/shim.c`).
-What is left is compared to the bit with what the same run leaves undisturbed: every file and every leaf of every
-checkpoint (`tests/crash/bits.py`).
+A small planted run under `launch/local.py` has one worker after another killed with `kill -9`, each at a
+moment drawn from (seed): while it starts, compiles, trains or saves. If it ends before all are sent, another
+is begun. With --changes each run has one worker killed before one of its changes of the workdir
+(`tests/crash/shim.c`). What is left is compared to the bit with what the same run leaves undisturbed: every
+file and every leaf of every checkpoint (`tests/crash/bits.py`).
 """
 
 import argparse

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from dictlearn import cli, sharding
-from dictlearn.cli import distributed
+from dictlearn.cli import distributed, interrupt
 from dictlearn.cli.distributed import Place
 from dictlearn.runs.trained import restore_run
 from dictlearn.train import train
-from tests.launch.kills import ROOT, Run, planted
+from tests.launch.kills import CONFIG, ROOT, Run, planted
 
 
 def test_two_processes_one_of_them_killed_end_with_the_parameters_of_one(tmp_path):
@@ -80,6 +80,42 @@ def test_four_processes_stop_after_one_step_with_the_parameters_of_one(tmp_path)
     assert len(steps) == 1, said
     train({**config, "steps": steps.pop()}, tmp_path / "one")
     assert difference(tmp_path / "one", workdir) < 1e-5
+
+
+def test_ctrl_c_to_two_processes_leaves_one_checkpoint_and_one_line(tmp_path):
+    file, workdir = tmp_path / "config.py", tmp_path / "two"
+    file.write_text(CONFIG.format(planted(steps=1_000_000, every=1_000_000) | {"log_every": 1}))
+    words = [sys.executable, "-m", "dictlearn.cli", "train", f"--config={file}", "--processes=2"]
+    words += [f"--workdir={workdir}", f"--coordinator=127.0.0.1:{free_port()}"]
+    cpu = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    # A shell's background ignores Ctrl-C, and its children with it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        running = [
+            subprocess.Popen(
+                [*words, f"--process={i}"],
+                env={**os.environ, **cpu, "PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for i in range(2)
+        ]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    log, deadline = workdir / "metrics.jsonl", time.monotonic() + 200
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in running:
+        process.send_signal(signal.SIGINT)
+    said = [process.communicate(timeout=100) for process in running]
+    assert [process.returncode for process in running] == [interrupt.STATUS] * 2, said
+    (step,) = (path.name for path in (workdir / "checkpoints").iterdir())
+    # Gloo has lines of its own there.
+    ours = [[line for line in out.splitlines() if "dictlearn" in line] for out, _ in said]
+    assert [len(lines) for lines in ours] == [1, 0], said
+    assert f"step {step};" in ours[0][0]
+    assert "Traceback" not in said[0][1] + said[1][1]
 
 
 def free_port() -> int:
