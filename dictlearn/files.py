@@ -109,8 +109,9 @@ def save_tensors(
 
 
 def mend(path: Path) -> None:
-    """Puts back the folder that a killed process had moved aside, and takes its temporary files away: those of
-    processes of this machine that are no more."""
+    """Restores the folder that a killed process had moved aside, and removes the temporary files of dead
+    processes of this machine.
+    """
     old, mine = _aside(path), _half(path, os.getpid())
     _remove(mine)
     if old.exists():

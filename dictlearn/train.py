@@ -185,7 +185,7 @@ def _start(run: _Session, allow_changed: bool) -> tuple[int, dict]:
 
 
 def changes(was: Mapping, now: Mapping) -> list[str]:
-    """What a run's config may not be given anew and was, a phrase each."""
+    """A phrase for each key of a run's config that has changed and may not change on resume."""
     before, after = dict(flat(was)), dict(flat(now))
     stream = now.get("stream", {}).get("name")
     fixed = ("harvest", "model") if stream and streams.runs_model(stream) else ()

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import jax
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 AXES = "NBDFKSTVHGMWCL"
 
@@ -71,6 +71,7 @@ class Batch(NamedTuple):
         (2, 4)
     """
 
+    # Any, because a stream gives NumPy arrays, a step has JAX arrays, and a plan has only their shapes.
     x_BD: Any
     y_BD: Any
     sequence_B: Any = None
@@ -94,8 +95,8 @@ class Codes(NamedTuple):
         ((1, 2), (1, 2))
     """
 
-    val: jax.Array
-    idx_BK: jax.Array | None = None
+    val: Float[Array, "B _"]
+    idx_BK: Int[Array, "B K"] | None = None
 
 
 class Out(NamedTuple):
@@ -118,12 +119,12 @@ class Out(NamedTuple):
         True
     """
 
-    y_BD: jax.Array
+    y_BD: Float[Array, "B D"]
     codes: Codes
-    pre_BF: jax.Array
-    penalty_B: jax.Array | None = None
-    residual_BD: jax.Array | None = None
-    others: tuple[tuple[Scalar, jax.Array], ...] = ()
+    pre_BF: Float[Array, "B F"]
+    penalty_B: Float[Array, " B"] | None = None
+    residual_BD: Float[Array, "B D"] | None = None
+    others: tuple[tuple[Scalar, Float[Array, "B D"]], ...] = ()
 
 
 class Dictionary(nn.Module):
@@ -227,10 +228,10 @@ class Firing(NamedTuple):
         True
     """
 
-    count_F: jax.Array
-    max_F: jax.Array
-    dead_F: jax.Array
-    target_F: jax.Array | None = None
+    count_F: Int[Array, " F"]
+    max_F: Float[Array, " F"]
+    dead_F: Bool[Array, " F"]
+    target_F: Float[Array, " F"] | None = None
 
 
 Objective: TypeAlias = Callable[[Out, Batch], jax.Array]

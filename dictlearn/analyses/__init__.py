@@ -1,12 +1,12 @@
-"""Analyses: what is asked of trained dictionaries and their model. One a file; `make` finds it by name.
+"""Analyses of trained dictionaries and their model. One file each; `make` finds it by name.
 
 An analysis is a function of its file's name,
 
     NAME(subjects, *, setting=default, ...) -> Result
 
 whose subjects are `Subject`s: the dictionaries of a run with their metrics, stream and language model, each
-read when it is first asked for. Settings have defaults. `dictlearn analyse NAME` runs one, and so does
-`config.analyses = {NAME: settings}`; `write` leaves the result in the workdir, where the report finds it.
+read when it is first used. Settings have defaults. `dictlearn analyse NAME` runs one, and so does
+`config.analyses = {NAME: settings}`; `write` stores the result in the workdir, where the report reads it.
 
     result = dictlearn.analyses.run("similarity", ["runs/a", "runs/b"])
     result.values["measures"]["mmcs_ab"]
@@ -28,26 +28,69 @@ __all__ = ["Result", "Subject", "Table", "check", "make", "names", "run", "setti
 
 
 def names() -> list[str]:
-    """The analyses there are: the files of this folder without a leading underscore."""
+    """The names of all analyses: the files of this folder without a leading underscore.
+
+    Returns:
+        The names in alphabetical order.
+
+    Example:
+        >>> {"frontier", "similarity"} <= set(names())
+        True
+    """
     found = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(name for name in found if not name.startswith("_"))
 
 
 def make(name: str) -> Callable[..., Result]:
-    """The analysis of that name. Raises ValueError for an unknown one, listing what there is."""
+    """The function of an analysis.
+
+    Args:
+        name: an analysis, of `names()`.
+
+    Returns:
+        A function of subjects and settings that returns a Result.
+
+    Raises:
+        ValueError: for an unknown analysis; the message lists the known ones.
+
+    Example:
+        >>> make("frontier").__name__
+        'frontier'
+    """
     if name not in names():
         raise ValueError(f"unknown analysis {name!r}; there are {', '.join(names())}.")
     return getattr(importlib.import_module(f"{__name__}.{name}"), name)
 
 
 def settings(name: str) -> dict[str, Any]:
-    """{setting: default} of an analysis."""
+    """The settings of an analysis.
+
+    Args:
+        name: an analysis, of `names()`.
+
+    Returns:
+        {setting: default}.
+
+    Example:
+        >>> settings("recovery")
+        {'at': (0.8, 0.9)}
+    """
     known = inspect.signature(make(name)).parameters.values()
     return {each.name: each.default for each in known if each.kind is each.KEYWORD_ONLY}
 
 
 def check(chosen: Mapping[str, Mapping]) -> None:
-    """Raises ValueError for an analysis or a setting of `config.analyses` that there is not."""
+    """Checks the analyses and the settings of a config.
+
+    Args:
+        chosen: `config.analyses`, {name: settings}.
+
+    Raises:
+        ValueError: for an unknown analysis or setting; the message lists the known ones.
+
+    Example:
+        >>> check({"recovery": {"at": (0.9,)}})
+    """
     for name, given in chosen.items():
         known = settings(name)
         if not isinstance(given, Mapping):
@@ -59,21 +102,31 @@ def check(chosen: Mapping[str, Mapping]) -> None:
 
 
 def run(name: str, subjects: Sequence[Subject | Trained | str | Path], **settings: Any) -> Result:
-    """The result of one analysis.
+    """Runs one analysis.
 
     Args:
-        name: one of `names()`.
-        subjects: what it is asked of; a path is a run's workdir, an exported dictionary or a folder of either.
-        settings: keyword arguments of the analysis; the rest keep their defaults.
+        name: an analysis, of `names()`.
+        subjects: its subjects; a path is a workdir, an exported dictionary, or a folder of either.
+        settings: settings of the analysis; the others have their defaults.
 
     Returns:
-        Its `Result`, the values as JSON has them: numbers that are not finite are None.
+        A Result with its values as JSON: numbers that are not finite are None.
 
     Raises:
-        ValueError: for an unknown analysis or setting, and for subjects that it cannot be asked of.
+        ValueError: for an unknown analysis or setting, and for subjects that do not suit the analysis.
 
     Example:
-        >>> dictlearn.analyses.run("frontier", ["runs/quickstart"], l0=16.0).tables[0].rows
+        >>> import tempfile
+        >>> import jax
+        >>> from dictlearn import dictionaries, interop
+        >>> module = dictionaries.make("relu", d_in=4, n_latents=16, sparsity=0.1)
+        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
+        >>> trained = Trained(module, module.init(jax.random.key(1), x_BD, method="encode"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     interop.save(trained, f"{folder}/a.npz", "npz")
+        ...     result = run("similarity", [f"{folder}/a.npz", f"{folder}/a.npz"])
+        >>> round(result.values["measures"]["mmcs_ab"][0][0], 3)
+        1.0
     """
     check({name: settings})
     found = make(name)([Subject.of(each) for each in subjects], **settings)
@@ -82,9 +135,23 @@ def run(name: str, subjects: Sequence[Subject | Trained | str | Path], **setting
 
 
 def write(name: str, result: Result, settings: Mapping[str, Any], workdir: Path) -> list[Path]:
-    """Leaves a result in `workdir/analyses`: NAME.json, and its figures as NAME.png, NAME_2.png, ...
+    """Writes a result to `workdir/analyses`: NAME.json, and its figures as NAME.png, NAME_2.png, ...
 
-    settings: those that were given, which the file records. Returns the paths written."""
+    Args:
+        name: the analysis.
+        result: its result.
+        settings: the settings that were given, which the file records.
+        workdir: the workdir.
+
+    Returns:
+        The paths written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in write("mine", Result({"n": 1}), {}, Path(folder))]
+        ['mine.json']
+    """
     folder = workdir / "analyses"
     folder.mkdir(parents=True, exist_ok=True)
     figures = [

@@ -1,13 +1,13 @@
-"""How alike two representations of the same tokens are, whatever their axes: what ITDA's keys are held against.
+"""Similarity of two representations of the same tokens, for any axes: the baselines of ITDA's keys.
 
     cka        |X^T Y|_F^2 / (|X^T X|_F |Y^T Y|_F)                      X, Y centred
     svcca      mean canonical correlation of the directions of X and of Y that hold `KEPT` of their variance
     relative   share of tokens whose nearest anchor, by cosine, is the same in both
     jaccard    |A n B| / |A u B| of two sets of keys
 
-Each of the first three is `compare(prepare(X), prepare(Y))`, so that a matrix over layers prepares each once.
-All are 1 for a rotation of the same activations. SVCCA needs many more tokens than dimensions.
-CKA and SVCCA with rows that are all equal are NaN.
+Each of the first three is `compare(prepare(X), prepare(Y))`, so that a matrix over layers prepares each layer
+once. All are 1 for a rotation of the same activations. SVCCA needs many more tokens than dimensions.
+CKA and SVCCA are NaN if all rows are equal.
 
 Source: Kornblith et al. 2019 (linear CKA, equation 5; the matching score); Raghu et al. 2017 (SVCCA);
 Moschella et al. 2022 (relative representations), in the form that Leask et al. 2025, section 5, give in words,
@@ -26,13 +26,13 @@ ANCHORS = 256
 
 
 class Measure(NamedTuple):
-    """prepare: activations [B, D] -> what `compare` takes two of."""
+    """prepare: from activations [B, D] to the input of `compare`, which takes two."""
 
     prepare: Callable[[np.ndarray], Any]
     compare: Callable[[Any, Any], float]
 
     def __call__(self, x_BD: Float[np.ndarray, "B D"], y_BE: Float[np.ndarray, "B E"]) -> float:
-        """The similarity of two representations, row i of both the same token."""
+        """The similarity of two representations; row i of both is the same token."""
         return self.compare(self.prepare(x_BD), self.prepare(y_BE))
 
 
@@ -42,7 +42,7 @@ def _scaled(x_BD: np.ndarray) -> np.ndarray:
 
 
 def _basis(x_BD: np.ndarray) -> np.ndarray:
-    """Orthonormal directions over tokens, [B, R]: the leading principal components, at unit length."""
+    """Orthonormal directions over tokens, [B, R]: the leading principal components, scaled to unit length."""
     x_BD = _centred(x_BD)
     if not x_BD.any():
         return np.full((len(x_BD), 1), np.nan)
@@ -61,14 +61,14 @@ def _correlation(u_BR: np.ndarray, v_BR: np.ndarray) -> float:
 
 
 def _nearest_anchor(x_BD: np.ndarray) -> np.ndarray:
-    """Every n-th token is an anchor, ANCHORS of them at most; the nearest one of each of the others."""
+    """The nearest anchor of each other token. Every n-th token is an anchor, at most ANCHORS of them."""
     unit_BD = x_BD / np.maximum(np.linalg.norm(x_BD, axis=1, keepdims=True), 1e-12)
     anchor_B = np.arange(len(x_BD)) % -(-len(x_BD) // ANCHORS) == 0
     return (unit_BD[~anchor_B] @ unit_BD[anchor_B].T).argmax(1)
 
 
 def _centred(x_BD: np.ndarray) -> np.ndarray:
-    """In float64, which holds fourth powers of any activations; equal rows are exactly zero."""
+    """Centred rows in float64, which holds fourth powers of any activations; equal rows become exactly zero."""
     moved_BD = x_BD.astype(np.float64) - x_BD[0]
     return moved_BD - moved_BD.mean(0)
 
@@ -81,13 +81,15 @@ MEASURES = {"cka": cka, "svcca": svcca, "relative": relative}
 
 
 def jaccard(a: set, b: set) -> float:
-    """0 where both are empty."""
+    """The Jaccard index of two sets; 0 if both are empty."""
     return len(a & b) / max(1, len(a | b))
 
 
 def matching_score(similarity_IJ: Float[np.ndarray, "I J"]) -> float:
-    """Share of layers, of either side, whose most similar layer of the other has the same number; ties go to
-    the first. Differs: a model is not compared with itself, which always scores 1."""
+    """The share of layers, of both models, whose most similar layer in the other model has the same number.
+
+    Ties go to the first. Differs: a model is not compared with itself, which always scores 1.
+    """
     forth_I, back_J = similarity_IJ.argmax(1), similarity_IJ.argmax(0)
     right = [found == np.arange(len(found)) for found in (forth_I, back_J)]
     return float(np.concatenate(right).mean())

@@ -1,4 +1,4 @@
-"""Axes as all figures of the analyses have them."""
+"""The common style of the figures of all analyses."""
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ def panels(n: int, width: float = 4.4, legend: float = 2.2) -> tuple[Figure, lis
 
 
 def curve(axes: Axes, points: list[tuple[float, float]], i: int, n: int, label: str) -> None:
-    """Curve `i` of `n`, in a colour and with a marker of its own."""
+    """Curve `i` of `n`, with its own colour and marker."""
     x, y = zip(*points, strict=True)
     axes.plot(
         x,
@@ -28,7 +28,7 @@ def curve(axes: Axes, points: list[tuple[float, float]], i: int, n: int, label: 
 
 
 def finish(axes: Axes, title: str, x: str, log2: bool = True) -> None:
-    """Title, axis label, grid, and a logarithmic x axis that is read in plain numbers."""
+    """Adds the title, the label of the x axis and a grid; a logarithmic x axis has plain numbers."""
     if log2:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -1,4 +1,4 @@
-"""Heat maps: a panel for each matrix, one side's names down, the other's across."""
+"""Heat maps: one panel for each matrix, with the names of one side in rows and of the other in columns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ _MOST_NUMBERS = 12
 
 
 def heat(names: tuple[Sequence[str], Sequence[str]], panels: Mapping[str, Any]) -> Figure:
-    """panels: {title: rows of numbers, None where there is none}. Cells are numbered while they are few."""
+    """panels: {title: rows of numbers, None for no value}. Cells show their number if there are few."""
     size = 2.2 + 0.28 * max(map(len, names))
     figure = Figure(figsize=(size * len(panels) + 0.6, size + 0.6), dpi=160, layout="constrained")
     every = figure.subplots(1, len(panels), squeeze=False)[0]

@@ -1,7 +1,7 @@
-"""Passages of text around a peak, in cells that can be read.
+"""Passages of text around a peak, in readable cells.
 
-A cell is a token, or several that only together spell their characters: byte-level tokens may end
-inside one. The cell's activation is the largest of its tokens'.
+A cell is one token, or several tokens that spell characters only together: a byte-level token may end inside a
+character. The activation of a cell is the largest of its tokens.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,16 @@ _MOST_BYTES = 4  # of a character in UTF-8, so a torn cell never needs more toke
 
 
 class Cell(NamedTuple):
-    """text: as it stands in the document. val: the activation, 0 where the latent is not active."""
+    """text: as in the document. val: the activation, 0 if the latent is not active."""
 
     text: str
     val: float
 
 
 class Passage(NamedTuple):
-    """Cells in order; `cells[peak]` holds the peak, whose activation is `val`. cut_before,
-    cut_after: whether the document has text before the first cell, after the last."""
+    """Cells in order. `cells[peak]` is the peak, with activation `val`. cut_before, cut_after: whether the
+    document has text before the first cell, and after the last.
+    """
 
     cells: list[Cell]
     peak: int
@@ -44,7 +45,8 @@ def passage(
 ) -> Passage:
     """The cells around the peak `at` (sequence, position), within its sequence and its document.
 
-    document_ST: see `documents`. Axis U is S and T in one."""
+    document_ST: see `documents`. The axis U is S and T flattened.
+    """
     whole_U = np.flatnonzero(document_ST == document_ST[at])
     here_U = whole_U[whole_U // document_ST.shape[1] == at[0]]
     val_U = val_ST.ravel()[here_U]
@@ -63,15 +65,16 @@ def passage(
 
 
 def documents(tokens_ST: np.ndarray, separator: int) -> np.ndarray:
-    """The number of the document that each token belongs to, -1 for separators, int [S, T].
+    """The index of the document of each token, -1 for separators, int [S, T].
 
-    Sequences are consecutive cuts of documents that each end in the separator."""
+    Sequences are consecutive pieces of documents that each end in the separator.
+    """
     ends = tokens_ST.ravel() == separator
     return np.where(ends, -1, np.cumsum(ends)).reshape(tokens_ST.shape)
 
 
 def group(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, slice]]:
-    """(text, tokens) of each cell, in order. Bytes that are no text become U+FFFD."""
+    """(text, tokens) of each cell, in order. Bytes that are not text become U+FFFD."""
     found, start = [], 0
     for stop in range(1, len(tokens) + 1):
         text = _decode(tokenizer, tokens[start:stop])
@@ -83,7 +86,7 @@ def group(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, slice]
 
 
 def readable(tokenizer: Tokenizer, token: int) -> str:
-    """A token on its own: its text, or its number where it is a piece of a character."""
+    """A single token: its text, or its id if it is a part of a character."""
     text = _decode(tokenizer, [token])
     return f"[byte {token}]" if _TORN in text else text
 

@@ -1,4 +1,4 @@
-"""What an analysis gives: values for programs, tables and figures for people."""
+"""The result of an analysis: values for programs, tables and figures for people."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,17 @@ from dictlearn.runs.workdir import finite
 
 
 class Table(NamedTuple):
-    """A table with a title. rows: a cell for each column, a word, a number, or None where there is no value."""
+    """A table.
+
+    Args:
+        title: its title.
+        columns: the names of its columns.
+        rows: a cell for each column: text, a number, or None for no value.
+
+    Example:
+        >>> Table("Latents", ("latent", "density"), [(7, 0.1)]).rows
+        [(7, 0.1)]
+    """
 
     title: str
     columns: Sequence[str]
@@ -20,8 +30,16 @@ class Table(NamedTuple):
 
 
 class Result(NamedTuple):
-    """values: a tree of numbers, words and arrays, for programs. tables and figures: for people, in the order
-    in which they are shown."""
+    """The result of an analysis.
+
+    Args:
+        values: a tree of numbers, text and arrays, for programs.
+        tables, figures: for people, in the order in which they are shown.
+
+    Example:
+        >>> Result({"latents": 3}).tables
+        ()
+    """
 
     values: Mapping[str, Any]
     tables: Sequence[Table] = ()
@@ -29,8 +47,9 @@ class Result(NamedTuple):
 
 
 def plain(tree) -> Any:
-    """The tree as JSON has it: named tuples as mappings, arrays as lists, paths as words, numbers that are not
-    finite as None."""
+    """The tree as JSON: named tuples as mappings, arrays as lists, paths as text, numbers that are not finite
+    as None.
+    """
     fields = getattr(tree, "_fields", ())
     if fields:
         tree = dict(zip(fields, tree, strict=True))

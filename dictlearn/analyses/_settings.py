@@ -8,14 +8,14 @@ from dictlearn.runs.workdir import flat
 
 
 class Setting(NamedTuple):
-    """A member of the config, and (hyperparameter, value) of all that its sweep varies but the seed."""
+    """A member of the config, and (hyperparameter, value) of all that its sweep varies except the seed."""
 
     label: str
     values: tuple[tuple[str, Any], ...]
 
     @property
     def words(self) -> str:
-        """The values as a table shows them: "k 8, lr 0.001"."""
+        """The values as text: "k 8, lr 0.001"."""
         return ", ".join(
             f"{name.rpartition('.')[2]} {_short(value)}" for name, value in self.values
         )

@@ -26,11 +26,18 @@ PASS = 1024
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """The dictionaries of a run, or dictionaries without one.
+    """The dictionaries of a run, or dictionaries without a run.
 
-    name: what tables call it. path: the run's workdir, or the exported file or folder; None without one.
-    given: the dictionaries, where they are not read from `path`. setup: a config in the place of the workdir's,
-    where model and store lie elsewhere now."""
+    Args:
+        name: its name in tables.
+        path: the workdir of the run, or an exported file or folder; None without one.
+        given: the dictionaries, if they are not read from `path`.
+        setup: a config that replaces the one of the workdir, if the model and the store have moved.
+
+    Example:
+        >>> Subject.of("runs/a").name
+        'a'
+    """
 
     name: str
     path: Path | None = None
@@ -39,7 +46,7 @@ class Subject:
 
     @classmethod
     def of(cls, it: "Subject | Trained | str | Path") -> "Subject":
-        """A subject as it is, one dictionary, or what lies at a path."""
+        """The subject of a dictionary or of a path; a subject itself is returned unchanged."""
         if isinstance(it, Subject):
             return it
         if isinstance(it, Trained):
@@ -50,7 +57,8 @@ class Subject:
     def trained(self) -> list[Trained]:
         """The dictionaries of the run in the order of its sweep, or of exported files by name.
 
-        Raises FileNotFoundError where the path holds neither."""
+        Raises FileNotFoundError if the path has neither.
+        """
         if self.given:
             return list(self.given)
         path = self.workdir
@@ -66,7 +74,7 @@ class Subject:
 
     @property
     def only(self) -> Trained:
-        """The dictionary of a subject that has one. Raises ValueError, with their names, for several."""
+        """The dictionary of a subject with a single one. Raises ValueError, with their names, for several."""
         if len(self.trained) != 1:
             names = ", ".join(one.name for one in self.trained)
             raise ValueError(
@@ -76,7 +84,7 @@ class Subject:
 
     @property
     def workdir(self) -> Path:
-        """The path. Raises ValueError for dictionaries that were given without a run."""
+        """The path. Raises ValueError for dictionaries without a run."""
         if self.path is None:
             raise ValueError(f"{self.name} has no workdir; this analysis reads a run.")
         return self.path
@@ -93,7 +101,7 @@ class Subject:
 
     @functools.cached_property
     def pursuits(self) -> dict[str, dict]:
-        """The same dictionaries under a pursuit, of `pursuits.json`; empty where it was not measured."""
+        """The records of the same dictionaries under a pursuit, from `pursuits.json`; empty if not measured."""
         return self._records(PURSUITS) if (self.workdir / PURSUITS).exists() else {}
 
     def _records(self, file: str) -> dict[str, dict]:
@@ -113,8 +121,9 @@ class Subject:
         return open_stream({**self.config, "stream": raw})
 
     def sample(self, n_tokens: int) -> np.ndarray:
-        """Raw activations `[B, D]` of `n_tokens` tokens or as many as there are: held-out ones where the stream
-        holds some out, and otherwise of the training batches, from the first on."""
+        """Raw activations `[B, D]` of at most `n_tokens` tokens: held-out ones if the stream has them,
+        otherwise the first training batches.
+        """
         size, stream = self.config["batch_size"], self.stream
         n = -(-n_tokens // size)
         rest = stream.held_out
@@ -125,7 +134,7 @@ class Subject:
 
 
 def dense_codes(dictionary: Trained, x_BD: np.ndarray) -> np.ndarray:
-    """The codes of raw activations, `[B, F]`, encoded in passes of one shape, so that one program does."""
+    """The codes of raw activations, `[B, F]`, encoded in passes of one shape, to compile one program."""
     padded_BD = np.pad(x_BD, ((0, -len(x_BD) % PASS), (0, 0)))
     encode = lambda rows_BD: dense(dictionary.encode(rows_BD), dictionary.module.n_latents)
     parts = [encode(padded_BD[start : start + PASS]) for start in range(0, len(x_BD), PASS)]
@@ -133,7 +142,7 @@ def dense_codes(dictionary: Trained, x_BD: np.ndarray) -> np.ndarray:
 
 
 def exactly(n: int, subjects: Sequence[Subject], name: str) -> Sequence[Subject]:
-    """The subjects. Raises ValueError where there are not `n`."""
+    """The subjects, if there are `n`; else ValueError."""
     if len(subjects) != n:
         raise ValueError(f"{name} is asked of {n} subject(s), not {len(subjects)}.")
     return subjects

@@ -1,4 +1,4 @@
-"""How far seeds agree: the share of a run's latents that every other seed has too, setting by setting.
+"""Consistency over seeds: the share of a run's latents that every other seed has too, for each setting.
 
 Source: Chen et al. 2025 (arXiv:2506.14002); the numerics and what is UNSURE are in `ops/recovery.py`.
 """
@@ -22,13 +22,16 @@ def consistency(
     shares: Sequence[float] = (1.0, 0.25),
     n_tokens: int = 4096,
 ) -> Result:
-    """The share of latents that all seeds of a setting have, over the most active ones of those that fire.
+    """The share of latents that all seeds of a setting have, among the most active latents that fire.
 
     Args:
-        subjects: one run, evaluated, whose sweep has two seeds or more.
-        cosine: from which two atoms count as the same.
-        shares: of the latents that fire, the most active ones that count; by their largest activation.
-        n_tokens: tokens on which that is measured, at most.
+        subjects: one evaluated run with at least two seeds in its sweep.
+        cosine: the cosine from which two atoms are the same.
+        shares: the shares of the latents that fire to count, the most active ones by their largest activation.
+        n_tokens: the largest number of tokens on which activity is measured.
+
+    Returns:
+        A Result with `settings`, a row for each.
 
     Raises:
         ValueError: for a setting with one seed.

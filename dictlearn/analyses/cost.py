@@ -1,7 +1,7 @@
-"""What a metric costs: runs against the tokens and the seconds that training took.
+"""The cost of a metric: runs against the tokens and the seconds of their training.
 
-Each subject is a run of its own, so that a schedule that ends in zero ends in each. The seconds are of the
-steps but the first, which compiles, scaled up to all (`timing.json`).
+Each subject is its own run, so that a schedule that ends in zero does so in each. Seconds are measured without
+the first step, which compiles, and scaled to all steps (`timing.json`).
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,14 @@ def cost(
     *,
     metrics: Sequence[str] = ("explained_variance", "ce_score"),
 ) -> Result:
-    """Metrics of the subjects' dictionaries with the tokens and the seconds of their runs.
+    """The metrics of dictionaries, with the tokens and the seconds of their runs.
 
     Args:
-        subjects: runs that `dictlearn train` made, evaluated, all dictionaries of one timed together.
-        metrics: names in `metrics.json`; one that was not measured is None.
+        subjects: evaluated runs of `dictlearn train`; all dictionaries of a run are timed together.
+        metrics: names in `metrics.json`; a metric that was not measured is None.
+
+    Returns:
+        A Result with `dictionaries`, a row for each.
     """
     rows = []
     for subject in subjects:

@@ -1,8 +1,8 @@
-"""Identifiability: whether X = H V has one decomposition; the conditions, measured on a sample.
+"""Identifiability: whether the decomposition X = H V is unique; its conditions, measured on a sample.
 
-    H1  few features a token      row_sparsity  = max_b #{i: h_bi != 0}
-    H2  each of some weight       least_weight  = min_i mean over tokens with i of h_bi / |h_b|
-    H3  seldom together           cooccurrence  = max_{i != j} #(i, j both on) / #(i on)    << n^-1/2
+    H1  few features per token    row_sparsity  = max_b #{i: h_bi != 0}
+    H2  each with enough weight   least_weight  = min_i mean over tokens with i of h_bi / |h_b|
+    H3  rarely active together    cooccurrence  = max_{i != j} #(i, j both on) / #(i on)    << n^-1/2
     V1  far from parallel         incoherence   = max_{i != j} |cos(v_i, v_j)|              small
 
 Source: the decomposable data of Chen et al. 2025 (arXiv:2506.14002), section 5, read at second hand. UNSURE:
@@ -21,7 +21,7 @@ from dictlearn.analyses._subject import Subject, dense_codes
 
 
 class Conditions(NamedTuple):
-    """Measured. bound: n^-1/2, which `cooccurrence` is to stay well below."""
+    """The measured conditions. bound: n^-1/2, which `cooccurrence` should stay well below."""
 
     row_sparsity: int
     least_weight: float
@@ -34,8 +34,11 @@ def decomposable(subjects: Sequence[Subject], *, n_tokens: int = 4096) -> Result
     """The four conditions for the codes and atoms of every dictionary, over the latents that fire.
 
     Args:
-        subjects: runs, whose dictionaries have a decoder `W_dec_FD`.
-        n_tokens: tokens of the stream that are encoded, at most.
+        subjects: runs whose dictionaries have a decoder `W_dec_FD`.
+        n_tokens: the largest number of tokens that are encoded.
+
+    Returns:
+        A Result with `dictionaries`, a row for each.
     """
     rows = []
     for subject in subjects:
@@ -56,7 +59,7 @@ def decomposable(subjects: Sequence[Subject], *, n_tokens: int = 4096) -> Result
 def conditions(
     codes_BN: Float[np.ndarray, "B N"], atoms_ND: Float[np.ndarray, "N D"]
 ) -> Conditions:
-    """The four conditions on a sample of codes. Raises ValueError if a feature is never on in it."""
+    """The four conditions on a sample of codes and atoms. Raises ValueError if a feature is never on in it."""
     on_BN = (codes_BN != 0).astype(np.float64)
     count_N = on_BN.sum(0)
     if not count_N.all():

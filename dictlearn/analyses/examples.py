@@ -1,16 +1,16 @@
-"""Examples of latents: where they fire in a store's training tokens, and what they write to the logits.
+"""Examples of latents: where they fire in a store's training tokens, and their direct effect on the logits.
 
-One pass encodes the rows of the store's first sequences, N_TOKENS at most, and keeps every active
-code. Documents of a store are in random order, so its first sequences are a random sample.
+One pass encodes the rows of the store's first sequences, at most N_TOKENS, and keeps every active code.
+Documents of a store are in random order, so its first sequences are a random sample.
 
-Choice: candidates fired on FEWEST tokens or more, and on a share of DENSEST or less. Ordered by
-density they are cut into groups of equal size, and each group gives the latent whose top passages
-stand out most: the weakest of their peaks, over the latent's mean activation where it fires. A
-latent that peaks on the same token as one already chosen gives way to the next of its group.
+Choice: candidates fired on at least FEWEST tokens, and on a share of at most DENSEST. Ordered by density they
+are cut into groups of equal size. Each group gives the latent whose top passages stand out most: the weakest of
+their peaks, over the latent's mean activation where it fires. A latent that peaks on the same token as one
+already chosen is replaced by the next of its group.
 
-Logits: (W_dec_i * g) U for the decoder row of latent i, in units of the normalised activations, g
-the gain of the model's last norm and U its unembedding. It is linear: the norm's division, and
-every layer after the tap, are left out. It exists for taps that write to the residual stream.
+Logits: (W_dec_i * g) U for the decoder row of latent i, in units of the normalised activations, where g is the
+gain of the model's last norm and U its unembedding. The division of the norm, and every layer after the tap,
+are left out. Only taps that write to the residual stream have it.
 
 Axes: E an active code, I a chosen latent; the others as in `dictlearn.types`.
 """
@@ -41,8 +41,10 @@ _STREAM_TAPS = ("embed", "resid", "resid_mid", "attn_out", "mlp_out")
 
 
 class Firings(NamedTuple):
-    """The active codes on the `n_tokens` tokens of the first `n_sequences` sequences, by latent and
-    then from the largest value down: the events of latent i lie from start_F[i] to start_F[i + 1]."""
+    """The active codes on the `n_tokens` tokens of the first `n_sequences` sequences.
+
+    They are sorted by latent, then by value, the largest first: latent i has start_F[i] to start_F[i + 1].
+    """
 
     sequence_E: np.ndarray
     position_E: np.ndarray
@@ -56,15 +58,16 @@ class Firings(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """The tokens that a latent raises most and lowers most, with weights, the extreme one first."""
+    """The tokens whose logits a latent raises and lowers most, with weights, the most extreme first."""
 
     top: list[tuple[str, float]]
     bottom: list[tuple[str, float]]
 
 
 class Latent(NamedTuple):
-    """One latent. n_fired: tokens it fired on. density: their share of all tokens.
-    largest: its largest activation. logits: None for a tap that does not write to the stream."""
+    """One latent. n_fired: the number of tokens on which it fired. density: their share of all tokens.
+    largest: its largest activation. logits: None for a tap that does not write to the residual stream.
+    """
 
     index: int
     n_fired: int
@@ -75,7 +78,7 @@ class Latent(NamedTuple):
 
 
 class Study(NamedTuple):
-    """The latents chosen, from rarest to densest, and what they were chosen from."""
+    """The chosen latents, from rarest to densest, and the sample that they were chosen from."""
 
     name: str
     tap: str
@@ -87,15 +90,18 @@ class Study(NamedTuple):
 
 
 def examples(subjects: Sequence[Subject], *, dictionary: str = "", n: int = 12) -> Result:
-    """Latents of one dictionary with their strongest passages and their direct logits.
+    """Latents of one dictionary with their top passages and their direct logits.
 
     Args:
         subjects: one run on a store, with a language model.
-        dictionary: its name; by default the one that explains most variance.
-        n: latents, from rare to dense; fewer where not as many fire often enough.
+        dictionary: its name; empty for the one with the largest explained variance.
+        n: the number of latents, from rare to dense; fewer if not enough of them fire often.
+
+    Returns:
+        A Result with the fields of `Study`.
 
     Raises:
-        ValueError: for a name that the run has not, listing what there is.
+        ValueError: for an unknown dictionary; the message lists the known ones.
     """
     (subject,) = exactly(1, subjects, "examples")
     found = {one.name: one for one in subject.trained}
@@ -116,7 +122,7 @@ def _explained(dictionary: Trained) -> float:
 
 
 def _peaks(latent: "Latent") -> str:
-    """The tokens on which its passages peak, the most frequent first."""
+    """The tokens at the peaks of its passages, the most frequent first."""
     words = Counter(passage.cells[passage.peak].text for passage in latent.passages)
     return ", ".join(f"{word!r} × {count}" for word, count in words.most_common(3))
 
@@ -128,9 +134,10 @@ def study(
     n: int = 12,
     progress: Callable[[int, int], None] | None = None,
 ) -> Study:
-    """`n` latents of `dictionary`, or fewer where there are not as many candidates.
+    """At most `n` latents of `dictionary` with their passages; fewer if there are fewer candidates.
 
-    stream: arguments of a store's stream. progress: called with (tokens read, tokens in all)."""
+    stream: arguments of a store's stream. progress: called with (tokens read, tokens in total).
+    """
     taps = store.open_manifest(stream["path"])["recipe"]["taps"]
     tap = _taps.chosen(list(taps), stream.get("tap"))
     target = _taps.chosen(list(taps), stream["target"]) if stream.get("target") else tap
@@ -153,8 +160,9 @@ def study(
 def firings(
     dictionary: Trained, path, tap: Sequence[str], mask_ST: np.ndarray, progress=None
 ) -> Firings:
-    """Every active code on the rows of the first sequences: as many as hold N_TOKENS tokens, or
-    about N_ACTIVE active codes going by the dictionary's L0."""
+    """Every active code on the first sequences that hold N_TOKENS tokens, or about N_ACTIVE active codes by the
+    dictionary's L0.
+    """
     l0 = dictionary.metrics.get("l0") or 1.0
     total_S = np.cumsum(mask_ST.sum(axis=1))
     most = min(N_TOKENS, int(N_ACTIVE / max(l0, 1.0)))
@@ -184,8 +192,9 @@ def firings(
 def _active(
     dictionary: Trained, tensors, tap: Sequence[str], row_B: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """(latent_E, sequence_E, position_E, val_E) of some rows; a short batch is filled with zeros,
-    so that the encoder compiles once."""
+    """(latent_E, sequence_E, position_E, val_E) of some rows; a short batch is padded with zeros, so that the
+    encoder is compiled once.
+    """
     rows_BD = np.concatenate([tensors[name][row_B] for name in tap], axis=1)
     x_BD = np.zeros((_BATCH, rows_BD.shape[1]), np.float32)
     x_BD[: len(row_B)] = rows_BD
@@ -199,7 +208,7 @@ def _active(
 
 
 def _candidates(found: Firings) -> np.ndarray:
-    """Latents neither too rare nor too dense, in order of density."""
+    """Latents that are neither too rare nor too dense, in order of density."""
     fired_F = np.diff(found.start_F)
     fit = np.flatnonzero((fired_F >= FEWEST) & (fired_F <= DENSEST * found.n_tokens))
     return fit[np.argsort(fired_F[fit], kind="stable")]
@@ -208,7 +217,7 @@ def _candidates(found: Firings) -> np.ndarray:
 def choose(
     found: Firings, tokens_ST: np.ndarray, document_ST: np.ndarray, candidates: np.ndarray, n: int
 ) -> list[int]:
-    """The latents to show, as this file's head says."""
+    """The latents to show, by the rule in the head of this file."""
     chosen, peaks = [], set()
     for group in np.array_split(candidates, n):
         tops = {i: top(found, document_ST, i) for i in group.tolist()}
@@ -224,7 +233,7 @@ def choose(
 
 
 def top(found: Firings, document_ST: np.ndarray, latent: int) -> np.ndarray:
-    """The entries of a latent's PASSAGES largest activations, one a document, the largest first."""
+    """The entries of a latent's PASSAGES largest activations, at most one per document, the largest first."""
     of = found.of(latent)
     document_E = document_ST[found.sequence_E[of], found.position_E[of]]
     _, first = np.unique(document_E, return_index=True)
@@ -232,7 +241,7 @@ def top(found: Firings, document_ST: np.ndarray, latent: int) -> np.ndarray:
 
 
 def _standing(found: Firings, latent: int, entries: np.ndarray) -> float:
-    """How far the top passages stand out; 0 where there are not PASSAGES of them."""
+    """How far the top passages stand out; 0 for fewer than PASSAGES."""
     if len(entries) < PASSAGES:
         return 0.0
     return float(found.val_E[entries[-1]] / found.val_E[found.of(latent)].mean())
@@ -241,8 +250,9 @@ def _standing(found: Firings, latent: int, entries: np.ndarray) -> float:
 def direct_logits(
     dictionary: Trained, lm: language.LM, target: Sequence[str], chosen: list[int]
 ) -> list[Logits | None]:
-    """The extreme tokens of each chosen latent's direct effect on the logits; None where several taps
-    stand side by side, or one that is not of the residual stream."""
+    """The extreme tokens of each latent's direct effect on the logits; None for several concatenated taps, or
+    for a tap outside the residual stream.
+    """
     if len(target) > 1 or target[0].split(".")[0] not in _STREAM_TAPS:
         return [None] * len(chosen)
     params = lm.params

@@ -1,8 +1,8 @@
-"""The L0 frontier: kinds of dictionaries along their whole curves, and all of them at one L0.
+"""The L0 frontier: the curves of several kinds of dictionaries, and all of them at one L0.
 
-Explained variance and CE score trade against L0, so kinds are compared at an L0 that their curves reach:
-between the two measured points around it, linearly in log L0. Nothing is said of an L0 outside a curve. With
-a reference, each dictionary also has the L0 at which the reference's curve has its value of the first metric.
+Explained variance and CE score trade off against L0, so kinds are compared at an L0 within their curves: by
+interpolation between the two measured points around it, linear in log L0. Nothing is extrapolated. With a
+reference, each dictionary also gets the L0 at which the reference reaches its value of the first metric.
 """
 
 import itertools
@@ -27,14 +27,17 @@ def frontier(
     metrics: Sequence[str] = METRICS,
     reference: str = "",
 ) -> Result:
-    """Every kind of the subjects' runs, rows sorted by the first metric at that L0, and last those whose curve
-    does not reach it.
+    """All kinds of the subjects' runs at one L0, sorted by the first metric; kinds that do not reach it are
+    last.
 
     Args:
-        subjects: runs; where there are several, kinds are called "RUN MEMBER".
-        l0: where kinds are compared; by default the geometric middle of what most curves span.
-        metrics: names in `metrics.json`; what a run has not measured is left out.
-        reference: the kind whose curve says which L0 it needs for the first metric; none if empty.
+        subjects: runs; with several, kinds are named "RUN MEMBER".
+        l0: the L0 of the comparison; None for the geometric mean of the range that most curves have.
+        metrics: names in `metrics.json`; a metric that a run has not measured is left out.
+        reference: the kind that defines the L0 that each dictionary would need; empty for none.
+
+    Returns:
+        A Result with `l0` and `rows`.
 
     Raises:
         ValueError: for fewer than two dictionaries, metrics that none has, and an unknown reference.
@@ -56,7 +59,7 @@ def frontier(
 
 
 def _rows(subjects: Sequence[Subject], metrics: Sequence[str]) -> list[dict]:
-    """{"member", "n_latents", "points"} of each kind and width, points by L0."""
+    """{"member", "n_latents", "points"} of each kind and width, with points sorted by L0."""
     curves: dict[tuple[str, int], list[dict]] = {}
     for subject in subjects:
         for name, record in {**subject.metrics, **subject.pursuits}.items():
@@ -78,7 +81,7 @@ def _has(row: Mapping, key: str) -> bool:
 
 
 def _middle(curves: Sequence[Sequence[Mapping]]) -> float:
-    """The L0 within the most curves, midway (in its logarithm) along the stretch where that is so."""
+    """The L0 that most curves contain: the middle, in its logarithm, of the range in which they do."""
     spans = [(points[0]["l0"], points[-1]["l0"]) for points in curves]
     ends = sorted({end for span in spans for end in span if end > 0})
     covered = lambda a, b: sum(low <= a and b <= high for low, high in spans)
@@ -92,7 +95,15 @@ def _middle(curves: Sequence[Sequence[Mapping]]) -> float:
 
 
 def between(curve: Sequence[tuple[float, float]], x: float) -> float | None:
-    """y of a curve of (x, y) at x, linear on the first rising stretch of x that holds it; None outside."""
+    """Interpolates a curve linearly, on the first segment with rising x that contains x.
+
+    Args:
+        curve: points (x, y).
+        x: where to interpolate.
+
+    Returns:
+        y; None outside the curve.
+    """
     for (x0, y0), (x1, y1) in itertools.pairwise(curve):
         if x0 <= x <= x1:
             share = (x - x0) / (x1 - x0) if x1 > x0 else 0.0
@@ -101,7 +112,7 @@ def between(curve: Sequence[tuple[float, float]], x: float) -> float | None:
 
 
 def _at(points: Sequence[Mapping], key: str, l0: float) -> float | None:
-    """The metric at an L0; a point within 2 % counts as there, where the curve is no longer."""
+    """The metric at an L0. A point within 2 % counts as that L0, at the ends of the curve."""
     curve = [(math.log(point["l0"]), point[key]) for point in points if point["l0"] > 0]
     found = between(curve, math.log(l0))
     alone = [point[key] for point in points if math.isclose(point["l0"], l0, rel_tol=0.02)]

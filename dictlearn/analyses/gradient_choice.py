@@ -1,10 +1,10 @@
-"""Latents chosen by the gradient of the model's loss, beside the same dictionary choosing without it.
+"""Latents chosen with the gradient of the model's loss, against the same dictionary without it.
 
-    plain       encode(x)          as where the loss is not known
-    gradient    encode(x, g)       g = dL/dx at the original activation, whose labels are the text itself
+    plain       encode(x)          as at inference, where the loss is unknown
+    gradient    encode(x, g)       g = dL/dx at the original activation, with the text itself as labels
 
-Both are measured on the same held-out tokens, with the reconstruction spliced into the running model. A
-dictionary that reads no gradient is measured plain.
+Both are measured on the same held-out tokens, with the reconstruction spliced into the model. For a
+dictionary that reads no gradient, only the plain form is measured.
 
 Source: Olmo et al. 2024 (arXiv:2411.10397), gradient SAEs (`dictionaries/gsae.py`).
 """
@@ -31,14 +31,17 @@ PASS = 4
 
 
 def gradient_choice(subjects: Sequence[Subject], *, n_sequences: int = 8) -> Result:
-    """Explained variance and loss of every dictionary, choosing with the gradient and without.
+    """Explained variance and loss of every dictionary, with the gradient and without it.
 
     Args:
-        subjects: one run on one tap of a language model, evaluated.
-        n_sequences: held-out sequences that are read.
+        subjects: one evaluated run on one tap of a language model.
+        n_sequences: the number of held-out sequences.
+
+    Returns:
+        A Result with `rows`, one for each dictionary and form.
 
     Raises:
-        ValueError: for a run on no language model, or on several taps.
+        ValueError: for a run without a language model, or on several taps.
     """
     (subject,) = exactly(1, subjects, "gradient_choice")
     sources = list(origin(subject.config) or ())
@@ -82,7 +85,9 @@ def _reconstruct(one: Trained, x_STD: jax.Array, g_STD: jax.Array | None) -> jax
 
 
 def _scorer(lm: language.LM, tap: str, text: list[jax.Array], x_STD) -> Callable:
-    """Reconstruction [S, T, D] -> its explained variance and all of the loss's meter, over unmasked tokens."""
+    """A function of a reconstruction [S, T, D] that returns its explained variance and the loss meter's values,
+    over unmasked tokens.
+    """
     meter, (tokens_ST, mask_ST) = loss_recovered.loss_recovered(), text
     splice = Splice(lm, (tap,), {"loss": meter})
     splice.begin(tokens_ST, mask_ST, x_STD)

@@ -1,11 +1,11 @@
-"""Layers that are alike, for one dictionary of several: angular distances and their clusters.
+"""Groups of similar layers, for one dictionary per group: angular distances and their clusters.
 
     d(p, q) = (1 / pi) mean over tokens of arccos(cos(x^p, x^q))       in [0, 1]; 1/2 for orthogonal layers
-    AMAD    = mean over groups of the largest distance inside          0 where every group is one layer
+    AMAD    = mean over groups of the largest distance inside          0 if every group is one layer
 
 Source: Ghilardi et al. 2024/25 (arXiv:2410.21508): hierarchical clustering with complete linkage, the number
-of groups by a bound on AMAD. UNSURE: their bound. Differs: their code hands the matrix of distances to the
-clustering as if its rows were features; here it is the distances that are clustered, as the paper says.
+of groups by a bound on AMAD. UNSURE: their bound. Differs: their code passes the matrix of distances to the
+clustering as if its rows were features; here the distances are clustered, as in the paper.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,18 +30,20 @@ def layer_groups(
     bound: float | None = None,
     n_tokens: int = 8192,
 ) -> Result:
-    """The layers that one run reads, in groups of layers that are alike.
+    """Groups of similar layers, among the layers that one run reads.
 
     Args:
-        subjects: one run on several taps of a language model, side by side or one of them a row. It need not
+        subjects: one run on several taps of a language model (`one_of_taps`, or concatenated). It need not
             have been trained: a config is enough.
-        n_groups: how many groups; by default one for every three layers.
-        bound: on AMAD, for the fewest groups that keep it; in the place of `n_groups`.
-        n_tokens: tokens whose angles are averaged, at most.
+        n_groups: the number of groups; None for one third of the layers.
+        bound: instead of `n_groups`, the fewest groups with at most this AMAD.
+        n_tokens: the largest number of tokens over which angles are averaged.
+
+    Returns:
+        A Result with the groups and `distances`.
 
     Raises:
-        ValueError: for both settings at once, for bounds that no grouping has, and for rows of no language
-            model or of several.
+        ValueError: for both settings at once, an impossible bound, and rows of no language model or of several.
     """
     if n_groups is not None and bound is not None:
         raise ValueError(f"{n_groups=} and {bound=}: set one of them.")
@@ -65,11 +67,11 @@ def layer_groups(
 
 
 def _side_by_side(subject: Subject) -> tuple[list[str], Stream]:
-    """The taps that a run reads, and a stream of them side by side, raw."""
+    """The taps that a run reads, and a raw stream of them, concatenated."""
     found = origin(subject.config) or ()
     if len(found) != 1:
         raise ValueError(
-            f"{subject.name} reads {len(found)} language models; layers are those of one model."
+            f"{subject.name} reads {len(found)} language models; layers of one model are compared."
         )
     taps = list(found[0].read)
     if found[0].path is None:
@@ -81,8 +83,18 @@ def _side_by_side(subject: Subject) -> tuple[list[str], Stream]:
 def angular_distances(
     batches: Iterable[Float[np.ndarray, "_ D"]], n_layers: int
 ) -> Float[np.ndarray, "L L"]:
-    """d between all pairs of layers that stand side by side in the rows, raw. A token of zeros in a layer
-    counts as orthogonal. Raises ValueError where there is no token."""
+    """d between all pairs of layers.
+
+    Args:
+        batches: raw rows with all layers concatenated. A token of zeros counts as orthogonal.
+        n_layers: the number of layers.
+
+    Returns:
+        The distances.
+
+    Raises:
+        ValueError: if there is no token.
+    """
     total_LL, n_tokens = np.zeros((n_layers, n_layers)), 0
     for rows_BD in batches:
         x_BLD = rows_BD.reshape(len(rows_BD), n_layers, -1).astype(np.float64)
@@ -98,9 +110,18 @@ def angular_distances(
 
 
 def cluster(distance_LL: Float[np.ndarray, "L L"], n_groups: int) -> list[list[int]]:
-    """The layers in `n_groups` groups, by complete linkage; groups and layers in ascending order.
+    """Clusters layers with complete linkage.
 
-    Raises ValueError for more groups than layers, or none."""
+    Args:
+        distance_LL: their distances.
+        n_groups: the number of groups.
+
+    Returns:
+        The groups; groups and layers in ascending order.
+
+    Raises:
+        ValueError: for more groups than layers, or none.
+    """
     n_layers = len(distance_LL)
     if not 1 <= n_groups <= n_layers:
         raise ValueError(f"{n_groups=} must lie between 1 and the {n_layers} layers.")
@@ -113,13 +134,28 @@ def cluster(distance_LL: Float[np.ndarray, "L L"], n_groups: int) -> list[list[i
 
 
 def amad(distance_LL: Float[np.ndarray, "L L"], groups: list[list[int]]) -> float:
-    """The average over groups of the largest distance between two of their layers."""
+    """The average over groups of the largest distance within the group.
+
+    Args:
+        distance_LL: the distances of the layers.
+        groups: the groups.
+
+    Returns:
+        The average.
+    """
     return float(np.mean([distance_LL[np.ix_(group, group)].max() for group in groups]))
 
 
 def fewest_groups(distance_LL: Float[np.ndarray, "L L"], bound: float) -> list[list[int]]:
-    """The clusters of the smallest number of groups whose AMAD is at most `bound`, which must not be
-    below 0."""
+    """The clusters of the smallest number of groups with at most a given AMAD.
+
+    Args:
+        distance_LL: the distances of the layers.
+        bound: the bound, at least 0.
+
+    Returns:
+        The groups.
+    """
     if not bound >= 0:
         raise ValueError(f"{bound=} must be at least 0, the AMAD of single layers.")
     every = (cluster(distance_LL, n) for n in range(1, len(distance_LL) + 1))

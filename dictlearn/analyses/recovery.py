@@ -1,6 +1,7 @@
-"""Recovery of planted atoms for each setting: the share matched by a decoder row at a cosine, means over seeds.
+"""Recovery of planted atoms for each setting: the share matched by an atom at a given cosine, averaged over
+seeds.
 
-The numerics are in `ops/recovery.py`; the atoms are the stream's `truth`.
+The numerics are in `ops/recovery.py`; the planted atoms are the stream's `truth`.
 """
 
 from collections.abc import Sequence
@@ -16,11 +17,14 @@ from dictlearn.ops import recovery as numerics
 
 
 def recovery(subjects: Sequence[Subject], *, at: Sequence[float] = (0.8, 0.9)) -> Result:
-    """The share of the planted atoms that each setting of a run has found.
+    """The share of the planted atoms that each setting of a run recovers.
 
     Args:
-        subjects: one run on planted data, evaluated.
-        at: cosines at which an atom counts as found.
+        subjects: one evaluated run on planted data.
+        at: the cosines from which an atom is recovered.
+
+    Returns:
+        A Result with `settings`, a row for each.
 
     Raises:
         ValueError: for a stream without planted atoms.
@@ -47,7 +51,7 @@ def recovery(subjects: Sequence[Subject], *, at: Sequence[float] = (0.8, 0.9)) -
 
 
 def _figure(rows: Sequence[dict], at: Sequence[float]) -> Figure:
-    """A panel for each member: recovery against what its sweep varies first."""
+    """A panel for each member: recovery against the first hyperparameter that its sweep varies."""
     members = list(dict.fromkeys(row["member"] for row in rows))
     figure, panels = _draw.panels(len(members), width=2.8)
     for member, axes in zip(members, panels, strict=True):

@@ -1,7 +1,8 @@
-"""Dictionaries of several runs in the running model, each alone and all at once: what its predictions lose.
+"""Dictionaries of several runs spliced into the model, each alone and all together: the loss of its
+predictions.
 
-A run for each layer whose transcoders stand in all MLPs is the replacement model of Dunefsky et al. 2024 and
-Ameisen et al. 2025 (`circuits/replacement.py`): errors of one layer are what the next one reads.
+With one run per layer, whose transcoders replace all MLPs, this is the replacement model of Dunefsky et al.
+2024 and Ameisen et al. 2025 (`circuits/replacement.py`): each layer reads the errors of the layers before.
 """
 
 from collections.abc import Sequence
@@ -18,13 +19,16 @@ SHOWN = ("ce_score", "ce_delta", "kl", "top1_consistency")
 
 
 def replacement(subjects: Sequence[Subject], *, member: str = "", n_sequences: int = 8) -> Result:
-    """The model's loss with a dictionary of every subject in place, on the first one's held-out sequences.
+    """The model's loss with a dictionary of every subject in place.
 
     Args:
-        subjects: runs on activations of one language model, that of the first.
-        member: the kind that each gives, by its label in the config; any if empty. The last of its sweep is
+        subjects: runs on activations of the language model of the first.
+        member: the label of the member that each run gives; empty for any. The last dictionary of its sweep is
             taken.
-        n_sequences: held-out sequences, in whole passes of four.
+        n_sequences: the number of held-out sequences of the first run, in whole passes of four.
+
+    Returns:
+        A Result with `rows`: each dictionary alone, and all together.
 
     Raises:
         ValueError: for a subject without that member, and for two that write to one tap.

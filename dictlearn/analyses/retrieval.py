@@ -1,10 +1,11 @@
-"""Nearest-neighbour retrieval with sparse codes, against as many principal components and first dimensions.
+"""Nearest-neighbour retrieval with sparse codes, against equally many principal components and first
+dimensions.
 
     accuracy = share of queries whose nearest row, by cosine, has their label
 
-The queries are the rows that the stream holds out, and the database is the rows before them. A label of class
-is looked for in the database; a label of group, which no row of the database shares, among the other queries,
-for those queries that have another of their group.
+The queries are the held-out rows of the stream; the database is the rows before them. A class label is searched
+in the database. A group label, which no row of the database shares, is searched among the other queries, for
+queries whose group has several.
 
 Source: Wen et al. 2025 (arXiv:2503.01776), contrastive sparse representation.
 """
@@ -24,13 +25,16 @@ from dictlearn.runs.workdir import read_json
 
 
 def retrieval(subjects: Sequence[Subject], *, labels: str = "", ks: Sequence[int] = ()) -> Result:
-    """Accuracy of every dictionary's codes, of baselines of the same size, and of the whole activations.
+    """The accuracy of every dictionary's codes, of baselines of the same size, and of the whole activations.
 
     Args:
-        subjects: one run on an array (`stream.path`, a `.npy` whose last rows are held out), evaluated.
-        labels: a JSON file {"class": [...], "group": [...]} with an entry for each row of the array; by default
-            `labels.json` beside it.
-        ks: sizes of the baselines; by default each dictionary's L0, rounded.
+        subjects: one evaluated run on an array (`stream.path`, a `.npy` with held-out rows at its end).
+        labels: a JSON file {"class": [...], "group": [...]} with a value for each row of the array; empty for
+            `labels.json` in its folder.
+        ks: the sizes of the baselines; empty for each dictionary's L0, rounded.
+
+    Returns:
+        A Result with `ways`, a row for each dictionary and baseline.
 
     Raises:
         ValueError: for labels of another number of rows.
@@ -73,7 +77,16 @@ def accuracy(
     group_N: Int[np.ndarray, " N"],
     n_database: int,
 ) -> dict[str, float]:
-    """{"class", "group"} accuracy of the rows from `n_database` on."""
+    """The accuracy of retrieval by class and by group.
+
+    Args:
+        rows_ND: the rows; the queries are those from `n_database` on.
+        class_N, group_N: their labels.
+        n_database: the number of rows of the database.
+
+    Returns:
+        {"class", "group"}.
+    """
     length_N1 = np.linalg.norm(rows_ND, axis=1, keepdims=True)
     rows_ND = rows_ND / np.maximum(length_N1, 1e-12)
     base_ND, query_QD = rows_ND[:n_database], rows_ND[n_database:]
@@ -89,7 +102,7 @@ def accuracy(
 
 
 def _figure(rows: Sequence[Mapping]) -> Figure:
-    """Accuracy against size, a line for each way, the whole activations dashed."""
+    """Accuracy against size: a line for each method, the whole activations dashed."""
     whole, others = rows[0], rows[1:]
     ways = list(dict.fromkeys(row["way"] for row in others))
     figure, panels = _draw.panels(2)

@@ -1,7 +1,7 @@
-"""What dictionaries are worth at each tap, or in each model, that they read: several runs beside each other.
+"""The metrics of dictionaries at each tap or model that they read, for several runs.
 
-`metrics.json` has the values of each side of a stream under `sides` (`evaluate`). A dictionary of one layer
-and one of a group of layers are compared so, layer by layer.
+`metrics.json` has the values of each side of a stream under `sides` (`evaluate`). So a dictionary of one layer
+and a dictionary of a group of layers are compared layer by layer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,14 @@ def sides(
     *,
     metrics: Sequence[str] = ("explained_variance", "ce_score", "l0", "dead_fraction"),
 ) -> Result:
-    """The metrics of every dictionary of the subjects, side by side.
+    """The metrics of every dictionary of the subjects, for each side.
 
     Args:
-        subjects: runs, evaluated.
-        metrics: names in `metrics.json`; one that was not measured is None.
+        subjects: evaluated runs.
+        metrics: names in `metrics.json`; a metric that was not measured is None.
+
+    Returns:
+        A Result with `rows`, one for each dictionary and side.
     """
     rows = [
         {"side": side, "run": subject.name, "dictionary": name}

@@ -1,14 +1,16 @@
-"""Two subjects compared, each a run, a folder of exported dictionaries, or a folder of runs, one a layer.
+"""Similarity of two subjects: two runs, two folders of exported dictionaries, or two folders with a run per
+layer.
 
     runs, exports      for each pair of dictionaries: MMCS both ways, one to one, one to many (ops/cosine.py),
-                       and the Jaccard index of their keys where both have keys (ITDA)
+                       and the Jaccard index of their keys if both have keys (ITDA)
     folders of runs    for each pair of layers: the Jaccard index of keys, and CKA, SVCCA and relative
                        representations of the activations that the runs read (_alignment.py); for each of
                        these the score of matching layers by it; and Jaccard of the union of all layers' keys
 
-Source: Leask et al. 2025, section 5, equations 8 to 10; Kornblith et al. 2019 for the score. A key says which
-token of which sequence an atom was, so it means something only if both sides read the same text, cut alike;
-and in the same order, as which tokens join depends on those before. Another text is refused.
+Source: Leask et al. 2025, section 5, equations 8 to 10; Kornblith et al. 2019 for the score. A key is the
+token and the sequence that an atom was. So keys can be compared only if both sides read the same text, cut
+into the same sequences. They must also read it in the same order, because which tokens become atoms depends
+on the tokens before. A different text is refused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +52,7 @@ Key = tuple[int, int]
 
 
 class Entry(NamedTuple):
-    """A dictionary of a side. keys: None where its atoms have none. text: which text they are of."""
+    """A dictionary of one side. keys: None for atoms without keys. text: the text of the keys."""
 
     name: str
     atoms_FD: np.ndarray
@@ -59,14 +61,18 @@ class Entry(NamedTuple):
 
 
 def similarity(subjects: Sequence[Subject]) -> Result:
-    """How alike the dictionaries, or the layers, of two subjects are.
+    """The similarity of the dictionaries, or of the layers, of two subjects.
 
-    The values are {"kind", "a", "b", "names", "measures": {name: [[...]]}, ...}: rows are the dictionaries
-    (or layers) of the first subject, columns of the second.
+    Args:
+        subjects: two of one kind.
+
+    Returns:
+        A Result with {"kind", "a", "b", "names", "measures": {name: [[...]]}, ...}: rows are the dictionaries
+        (or layers) of the first subject, columns of the second.
 
     Raises:
         FileNotFoundError: for a path that is neither a run, nor exported, nor a folder of runs.
-        ValueError: unless there are two subjects, of one kind and of one text.
+        ValueError: unless there are two subjects of one kind and of one text.
     """
     a, b = (subject.workdir for subject in exactly(2, subjects, "similarity"))
     layered = [_is_layered(path) for path in (a, b)]
@@ -100,7 +106,14 @@ def _figure(found: Mapping[str, Any]) -> Figure:
 
 
 def keys(variables: Mapping[str, Any]) -> set[Key] | None:
-    """The (sequence, position) of every atom; None for a dictionary whose atoms have no keys."""
+    """The keys of the atoms of a dictionary.
+
+    Args:
+        variables: its variables.
+
+    Returns:
+        {(sequence, position)}; None for atoms without keys.
+    """
     stats = variables.get("stats", {})
     if "sequence_F" not in stats:
         return None
@@ -120,7 +133,7 @@ def _dictionaries(a: Path, b: Path) -> dict:
 
 
 def _pair(a: Entry, b: Entry) -> dict[str, Any]:
-    """Every measure of two dictionaries; cosines are None where their widths differ."""
+    """Every measure of two dictionaries; cosines are None for different widths."""
     found: dict[str, Any] = {}
     if a.keys is not None and b.keys is not None:
         found["jaccard"] = _alignment.jaccard(a.keys, b.keys)
@@ -150,7 +163,7 @@ def _entries(path: Path) -> list[Entry]:
 
 
 def _entry(dictionary: Trained, text: Any) -> Entry:
-    """Atoms in the space of the raw activations, those that are there."""
+    """The atoms in the space of the raw activations, without unused ones."""
     params = dictionary.variables["params"]
     if "W_dec_FD" not in params:
         raise ValueError(f"{dictionary.name} has no W_dec_FD; its atoms cannot be compared.")
@@ -183,7 +196,7 @@ def _layers(a: Path, b: Path) -> dict:
 
 
 def _activations(runs: list[Path]) -> list[np.ndarray]:
-    """The first tokens that each run was trained on; they must be the same ones in all."""
+    """The first tokens that each run was trained on; they must be the same in all runs."""
     found, first = [], None
     for run in runs:
         config = read_config(run)
@@ -202,7 +215,7 @@ def _activations(runs: list[Path]) -> list[np.ndarray]:
 
 
 def _key_columns(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    """Which token each row is."""
+    """The token of each row, as (sequence, position)."""
     if batch.sequence_B is None or batch.position_B is None:
         raise ValueError(
             "the stream does not say which token a row is, so layers cannot be aligned."
@@ -226,7 +239,7 @@ def _runs(path: Path) -> list[Path]:
 
 
 def _text(config: Mapping) -> Any:
-    """What says which token a key names."""
+    """Everything that defines the token of a key."""
     found = origin(config)
     return found[0].text if found else config["stream"]["name"]
 

@@ -1,14 +1,14 @@
-"""SAE-Track: latents followed over a series of dictionaries, one for each checkpoint of a model's training.
+"""SAE-Track: latents tracked over a series of dictionaries, one for each checkpoint of a model's training.
 
     drift_i(t)     = cos(d_i(t), d_i(T))                                  T: the last dictionary
     formation_i(t) = mean_{u != v in U_i} s(x_u^t, x_v^t) - mean_{u != v random} s(x_u^t, x_v^t)
 
-U_i are the tokens on which latent i is largest in the last dictionary: formation says how much alike they
-already are at checkpoint t, by their activations (s the cosine) or by their codes (s the cosine, or either
-Jaccard index).
+U_i are the tokens on which latent i is largest in the last dictionary. Formation is how similar these tokens
+already are at checkpoint t, by their activations (s is the cosine) or by their codes (s is the cosine, or
+either Jaccard index).
 
 Source: Xu et al. 2024 (arXiv:2412.17626), SAE-Track: 25 top tokens. UNSURE: the paper's normalisation of its
-progress measure; here the plain difference, 0 for a latent whose tokens are no more alike than any.
+progress measure; here it is the plain difference, 0 for tokens as similar as random ones.
 """
 
 from collections.abc import Sequence
@@ -27,16 +27,20 @@ Rows = Float[np.ndarray, "F D"]
 
 
 def tracking(subjects: Sequence[Subject], *, top: int = TOP, n_tokens: int = 2048) -> Result:
-    """Drift and formation at every subject of a series, medians over the latents that fire on `top` or more
-    tokens in the last one.
+    """Drift and formation at every subject of a series.
+
+    Both are medians over the latents that fire on at least `top` tokens in the last dictionary.
 
     Args:
-        subjects: runs of one dictionary each, in the order of training, whose streams read the same text.
-        top: tokens of a latent on which formation is measured.
-        n_tokens: tokens read, at most.
+        subjects: runs with one dictionary each, in the order of training, whose streams read the same text.
+        top: the number of tokens of a latent on which formation is measured.
+        n_tokens: the largest number of tokens to read.
+
+    Returns:
+        A Result with `latents`, their number, and `series`, a row for each subject.
 
     Raises:
-        ValueError: for no subjects, more than one dictionary in one, and no latent that fires so often.
+        ValueError: for no subjects, several dictionaries in one, and no latent that fires so often.
     """
     rows, atoms, inputs, codes = [], [], [], []
     for subject in subjects:
@@ -67,9 +71,17 @@ def tracking(subjects: Sequence[Subject], *, top: int = TOP, n_tokens: int = 204
 
 
 def drift(series: Sequence[Rows]) -> Float[np.ndarray, "T F"]:
-    """Each dictionary's atoms against the last one's, latent by latent; 0 for an atom of zeros.
+    """The cosine of each dictionary's atoms with the last dictionary's, latent by latent.
 
-    Raises ValueError for an empty series, or dictionaries of different shapes."""
+    Args:
+        series: the atoms of each dictionary.
+
+    Returns:
+        The cosines; 0 for an atom of zeros.
+
+    Raises:
+        ValueError: for an empty series, or dictionaries of different shapes.
+    """
     if not series or len({rows.shape for rows in series}) > 1:
         shapes = [rows.shape for rows in series]
         raise ValueError(f"drift needs dictionaries of one shape, and there are {shapes}.")
@@ -78,8 +90,18 @@ def drift(series: Sequence[Rows]) -> Float[np.ndarray, "T F"]:
 
 
 def top_tokens(codes_BF: Float[np.ndarray, "B F"], n: int = TOP) -> Int[np.ndarray, "F n"]:
-    """The `n` tokens on which each latent is largest, the largest first. Raises ValueError for more than
-    there are."""
+    """The tokens on which each latent is largest.
+
+    Args:
+        codes_BF: the codes.
+        n: the number of tokens for each latent.
+
+    Returns:
+        Their indices, the largest activation first.
+
+    Raises:
+        ValueError: for more tokens than rows.
+    """
     if n > len(codes_BF):
         raise ValueError(f"{n=} exceeds the {len(codes_BF)} tokens there are.")
     return np.argsort(-codes_BF, axis=0, kind="stable")[:n].T
@@ -91,10 +113,20 @@ def formation(
     random: np.random.Generator,
     measure: str = "cosine",
 ) -> Float[np.ndarray, " F"]:
-    """How much more alike the rows of each latent's tokens are than the rows of as many random tokens, of which
-    64 draws are taken. rows_BD: activations, or codes, at one checkpoint.
+    """How much more similar the rows of each latent's tokens are than the rows of as many random tokens.
 
-    Raises ValueError for an unknown measure, and for fewer than two tokens a latent."""
+    Args:
+        rows_BD: activations or codes at one checkpoint.
+        tokens_FU: the tokens of each latent.
+        random: the generator of the 64 draws of random tokens.
+        measure: the similarity of two rows.
+
+    Returns:
+        The differences.
+
+    Raises:
+        ValueError: for an unknown measure, and for fewer than two tokens per latent.
+    """
     if measure not in MEASURES:
         raise ValueError(f"{measure=} must be one of {', '.join(MEASURES)}.")
     if tokens_FU.shape[1] < 2:
@@ -117,7 +149,7 @@ def _jaccard(rows_UD) -> float:
 
 
 def _weighted_jaccard(rows_UD) -> float:
-    """sum min / sum max, of codes that are not negative."""
+    """sum min / sum max, of non-negative codes."""
     least_UU = np.stack([np.minimum(row_D, rows_UD).sum(1) for row_D in rows_UD])
     most_UU = np.stack([np.maximum(row_D, rows_UD).sum(1) for row_D in rows_UD])
     return _off_diagonal(least_UU / np.where(most_UU > 0, most_UU, 1))

@@ -1,15 +1,15 @@
 """Circuits of attention heads: heads whose discrete codes separate positive from negative examples.
 
-    c_nh    = argmax_i f_i(z_nh)               the code of head h on example n; NONE where no latent is active
+    c_nh    = argmax_i f_i(z_nh)               the code of head h on example n; NONE if no latent is active
     u_nh    = n is positive, and c_nh is the code of h on no negative example
-    node_h  = mean over positive n of u_nh      overlap with the negatives makes it 0
+    node_h  = mean over positive n of u_nh      0 if every code also occurs on a negative example
     edge_hg = mean over positive n of u_nh u_ng
 
-Source: O'Neill & Bui 2024 (arXiv:2405.12522), read at second hand: a small autoencoder with an L1 penalty of
-the heads' outputs on 5 to 10 examples of a task and as many that differ from them in what makes the task.
-UNSURE: their normalisation of the score (here a share of the positive examples), and which position of a
-prompt is read. Any dictionary of rows [examples x heads, head width] will do; the codes' names do not matter,
-and the latents' order does not either.
+Source: O'Neill & Bui 2024 (arXiv:2405.12522), read at second hand: a small autoencoder with an L1 penalty on
+the heads' outputs, for 5 to 10 examples of a task and as many that lack only what defines the task. UNSURE:
+their normalisation of the score (here a share of the positive examples), and which position of a prompt is
+read. Any dictionary of rows [examples x heads, head width] can be used; neither the names of the codes nor
+the order of the latents matters.
 """
 
 import numpy as np
@@ -19,8 +19,18 @@ NONE = -1
 
 
 def discretise(codes_BF: Float[np.ndarray, "B F"], n_heads: int) -> Int[np.ndarray, "N h"]:
-    """c of rows that have the heads of an example one after another. Raises ValueError where the heads do
-    not divide the rows."""
+    """The code c of each head on each example.
+
+    Args:
+        codes_BF: the codes; the heads of an example are consecutive rows.
+        n_heads: the number of heads.
+
+    Returns:
+        Indices of latents.
+
+    Raises:
+        ValueError: if `n_heads` does not divide the rows.
+    """
     if len(codes_BF) % n_heads:
         raise ValueError(
             f"{n_heads=} does not divide the {len(codes_BF)} rows, heads of one example each."
@@ -32,7 +42,18 @@ def discretise(codes_BF: Float[np.ndarray, "B F"], n_heads: int) -> Int[np.ndarr
 def unique_to_positives(
     code_Nh: Int[np.ndarray, "N h"], positive_N: Bool[np.ndarray, " N"]
 ) -> Bool[np.ndarray, "P h"]:
-    """u of the positive examples. Raises ValueError where either kind is missing."""
+    """u of the positive examples.
+
+    Args:
+        code_Nh: the codes.
+        positive_N: which examples are positive.
+
+    Returns:
+        u, a row for each positive example.
+
+    Raises:
+        ValueError: without positive examples, or without negative ones.
+    """
     if positive_N.all() or not positive_N.any():
         raise ValueError(
             "codes are compared between positive and negative examples; both are needed."
@@ -44,14 +65,28 @@ def unique_to_positives(
 def node_scores(
     code_Nh: Int[np.ndarray, "N h"], positive_N: Bool[np.ndarray, " N"]
 ) -> Float[np.ndarray, " h"]:
-    """node_h in [0, 1]."""
+    """The score of each head, in [0, 1].
+
+    Args:
+        code_Nh, positive_N: as in `unique_to_positives`.
+
+    Returns:
+        node_h.
+    """
     return unique_to_positives(code_Nh, positive_N).mean(0)
 
 
 def edge_scores(
     code_Nh: Int[np.ndarray, "N h"], positive_N: Bool[np.ndarray, " N"]
 ) -> Float[np.ndarray, "h h"]:
-    """edge_hg, symmetric, node_h on its diagonal."""
+    """The score of each pair of heads.
+
+    Args:
+        code_Nh, positive_N: as in `unique_to_positives`.
+
+    Returns:
+        edge_hg, symmetric, with node_h on its diagonal.
+    """
     unique_Ph = unique_to_positives(code_Nh, positive_N).astype(np.float64)
     return unique_Ph.T @ unique_Ph / len(unique_Ph)
 
@@ -59,14 +94,29 @@ def edge_scores(
 def precision_recall(
     score_h: Float[np.ndarray, " h"], member_h: Bool[np.ndarray, " h"], threshold: float
 ) -> tuple[float, float]:
-    """Of the heads that score at least `threshold` the share that are members (1 where there is none),
-    and the share of the members among them."""
+    """Precision and recall of the heads that score at least a threshold.
+
+    Args:
+        score_h: the scores.
+        member_h: which heads are in the true circuit.
+        threshold: the threshold.
+
+    Returns:
+        (precision, recall); the precision is 1 if no head reaches the threshold.
+    """
     found_h = score_h >= threshold
     hits = float((found_h & member_h).sum())
     return hits / found_h.sum() if found_h.any() else 1.0, hits / member_h.sum()
 
 
 def auc(score_h: Float[np.ndarray, " h"], member_h: Bool[np.ndarray, " h"]) -> float:
-    """The probability that a member scores above another head, ties counting half: the area under the ROC."""
+    """The area under the ROC curve: the probability that a member scores higher than another head.
+
+    Args:
+        score_h, member_h: as in `precision_recall`.
+
+    Returns:
+        The area; ties count half.
+    """
     difference = score_h[member_h][:, None] - score_h[~member_h][None]
     return float(((difference > 0) + 0.5 * (difference == 0)).mean())

@@ -1,10 +1,11 @@
 """Replacement models: several dictionaries spliced into a language model at once, and the loss that remains.
 
-    original    the model            replaced    each target tap holds its dictionary's reconstruction, made of
-    ablated     each holds zero                  what its own tap holds in that same run
+    original    the model
+    replaced    each target tap has its dictionary's reconstruction, from the input tap of the same run
+    ablated     each target tap is zero
 
-A transcoder of every MLP makes the replacement model of Dunefsky et al. 2024 and Ameisen et al. 2025: errors of
-one layer are what the next one reads. Masked tokens keep their activations.
+With a transcoder for every MLP, this is the replacement model of Dunefsky et al. 2024 and Ameisen et al. 2025:
+each layer reads the errors of the layers before. Masked tokens keep their activations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +25,17 @@ SEQUENCES = 4
 
 
 def place(dictionary: Trained) -> tuple[str, str]:
-    """The taps that a dictionary reads and writes, by its site; the same one for an autoencoder.
+    """The taps of a dictionary, from its site.
 
-    Raises ValueError for a dictionary whose site is not known, or is more than a tap of one model."""
+    Args:
+        dictionary: the dictionary.
+
+    Returns:
+        (the tap that it reads, the tap that it writes); the same one for an autoencoder.
+
+    Raises:
+        ValueError: for a dictionary without a site, or with several taps or models.
+    """
     taps = [tap for site in dictionary.sites for tap in (site.tap, site.target)]
     if len(taps) != 2 or any(len(tap) != 1 for tap in taps):
         raise ValueError(
@@ -37,7 +46,18 @@ def place(dictionary: Trained) -> tuple[str, str]:
 
 
 def replaced(chosen: Sequence[Trained], variables: Sequence[Any]) -> dict[str, edits.Edit]:
-    """The edits that put every dictionary in its place. Raises ValueError for two that write to one tap."""
+    """The edits that put every dictionary in its place.
+
+    Args:
+        chosen: the dictionaries.
+        variables: their variables.
+
+    Returns:
+        An edit for each target tap.
+
+    Raises:
+        ValueError: for two dictionaries that write to one tap.
+    """
     change = {}
     for one, own in zip(chosen, variables, strict=True):
         tap, target = place(one)
@@ -61,8 +81,19 @@ def _function(one: Trained, variables):
 def measure(
     lm: LM, chosen: Sequence[Trained], tokens_ST: np.ndarray, mask_ST: np.ndarray
 ) -> Mapping[str, float]:
-    """CE score, KL and the rest of `meters.loss_recovered`, with all `chosen` in place, on whole passes of
-    SEQUENCES sequences. Raises ValueError for no dictionaries or too few sequences."""
+    """Measures the loss with all dictionaries in place, on whole passes of SEQUENCES sequences.
+
+    Args:
+        lm: the language model.
+        chosen: the dictionaries.
+        tokens_ST, mask_ST: the sequences.
+
+    Returns:
+        CE score, KL and the other values of `meters.loss_recovered`.
+
+    Raises:
+        ValueError: for no dictionaries or too few sequences.
+    """
     if not chosen or len(tokens_ST) < SEQUENCES:
         raise ValueError(
             f"{len(chosen)} dictionaries on {len(tokens_ST)} sequences; at least 1 on {SEQUENCES}."

@@ -1,7 +1,7 @@
 """The command line: `dictlearn VERB --config=experiments/NAME.py[:ARG] --workdir=DIR`; see `verbs.py`.
 
-JAX takes seconds to import, and so `main` imports it: Ctrl-C meanwhile ends the process at once, and what JAX
-cannot read of its environment is told in a line.
+JAX takes seconds to import, so `main` imports it. Ctrl-C during the import ends the process at once, and an
+environment variable that JAX cannot parse is an error in one line.
 """
 
 import sys
@@ -13,7 +13,14 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status as `command.main` does."""
+    """Runs one verb.
+
+    Args:
+        argv: the words after `dictlearn`; None for the command line of the process.
+
+    Returns:
+        The exit status, as `command.main` does.
+    """
     try:
         with interrupt.at_once():
             from dictlearn.cli import command

@@ -1,4 +1,4 @@
-"""The verb `analyse`: which analysis, of which subjects, with which settings; its tables on the console."""
+"""The verb `analyse`: runs an analysis of subjects with settings, and prints its tables."""
 
 import ast
 import sys
@@ -15,7 +15,7 @@ from dictlearn.cli.config import misuse
 
 
 def analyse(config: Mapping, workdir: Path, arguments) -> None:
-    """One analysis of the words' subjects or of the workdir; all of the config's where no word names one."""
+    """Runs one analysis of the given subjects or of the workdir; without a name, all analyses of the config."""
     if not arguments.words:
         if not config.get("analyses"):
             misuse(
@@ -30,7 +30,7 @@ def analyse(config: Mapping, workdir: Path, arguments) -> None:
 
 
 def every(config: Mapping, workdir: Path) -> None:
-    """All of `config.analyses`, asked of the run in `workdir`."""
+    """Runs all of `config.analyses` for the run in `workdir`."""
     subject = Subject(workdir.name, workdir, setup=config)
     for name, given in config.get("analyses", {}).items():
         _one(name, [subject], given, workdir)
@@ -45,7 +45,7 @@ def _one(name: str, subjects: Sequence[Subject], given: Mapping[str, Any], workd
 
 
 def _settings(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """The settings of words `--NAME.SETTING=VALUE`, values as Python writes them, or else as words."""
+    """The settings from words `--NAME.SETTING=VALUE`. Values are Python literals, or else text."""
     found = {}
     for word in words:
         key, equals, value = word.removeprefix(f"--{name}.").partition("=")
@@ -59,7 +59,7 @@ def _settings(name: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def _show(table: analyses.Table, console: Console) -> None:
-    """A table on a console; a dash where a cell has no value."""
+    """Prints a table on a console; a dash for a cell without a value."""
     shown = Table(title=table.title, title_justify="left")
     words = [any(isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))]
     for column, of_words in zip(table.columns, words, strict=True):

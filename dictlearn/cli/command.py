@@ -1,4 +1,4 @@
-"""One verb, from the words of a command line to the exit status."""
+"""Runs one verb, from the words of a command line to the exit status."""
 
 import argparse
 import logging
@@ -23,8 +23,16 @@ UNEXPECTED = "unexpected"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status: 0 done, 1 an error, 2 misuse, 75 (EX_TEMPFAIL) stopped by
-    SIGTERM with a checkpoint, 130 by Ctrl-C. One of several processes that fails is ended here."""
+    """Runs one verb. If one of several processes fails, it is ended here.
+
+    Args:
+        argv: the words after `dictlearn`; None for the command line of the process.
+
+    Returns:
+        The exit status: 0 for success, 1 for an error, 2 for misuse, 75 (EX_TEMPFAIL) if SIGTERM stopped the
+            run
+        with a checkpoint, 130 for Ctrl-C.
+    """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     arguments, rest = _parser().parse_known_args(argv)
     verb = VERBS[arguments.verb]
@@ -56,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _line(error: Exception) -> str:
-    """An error in one line; one that is nobody's word on an input says of what kind it is."""
+    """An error in one line; an error of an unexpected kind is named by its kind."""
     message = " ".join(str(error).split())
     if lacking := environment.lacking():
         return " ".join(lacking.split())

@@ -1,4 +1,4 @@
-"""An experiment's config as the command line gives it: a file, its argument, and keys that are set."""
+"""An experiment's config from the command line: a file, its argument, and overridden keys."""
 
 import importlib.util
 import re
@@ -25,10 +25,11 @@ READS = {"evaluate": measure, "model": language.load, "harvest": Recipe, "mesh":
 
 
 def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
-    """`get_config(arg)` of the file, with `--config.KEY=VALUE` applied by ml_collections, checked.
+    """`get_config(arg)` of a file, with `--config.KEY=VALUE` applied by ml_collections, and checked.
 
-    Raises ValueError for a file that is no experiment and for keys that nothing reads; ends with status 2
-    at other arguments."""
+    Raises ValueError for a file that is not an experiment and for unknown keys; exits with status 2 for other
+    arguments.
+    """
     config = _experiment(file, arg)
     for name in set(experiment.SUBTREES) - set(config):
         config[name] = ConfigDict()
@@ -66,7 +67,7 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
 
 
 def _experiment(file: Path, arg: str) -> Any:
-    """`get_config(arg)` of a file. Raises ValueError for whatever goes wrong in it, naming the file."""
+    """`get_config(arg)` of a file. Raises ValueError, naming the file, for any error in it."""
     spec = importlib.util.spec_from_file_location("experiment", file)
     if spec is None or spec.loader is None:
         raise ValueError(f"{file} is no Python file; --config names an experiment's file.")
@@ -92,7 +93,7 @@ def _filled(tree: dict) -> dict:
 
 
 def _grow(config: ConfigDict, path: Sequence[str]) -> None:
-    """Makes the subtrees on a path that are not there: whether they may be is seen once they are full."""
+    """Creates the missing subtrees on a path; they are checked when they have values."""
     for name in path:
         if name not in config:
             config[name] = ConfigDict()
@@ -103,7 +104,9 @@ def _grow(config: ConfigDict, path: Sequence[str]) -> None:
 
 
 def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tuple[dict, Path]:
-    """The config as nested dicts, and the workdir; where `from_workdir`, the config may be the workdir's."""
+    """The config as nested dicts, and the workdir. With `from_workdir`, the config may be the one in the
+    workdir.
+    """
     if "words" in arguments:
         rest = _analysed(arguments, rest)
         if len(arguments.words) > 1:
@@ -139,7 +142,7 @@ def _workdir(path: str | Path) -> Path:
 
 
 def _refuse_other(config: dict, workdir: Path) -> None:
-    """Raises ValueError where the run in a workdir is not the one of this config."""
+    """Raises ValueError if the run in the workdir has another config."""
     if changed := changes(read_config(workdir), config):
         raise ValueError(
             f"{workdir} holds a run with {'; '.join(changed)}; give its own --workdir, or leave --config out."
@@ -147,7 +150,7 @@ def _refuse_other(config: dict, workdir: Path) -> None:
 
 
 def _analysed(arguments: Namespace, rest: Sequence[str]) -> list[str]:
-    """Leaves an analysis its words and its `settings` among the arguments; what is left is of the config."""
+    """Moves the words and the `settings` of an analysis out of the arguments; returns the rest."""
     ours = lambda word: word.startswith(("--config.", "--mesh."))
     arguments.words += [word for word in rest if not word.startswith("-")]
     arguments.settings = [word for word in rest if word.startswith("-") and not ours(word)]
@@ -155,8 +158,9 @@ def _analysed(arguments: Namespace, rest: Sequence[str]) -> list[str]:
 
 
 def _beside(arguments: Namespace) -> Path:
-    """Where the result for subjects goes that the command names: the workdir, or that of
-    the only subject, or runs/A-B."""
+    """The folder of the result for subjects on the command line: the workdir, or the workdir of the only
+    subject, or runs/A-B.
+    """
     if arguments.config:
         misuse("subjects or --config, not both; --workdir says where the result goes.")
     subjects = [Path(subject) for subject in arguments.words[1:]]
@@ -166,7 +170,7 @@ def _beside(arguments: Namespace) -> Path:
 
 
 def _long(words: Sequence[str]) -> list[str]:
-    """The words of the command line, short ones (see the top) as the keys that they stand for."""
+    """The words of the command line, with short options (see above) replaced by their keys."""
     short, found = "--config.model=", []
     for word in words:
         if not word.startswith(short):
@@ -182,7 +186,7 @@ def _long(words: Sequence[str]) -> list[str]:
 
 
 def _called(model: Path) -> str:
-    """The name of a model in a folder or a file: a version such as 3.2 is no suffix."""
+    """The name of a model from its folder or file; a version such as 3.2 is not a suffix."""
     return model.resolve().name.removesuffix(".gguf")
 
 

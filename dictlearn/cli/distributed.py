@@ -1,15 +1,15 @@
 """Several processes as one run: how they find each other, and how a dead or hung process ends the others.
 
-A process joins where it is told to (`--coordinator`, `--processes`, `--process`, or JAX_COORDINATOR_ADDRESS,
-JAX_NUM_PROCESSES, JAX_PROCESS_ID), or where Slurm, Open MPI, GKE or a TPU VM says that it is one of several;
-otherwise nothing is initialised. Everything else is JAX's own runtime.
+A process joins others if it is told to (`--coordinator`, `--processes`, `--process`, or
+JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID), or if Slurm, Open MPI, GKE or a TPU VM started
+several. Otherwise nothing is initialised. Everything else is JAX's own runtime.
 
-    late    `start` waits START_SECONDS for all, and says who waits for whom
+    late    `start` waits START_SECONDS for all processes, and names the missing ones
     dead    a process without a heartbeat ends the others; JAX's message on stderr names it
-    hung    one that lives, but finishes no step, ends the others by `Watch`, which names it
+    hung    a process that lives, but finishes no step, ends the others by `Watch`, which names it
 
-Differs from `jax.distributed.initialize`: heartbeats time out after 30 s, not 100; a process that fails leaves
-at once, where it would wait five minutes at the barrier of an orderly end that the others cannot reach.
+Differs from `jax.distributed.initialize`: heartbeats time out after 30 s, not 100. A process that fails exits
+at once, instead of waiting five minutes at the barrier of an orderly end that the others cannot reach.
 """
 
 import argparse
@@ -41,8 +41,11 @@ MANAGED = (
 
 
 class Place(NamedTuple):
-    """A process among others: HOST:PORT of process 0, how many there are, which one this is. All None
-    where JAX finds out."""
+    """The place of a process in a run: HOST:PORT of process 0, the number of processes, and the index of this
+    one.
+
+    All are None if JAX finds them.
+    """
 
     coordinator: str | None = None
     processes: int | None = None
@@ -55,10 +58,11 @@ def find(
     process: int | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Place | None:
-    """The place of this process; None if it is alone.
+    """The place of this process; None for a single process.
 
-    coordinator: HOST:PORT, or "auto" for what JAX finds out. What is None is read from the environment.
-    Raises ValueError if only some of the three are known, or they contradict each other."""
+    coordinator: HOST:PORT, or "auto" to let JAX find it. Values that are None are read from the environment.
+    Raises ValueError if only some of the three are known, or if they contradict each other.
+    """
     coordinator = coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
     if coordinator == "auto":
         return Place()
@@ -81,7 +85,7 @@ def find(
 
 
 def add_arguments(parser: argparse.ArgumentParser, steps: bool) -> None:
-    """The flags of one of several processes. steps: whether its work is steps, which `Watch` watches."""
+    """Adds the flags of one of several processes. steps: whether its work has steps, which `Watch` watches."""
     join = "one of several processes: where process 0 listens; auto for what JAX finds out"
     silent = f"after so long without a heartbeat it is dead; default {HEARTBEAT_SECONDS}"
     hung = f"the run ends if no step has ended for so long; default {STEP_SECONDS}"
@@ -97,9 +101,10 @@ def add_arguments(parser: argparse.ArgumentParser, steps: bool) -> None:
 
 
 def join(arguments: argparse.Namespace, together: bool) -> None:
-    """`find`s this process's place by the flags of `add_arguments`, if it has them, and `start`s.
+    """Finds this process's place from the flags of `add_arguments`, if there are any, and calls `start`.
 
-    together: whether there is work for several. Raises ValueError where there is not."""
+    together: whether several processes can share the work; if not, several raise ValueError.
+    """
     if not together:
         if "JAX_COORDINATOR_ADDRESS" in os.environ or _managed(os.environ):
             raise ValueError(
@@ -115,10 +120,11 @@ def join(arguments: argparse.Namespace, together: bool) -> None:
 def start(
     place: Place, heartbeat: float = HEARTBEAT_SECONDS, timeout: float = START_SECONDS
 ) -> None:
-    """Joins the other processes, before anything touches a device.
+    """Joins the other processes, before anything uses a device.
 
-    heartbeat: seconds of silence after which a process is dead. timeout: seconds to wait for all. A
-    process that has waited in vain says so on stderr and exits with AGAIN."""
+    heartbeat: the seconds of silence after which a process is dead. timeout: the seconds to wait for all. A
+    process that waited in vain says so on stderr and exits with AGAIN.
+    """
     late = threading.Timer(timeout, lambda: _exit(AGAIN, _late(place, timeout)))
     late.daemon = True
     late.start()
@@ -140,10 +146,11 @@ def several() -> bool:
 
 
 def fail(status: int, error: BaseException, arguments: argparse.Namespace) -> None:
-    """Ends one of several processes after an error that was told: at once, so that the others notice.
+    """Ends one of several processes after an error was printed, at once, so that the others notice.
 
-    An error of the runtime is most often another process's death seen from here, and the heartbeat's
-    verdict, which ends this process with a message that names the dead one, is waited for."""
+    An error of the runtime is usually the death of another process. Then the heartbeat is awaited, which
+    ends this process with a message that names the dead one.
+    """
     if not several():
         return
     if isinstance(error, jax.errors.JaxRuntimeError):
@@ -152,11 +159,12 @@ def fail(status: int, error: BaseException, arguments: argparse.Namespace) -> No
 
 
 class Watch:
-    """A context manager that is called after every step, and ends the process with AGAIN if none ends
-    for `seconds`. It says which processes the others wait for: those that have finished fewest steps.
+    """A context manager that is called after every step. It ends the process with AGAIN if no step ends for
+    `seconds`, and names the processes that the others wait for: those with the fewest steps.
 
-    A thread puts this process's steps into the coordination service every `seconds` / 10, so steps
-    themselves wait for nothing. Alone, a process watches nothing."""
+    A thread reports this process's steps to the coordination service every `seconds` / 10, so steps do not
+    wait. A single process is not watched.
+    """
 
     def __init__(self, seconds: float = STEP_SECONDS):
         self._seconds, self._steps, self._moved = seconds, 0, time.monotonic()
@@ -234,7 +242,7 @@ def _number(given: int | None, name: str, environment: Mapping[str, str]) -> int
 
 
 def _managed(environment: Mapping[str, str]) -> bool:
-    """Whether what started this process says that it started several."""
+    """Whether the launcher of this process started several."""
     for names in MANAGED:
         if all(name in environment for name in names):
             return int(environment[names[0]]) > 1
@@ -244,8 +252,7 @@ def _managed(environment: Mapping[str, str]) -> bool:
 
 
 def _on_tpu(environment: Mapping[str, str]) -> bool:
-    """Whether this is a TPU VM, which may be one of several: only its metadata server, which JAX asks,
-    knows."""
+    """Whether this is a TPU VM, which may be one of several; JAX asks its metadata server."""
     if "tpu" not in environment.get("JAX_PLATFORMS", "tpu") or "TPU_SKIP_MDS_QUERY" in environment:
         return False
     if environment.get("TPU_WORKER_HOSTNAMES"):

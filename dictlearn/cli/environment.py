@@ -1,4 +1,4 @@
-"""What the environment may be: refused in a line where nothing would work in it, made to work where it can."""
+"""Checks of the environment: settings in which nothing would work are an error; others are repaired."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ import jax
 
 
 def prepare() -> None:
-    """Lets text of any alphabet be printed. Raises ValueError where JAX is set to what this is not made for."""
+    """Makes text of any alphabet printable. Raises ValueError for settings of JAX that are not supported."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(io.UnsupportedOperation):
             if isinstance(stream, io.TextIOWrapper):
@@ -31,7 +31,7 @@ def without_echoes() -> Iterator[None]:
 
 
 def refuse() -> None:
-    """Raises ValueError where JAX computes in doubles, or takes no mixed types."""
+    """Raises ValueError if JAX computes in float64, or refuses to promote types."""
     if jax.config.values["jax_enable_x64"]:
         raise ValueError(
             "JAX_ENABLE_X64 is set, and dictionaries are trained in float32: unset it, or set it to 0."
@@ -53,12 +53,15 @@ def words(argv: Sequence[str]) -> None:
 
 
 def lacking() -> str:
-    """What to say where the devices that the environment asks for are not there; "" where they are."""
+    """The message for devices that the environment asks for and JAX does not find; "" if it finds them."""
     asked = os.environ.get("JAX_PLATFORMS", "cpu")
     if asked == "cpu":
         return ""
     try:
         jax.devices()
     except Exception as error:
-        return f"JAX_PLATFORMS={asked} names devices that are not there ({error}): unset it, or set it to cpu."
+        return (
+            f"JAX_PLATFORMS={asked} names devices that JAX cannot find ({error}):"
+            " unset it, or set it to cpu."
+        )
     return ""

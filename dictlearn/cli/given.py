@@ -1,7 +1,7 @@
-"""What the command line sets wins or is refused; it is never replaced in silence.
+"""Keys on the command line take precedence or are an error; they are never overridden silently.
 
-A sweep of the experiment's file over a key that is set is left out, and that is told. What else would replace a
-set key is an error that names both: a sweep that is set too, and a member's own key or sweep.
+If a key is set that the experiment's file sweeps, the sweep is dropped with a message. Anything else that would
+override a set key is an error that names both: a sweep on the command line, and a member's own key or sweep.
 """
 
 import logging
@@ -14,15 +14,16 @@ log = logging.getLogger("dictlearn")
 
 
 def keys(words: Sequence[str]) -> list[str]:
-    """The keys of the config that the words of a command line set."""
+    """The config keys that a command line sets."""
     found = (re.match(r"--?(?:no)?config\.([^=]+)", word) for word in words)
     return list(dict.fromkeys(match[1] for match in found if match))
 
 
 def winning(config: dict, given: Sequence[str]) -> dict:
-    """`config` without the sweeps of its file over keys that are `given`.
+    """`config` without the sweeps of its file over `given` keys.
 
-    Raises ValueError for a given key that something else replaces, naming both."""
+    Raises ValueError, naming both, for a given key that something else overrides.
+    """
     blocks, left_out = dict(_blocks(config)), []
     for key in given:
         for begin, name, may_go in _replacing(blocks, key):
@@ -41,7 +42,7 @@ def winning(config: dict, given: Sequence[str]) -> dict:
 
 
 def _blocks(config: dict) -> Iterator[tuple[str, dict]]:
-    """The config and its members, each by what its keys begin with."""
+    """The config and its members, each with the prefix of its keys."""
     yield "", config
     members = config.get("members", {})
     for label, own in members.items() if isinstance(members, dict) else ():
@@ -50,8 +51,9 @@ def _blocks(config: dict) -> Iterator[tuple[str, dict]]:
 
 
 def _replacing(blocks: Mapping[str, Mapping], key: str) -> Iterator[tuple[str, str, bool]]:
-    """What replaces a key, (block, name, whether it can be left out): sweeps over it, and of a key that members
-    share their own."""
+    """What overrides a key, as (block, name, whether it can be dropped): sweeps over it and, for a key that
+    members share, the members' own keys.
+    """
     own = next((begin for begin in blocks if begin and key.startswith(begin)), "")
     argument = key.removeprefix(own)
     swept = argument.removeprefix("sweep.")
@@ -67,7 +69,7 @@ def _replacing(blocks: Mapping[str, Mapping], key: str) -> Iterator[tuple[str, s
 
 
 def _own(block: Mapping, argument: str) -> Iterator[str]:
-    """A member's own argument, or its own learner, which has nothing of the shared one's."""
+    """A member's own argument, or its own learner, which does not inherit from the shared one."""
     subtree, _, name = argument.partition(".")
     own = block.get(subtree, {})
     if name and (name in own or (subtree == "learner" and "name" in own)):
@@ -75,7 +77,7 @@ def _own(block: Mapping, argument: str) -> Iterator[str]:
 
 
 def _same(swept: str, argument: str) -> bool:
-    """Whether a swept name is that argument: by itself or with its subtree. `seed` alone is the run's."""
+    """Whether a swept name is that argument, alone or with its subtree. `seed` alone is the seed of the run."""
     return swept == argument or (swept == argument.partition(".")[2] and swept != "seed")
 
 
@@ -84,7 +86,7 @@ def _meet(a: str, b: str) -> bool:
 
 
 def _without(sweep: Mapping, name: str) -> dict:
-    """A sweep without one name, which may be that of a nested one."""
+    """A sweep without one name, which may be in a nested sweep."""
     found = {}
     for key, value in sweep.items():
         inner = name.removeprefix(f"{key}.")

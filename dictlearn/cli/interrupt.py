@@ -1,7 +1,8 @@
-"""Ctrl-C: once, and the work ends in order, training with a checkpoint; twice, and the process ends at once.
+"""Ctrl-C: the first one ends the work in order, training with a checkpoint; the second ends the process at
+once.
 
-Python's own handlers wait for the function that the main thread is in, which may compile for minutes. The
-second Ctrl-C is therefore seen by a thread.
+Python's own handlers wait for the current function of the main thread, which may compile for minutes. So a
+thread handles the second Ctrl-C.
 """
 
 import contextlib
@@ -17,8 +18,10 @@ STATUS = 128 + signal.SIGINT
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """While the block runs in the main thread, the first Ctrl-C ends the process with STATUS: there is nothing
-    to lose, and what is imported may swallow a KeyboardInterrupt."""
+    """While the block runs in the main thread, the first Ctrl-C ends the process with STATUS.
+
+    There is nothing to lose then, and an imported module may swallow a KeyboardInterrupt.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -49,7 +52,7 @@ def twice() -> Iterator[None]:
 
 
 def _watch(reads: int) -> None:
-    """Counts the signals that Python writes to the pipe, by their numbers, until its other end is closed."""
+    """Counts the signals whose numbers Python writes to the pipe, until its other end is closed."""
     times = 0
     with os.fdopen(reads, "rb", buffering=0) as pipe:
         while found := pipe.read(64):

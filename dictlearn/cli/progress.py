@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress of long work: a bar on a terminal, else a line every few seconds."""
 
 import sys
 import time
@@ -18,8 +18,10 @@ LINE_SECONDS = 15
 
 
 class Progress:
-    """A context manager that is called with (done, total). `rate` is units per second since the first
-    call, whose own work (compiling, mostly) is not counted. Process 0 alone shows anything."""
+    """A context manager that is called with (done, total), and shown by process 0 only.
+
+    `rate` is units per second since the first call, so that compilation, mostly, is not counted.
+    """
 
     def __init__(self, title: str, unit: str):
         self._title, self._unit = title, unit

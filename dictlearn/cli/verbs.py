@@ -1,4 +1,4 @@
-"""The verbs: what each does with a config and a workdir, and the table of them all."""
+"""The verbs: functions of a config and a workdir, and the table of all verbs."""
 
 import functools
 import json
@@ -27,8 +27,9 @@ from dictlearn.train import train
 
 class Verb(NamedTuple):
     """run: (config, workdir, parsed arguments) -> None. flags: its own flags, as `add_argument` takes them.
-    from_workdir: whether the config may be the workdir's. together: whether several processes may run it.
-    steps: whether its work is steps, which are watched."""
+    from_workdir: whether the config may be the one in the workdir. together: whether several processes may
+    run it. steps: whether its work has steps, which are watched.
+    """
 
     run: Callable[[Mapping, Path, Any], None]
     help: str

@@ -43,7 +43,17 @@ def names() -> list[str]:
 
 
 def format_of(name: str) -> ModuleType:
-    """The format `name`. Raises ValueError for an unknown format; the message lists the known ones."""
+    """The module of a format.
+
+    Args:
+        name: a format, of `names()`.
+
+    Returns:
+        The module.
+
+    Raises:
+        ValueError: for an unknown format; the message lists the known ones.
+    """
     if name not in names():
         raise ValueError(f"unknown format {name!r}; the formats are {', '.join(names())}.")
     return importlib.import_module(f"{__name__}.{name}")
@@ -89,7 +99,14 @@ def load(path: str | Path) -> Trained:
 
 
 def recognised(path: Path) -> str | None:
-    """The format of a file or a folder; None if no format recognises it."""
+    """Recognises the format of a file or a folder.
+
+    Args:
+        path: the file or the folder.
+
+    Returns:
+        The name of the format; None if no format recognises it.
+    """
     return next((name for name in names() if format_of(name).recognises(path)), None)
 
 

@@ -1,8 +1,8 @@
-"""What the formats of other libraries share: small JSON and strict tensors of a folder, and a note.
+"""Shared by the formats of other libraries: JSON and tensors of a folder, strictly checked, and a note.
 
-Another library's files say which function a dictionary is, and not how it was trained. `note` is the rest, as
-JSON, under a key that the other library ignores: with it a dictionary that was written here comes back as it
-was. A file without the note comes back as the dictionary that it describes.
+The files of another library say which function a dictionary is, and not how it was trained. `note` holds the
+rest, as JSON, under a key that the other library ignores. With it, a dictionary that was written here is
+restored exactly. Without it, `load` returns the dictionary that the file describes.
 """
 
 import json
@@ -40,7 +40,7 @@ def has(folder: Path, *names: str) -> bool:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """A file of the folder. Raises ValueError for a link out of it."""
+    """A file of the folder. Raises ValueError for a link that leads out of it."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{name} leads out of its folder, to {path.resolve()}.")
@@ -64,7 +64,7 @@ def config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def integer(told: Mapping[str, Any], key: str, least: int = 1) -> int:
-    """A whole number of a config. Raises ValueError for what is none, or below `least`."""
+    """An integer of a config. Raises ValueError for any other value, or one below `least`."""
     value = told.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{key}={value!r} must be a whole number of at least {least}.")
@@ -92,15 +92,15 @@ def one_of(told: Mapping[str, Any], key: str, known: Any, default: Any = None) -
 def tensors(
     folder: Path, name: str, wanted: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
-    """`arrays` of a file of the folder."""
+    """The `arrays` of a file in the folder."""
     return arrays(inside(folder, name), wanted)
 
 
 def arrays(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Exactly these arrays of a safetensors file or a NumPy archive, by name and shape, in float32. Shapes are
-    compared before anything is read.
+    """The arrays of a safetensors file or a NumPy archive, in float32. Shapes are compared before anything is
+    read.
 
-    Raises ValueError for one that is missing, not wanted, of another shape, no float, or not finite."""
+    Raises ValueError for an array that is missing, not wanted, of another shape, not a float, or not finite."""
     check(_headers(path), wanted, path.name)
     return finite(_read(path, wanted), path.name)
 
@@ -127,7 +127,7 @@ def finite(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of a safetensors file or a NumPy archive, by name. Raises ValueError for another file."""
+    """The shapes of a safetensors file or a NumPy archive, by name. Raises ValueError for any other file."""
     return {key: shape for key, (shape, _) in _headers(path).items()}
 
 
@@ -151,7 +151,7 @@ def _metadata(path: Path) -> Mapping[str, str]:
 
 
 def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """name -> (shape, type), of which no array is read."""
+    """(shape, dtype) of each array by name, without reading the arrays."""
     try:
         if zipfile.is_zipfile(path):
             return {key: (shape, str(kind)) for key, (shape, kind) in npz_headers(path).items()}
@@ -175,8 +175,9 @@ def _read(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """name -> (shape, type) of a NumPy archive, of which no array is read. Raises ValueError for an entry that
-    the file is too small for."""
+    """(shape, dtype) of each array of a NumPy archive by name, without reading the arrays.
+
+    Raises ValueError for an entry that the file is too small for."""
     found, size = {}, path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         for each in archive.infolist():
@@ -206,7 +207,7 @@ def unit_atoms(leaves: dict[str, np.ndarray]) -> None:
 
 
 def log_threshold(threshold_F: np.ndarray) -> np.ndarray:
-    """The parameter of JumpReLU. A threshold that is not positive becomes one that nothing undercuts."""
+    """JumpReLU's parameter. A threshold that is not positive becomes one below every positive number."""
     return np.log(np.maximum(threshold_F.astype(np.float64), _LEAST)).astype(np.float32)
 
 
@@ -216,7 +217,7 @@ def leaves(trained: Trained) -> dict[str, Any]:
 
 
 def check_raw(trained: Trained) -> None:
-    """Raises ValueError for a dictionary that does not work on raw activations."""
+    """Raises ValueError for a dictionary that does not read raw activations."""
     if trained.norm != Norm():
         name = dictionaries.describe(trained.module)["name"]
         raise ValueError(
@@ -227,7 +228,7 @@ def check_raw(trained: Trained) -> None:
 def write(
     folder: Path, weights: str, arrays: Mapping[str, Any], config: str, told: Mapping[str, Any]
 ) -> None:
-    """Makes the folder, with the arrays in float32 and the config."""
+    """Writes the folder: the arrays in float32, and the config."""
     folder.mkdir()
     whole = {key: np.array(array, np.float32, order="C") for key, array in arrays.items()}
     files.save_tensors(whole, folder / weights)
@@ -239,7 +240,7 @@ def write_config(path: Path, told: Mapping[str, Any]) -> None:
 
 
 def note(trained: Trained, leaves: tuple[str, ...] = ()) -> dict[str, Any]:
-    """All of a dictionary but its arrays, as JSON; of those the scalar `leaves`, exactly."""
+    """Everything of a dictionary but its arrays, as JSON; of the arrays, the scalar `leaves`, exactly."""
     flat = _layout.flat(trained.variables)
     return {
         "name": trained.name,
@@ -254,9 +255,10 @@ def note(trained: Trained, leaves: tuple[str, ...] = ()) -> dict[str, Any]:
 def noted(
     told: Any, described: Dictionary, arrays: Mapping[str, np.ndarray], **known: Any
 ) -> Trained:
-    """The dictionary of these leaves: by the note where there is one, else as it is `described`.
+    """The dictionary of these leaves, from the note if there is one, else as `described`.
 
-    Raises ValueError for a note that describes another function than the file."""
+    Raises ValueError for a note that describes another function than the file.
+    """
     if told is None:
         _layout.abstract(described)  # fields that do not fit are refused here
         return Trained(described, _layout.nested(arrays), **known)
@@ -292,6 +294,6 @@ def check_config(told: Mapping[str, Any], ours: Mapping[str, Any], name: str) ->
 
 
 def _same_threshold(trained: Trained, log_threshold_F: np.ndarray) -> bool:
-    """Whether running means make the thresholds that the file has."""
+    """Whether the running means give the thresholds of the file."""
     ours = np.asarray(trained.module.apply(trained.variables, method="threshold"))
     return np.allclose(ours, np.exp(log_threshold_F), rtol=1e-5, atol=1e-30)

@@ -1,4 +1,4 @@
-"""TransformerLens' names of places in a model, as other libraries write them, and ours (lm/taps.py)."""
+"""Converts TransformerLens' hook names, which other libraries write, to taps (lm/taps.py) and back."""
 
 import re
 
@@ -13,7 +13,7 @@ _THEIRS = {ours: theirs for theirs, ours in _OURS.items()}
 
 
 def tap(hook: str) -> str:
-    """The tap of a hook; the hook itself where we have no tap that holds the same.
+    """The tap of a hook; the hook itself if no tap has the same activation.
 
     Example:
         >>> tap("blocks.8.hook_resid_pre"), tap("blocks.8.hook_mlp_out"), tap("vision.hook_x")
@@ -29,7 +29,7 @@ def tap(hook: str) -> str:
 
 
 def hook(tap: str) -> str:
-    """The hook of a tap; the tap itself where TransformerLens has none that holds the same.
+    """The hook of a tap; the tap itself if TransformerLens has no hook with the same activation.
 
     Example:
         >>> hook("resid.7"), hook("mlp_act.2")

@@ -1,16 +1,16 @@
-"""The complete layout of a trained dictionary: every leaf by its path, and a header of what they are.
+"""The complete layout of a trained dictionary: every leaf by its path, and a header.
 
-    params/W_enc_FD ...    leaves of the variables, as they are
-    norm/scale_in ...      arrays of the normalisation
+    params/W_enc_FD ...    the leaves of the variables
+    norm/scale_in ...      the arrays of the normalisation
     header                 JSON: the variant and its fields, the normalisation, name, hyperparameters, metrics
 
-A dictionary of one linear encoder and one linear decoder that works on raw activations has these arrays, for
-other programs, in place of the leaves that they are:
+A dictionary with one linear encoder and one linear decoder on raw activations has, for other programs, these
+arrays in place of its leaves:
 
     W_enc [D, F]    b_enc [F]    W_dec [F, D']    b_dec [D']    W_skip [D, D'] where there is a skip
 
-and, where a threshold decides which latents fire, `threshold` beside the leaf that it comes from. The header's
-`encoder_input` says whether the encoder reads `x - b_dec` or `x`.
+If a threshold decides which latents fire, there is also the array `threshold`, besides the leaf that defines
+it. `encoder_input` of the header says whether the encoder reads `x - b_dec` or `x`.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ KEYS = {
 
 
 def pack(trained: Trained) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(header, arrays) of a dictionary. Raises ValueError for what the layout cannot hold, naming it."""
+    """(header, arrays) of a dictionary. Raises ValueError, naming it, for what the layout cannot hold."""
     leaves = {name: np.asarray(leaf) for name, leaf in flat(trained.variables).items()}
     for name, leaf in leaves.items():
         if leaf.dtype.kind not in "biuf":
@@ -75,9 +75,10 @@ def pack(trained: Trained) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def unpack(header: Any, shapes: Mapping[str, tuple], read: Callable[[str], np.ndarray]) -> Trained:
-    """The dictionary of a header and its arrays, told by shape and dtype, and read by `read` once they fit.
+    """The dictionary of a header and its arrays; their shapes and dtypes are checked before `read` reads them.
 
-    Raises ValueError for a header or an array that is not as `pack` makes it."""
+    Raises ValueError for a header or an array that `pack` would not make.
+    """
     if not isinstance(header, dict) or header.keys() != KEYS:
         there = ", ".join(sorted(header)) if isinstance(header, dict) else repr(header)
         raise ValueError(f"the header holds {there}; it must hold {', '.join(sorted(KEYS))}.")
@@ -112,7 +113,7 @@ def flat(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables of leaves by their paths, as `flat` gives them."""
+    """The variables from leaves by their paths, the inverse of `flat`."""
     found: dict[str, Any] = {}
     for leaf, array in leaves.items():
         room, _, last = leaf.partition("/")
@@ -121,7 +122,7 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encoder_input(module: Dictionary) -> str:
-    """What the encoder reads, in words."""
+    """The input of the encoder, as text."""
     return "x - b_dec" if module.d_out is None and module.subtract_b_dec else "x"
 
 
@@ -141,7 +142,7 @@ def _described(module: Dictionary) -> dict[str, Any]:
 
 
 def _built(described: Any) -> Dictionary:
-    """The variant of `_described`."""
+    """The variant from the JSON of `_described`."""
     return dictionaries.make(**values.from_json(described))
 
 
@@ -153,7 +154,9 @@ def abstract(module: Dictionary) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def _abstract_norm(kind: str, module: Dictionary, shapes: Mapping[str, tuple]) -> dict:
-    """The arrays of a normalisation; scales may be of so many sources as divide the columns."""
+    """The arrays of a normalisation; there may be a scale for each of several sources, if they divide the
+    columns.
+    """
     d_in, wanted = module.d_in, {f"norm/scale_{of}": () for of in ("in", "out", "gradient")}
     for name, width in (("norm/scale_in", d_in), ("norm/scale_out", module.d_out or d_in)):
         shape = shapes.get(name, [()])[0]
@@ -164,7 +167,7 @@ def _abstract_norm(kind: str, module: Dictionary, shapes: Mapping[str, tuple]) -
 
 
 def _check(wanted: Mapping, names: Mapping[str, str], shapes: Mapping[str, tuple]) -> None:
-    """ValueError for an array that is missing, not known, or of another shape or type."""
+    """Raises ValueError for an array that is missing, unknown, or of another shape or dtype."""
     derived = {"threshold"} if "W_enc" in names.values() else set()
     if missing := sorted(set(names.values()) - shapes.keys()):
         raise ValueError(f"it lacks {', '.join(missing)}; it holds {', '.join(sorted(shapes))}.")

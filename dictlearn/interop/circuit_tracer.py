@@ -32,7 +32,14 @@ LEAVES = {*_LEAVES.values(), *_circuit.RUNNING, _foreign.THRESHOLD}
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a file with these arrays, of which W_enc is no transpose of W_dec."""
+    """Whether a path is a file with these arrays, where W_enc is not a transpose of W_dec.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
     if path.suffix != SUFFIX or not path.is_file():
         return False
     try:
@@ -44,7 +51,17 @@ def recognises(path: Path) -> bool:
 
 
 def load(path: Path) -> Trained:
-    """The dictionary of a file. Raises ValueError for arrays that do not fit each other, by name."""
+    """Loads the dictionary in the file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for arrays that do not fit each other, naming them.
+    """
     there = _foreign.shapes(path)
     if len(there["W_enc"]) != 2:
         raise ValueError(f"W_enc is {list(there['W_enc'])}; it must have two axes.")
@@ -68,7 +85,15 @@ def load(path: Path) -> Trained:
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a file. Raises ValueError for a dictionary that circuit-tracer does not compute."""
+    """Writes a file.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary that circuit-tracer does not compute.
+    """
     made = dictionaries.describe(trained.module)
     _circuit.check(trained, made, (*_circuit.KINDS, "matryoshka"), made["d_in"])
     leaves = _foreign.leaves(trained)

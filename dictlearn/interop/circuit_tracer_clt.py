@@ -32,12 +32,29 @@ LEAVES |= {f"params/W_dec_{layer}_FD" for layer in range(MOST_LAYERS)}
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a folder with the files of layer 0."""
+    """Whether a path is a folder with the files of layer 0.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
     return _foreign.has(path, "W_enc_0.safetensors", "W_dec_0.safetensors")
 
 
 def load(path: Path) -> Trained:
-    """The dictionary of a folder. Raises ValueError for arrays that do not fit each other, by name."""
+    """Loads the dictionary in the folder.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for arrays that do not fit each other, naming them.
+    """
     decoder = _foreign.shapes(_foreign.inside(path, "W_dec_0.safetensors")).get("W_dec_0", ())
     if len(decoder) != 3 or decoder[1] > MOST_LAYERS:
         raise ValueError(
@@ -77,7 +94,15 @@ def _layer(path: Path, layer: int, n: int, each: int, d_in: int, jumps: bool) ->
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a folder. Raises ValueError for a dictionary that circuit-tracer does not compute."""
+    """Writes a folder.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary that circuit-tracer does not compute.
+    """
     made = dictionaries.describe(trained.module)
     _circuit.check(trained, made, ("clt",), made["d_in"])
     leaves = {k: np.array(leaf, np.float32) for k, leaf in _foreign.leaves(trained).items()}

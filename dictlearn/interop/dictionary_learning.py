@@ -56,12 +56,29 @@ LEAVES = {f"params/{leaf}" for _, keys in _CLASSES.values() for leaf in keys.val
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a folder with both files."""
+    """Whether a path is a folder with both files.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
     return _foreign.has(path, CONFIG, WEIGHTS)
 
 
 def load(path: Path) -> Trained:
-    """The dictionary of a folder. Raises ValueError for what is not read, by its key or tensor."""
+    """Loads the dictionary in the folder.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for a key or a tensor that cannot be read, naming it.
+    """
     told = _foreign.config(path, CONFIG)
     about, note = _foreign.part(told, "trainer"), told.get(_foreign.NOTE)
     kind = _foreign.one_of(about, "dict_class", _CLASSES)
@@ -80,7 +97,15 @@ def load(path: Path) -> Trained:
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a folder. Raises ValueError for a dictionary that the library has no class for."""
+    """Writes a folder.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary that the library has no class for.
+    """
     told = _written(trained)
     kind = told["trainer"]["dict_class"]
     leaves = _RUNNING if "Batch" in kind else ()

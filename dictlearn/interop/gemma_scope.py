@@ -1,12 +1,11 @@
-"""Gemma Scope's files: JumpReLU that subtracts nothing from its input, as SAE, transcoder or skip transcoder.
+"""Gemma Scope's files: JumpReLU SAEs, transcoders and skip transcoders whose encoder reads x without b_dec.
 
     f = z [z > threshold]   z = x W_enc + b_enc      y = f W_dec + b_dec (+ x affine_skip_connection)
 
-Of Gemma Scope 1, `params.npz` with W_enc [D, F], W_dec [F, D'], b_enc, b_dec and threshold; of Gemma Scope 2,
-`params.safetensors` with w_enc and w_dec instead, and affine_skip_connection [D, D'] where there is a skip. A
-`config.json` beside it, which may be missing, says where in the model. Files are written as those of 2, with
-what these have no word for as `note` in the metadata. Cross-layer transcoders, whose w_dec has three axes, are
-refused.
+Gemma Scope 1 has `params.npz` with W_enc [D, F], W_dec [F, D'], b_enc, b_dec and threshold. Gemma Scope 2 has
+`params.safetensors` with w_enc and w_dec instead, and affine_skip_connection [D, D'] where there is a skip. An
+optional `config.json` in the same folder has the site. Files are written in the format of 2, with a `note` in
+the metadata for everything else. Cross-layer transcoders, whose w_dec has three axes, are refused.
 """
 
 import json
@@ -34,7 +33,14 @@ _ALWAYS = _LEAVES.keys() - {"affine_skip_connection"}
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a file with these arrays."""
+    """Whether a path is a file with the arrays of Gemma Scope.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
     try:
         there = {key.lower() for key in _foreign.shapes(path)} if path.is_file() else set()
         return there >= _ALWAYS and "header" not in there and not any("/" in key for key in there)
@@ -43,7 +49,17 @@ def recognises(path: Path) -> bool:
 
 
 def load(path: Path) -> Trained:
-    """The dictionary of a file. Raises ValueError for arrays that do not fit each other, by name."""
+    """Loads the dictionary in the file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for arrays that do not fit each other.
+    """
     shapes = _foreign.shapes(path)
     there = {key.lower(): key for key in shapes}
     w_enc, w_dec = (shapes[there[key]] for key in ("w_enc", "w_dec"))
@@ -74,7 +90,15 @@ def load(path: Path) -> Trained:
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a file of Gemma Scope 2. Raises ValueError for a dictionary that is no such JumpReLU."""
+    """Writes a file of Gemma Scope 2.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary that is not a JumpReLU whose encoder reads x.
+    """
     made = dictionaries.describe(trained.module)
     name, kind = made["name"], made.get("activation")
     if name != kind or "params/log_threshold_F" not in _foreign.leaves(trained):
@@ -93,7 +117,7 @@ def save(trained: Trained, path: Path) -> None:
 
 
 def _about(path: Path) -> Mapping[str, Any]:
-    """The config beside the file; nothing where it is missing."""
+    """The config in the same folder; empty if it is missing."""
     if not (path.parent / "config.json").is_file():
         return {}
     told = _foreign.config(path.parent, "config.json")

@@ -31,14 +31,31 @@ _STEMS = (("encoder_linear", "decoder_linear"), ("encoder", "decoder"))
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a torch file with the tensors of two layers."""
+    """Whether a path is a torch file with the tensors of two layers.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
     return any(
         _state.holds(path, (f"{stem}.{one}" for stem in stems for one in _ENDS)) for stems in _STEMS
     )
 
 
 def load(path: Path) -> Trained:
-    """The dictionary of a file. Raises ValueError for tensors that do not fit each other, by name."""
+    """Loads the dictionary in the file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for a key or a tensor that cannot be read, naming it.
+    """
     state = _state.read(path)
     names = {key: key for key in _LEAVES}
     if "encoder_linear.weight" in state.found:
@@ -56,7 +73,15 @@ def load(path: Path) -> Trained:
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a file. Raises ValueError for a dictionary that is no ReLU of its input."""
+    """Writes a file.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary that is not a ReLU of its input.
+    """
     made = dictionaries.describe(trained.module)
     name, kind = made["name"], made.get("activation")
     if kind != "relu" or name not in _STRUCTURES:

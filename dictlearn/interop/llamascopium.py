@@ -44,12 +44,29 @@ _STRUCTURES = {*_KINDS, "batch_topk", "matryoshka"}
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a folder with both files."""
+    """Whether a path is a folder of Llamascopium.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
     return _foreign.has(path, CONFIG, WEIGHTS)
 
 
 def load(path: Path) -> Trained:
-    """The dictionary of a folder. Raises ValueError for what is not read, by its key or tensor."""
+    """Loads the dictionary in the folder.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for a key or a tensor that cannot be read, naming it.
+    """
     told = _foreign.config(path, CONFIG)
     _foreign.one_of(told, "sae_type", ("sae",), "sae")
     _foreign.one_of(told, "use_glu_encoder", (False,), False)
@@ -80,7 +97,15 @@ def load(path: Path) -> Trained:
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a folder. Raises ValueError for a dictionary that the library does not compute."""
+    """Writes a folder.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary that Llamascopium cannot hold.
+    """
     told, leaves = _written(trained), _foreign.leaves(trained)
     arrays = {key: leaves[leaf] for key, leaf in _LEAVES.items() if key != _LOG}
     arrays["W_E"] = np.asarray(arrays["W_E"]).T

@@ -1,4 +1,4 @@
-"""NumPy archives of the complete layout (interop/_layout.py), its header as the string `header`.
+"""NumPy archives of the complete layout (interop/_layout.py), with the header as the string `header`.
 
 with np.load(path) as f:
     pre_BF = (x_BD - f["b_dec"]) @ f["W_enc"] + f["b_enc"]
@@ -18,7 +18,14 @@ LEAVES = None
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is an archive with a header."""
+    """Whether a path is a NumPy archive with a header.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
     if not (path.is_file() and zipfile.is_zipfile(path)):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -26,7 +33,17 @@ def recognises(path: Path) -> bool:
 
 
 def load(path: Path) -> Trained:
-    """The dictionary of an archive. Raises ValueError for an array that does not belong there."""
+    """Loads the dictionary in the archive.
+
+    Args:
+        path: the archive.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for an array that is not in the header.
+    """
     try:
         shapes = _foreign.npz_headers(path)
         shapes.pop("header")
@@ -38,7 +55,15 @@ def load(path: Path) -> Trained:
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes an archive. Raises ValueError for a dictionary that is no file of dictionaries/."""
+    """Writes an archive.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary whose class is not in dictionaries/.
+    """
     header, arrays = _layout.pack(trained)
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, header=np.array(json.dumps(header)), **arrays)

@@ -32,12 +32,29 @@ _STRUCTURES = {*_KINDS.values(), "matryoshka"}
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a torch file with these tensors."""
+    """Whether a path is a torch file with these tensors.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
     return _state.holds(path, _LEAVES)
 
 
 def load(path: Path) -> Trained:
-    """The dictionary of a file. Raises ValueError for what is not read, by its key or tensor."""
+    """Loads the dictionary in the file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for a key or a tensor that cannot be read, naming it.
+    """
     state = _state.read(path)
     n_latents, d_in = state.matrix("encoder.weight")
     kind = _foreign.one_of(state.found, "activation", _KINDS, "ReLU")
@@ -65,7 +82,15 @@ def load(path: Path) -> Trained:
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a file. Raises ValueError for a dictionary that the library has no activation for."""
+    """Writes a file.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary with an activation that the library does not have.
+    """
     made = dictionaries.describe(trained.module)
     kind = _kind(trained, made)
     leaves = _foreign.leaves(trained)

@@ -1,18 +1,18 @@
-"""SAELens' folders: `cfg.json` and `sae_weights.safetensors`, of version 6 and of those before.
+"""SAELens' folders: `cfg.json` and `sae_weights.safetensors`, of version 6 and earlier.
 
     standard, transcoder            ReLU
     topk, abstopk                   TopK, AbsTopK
-    jumprelu, jumprelu_transcoder   JumpReLU; BatchTopK is written as one, with its threshold for every latent
+    jumprelu, jumprelu_transcoder   JumpReLU; BatchTopK is written as one, with the same threshold everywhere
     gated                           Gated
-    skip_transcoder, jumprelu_skip_transcoder    with the skip's matrix
+    skip_transcoder, jumprelu_skip_transcoder    with the matrix of the skip
 
 W_enc is [D, F], W_dec [F, D'], W_skip [D', D]. With `apply_b_dec_to_input` the encoder reads x - b_dec. TopK
-with `rescale_acts_by_decoder_norm` is read with its atoms at unit norm and their norms in the encoder, which
-is the same function. `layer_norm` and `constant_norm_rescale` are read as our kinds of normalisation per token,
-with their factors in the weights. `expected_average_only_in` stands for a scale that the files do not hold.
+with `rescale_acts_by_decoder_norm` is read with unit atoms and with their norms in the encoder, which is the
+same function. `layer_norm` and `constant_norm_rescale` become our per-token normalisations, with their
+factors in the weights. `expected_average_only_in` needs a scale that the files do not contain.
 
-A file that was written here keeps under `dictlearn` in cfg.json what SAELens has no word for, and comes back to
-the bit but for thresholds, which SAELens stores and JumpReLU here keeps as logarithms.
+A file that was written here has, under `dictlearn` in cfg.json, everything that SAELens has no key for. It is
+restored to the bit except for thresholds, which SAELens stores and JumpReLU here keeps as logarithms.
 """
 
 import dataclasses
@@ -72,12 +72,29 @@ _NORMS = ("none", "layer_norm", "constant_norm_rescale", "expected_average_only_
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a folder with both files."""
+    """Whether a path is a folder with both files.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
     return _foreign.has(path, CONFIG, WEIGHTS)
 
 
 def load(path: Path) -> Trained:
-    """The dictionary of a folder. Raises ValueError for what is not read, by its key or tensor."""
+    """Loads the dictionary in the folder.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for a key or a tensor that cannot be read, naming it.
+    """
     told = _migrated(_foreign.config(path, CONFIG))
     name, keys = _KEYS[_foreign.one_of(told, "architecture", _KEYS)]
     d_in, n_latents = _foreign.integer(told, "d_in"), _foreign.integer(told, "d_sae")
@@ -105,7 +122,15 @@ def load(path: Path) -> Trained:
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a folder. Raises ValueError for a dictionary that SAELens has no architecture for."""
+    """Writes a folder.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary that no architecture of SAELens can hold.
+    """
     made = dictionaries.describe(trained.module)
     architecture = _architecture(trained, made)
     keys = _KEYS[architecture][1]
@@ -139,7 +164,7 @@ def _leaves(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _normalised(told: Mapping[str, Any], leaves: dict[str, np.ndarray], d_in: int) -> Norm:
-    """The normalisation that they name; what a factor makes of ours is moved into the weights."""
+    """The normalisation in their config; a factor between theirs and ours is moved into the weights."""
     kind = _foreign.one_of(told, "normalize_activations", _NORMS, "none")
     if kind == "none":
         return Norm()
@@ -186,7 +211,7 @@ def _architecture(trained: Trained, made: Mapping[str, Any]) -> str:
 
 
 def _written(trained: Trained) -> dict[str, Any]:
-    """cfg.json, as SAELens 6 writes it."""
+    """The cfg.json that SAELens 6 would write."""
     made = dictionaries.describe(trained.module)
     architecture = _architecture(trained, made)
     site = trained.sites[0] if len(trained.sites) == 1 else None
@@ -215,7 +240,7 @@ def _written(trained: Trained) -> dict[str, Any]:
 
 
 def _migrated(told: dict[str, Any]) -> dict[str, Any]:
-    """A config from before version 6 with the keys of today."""
+    """A config from before version 6, converted to the keys of version 6."""
     about = told.get("metadata")
     if isinstance(about, dict) and ("sae_lens_version" in about or _foreign.NOTE in told):
         return told

@@ -1,4 +1,6 @@
-"""safetensors files of the complete layout (interop/_layout.py), its header in the metadata as `dictlearn`."""
+"""safetensors files of the complete layout (interop/_layout.py), with the header in the metadata as
+`dictlearn`.
+"""
 
 import json
 from pathlib import Path
@@ -22,7 +24,14 @@ TYPES |= {
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a file whose metadata holds our header."""
+    """Whether a path is a file with our header in its metadata.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
     if path.suffix != SUFFIX or not path.is_file():
         return False
     try:
@@ -33,7 +42,17 @@ def recognises(path: Path) -> bool:
 
 
 def load(path: Path) -> Trained:
-    """The dictionary of a file. Raises ValueError for a tensor that does not belong there."""
+    """Loads the dictionary in the file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for a tensor that is not in the header.
+    """
     with safe_open(path, "numpy") as file:
         shapes = {}
         for name in file.keys():  # noqa: SIM118 - it has no other way to list them
@@ -43,7 +62,15 @@ def load(path: Path) -> Trained:
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a file. Raises ValueError for a dictionary that is no file of dictionaries/."""
+    """Writes a file.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary whose class is not in dictionaries/.
+    """
     header, arrays = _layout.pack(trained)
     whole = {name: np.array(array, order="C") for name, array in arrays.items()}
     files.save_tensors(whole, path, {KEY: json.dumps(header)})

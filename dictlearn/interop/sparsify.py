@@ -3,8 +3,8 @@
     topk, groupmax     of (x - b_dec) W^T + b, or of x W^T + b in a transcoder, whose target is as wide as its
                        input; y = z W_dec + b_dec + x W_skip^T
 
-encoder.weight is [F, D], W_dec [F, D]. What sparsify has no word for is kept under `dictlearn` in cfg.json,
-which sparsify leaves out with a message.
+encoder.weight is [F, D], W_dec [F, D]. Everything that sparsify has no key for is stored under `dictlearn` in
+cfg.json, which sparsify ignores with a message.
 """
 
 from pathlib import Path
@@ -30,12 +30,29 @@ _STRUCTURES = {*_KINDS.values(), "matryoshka"}
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a folder with both files."""
+    """Whether a path is a folder with both files.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
     return _foreign.has(path, CONFIG, WEIGHTS)
 
 
 def load(path: Path) -> Trained:
-    """The dictionary of a folder. Raises ValueError for what is not read, by its key or tensor."""
+    """Loads the dictionary in the folder.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for a key or a tensor that cannot be read, naming it.
+    """
     told = _foreign.config(path, CONFIG)
     kind = _foreign.one_of(told, "activation", _KINDS, "topk")
     width = _foreign.integer(told, "d_in")
@@ -65,7 +82,15 @@ def load(path: Path) -> Trained:
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a folder. Raises ValueError for a dictionary that sparsify has no activation for."""
+    """Writes a folder.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary with an activation that sparsify does not have.
+    """
     told = _written(trained) | {_foreign.NOTE: _foreign.note(trained)}
     params = trained.variables["params"]
     arrays = {key: leaf.rpartition("/")[2] for key, leaf in _LEAVES.items()}
@@ -74,7 +99,7 @@ def save(trained: Trained, path: Path) -> None:
 
 
 def _written(trained: Trained) -> dict[str, Any]:
-    """cfg.json, as sparsify writes it."""
+    """The cfg.json that sparsify would write."""
     made = dictionaries.describe(trained.module)
     name, kind = made["name"], made.get("activation")
     kinds = {ours: theirs for theirs, ours in _KINDS.items()}

@@ -151,14 +151,13 @@ def clamp(direction: Value, value: Value) -> Edit:
 
     Args:
         direction: a vector `[D]` of any length but zero, or the index of a unit.
-        value: the coordinate, in units of the activation; broadcasts to `[B, T]`. 0 projects the direction out.
+        value: the coordinate, in units of the activation, `[B, T]` or broadcast; 0 projects the direction out.
 
     Returns:
         An edit, computed in float32 or wider.
 
     Example:
-        >>> x_BTD, mask_BT = jnp.ones((1, 1, 2)), jnp.ones((1, 1), bool)
-        >>> clamp(jnp.array([2.0, 0.0]), 5.0)(x_BTD, mask_BT, {}).ravel()
+        >>> clamp(0, 5.0)(jnp.ones((1, 1, 2)), jnp.ones((1, 1), bool), {}).ravel()
         Array([5., 1.], dtype=float32)
     """
 

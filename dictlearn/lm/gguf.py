@@ -202,17 +202,10 @@ def _headers(cursor: _Cursor, n_tensors: int) -> dict[str, tuple[Kind, tuple[int
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Reads the headers of a GGUF file.
+    """(metadata: numbers, strings, and lists of them; tensors by name) of a GGUF file.
 
-    Args:
-        path: the file.
-
-    Returns:
-        (metadata: numbers, strings, and lists of them; tensors by name).
-
-    Raises:
-        ValueError: for a file that is not GGUF version 3, is truncated, holds an unknown tensor type, or places
-            a tensor outside itself; the message names the file.
+    Raises ValueError, naming the file, for a file that is not GGUF version 3, is truncated, holds an unknown
+    tensor type, or places a tensor outside itself.
     """
     cursor = _Cursor(Path(path))
     if (magic := cursor.raw[:4].tobytes()) != _MAGIC:

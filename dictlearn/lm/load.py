@@ -138,13 +138,9 @@ def read_spec(name: str = "smollm2", path: str | Path | None = None) -> Spec:
         ValueError: for an unknown name, and for a model that is not a decoder, such as "minilm".
 
     Example:
-        >>> import json, tempfile
-        >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3}
-        >>> config = {"model_type": "llama", "intermediate_size": 16, "vocab_size": 32, **sizes}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "config.json").write_text(json.dumps(config))
-        ...     read_spec(path=folder).n_layers
-        3
+        >>> read_spec(path="/no/such/model")
+        Traceback (most recent call last):
+        FileNotFoundError: /no/such/model is neither a file nor a folder, nor a name on the hub.
     """
     found = _find(name, path, hub.CONFIG)
     if found.suffix != ".json" and not found.is_dir():

@@ -1,6 +1,6 @@
 """The specification of a decoder: its hyperparameters, and the shapes of its parameters.
 
-Parameters are nested dicts: `block_0`, `block_1`, ... and, beside them, the parameters outside the blocks.
+Parameters are nested dicts: `block_0`, `block_1`, ... and the parameters outside the blocks.
 Leaf names end in their axis letters (`dictlearn.types`). Matrices are stored `[in, out]`; the leaf of a norm
 is the gain itself.
 """

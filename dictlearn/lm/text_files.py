@@ -40,17 +40,10 @@ def is_dataset(source: str | Path) -> bool:
 def files(source: str | Path) -> list[Path]:
     """The files of a path, a folder or a glob, sorted by name.
 
-    Args:
-        source: a file; a folder, searched with its subfolders for the suffixes of `KNOWN`; or a pattern with
-            `*`, `?` or `[`. Hidden files and folders (a leading dot) are skipped unless the pattern names
-            them.
-
-    Returns:
-        The files.
-
-    Raises:
-        ValueError: if nothing is found, and for a pattern that matches files with other suffixes.
-        FileNotFoundError: for a file that does not exist.
+    A folder is searched with its subfolders for the suffixes of `KNOWN`; a pattern has `*`, `?` or `[`.
+    Hidden files and folders (a leading dot) are skipped unless the pattern names them. Raises ValueError if
+    nothing is found or a pattern matches other suffixes, and FileNotFoundError for a file that does not
+    exist.
     """
     path = Path(source)
     if path.is_dir():

@@ -98,17 +98,10 @@ def trained(texts: Iterable[str], vocab: int) -> Tokenizer:
 
 
 def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
-    """Builds the tokenizer of a GGUF file; its control tokens become special tokens.
+    """The tokenizer in a GGUF file's metadata; its control tokens become special tokens.
 
-    Args:
-        metadata: the metadata of the file.
-
-    Returns:
-        The tokenizer.
-
-    Raises:
-        ValueError: for a missing key, and for any tokenizer but byte-level BPE ("gpt2") with a known
-            pre-tokenizer, because a wrong pre-tokenizer would silently give wrong ids.
+    Raises ValueError for a missing key, and for any tokenizer but byte-level BPE ("gpt2") with a known
+    pre-tokenizer, because a wrong pre-tokenizer would silently give wrong ids.
     """
     keys = [f"tokenizer.ggml.{key}" for key in ("model", "pre", "tokens", "merges", "token_type")]
     if missing := [key for key in keys if key not in metadata]:

@@ -1,14 +1,13 @@
-"""The plan of a run: what it needs, from the compiler, before anything runs (`dictlearn plan`).
+"""The plan of a run: its memory, communication and time, from the compiler, before anything runs.
 
-Every program's training step, and the language model's forward pass, are compiled ahead of time for a TPU
-topology without the hardware (`topology`) or for the devices present, from shapes only: neither
-activations nor weights need to exist. Memory and communication are the compiler's figures (plan/hlo.py
-reads them from its program); matrix products are counted in the program before it is compiled
-(plan/operations.py). Times are a roofline: the longest of products at the chip's peak rate, memory
-traffic and traffic between chips at their published rates, all three overlapped, so a step takes at least
-this time.
+The training step of every program, and the forward pass of the language model, are compiled ahead of time from
+shapes alone, for a TPU topology without the hardware (`topology`) or for the devices present. Neither
+activations nor weights need to exist. Memory and communication are the compiler's figures (plan/hlo.py reads
+them from the compiled program). Matrix products are counted before compilation (plan/operations.py). Times are
+a roofline: the largest of the times for matrix products at the chip's peak rate, for memory traffic, and for
+traffic between chips. They are assumed to overlap, so a step takes at least this time.
 
-The programs of one experiment run one after another, and their states are held together: the run needs
+The programs of one experiment run one after another, and their states are held together. So the run needs
 the memory of all states, and of the temporaries of one program.
 """
 
@@ -27,17 +26,25 @@ from dictlearn.plan.topology import Chip, Compiled
 from dictlearn.types import Batch
 
 PLATFORMS = {"gpu": "cuda"}
-"""A device's platform, as choices of forms call it, where that is another word."""
+"""Platforms whose devices have another name than the choice of forms uses."""
 
 
 def plan(config: Mapping, slice_name: str | None = None, d_in: int | None = None) -> dict[str, Any]:
-    """The plan of a config, as JSON has it; bytes and operations are of one device and one step.
+    """The plan of a config: what `dictlearn plan` prints.
 
-    slice_name: such as "v5p:4x4x4"; None for the devices present. d_in: width of the activations, where
-    neither the config's model nor its stream can tell it.
+    Args:
+        config: the config of an experiment.
+        slice_name: a TPU slice such as "v5p:4x4x4"; None for the devices present.
+        d_in: the width of the activations, if neither the config's model nor its stream states it.
 
-    What does not fit is a row with `problem` instead of figures, and a warning. Raises ValueError for a config,
-    a mesh or a slice that cannot be, and for an unknown width."""
+    Returns:
+        The plan as JSON. Bytes and operations are per device and step. A program that does not fit has a row
+        with
+        `problem` instead of figures, and a warning.
+
+    Raises:
+        ValueError: for an invalid config, mesh or slice, and for an unknown width.
+    """
     experiment.check(config)
     chip = topology.chip(slice_name) if slice_name else None
     ways = config.get("mesh", {})
@@ -67,7 +74,7 @@ def plan(config: Mapping, slice_name: str | None = None, d_in: int | None = None
 
 
 def _widths(config: Mapping, d_in: int | None) -> tuple[int, int | None]:
-    """d_in, and d_out of a transcoder: as given, by the model's taps, or by the stream itself."""
+    """d_in, and d_out of a transcoder: as given, or from the model's taps, or from the stream."""
     stream = config.get("stream", {})
     transcodes = "target" in stream or "target_path" in stream
     if d_in is not None:
@@ -117,7 +124,7 @@ def _program(program: experiment.Program, state, batch: Batch, mesh, chip: Chip 
 
 
 def _row(row: dict, chip: Chip | None) -> dict:
-    """A row's figures from what the compiler says."""
+    """Completes a row with the compiler's figures."""
     if "problem" in row:
         return row
     row = dict(row)
@@ -144,8 +151,9 @@ def _row(row: dict, chip: Chip | None) -> dict:
 
 
 def _together(config: Mapping, rows: list[dict], model: dict | None, batch: int, chip) -> dict:
-    """What a device holds during the run: all states, the batch, the temporaries of one program, and the model
-    where the stream runs it."""
+    """The memory of a device during the run: all states, the batch, the temporaries of one program, and the
+    model if the stream runs it.
+    """
     asked = [model] if model and _runs_model(config) else []
     if any("problem" in row for row in rows + asked):
         return {"fits": False}
@@ -157,7 +165,7 @@ def _together(config: Mapping, rows: list[dict], model: dict | None, batch: int,
 
 
 def _time(config: Mapping, rows: list[dict], model: dict | None, devices: int) -> dict:
-    """Seconds of a step of all programs, tokens a second, and hours, of the run and of the harvest."""
+    """The seconds of a step of all programs, tokens per second, and the hours of the run and of the harvest."""
     if not all("seconds" in row for row in rows):
         return {}
     step = sum(row["seconds"] for row in rows)
@@ -185,6 +193,6 @@ def _runs_model(config: Mapping) -> bool:
 
 
 def _bytes(tree) -> int:
-    """Of one device, of arrays that are placed."""
+    """The bytes of placed arrays on one device."""
     of = lambda leaf: math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     return sum(of(leaf) for leaf in jax.tree.leaves(tree))

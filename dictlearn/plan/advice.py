@@ -1,16 +1,24 @@
-"""Advice for a config whose plan does not fit, or hardly fits: the setting to change, and the reason."""
+"""Advice for a config whose plan does not fit or barely fits: the setting to change, and the reason."""
 
 from collections.abc import Mapping
 from typing import Any
 
 TIGHT = 0.9
-"""Share of a device's memory from which on a plan is warned of: fragments and the runtime need the rest."""
+"""The share of a device's memory above which there is a warning: fragments and the runtime need the rest."""
 HEAVY = 0.4
-"""Share of the memory from which on the state is what to split."""
+"""The share of the memory above which the advice is to split the state."""
 
 
 def advise(config: Mapping, plan: Mapping[str, Any]) -> list[str]:
-    """A line for each program, for the model and for all together, that is over TIGHT of the memory."""
+    """Advice for a plan that needs more than TIGHT of the memory.
+
+    Args:
+        config: the config of the experiment.
+        plan: its plan.
+
+    Returns:
+        A line for each program, for the model, and for all together, that needs too much.
+    """
     chip = plan["chip"]
     if chip is None:
         return []
@@ -39,7 +47,7 @@ def _crowded(row: Mapping[str, Any], hbm: int) -> str:
 
 
 def _knobs(config: Mapping, row: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
-    """Those that help this program, the most useful first."""
+    """The settings that help this program, the most useful first."""
     learner = config.get("learner", {})
     twice = lambda place, key, now: f"{place}.{key}={2 * now}"
     model, data = plan["mesh"]["model"], plan["mesh"]["data"]

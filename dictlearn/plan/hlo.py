@@ -1,14 +1,15 @@
-"""The communication and the memory traffic of an optimised program, read from its text.
+"""The communication and the memory traffic of a compiled program, read from its HLO text.
 
-A computation counts as often as it runs: the body of a loop as many times as its condition says (a
-comparison of a counter with a constant; a loop without one counts once), and of the branches of a
-conditional the branch that sends most. A device in a group of n sends, by the ring algorithms,
+A computation counts as often as it runs. The body of a loop runs as often as its condition states (a
+comparison of a counter with a constant; once if there is none). Of the branches of a conditional, the one
+that sends most counts. By the ring algorithms, a device in a group of n sends these multiples of the
+resulting array:
 
-    all-reduce 2 (n - 1) / n      all-gather, all-to-all (n - 1) / n      of the resulting array
+    all-reduce 2 (n - 1) / n      all-gather, all-to-all (n - 1) / n
     reduce-scatter n - 1          collective-permute 1
 
-The compiler counts the bytes of a loop's body once. They are corrected by the ratio of two counts made
-here, with loops and without, over the operands and results of all instructions.
+The compiler counts the bytes of a loop's body once. They are corrected by the ratio of two counts over the
+operands and results of all instructions: one with loops, and one without.
 
 Source: Chan et al. 2007, "Collective communication: theory, practice, and experience", for the rings.
 """
@@ -36,7 +37,7 @@ _FREE = {
 
 
 class Instruction(NamedTuple):
-    """One line: `name = shape op(rest`, the rest with operands and attributes."""
+    """One line: `name = shape op(rest`, where the rest has operands and attributes."""
 
     name: str
     shape: str
@@ -45,8 +46,11 @@ class Instruction(NamedTuple):
 
 
 class Collective(NamedTuple):
-    """A collective of one program. shape: of what a device ends with. devices: in a group. times: that it
-    runs a step. sent: bytes that a device sends a step."""
+    """A collective of one program.
+
+    shape: the shape of the result on a device. devices: the number of devices in a group. times: how often
+    it runs in a step. sent: the bytes that a device sends in a step.
+    """
 
     kind: str
     shape: str
@@ -56,14 +60,21 @@ class Collective(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Computations by name, and that at which it starts."""
+    """The computations by name, and the name of the entry computation."""
 
     computations: dict[str, list[Instruction]]
     entry: str
 
 
 def parse(text: str) -> Program:
-    """The computations of an HLO module's text."""
+    """Parses the computations of an HLO module.
+
+    Args:
+        text: the text of the module.
+
+    Returns:
+        A Program.
+    """
     found: dict[str, list[Instruction]] = {}
     entry, here = "", None
     for line in text.splitlines():
@@ -76,12 +87,27 @@ def parse(text: str) -> Program:
 
 
 def elements(shape: str) -> int:
-    """Of the largest array in a shape."""
+    """The number of elements of the largest array in a shape.
+
+    Args:
+        shape: a shape as HLO writes it.
+
+    Returns:
+        The number.
+    """
     return max((math.prod(_sizes(sizes)) for _, sizes in _ARRAY.findall(shape)), default=0)
 
 
 def collectives(program: Program, n_devices: int) -> list[Collective]:
-    """What a step sends, by kind, shape and group, the most bytes first."""
+    """The collectives of a step, grouped by kind, shape and group.
+
+    Args:
+        program: the program.
+        n_devices: the number of devices of the mesh.
+
+    Returns:
+        The collectives, most bytes first.
+    """
     total: dict[tuple[str, str, int], tuple[int, float]] = {}
     for one in _within(program, program.entry, n_devices):
         key = one.kind, one.shape, one.devices
@@ -92,14 +118,29 @@ def collectives(program: Program, n_devices: int) -> list[Collective]:
 
 
 def largest(program: Program) -> int:
-    """Elements of the largest array that any collective ends with, in whatever branch."""
+    """The number of elements of the largest result of a collective in any branch.
+
+    Args:
+        program: the program.
+
+    Returns:
+        The number.
+    """
     lines = (line for lines in program.computations.values() for line in lines)
     moved = (line.shape for line in lines if line.op.removesuffix("-start") in _SENT)
     return max(map(elements, moved), default=0)
 
 
 def loop_ratio(program: Program) -> float:
-    """Bytes of all instructions with loops as often as they run, over those with each body once."""
+    """The bytes of all instructions with loops counted as often as they run, over the bytes with loops counted
+    once.
+
+    Args:
+        program: the program.
+
+    Returns:
+        The ratio, at least 1.
+    """
     once = _bytes(program, program.entry, lambda turns: 1)
     return _bytes(program, program.entry, lambda turns: turns) / once if once else 1.0
 
@@ -132,7 +173,7 @@ def _collective(kind: str, line: Instruction, n_devices: int) -> Collective:
 
 
 def _group(rest: str, n_devices: int) -> int:
-    """Devices in a group, from any of the forms in which groups are written."""
+    """The number of devices in a group, from any form in which HLO writes groups."""
     if listed := re.search(r"replica_groups=\{\{([\d,]*)\}", rest):
         return listed[1].count(",") + 1
     if tiled := re.search(r"replica_groups=\[\d+,(\d+)\]<=", rest):
@@ -144,7 +185,7 @@ def _group(rest: str, n_devices: int) -> int:
 
 
 def _turns(program: Program, line: Instruction) -> int:
-    """How often the body of a loop runs: 1 where the text does not say."""
+    """How often the body of a loop runs; 1 if the text does not state it."""
     if told := re.search(r"known_trip_count[^\d]*(\d+)", line.rest):
         return int(told[1])
     condition = program.computations.get(_named("condition", line), [])

@@ -1,7 +1,7 @@
 """The plan of a config's language model: its forward pass to the taps, on the devices of one process.
 
-A harvest and the stream `from_lm` run it in this way: every process has a model of its own, split over
-its devices in as many of the mesh's `model` ways as it has devices for, or copied to each of them.
+A harvest and the stream `from_lm` run it in this way. Every process has its own copy of the model. It is split
+over the process's devices as the mesh's `model` axis is, if there are enough devices, or copied to each.
 """
 
 import math
@@ -20,9 +20,18 @@ from dictlearn.streams._source import Recipe
 
 
 def forward(config: Mapping, mesh, elsewhere: bool, warnings: list[str]) -> dict | None:
-    """The row of one forward pass, what the compiler says of it as `compiled`; None where the config has no
-    model, or one that is no decoder (which is put into `warnings`). elsewhere: the devices of `mesh` are not
-    this process's. tokens: of all processes together, in the time of one pass."""
+    """The plan of one forward pass.
+
+    Args:
+        config: the config of the experiment.
+        mesh: the mesh of the run.
+        elsewhere: whether the devices of the mesh do not belong to this process.
+        warnings: receives a warning for a model that is not a decoder.
+
+    Returns:
+        A row with the compiler's figures as `compiled`, and `tokens` of all processes in one pass; None for a
+        config without a model or with a model that is not a decoder.
+    """
     if "model" not in config or "harvest" not in config:
         return None
     try:
@@ -52,7 +61,14 @@ def forward(config: Mapping, mesh, elsewhere: bool, warnings: list[str]) -> dict
 
 
 def widths(config: Mapping) -> tuple[int, int | None]:
-    """Of the tap that the stream reads, and of its target, None where it has none."""
+    """The widths of the stream's tap and of its target.
+
+    Args:
+        config: the config of the experiment.
+
+    Returns:
+        (d_in, d_out); d_out is None without a target.
+    """
     spec, stream = _spec(config), config.get("stream", {})
     taps = languages.expand_taps(spec, _recipe(config).taps)
     names = [stream.get("tap") or taps[0], *([stream["target"]] if "target" in stream else [])]
@@ -78,7 +94,7 @@ def _of_first_process(mesh) -> list:
 
 
 def _mesh(config: Mapping, devices: list, lm_batch: int):
-    """As `dictlearn harvest` splits a model, and `streams.source` where it has not."""
+    """The mesh of the model in `dictlearn harvest`, or in `_source` where harvest has none."""
     stream = config.get("stream", {})
     split = "name" not in stream or not streams.runs_model(stream["name"])
     ways = math.gcd(config.get("mesh", {}).get("model", 1), len(devices)) if split else 1

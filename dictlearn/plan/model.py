@@ -1,15 +1,14 @@
-"""Will it fit? A model's forward pass to a tap, compiled for a pod of TPUs from any machine.
+"""The plan of a language model's forward pass to a tap, compiled for a TPU pod from any machine.
 
     python -m dictlearn.plan.model --topology v5p:2x2x4 --model 8 --batch 8 --length 1024 --tap resid.79
 
-prints, for Llama 3 70B in bfloat16, what each device would hold and do; with the path of a Hugging
-Face `config.json` before the options, for that model. Nothing is run and no weight
-is made: the shapes are placed by the axis-letter table (`dictlearn.sharding`), XLA compiles for the
-topology ahead of time, and what the compiler says of memory and operations is what is reported. Only
-the package `libtpu` is needed (`pip install dictlearn-jax[tpu]`).
+prints the memory and the operations per device for Llama 3 70B in bfloat16. With the path of a Hugging Face
+`config.json` before the options, it plans that model. Nothing is run and no weights are made: shapes are
+placed by the axis-letter table (`dictlearn.sharding`), XLA compiles for the topology ahead of time, and the
+compiler's figures are reported. Only the package `libtpu` is needed (`pip install dictlearn-jax[tpu]`).
 
-Source: the specification of Llama 3 70B is that of Grattafiori et al. 2024 (arXiv:2407.21783),
-table 3; memory of a chip, Google Cloud's TPU system architecture pages.
+Source: the specification of Llama 3 70B, Grattafiori et al. 2024 (arXiv:2407.21783), table 3; the memory of
+a chip, Google Cloud's pages on the architecture of each TPU version.
 """
 
 import argparse
@@ -43,11 +42,12 @@ LLAMA_3_70B = Spec(
 
 
 class Plan(NamedTuple):
-    """What one device of a topology holds, in bytes, and computes.
+    """The memory, in bytes, and the operations of one device.
 
-    arguments: its part of the weights and tokens; temporaries: the largest that live at one time;
-    outputs: its part of the tap; code: the program; total: their sum; hbm: what the chip has.
-    flops: operations of one batch, a multiplication and an addition counted as two."""
+    arguments: its part of the weights and tokens. temporaries: the largest sum that is live at one time.
+    outputs: its part of the tap. code: the program. total: the sum of these. hbm: the memory of the chip.
+    flops: the operations of one batch; a multiplication and an addition count as two.
+    """
 
     devices: int
     arguments: int
@@ -62,8 +62,19 @@ class Plan(NamedTuple):
 def lower(
     spec: Spec, mesh: Mesh, taps: Sequence[str], batch: int, length: int, dtype: str
 ) -> tuple[jax.stages.Traced, jax.stages.Lowered]:
-    """The forward pass of `batch` sequences of `length` tokens to `taps`, from shapes: traced, and lowered
-    for `mesh`."""
+    """Traces and lowers the forward pass from shapes.
+
+    Args:
+        spec: the hyperparameters of the model.
+        mesh: the mesh.
+        taps: the taps to compute.
+        batch: the number of sequences.
+        length: the number of tokens of a sequence.
+        dtype: the dtype of the weights.
+
+    Returns:
+        (traced, lowered for `mesh`).
+    """
     arguments = {
         "params": abstract_params(spec, dtype),
         "tokens_BT": jax.ShapeDtypeStruct((batch, length), jnp.int32),
@@ -80,7 +91,12 @@ def lower(
 
 
 def abstract_params(spec: Spec, dtype: str):
-    """The shapes of the parameters that `load` makes: in `dtype`, and norms in float32."""
+    """The shapes of the parameters that `load` makes: in `dtype`, norms in float32.
+
+    Args:
+        spec: the hyperparameters of the model.
+        dtype: the dtype of the weights.
+    """
     shape = lambda name, layer: jax.ShapeDtypeStruct(shape_of(spec, name), dtype_of(name, dtype))
     return build(spec, shape)
 
@@ -95,16 +111,26 @@ def plan(
     model: int = 1,
     dtype: str = "bfloat16",
 ) -> Plan:
-    """Compiles the forward pass of `spec` up to `tap` for the slice, and says what it takes.
+    """Compiles the forward pass of a model up to a tap for a TPU slice.
 
-    `slice_name` is a generation and a shape, "v5e:4x8"; `model` is the number of ways in
-    which heads, MLP units and the vocabulary are split, and the rest of the devices share the batch
-    of `batch` sequences of `length` tokens. The weights have `dtype`, and
-    the norms float32, as `load` makes them.
+    Args:
+        spec: the hyperparameters of the model.
+        slice_name: a generation and a shape, such as "v5e:4x8".
+        tap: the tap.
+        batch: the number of sequences.
+        length: the number of tokens of a sequence.
+        model: the number of devices over which heads, MLP units and the vocabulary are split; the batch is
+            split over the remaining factor of the devices.
+        dtype: the dtype of the weights; norms are float32.
 
-    Raises ValueError where it does not fit, with what the compiler says of it; for a topology that
-    is unknown or that `model` does not divide; and for an unknown tap. Raises ImportError without
-    libtpu."""
+    Returns:
+        A Plan.
+
+    Raises:
+        ValueError: if it does not fit, with the compiler's message; for an unknown topology, one that
+            `model` does not divide, and an unknown tap.
+        ImportError: without libtpu.
+    """
     check_taps(spec, [tap])
     mesh = sharding.mesh_of(topology.devices(slice_name), model=model)
     try:

@@ -1,10 +1,9 @@
-"""Floating-point operations of a traced program: its matrix products, a multiplication and an addition
-counted as two, each as often as it runs.
+"""Floating-point operations of a traced program: its matrix products, a multiply-add counted as two.
 
-The compiler's own count takes the body of a loop once, so this reads the program before it is compiled. A
-scan counts as often as its length, a loop of unknown length once, a branch as the most expensive one, and
-a choice by platform as the branch of the platform. Elementwise work is not counted: a product of rank D
-has D times as much.
+The compiler's own count takes the body of a loop once, so operations are counted before compilation. A scan
+counts as often as its length, a loop of unknown length once, a conditional as its most expensive branch, and
+a choice by platform as the branch of that platform. Elementwise operations are not counted: a product over an
+axis of length D has D times as many.
 """
 
 import math
@@ -12,8 +11,16 @@ from typing import Any
 
 
 def operations(jaxpr: Any, platform: str, n_devices: int = 1) -> float:
-    """Of all devices together. jaxpr: as `traced.jaxpr` gives it. n_devices: in the mesh, each of which runs
-    what is written for one shard."""
+    """Counts the operations of all devices together.
+
+    Args:
+        jaxpr: as in `traced.jaxpr`.
+        platform: the platform for which the program is lowered.
+        n_devices: the number of devices; each runs the code that is written for one shard.
+
+    Returns:
+        The number of operations.
+    """
     total = 0.0
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         name, params = equation.primitive.name, equation.params
@@ -34,7 +41,7 @@ def operations(jaxpr: Any, platform: str, n_devices: int = 1) -> float:
 
 
 def _product(equation) -> float:
-    """2 for every element of the result and place of the axes summed over."""
+    """Two for each element of the result and each index of the axes summed over."""
     (summed, _), _ = equation.params["dimension_numbers"]
     shape = equation.invars[0].aval.shape
     return (
@@ -51,6 +58,6 @@ def _branch(params, platform: str, inner) -> float:
 
 
 def _bodies(params) -> list[Any]:
-    """The program of an equation that calls one: `jit`, a custom derivative, a checkpoint."""
+    """The programs inside an equation such as `jit`, a custom derivative, or a checkpoint."""
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
     return [params[name] for name in names if hasattr(params.get(name), "eqns")][:1]

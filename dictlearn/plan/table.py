@@ -7,11 +7,16 @@ from rich.console import Console
 from rich.table import Table
 
 SHOWN = 6
-"""Collectives of a program that are listed, those that send most."""
+"""The number of collectives listed for a program, most bytes first."""
 
 
 def show(plan: Mapping[str, Any], console: Console) -> None:
-    """Prints the programs, their collectives, the times and the warnings."""
+    """Prints the programs, their collectives, the times and the warnings of a plan.
+
+    Args:
+        plan: the plan.
+        console: where to print.
+    """
     mesh = " x ".join(f"{axis} {ways}" for axis, ways in plan["mesh"].items())
     tokens = f"{plan['batch_size']:,} tokens a step, d_in {plan['d_in']}"
     console.print(f"{plan['topology']} ({mesh}), {tokens}", highlight=False)
@@ -86,7 +91,14 @@ def _lines(plan: Mapping[str, Any]) -> list[str]:
 
 
 def binary(n: float) -> str:
-    """Bytes in a unit that one can read."""
+    """A number of bytes in a readable unit.
+
+    Args:
+        n: bytes.
+
+    Returns:
+        The text.
+    """
     for unit in ("B", "KiB", "MiB"):
         if n < 1024:
             return f"{n:.3g} {unit}"

@@ -1,13 +1,12 @@
 """TPU topologies for ahead-of-time compilation without the hardware, and their chips' peak rates.
 
 Nothing runs and no array is made: shapes are placed on the devices of a slice, XLA compiles for them, and
-the compiler's figures of memory and communication are reported. Only the package `libtpu` is needed (`pip
+the compiler's figures for memory and communication are reported. Only the package `libtpu` is needed (`pip
 install dictlearn-jax[tpu]`).
 
 Source: Google Cloud's pages on the architecture of each TPU version: peak bfloat16 operations, memory,
-its bandwidth, and bandwidth between chips. The last is the bandwidth of a chip over all its links in one
-direction (half of what the pages call bidirectional); a collective over one mesh axis may use fewer
-links.
+memory bandwidth, and bandwidth between chips. The last is the bandwidth of a chip over all its links in one
+direction (half of what the pages call bidirectional); a collective over one mesh axis may use fewer links.
 """
 
 import importlib.util
@@ -24,8 +23,11 @@ from dictlearn import sharding
 
 
 class Chip(NamedTuple):
-    """flops: peak bfloat16 operations a second. hbm: bytes of memory. hbm_rate, ici_rate: bytes a second
-    from memory, and sent to other chips."""
+    """The rates of a chip.
+
+    flops: peak bfloat16 operations per second. hbm: bytes of memory. hbm_rate, ici_rate: bytes per second read
+    from memory, and sent to other chips.
+    """
 
     flops: float
     hbm: int
@@ -43,15 +45,15 @@ CHIPS = {
 
 
 class DoesNotFit(ValueError):
-    """A program does not fit into a device's memory; the message is the compiler's."""
+    """A program does not fit into the memory of a device; the message is the compiler's."""
 
 
 class Compiled(NamedTuple):
-    """The compiler's figures of a program, for one device, in bytes.
+    """The compiler's figures for a program: bytes on one device.
 
-    arguments: its part of the inputs. temporaries: the largest that live at one time. outputs: its part
-    of the outputs, without outputs that reuse the memory of arguments. code: the program. flops,
-    bytes_accessed: the compiler's counts, in which the body of a loop counts once. text: the optimised
+    arguments: its part of the inputs. temporaries: the largest sum that is live at one time. outputs: its
+    part of the outputs, without outputs that reuse the memory of arguments. code: the program. flops,
+    bytes_accessed: the compiler's counts, in which the body of a loop counts once. text: the compiled
     program.
     """
 
@@ -65,12 +67,22 @@ class Compiled(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All that is held while it runs."""
+        """All memory that the program holds while it runs."""
         return self.arguments + self.temporaries + self.outputs + self.code
 
 
 def chip(topology: str) -> Chip:
-    """The chip of a topology such as "v5p:4x4x4"; ValueError for one that is unknown."""
+    """The chip of a topology.
+
+    Args:
+        topology: such as "v5p:4x4x4".
+
+    Returns:
+        A Chip.
+
+    Raises:
+        ValueError: for an unknown generation.
+    """
     if topology.split(":")[0] not in CHIPS:
         known = ", ".join(CHIPS)
         raise ValueError(f"Unknown {topology=}; known: {known}, each with a shape, as 'v5e:4x8'.")
@@ -78,9 +90,17 @@ def chip(topology: str) -> Chip:
 
 
 def devices(topology: str) -> list[Any]:
-    """The devices of a slice, without the hardware. `topology` is a generation and a shape, "v5e:4x8".
+    """The devices of a slice, without the hardware.
 
-    Raises ValueError for an unknown topology, ImportError without libtpu.
+    Args:
+        topology: a generation and a shape, such as "v5e:4x8".
+
+    Returns:
+        Devices to compile for.
+
+    Raises:
+        ValueError: for an unknown topology.
+        ImportError: without libtpu.
     """
     chip(topology)
     if importlib.util.find_spec("libtpu") is None:
@@ -95,13 +115,30 @@ def devices(topology: str) -> list[Any]:
 
 
 def placed(tree, mesh: Mesh, lead: str = ""):
-    """The shapes of `tree`'s arrays, placed on `mesh` by their names (`sharding.shardings`)."""
+    """The shapes of the arrays of a tree, placed on a mesh by their names (`sharding.shardings`).
+
+    Args:
+        tree: arrays or shapes.
+        mesh: the mesh.
+        lead: the letter of an additional leading axis.
+    """
     struct = lambda leaf, to: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=to)
     return jax.tree.map(struct, tree, sharding.shardings(tree, mesh, lead))
 
 
 def compiled(lowered: jax.stages.Lowered, mesh: Mesh) -> Compiled:
-    """Compiles for the devices of `mesh`. Raises `DoesNotFit` where their memory is too small."""
+    """Compiles a lowered program for the devices of a mesh.
+
+    Args:
+        lowered: the program.
+        mesh: the mesh.
+
+    Returns:
+        The compiler's figures.
+
+    Raises:
+        DoesNotFit: if the memory of the devices is too small.
+    """
     with tempfile.TemporaryDirectory(prefix="dictlearn-hlo-") as folder:
         # The program's own `as_text` cannot yet read back what libtpu hands over to SparseCores.
         on_tpu = mesh.devices.flat[0].platform == "tpu"

@@ -1,9 +1,9 @@
 """The page `report.html`: curves, tables, latents and analyses of a run, from its workdir alone.
 
-It is one file that asks for nothing else: figures are inline, and without JavaScript only the
-sorting of the table is lost. What it says is computed from the files: metrics.json must be there,
-metrics.jsonl and scaling.json may be. Runs on a store with a language model also show a few latents
-of the best dictionary, for which the store is read again and the model's unembedding is used.
+The page is one file without external resources: figures are inline, and without JavaScript only the
+sorting of the table is lost. It is computed from the files of the workdir: metrics.json is required,
+metrics.jsonl and scaling.json are optional. A run on a store with a language model also shows a few latents of
+its best dictionary; for them the store is read again and the model's unembedding is used.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,11 +21,19 @@ from dictlearn.runs.workdir import replace
 def write(
     config: Mapping, workdir: Path, progress: Callable[[int, int], None] | None = None
 ) -> Path:
-    """Writes the page of the run in `workdir` and returns its path.
+    """Writes the page of a run.
 
-    config: says where the model and the store are; the page shows the config of the workdir.
-    progress: called with (tokens read, tokens in all). Raises FileNotFoundError, naming the command
-    that makes it, for metrics that are not there, and for a store that is gone."""
+    Args:
+        config: says where the model and the store are; the page shows the config of the workdir.
+        workdir: the workdir of the run.
+        progress: called with (tokens read, tokens in total).
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        FileNotFoundError: for missing metrics, naming the command that writes them, and for a missing store.
+    """
     run = records.read(Path(workdir))
     text = page.render(run, _study(config, run, progress))
     path = run.workdir / "report.html"
@@ -34,7 +42,7 @@ def write(
 
 
 def _study(config: Mapping, run: records.Run, progress) -> Study | None:
-    """The latents of the best dictionary; None for a run without a language model and a store."""
+    """The latents of the best dictionary; None for a run without a language model or without a store."""
     stored = config.get("model") and streams.from_harvest(config["stream"]["name"])
     found = origin(config) if stored else None
     if found is None or len(found) > 1 or any(one.path is None or one.scales for one in found):

@@ -68,7 +68,7 @@ def _passage(passage: Passage, largest: float, form: str) -> str:
 
 
 def _cell(cell: Cell, largest: float, form: str, peak: bool) -> str:
-    """A cell, shaded where the latent is active; a space before a word is left out of the shade."""
+    """A cell, shaded if the latent is active; a space before a word is not shaded."""
     if cell.val <= 0:
         return _marked(cell.text)
     text = cell.text.lstrip(" ") or cell.text
@@ -79,7 +79,7 @@ def _cell(cell: Cell, largest: float, form: str, peak: bool) -> str:
 
 
 def _marked(text: str) -> str:
-    """Text in which the end of a line is seen."""
+    """Text with visible line ends."""
     return html.escape(text).replace("\n", '<i class="mark">↵</i>')
 
 
@@ -99,7 +99,7 @@ def _logit(entry: tuple[str, float]) -> str:
 
 
 def _token(text: str) -> str:
-    """A token on its own, its white space visible."""
+    """A single token with visible white space."""
     marks = {" ": "·", "\n": "↵", "\t": "⇥", "\N{NO-BREAK SPACE}": "⍽"}
     seen = (f'<i class="mark">{marks[c]}</i>' if c in marks else html.escape(c) for c in text)
     return f"<code>{''.join(seen)}</code>"

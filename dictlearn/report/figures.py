@@ -1,5 +1,7 @@
-"""Training curves and density histograms: small multiples, each panel an SVG of its own, so that a
-narrow screen stacks them. Colours run as in the scaling figure, light for the smallest.
+"""Training curves and density histograms: small multiples, one SVG per panel, so that a narrow screen stacks
+them.
+
+Colours are as in the scaling figure, light for the smallest.
 """
 
 import html
@@ -24,8 +26,9 @@ _NARROWEST = -9.0
 
 
 def training(run: Run) -> str:
-    """Curves against tokens: a panel for each value of the first hyperparameter that varies, a
-    colour for each setting of the others, a line for each seed."""
+    """Curves against tokens: a panel for each value of the first varying hyperparameter, a colour for each
+    setting of the others, a line for each seed.
+    """
     if not run.logged:
         return "<p>The run's metrics.jsonl holds no line, so there is no curve to show.</p>"
     by_panel = _panels(run.records)
@@ -44,7 +47,7 @@ def training(run: Run) -> str:
 
 
 def _panels(records: Sequence[Record]) -> dict[tuple, dict[tuple, list[Record]]]:
-    """{first of the setting: {rest of the setting: dictionaries}}."""
+    """{first value of the setting: {other values: dictionaries}}."""
     found: dict[tuple, dict[tuple, list[Record]]] = {}
     for setting, members in settings(records).items():
         found.setdefault(setting[:1], {})[setting[1:]] = members
@@ -74,14 +77,14 @@ def _logged(run: Run, name: str, metric: str) -> list[tuple[float, float]]:
 
 
 def _padded(values: Sequence[float]) -> tuple[float, float]:
-    """The range of the values with a margin, down to 0 and no further where they are shares."""
+    """The range of the values with a margin; the lower end of a range of shares is at least 0."""
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 0.05
     return max(low - margin, 0.0) if low >= 0 else low - margin, high + margin
 
 
 def densities(records: Sequence[Record]) -> str:
-    """Histograms of the latents' log10 density, one a setting, its seeds averaged."""
+    """Histograms of the latents' log10 density, one for each setting, averaged over its seeds."""
     found = settings(records)
     shares = {setting: _shares(members) for setting, members in found.items()}
     alive = [x for bins, _ in shares.values() for x, share in bins if share > 0]
@@ -113,7 +116,7 @@ def _shares(members: Sequence[Record]) -> tuple[list[tuple[float, float]], float
 
 
 def _histogram(bins: list[tuple[float, float]], dead: float, low: int, high: float) -> Panel:
-    """A panel; the bar of the dead stands left of the lowest density, 10^low."""
+    """A panel; the bar of the dead latents is left of the lowest density, 10^low."""
     panel, middle = Panel((low - 1.35, 0), (0, high)), low - 1.0
     decades = [(float(x), f"{100 * 10.0**x:g}%") for x in range(0, low - 1, -2)]
     panel.grid(decades, [(y, shown(y, ".0%")) for y in _ticks((0, high), 4)])

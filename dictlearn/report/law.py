@@ -1,4 +1,4 @@
-"""The scaling law in words and numbers, with the limits of what the runs show."""
+"""The scaling law of a run in words and numbers, with its limitations."""
 
 import base64
 import html
@@ -25,7 +25,7 @@ _AS_WELL = 1.1
 
 
 def section(run: Run) -> str:
-    """The figure, the law, how well it predicts, and the caveats."""
+    """The figure, the law, its prediction errors, and the caveats."""
     law = run.scaling
     if law is None:
         command = f"dictlearn fit --workdir={html.escape(str(run.workdir))}"
@@ -130,7 +130,7 @@ def _caveats(law: Mapping, n_tokens: int) -> str:
 
 
 def _floor(law: Mapping) -> str:
-    """The irreducible error's share of the loss, and whether the runs measure it."""
+    """The share of the irreducible error in the loss, and whether the runs measure it."""
     share = law["irreducible"]["share_of_loss"]
     value, low, high = (shown(share[name], ".1%") for name in ("value", "low", "high"))
     text = f"The second term is {value} of the loss at the largest width (5–95 %: {low} to {high})."

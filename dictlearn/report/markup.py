@@ -1,4 +1,4 @@
-"""How the page writes numbers and tables."""
+"""The format of numbers and tables on the page."""
 
 import html
 import math
@@ -6,22 +6,25 @@ from collections.abc import Iterable, Sequence
 
 
 def shown(value: float | None, form: str) -> str:
-    """A value in a format such as ".4f" or ".1%", with a real minus sign and a narrow space before
-    the per cent sign; a dash for a value that is not known."""
+    """A value in a format such as ".4f" or ".1%", with a real minus sign and a narrow space before the per cent
+    sign; a dash for None.
+    """
     if value is None:
         return "–"
     return format(value, form).replace("-", "−").replace("%", "\N{NARROW NO-BREAK SPACE}%")
 
 
 def decimals(largest: float) -> str:
-    """The format that gives `largest` three significant digits, for values up to it."""
+    """The format that shows `largest` with three significant digits, for values up to it."""
     places = 2 - math.floor(math.log10(largest)) if largest > 0 else 2
     return f".{max(0, places)}f"
 
 
 def table(name: str, heads: Sequence[str], rows: Iterable[str], kind: str = "") -> str:
-    """A table that scrolls sideways where the screen is narrow. heads: whole `th` elements. rows:
-    the cells of each row. kind: its class."""
+    """A table that scrolls sideways on a narrow screen.
+
+    heads: whole `th` elements. rows: the cells of each row. kind: its CSS class.
+    """
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(name)}">'
@@ -31,6 +34,6 @@ def table(name: str, heads: Sequence[str], rows: Iterable[str], kind: str = "") 
 
 
 def head(title: str, meaning: str = "", number: bool = True) -> str:
-    """A column's heading, already HTML, over numbers or over words."""
+    """The heading of a column of numbers or of words, as HTML."""
     about = f' title="{html.escape(meaning)}"' if meaning else ""
     return f'<th scope="col"{" class=number" if number else ""}{about}>{title}</th>'

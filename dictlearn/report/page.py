@@ -1,4 +1,4 @@
-"""The page: its sections in order, put into `page.html` with its style and script."""
+"""The page: its sections in order, inserted into `page.html` with its style and script."""
 
 import html
 import json
@@ -50,7 +50,7 @@ def _asset(name: str) -> str:
 
 
 def _where(run: Run) -> str:
-    """What was read: "resid.9 in smollm2", or the stream."""
+    """The site of the dictionaries: "resid.9 in smollm2", or the stream."""
     stream, model = run.config["stream"], run.config.get("model")
     if model:
         taps = run.config.get("harvest", {}).get("taps", ["activations"])
@@ -79,7 +79,7 @@ def _summary(run: Run, where: str) -> str:
 
 
 def _spliced(top: Record) -> str:
-    """What the language model loses when it reads the reconstructions."""
+    """The loss of the language model with the reconstructions spliced in."""
     metrics = top.metrics
     if metrics.get("ce_score") is None:
         return ""

@@ -1,4 +1,4 @@
-"""What a workdir says of its run: the dictionaries with their metrics, and how they differ."""
+"""The records of a run in its workdir: its dictionaries with their metrics, and how they differ."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from dictlearn.runs.places import read_config
 from dictlearn.runs.workdir import logged, read_json, read_records, short
 
 NEEDED = ("explained_variance", "l0", "dead_fraction", "n_tokens", "firing_tokens")
-"""The metrics that every page tells."""
+"""The metrics that every page shows."""
 
 
 class Record(NamedTuple):
@@ -20,8 +20,9 @@ class Record(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run as its files tell it. logged: the lines of metrics.jsonl. scaling: scaling.json, None
-    where there is none. figure: the bytes of scaling.png, None likewise."""
+    """The files of a run. logged: the lines of metrics.jsonl. scaling: scaling.json, or None. figure: the bytes
+    of scaling.png, or None.
+    """
 
     workdir: Path
     config: dict
@@ -61,7 +62,7 @@ def read(workdir: Path) -> Run:
 
 
 def best(records: Sequence[Record]) -> Record:
-    """The dictionary that explains most variance; one whose metric is null counts last."""
+    """The dictionary with the largest explained variance; null counts as the smallest."""
     return max(records, key=lambda r: _or(r.metrics["explained_variance"], float("-inf")))
 
 
@@ -74,7 +75,7 @@ def varying(records: Sequence[Record]) -> list[str]:
 
 
 def settings(records: Sequence[Record]) -> dict[tuple[tuple[str, Any], ...], list[Record]]:
-    """Dictionaries that differ in nothing but the seed, by the hyperparameters that vary."""
+    """Dictionaries that differ only in the seed, by the values of the varying hyperparameters."""
     names = [name for name in varying(records) if name != "seed"]
     found: dict[tuple, list[Record]] = {}
     for record in records:

@@ -16,7 +16,7 @@ class Panel:
         self._marks: list[str] = []
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point of the data lies on the drawing."""
+        """The position of a data point on the drawing."""
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
         return _LEFT + across * (_RIGHT - _LEFT), _BOTTOM - up * (_BOTTOM - _TOP)
@@ -25,7 +25,7 @@ class Panel:
         self._marks.extend(marks)
 
     def grid(self, xs: Sequence[tuple[float, str]], ys: Sequence[tuple[float, str]]) -> None:
-        """Ticks, (value, label): lines across for the ys, labels for both."""
+        """Draws ticks (value, label): horizontal lines for `ys`, labels for both."""
         for y, name in ys:
             _, height = self.at(self.x[0], y)
             ends = f'x1="{_LEFT}" x2="{_RIGHT}" y1="{height:.1f}" y2="{height:.1f}"'
@@ -39,13 +39,13 @@ class Panel:
         self.add(_text(across, _HEIGHT - 6, name, "middle", colour))
 
     def svg(self, name: str) -> str:
-        """The drawing; `name` is what a screen reader says of it."""
+        """The drawing; a screen reader reads `name`."""
         shape = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(name)}"'
         return f"<svg {shape}>{''.join(self._marks)}</svg>"
 
 
 def line(panel: Panel, points: Sequence[tuple[float, float]], colour: str) -> str:
-    """A line through points of the data, with dots where they are few."""
+    """A line through data points, with dots if they are few."""
     places = [panel.at(*point) for point in points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dots = places if len(places) <= _MOST_DOTS else []
@@ -56,7 +56,7 @@ def line(panel: Panel, points: Sequence[tuple[float, float]], colour: str) -> st
 
 
 def bar(panel: Panel, left: float, right: float, height: float, colour: str) -> str:
-    """A bar from the axis up, with a hair of white at its side."""
+    """A bar from the axis up, with a thin white gap at its side."""
     x0, y0 = panel.at(left, panel.y[0])
     x1, y1 = panel.at(right, height)
     width = max(x1 - x0 - 0.6, 0.4)
@@ -65,7 +65,7 @@ def bar(panel: Panel, left: float, right: float, height: float, colour: str) -> 
 
 
 def text(panel: Panel, x: float, y: float, name: str, colour: str) -> str:
-    """Words just above a point of the data, in its middle."""
+    """Text just above a data point, centred."""
     across, height = panel.at(x, y)
     return _text(across, height - 3, name, "middle", colour)
 

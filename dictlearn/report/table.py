@@ -1,4 +1,4 @@
-"""The table of all dictionaries, sortable, and how far seeds move a setting."""
+"""The sortable table of all dictionaries, and the spread over seeds."""
 
 import html
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def _value(record: Record, column: Column) -> float | None:
 
 
 def _best(records: Sequence[Record], column: Column) -> float | None:
-    """The best value, None for a column that has none or where all are equal."""
+    """The best value; None for a column without a direction, or if all values are equal."""
     values = {v for r in records if (v := _value(r, column)) is not None}
     if not column.better or len(values) < 2:
         return None
@@ -59,12 +59,12 @@ def _row(record: Record, names, columns, best) -> str:
 
 
 def _measured(records: Sequence[Record]) -> str:
-    """On how many tokens the metrics rest."""
+    """The number of tokens on which the metrics were measured."""
     return " ".join(meters.notes(records[0].metrics))
 
 
 def _seeds(records: Sequence[Record], columns: Sequence[Column]) -> str:
-    """Mean and half range over seeds, one row a setting."""
+    """Mean and half range over seeds, one row for each setting."""
     found = settings(records)
     most = max(len(members) for members in found.values())
     if most < 2:

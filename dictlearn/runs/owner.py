@@ -1,13 +1,14 @@
-"""One owner at a time: a run, a store that is harvested, a folder of exports, locked while it is written.
+"""One owner at a time for a run, a store that is harvested, and a folder of exports: locked while it is
+written.
 
-The lock is the kernel's (flock) on the file `.lock` in the folder, so it ends with the process that holds it,
-however that ends, and holds under every spelling of the folder's path. The file says who holds it and is
-removed when the work is done; one that a killed process left behind stops nobody.
+The lock is the kernel's (flock) on the file `.lock` in the folder. So it ends with its process, however the
+process ends, and holds for every spelling of the folder's path. The file names the owner and is removed at the
+end; a file that a killed process left does not lock.
 
-Of several processes, process 0 owns the folder for all. Locks reach across machines where the file system's
-do: NFS, and Lustre mounted with `flock`. Where they are each machine's own (gcsfuse, Lustre with `localflock`),
-one machine's processes keep each other out, and two machines do not. Where there are none at all, a warning
-says so and the work goes on.
+Of several processes, process 0 owns the folder for all. Locks work across machines if the file system's do:
+NFS, and Lustre mounted with `flock`. If each machine has its own locks (gcsfuse, Lustre with `localflock`),
+they exclude only processes of the same machine. If the file system has no locks, a warning says so and the
+work continues.
 """
 
 import contextlib
@@ -30,15 +31,23 @@ _LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class InUse(RuntimeError):
-    """Another process works in the folder."""
+    """Another process owns the folder."""
 
 
 @contextlib.contextmanager
 def owned(folder: Path, work: str) -> Iterator[None]:
-    """Makes the folder and owns it for the block. All processes of a run call it. work: what is done there, for
-    whoever is refused.
+    """Creates the folder and owns it for the block. All processes of a run call it.
 
-    Raises InUse, which names the owner, where another process has it."""
+    Args:
+        folder: the folder.
+        work: a description of the work, for the message to others.
+
+    Returns:
+        A context manager.
+
+    Raises:
+        InUse: if another process owns the folder, naming it.
+    """
     with contextlib.ExitStack() as held:
         with barrier(f"Taking {folder}"):
             if jax.process_index() == 0:
@@ -51,7 +60,7 @@ def owned(folder: Path, work: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _there(folder: Path) -> Iterator[None]:
-    """Makes the folder, and takes it away again if nothing came of it."""
+    """Creates the folder, and removes it again if it stays empty."""
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -76,7 +85,7 @@ def _locked(folder: Path, work: str) -> Iterator[None]:
 
 
 def _taken(file: Path) -> int:
-    """A handle of the file that holds its lock."""
+    """An open handle of the file that holds its lock."""
     while True:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -91,7 +100,7 @@ def _taken(file: Path) -> int:
 
 
 def _is(file: Path, handle: int) -> bool:
-    """Whether the path still leads to the file that is open: a folder may be moved while it is owned."""
+    """Whether the path still leads to the open file: a folder may be moved while it is owned."""
     return file.exists() and os.path.samestat(os.fstat(handle), file.stat())
 
 
@@ -113,7 +122,7 @@ def _myself(work: str) -> dict[str, str | int]:
 
 
 def _said(file: Path) -> str:
-    """Who has it, as far as its lock says; it is empty for the moment in which it is written."""
+    """The owner, as its lock file states it; the file is empty at the moment in which it is written."""
     try:
         owner = json.loads(file.read_text("utf-8"))
         told = "{work} (process {process} on {host}, since {since})".format(**owner)

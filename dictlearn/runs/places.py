@@ -1,7 +1,7 @@
-"""Where a config's files and folders lie, kept so that a run can be moved with what lies in it.
+"""The paths in a config, stored so that a run can be moved together with the files in it.
 
-A place is the value of a key `path`, `paths`, `text` or `workdir`, or of one that ends in `_path`. One inside
-the run's workdir is kept relative to it, as "{workdir}/activations"; every other is kept as it was given.
+A place is the value of a key `path`, `paths`, `text` or `workdir`, or of a key that ends in `_path`. A path
+inside the workdir of the run is stored relative to it, as "{workdir}/activations"; others are stored unchanged.
 """
 
 import os
@@ -18,18 +18,18 @@ _KEY = re.compile(r"(.*\.)?(\w+_)?(path|paths|text|workdir)")
 
 
 def is_place(key: str) -> bool:
-    """Whether the value of a key, dotted or not, is a file or a folder."""
+    """Whether the value of a key, dotted or not, is a path."""
     return _KEY.fullmatch(key) is not None
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values lead to the same place, however it is spelt."""
+    """Whether two values are the same path, however they are spelt."""
     strings = isinstance(a, str) and isinstance(b, str)
     return a == b or (strings and os.path.realpath(a) == os.path.realpath(b))
 
 
 def kept(config: Mapping, workdir: Path) -> dict:
-    """The config with places inside the workdir relative to it."""
+    """The config with the paths inside the workdir relative to it."""
 
     def relative(place: str) -> str:
         for spelt in (os.path.abspath, os.path.realpath):
@@ -42,7 +42,7 @@ def kept(config: Mapping, workdir: Path) -> dict:
 
 
 def found(config: Mapping, workdir: Path) -> dict:
-    """What `kept` has kept, where the workdir is now."""
+    """The inverse of `kept`, for the current workdir."""
     here = lambda place: re.sub(f"^{re.escape(HERE)}(?=/)", lambda _: str(workdir), place)
     return values.from_json(_each(config, here))
 
@@ -52,12 +52,12 @@ def write_config(config: Mapping, workdir: Path) -> None:
 
 
 def read_config(workdir: str | Path) -> dict:
-    """The config of a run. Raises FileNotFoundError where there is none."""
+    """The config of a run. Raises FileNotFoundError without one."""
     return found(read_json(Path(workdir) / "config.json", "dictlearn train"), Path(workdir))
 
 
 def _each(tree: Any, change: Callable[[str], str], key: str = "") -> Any:
-    """The tree with every place changed."""
+    """The tree with every path changed."""
     if isinstance(tree, Mapping):
         return {key: _each(value, change, key) for key, value in tree.items()}
     if isinstance(tree, list | tuple):

@@ -1,4 +1,4 @@
-"""A run that is asked to end: by SIGTERM, or by Ctrl-C."""
+"""Requests to stop a run: SIGTERM and Ctrl-C."""
 
 import os
 import signal
@@ -11,14 +11,14 @@ from jax.experimental import multihost_utils
 
 
 class Asked:
-    """Whether to stop after a step. A context manager that hears SIGTERM and Ctrl-C in the main thread.
+    """Whether to stop after a step: a context manager that handles SIGTERM and Ctrl-C in the main thread.
 
-    Until `in_order` is set, Ctrl-C raises KeyboardInterrupt as usual. What swallows that (a finaliser may) does
-    not lose it: the first step is then the last. Several processes stop after the same step, whichever was
-    asked: JAX's own handler of SIGTERM passes the word on.
+    Until `in_order` is set, Ctrl-C raises KeyboardInterrupt as usual. If that is swallowed (by a finaliser, for
+    example), the run stops after its first step. Several processes stop after the same step, whichever received
+    the signal, because JAX's own handler of SIGTERM informs all of them.
 
     Attributes:
-        in_order: whether the run stands where it can stop after a step.
+        in_order: whether the run is in a state in which it can stop after a step.
     """
 
     def __init__(self):
@@ -29,11 +29,11 @@ class Asked:
 
     @property
     def interrupted(self) -> bool:
-        """Whether it was Ctrl-C."""
+        """Whether the signal was Ctrl-C."""
         return signal.SIGINT in self._heard
 
     def __call__(self, step: int) -> bool:
-        """Whether to stop after this step, which every process asks after."""
+        """Whether to stop after this step; every process asks after every step."""
         if self._several:
             return multihost_utils.reached_preemption_sync_point(step)
         return bool(self._heard)

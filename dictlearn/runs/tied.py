@@ -1,4 +1,4 @@
-"""A run is tied to what it was trained on: whatever reads data for it compares fingerprints first."""
+"""Ties a run to its training data: every command that reads data for it compares fingerprints first."""
 
 import logging
 from collections.abc import Mapping
@@ -12,9 +12,10 @@ from dictlearn.streams._fingerprint import differ
 def refuse_other_data(
     path: Path, was: Mapping[str, Any], now: Mapping[str, Any], allow_changed: bool
 ) -> None:
-    """Compares what the run in `path` was trained on with what there is now, both as `Stream.fingerprint` says.
+    """Compares the fingerprint of the run in `path` with the current one of its stream.
 
-    Raises ValueError that names what differs; where that is allowed, the log says it."""
+    Raises ValueError that names the differences; if they are allowed, the log has them instead.
+    """
     changed = "; ".join(differ(was, values.to_json(now, "data")))
     if not changed:
         return

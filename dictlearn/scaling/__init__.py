@@ -9,10 +9,18 @@ from dictlearn.scaling.joint import joint_law
 
 
 def fit_run(metrics: Mapping[str, Mapping], path: Path) -> dict:
-    """Fits L(n, k) to the held-out normalised MSE (`fvu`) of every dictionary in `metrics`, writes both
-    files into the workdir `path`, and returns what `scaling.json` holds.
+    """Fits L(n, k) to the held-out normalised MSE (`fvu`) of every dictionary of a run.
 
-    Raises ValueError for dictionaries without n_latents and k, or too few of them for the law."""
+    Args:
+        metrics: the records of metrics.json.
+        path: the workdir, into which scaling.json and scaling.png are written.
+
+    Returns:
+        The content of scaling.json.
+
+    Raises:
+        ValueError: for dictionaries without n_latents and k, or too few of them for the law.
+    """
     runs = []
     for name, record in metrics.items():
         own = record["hparams"]["dictionary"]

@@ -1,11 +1,10 @@
-"""The joint law as a figure: the loss against width, against sparsity, and against its prediction.
+"""A figure of the joint law: the loss against width, against sparsity, and against its prediction.
 
-Lines are the fit and bands its 5-95 % bootstrap interval; every dot is a run, seeds apart. The
-first two panels share a logarithmic axis of normalised mean squared error, with the explained
-variance (1 minus it) on its far side. The third shows what fits that never saw a cell say of it:
-discs inside the grid, rings at its edge, triangles for the largest width seen from the others.
-Colours run from light for the smallest to dark for the largest, an order that survives both
-colour blindness and a grey printer.
+Lines are the fit, bands its 5-95 % bootstrap interval, and every dot is a run (each seed is one). The first two
+panels share a logarithmic axis of normalised mean squared error, with the explained variance (1 minus it) on
+the right. The third shows the errors of held-out predictions: discs for cells inside the grid, rings for cells
+at its edge, triangles for the largest width predicted from the smaller ones. Colours run from light for the
+smallest to dark for the largest, an order that colour-blind readers and grey printers keep.
 """
 
 import os
@@ -31,7 +30,13 @@ _N_COLOURS = ("magma", 0.78, 0.12)
 def draw(
     runs: Sequence[Mapping[str, Any]], fit: Mapping[str, Any], path: str | os.PathLike
 ) -> None:
-    """Write the figure of the report `fit` that `joint_law` made of `runs`: a PNG at `path`."""
+    """Draws the figure as a PNG.
+
+    Args:
+        runs: the runs, as in `joint_law`.
+        fit: what `joint_law` returned for them.
+        path: the file.
+    """
     figure = Figure(figsize=(11, 3.6), dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.1))
     width, sparsity, errors = figure.subplots(1, 3, width_ratios=(1.1, 1.1, 0.95))
     limits = _limits([run["loss"] for run in runs])
@@ -82,7 +87,7 @@ def _losses(axes: Axes, runs, lines, names: tuple[str, str], limits) -> None:
 
 
 def _line_labels(axes: Axes, lines, colours, names: tuple[str, str], limits) -> None:
-    """Each line's value at its right end, moved apart where lines meet."""
+    """The value of each line at its right end; labels that would overlap are moved apart."""
     along, across = names
     log_low, log_high = np.log(limits)
     heights = [(np.log(line["loss"][-1]) - log_low) / (log_high - log_low) for line in lines]
@@ -102,7 +107,7 @@ def _line_labels(axes: Axes, lines, colours, names: tuple[str, str], limits) -> 
 
 
 def _apart(heights: list[float]) -> np.ndarray:
-    """The heights in their order, none nearer than the label gap to another, about as before."""
+    """The heights in the same order, at least one label gap apart, moved as little as possible."""
     order = np.argsort(heights)
     spread = np.array(heights)[order]
     for i in range(1, spread.size):
@@ -114,7 +119,7 @@ def _apart(heights: list[float]) -> np.ndarray:
 
 
 def _held_out(axes: Axes, fit: Mapping[str, Any]) -> None:
-    """Relative errors in per cent of the held-out predictions, against the loss, coloured by k."""
+    """The relative errors of held-out predictions in per cent, against the loss, coloured by k."""
     rows = fit["held_out"]
     ks = sorted({row["k"] for row in rows})
     colour_of = dict(zip(ks, _colours(_K_COLOURS, len(ks)), strict=True))
@@ -145,7 +150,7 @@ def _mark(axes: Axes, row, marker: str, colour, fill) -> None:
 
 
 def _explained_variance(axes: Axes) -> None:
-    """The far side of an axis of normalised error, read as a share of variance."""
+    """The explained variance on the right of an axis of normalised error."""
     far = axes.secondary_yaxis("right")
     far.set_ylabel("explained variance (%)", fontsize=_NORMAL, color=_INK)
     far.yaxis.set_major_locator(FixedLocator(list(axes.get_yticks())))
@@ -180,7 +185,7 @@ def _loss_ticks(axis: Axis, limits) -> None:
 
 
 def _grid_ticks(axes: Axes, values) -> None:
-    """Ticks at the grid's own values, every second or third where they are many."""
+    """Ticks at the values of the grid; every second or third if there are many."""
     distinct = sorted(set(values))
     axes.xaxis.set_major_locator(FixedLocator(distinct[:: -(-len(distinct) // 8)]))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -199,6 +204,6 @@ def _colours(colour_map: tuple[str, float, float], count: int) -> list:
 
 
 def _number(value: float) -> str:
-    """Powers of two from 512 as such, other numbers in full."""
+    """Powers of two from 512 on as powers, other numbers in full."""
     exponent = np.log2(value)
     return f"$2^{{{exponent:.0f}}}$" if value >= 512 and exponent % 1 == 0 else f"{value:g}"

@@ -37,8 +37,11 @@ _LBFGS = {"maxiter": 500, "maxfun": 1000, "ftol": 1e-10, "gtol": 1e-9, "maxcor":
 
 
 class Fit(NamedTuple):
-    """A fitted law. huber: the mean Huber loss in log L. starts_near_best: the share of starts
-    that ended within 1 % of the best objective, in (0, 1]; a low share is a rugged objective."""
+    """A fitted law.
+
+    huber: the mean Huber loss in log L. starts_near_best: the share of starts that ended within 1 % of the best
+    objective, in (0, 1]; a low share means a rugged objective.
+    """
 
     law: Law
     theta_P: np.ndarray
@@ -47,10 +50,20 @@ class Fit(NamedTuple):
 
 
 def fit(law: Law, inputs: Inputs, losses_R: Any, delta: float = DELTA) -> Fit:
-    """The law's parameters for these runs; a delta far above every residual is least squares.
+    """Fits a law to runs.
 
-    Raises ValueError where a loss or an input is not positive and finite, where there are fewer
-    distinct cells than parameters, and where the inputs vary too little to tell parameters apart.
+    Args:
+        law: the law.
+        inputs: the inputs of each run, `[R]`.
+        losses_R: the losses.
+        delta: the residual from which the Huber loss is linear; a large one makes it least squares.
+
+    Returns:
+        A Fit.
+
+    Raises:
+        ValueError: for a loss or an input that is not positive and finite, fewer distinct cells than
+            parameters, and inputs that vary too little to identify the parameters.
     """
     table_ERP, log_losses_R = _prepared(law, inputs, losses_R)
     weights_R = np.full(log_losses_R.size, 1.0 / log_losses_R.size)
@@ -70,7 +83,17 @@ def bootstrap(
     n_samples: int,
     seed: int,
 ) -> np.ndarray:
-    """Parameters refitted to runs drawn with replacement, each started at the fit: [A, P]."""
+    """Fits the parameters again to runs drawn with replacement; each fit starts from the first one.
+
+    Args:
+        fitted: the fit to all runs.
+        inputs, losses_R: as in `fit`.
+        n_samples: the number of samples A.
+        seed: the seed of the draws.
+
+    Returns:
+        Parameters [A, P].
+    """
     table_ERP, log_losses_R = _prepared(fitted.law, inputs, losses_R)
     n_runs = log_losses_R.size
     uniform_R = np.full(n_runs, 1.0 / n_runs)
@@ -83,9 +106,16 @@ def bootstrap(
 
 
 def held_out(law: Law, inputs: Inputs, losses_R: Any) -> np.ndarray:
-    """The loss predicted for each run by a fit to all cells but its own, [R].
+    """Predicts each run by a fit to all cells but its own.
 
-    Every fit sets out from the whole grid, so nothing of the left-out cell leaks in by a start."""
+    Every fit uses the whole grid of starts, so its start knows nothing of the cell that is left out.
+
+    Args:
+        law, inputs, losses_R: as in `fit`.
+
+    Returns:
+        Predicted losses [R].
+    """
     losses_R = np.asarray(losses_R, np.float64)
     cell_R = cells(law, inputs)
     predicted_R = np.empty_like(losses_R)
@@ -95,8 +125,15 @@ def held_out(law: Law, inputs: Inputs, losses_R: Any) -> np.ndarray:
 
 
 def largest_out(law: Law, inputs: Inputs, losses_R: Any, name: str) -> tuple:
-    """The runs with the largest value of input `name`, predicted from all the others: which runs
-    they are (a mask, [R]) and their losses as predicted, in order."""
+    """Predicts the runs with the largest value of an input by a fit to all others.
+
+    Args:
+        law, inputs, losses_R: as in `fit`.
+        name: the input.
+
+    Returns:
+        (mask of these runs, [R]; their predicted losses, in order).
+    """
     values_R = np.asarray(inputs[name], np.float64)
     largest_R = values_R == values_R.max()
     predicted = _predict_left_out(law, inputs, np.asarray(losses_R, np.float64), largest_R)
@@ -104,13 +141,27 @@ def largest_out(law: Law, inputs: Inputs, losses_R: Any, name: str) -> tuple:
 
 
 def cells(law: Law, inputs: Inputs) -> np.ndarray:
-    """The number of each run's cell, from 0 in the order of the inputs' values, [R]."""
+    """The index of the cell of each run, in the order of the inputs.
+
+    Args:
+        law, inputs: as in `fit`.
+
+    Returns:
+        Indices [R].
+    """
     table = np.stack([np.asarray(inputs[name], np.float64) for name in law.inputs], axis=1)
     return np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def mean_huber(predicted_R: np.ndarray, losses_R: Any) -> float:
-    """The mean Huber loss of predictions, in log L."""
+    """The mean Huber loss of predictions, in log L.
+
+    Args:
+        predicted_R, losses_R: predicted and measured losses.
+
+    Returns:
+        The mean.
+    """
     return float(np.mean(huber(DELTA, np.log(predicted_R) - np.log(losses_R))))
 
 
@@ -121,7 +172,7 @@ def _predict_left_out(law, inputs, losses_R, out_R) -> np.ndarray:
 
 
 def _descend(table_ERP, log_losses_R, weights_R, start_P, delta) -> tuple:
-    """One L-BFGS descent in the coordinates that whiten the Jacobian at the start."""
+    """One L-BFGS run in the coordinates that whiten the Jacobian at the start."""
     n_terms, n_runs, n_parameters = table_ERP.shape
     start_ER = table_ERP @ start_P
     whiten_PP = _whitening(table_ERP, start_ER, weights_R)
@@ -142,7 +193,7 @@ def _descend(table_ERP, log_losses_R, weights_R, start_P, delta) -> tuple:
 
 
 def _whitening(table_ERP, exponent_ER, weights_R) -> np.ndarray:
-    """Steps, one a column, each of which changes the log losses by about one: [P, P]."""
+    """Directions, one per column, along each of which the log losses change by about one: [P, P]."""
     share_ER = np.exp(exponent_ER - np.logaddexp.reduce(exponent_ER, axis=0))
     jacobian_RP = np.einsum("er,erp->rp", share_ER, table_ERP)
     gram_PP = jacobian_RP.T @ (weights_R[:, None] * jacobian_RP)
@@ -151,7 +202,7 @@ def _whitening(table_ERP, exponent_ER, weights_R) -> np.ndarray:
 
 
 def _prepared(law: Law, inputs: Inputs, losses_R: Any) -> tuple:
-    """The table of features and the log losses, once both are known to make sense."""
+    """The table of features and the log losses, after checks of both."""
     columns = {**{name: inputs[name] for name in law.inputs}, "loss": losses_R}
     for name, values in columns.items():
         values_R = np.asarray(values, np.float64)

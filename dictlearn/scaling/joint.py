@@ -1,22 +1,22 @@
 """The joint law of latents and sparsity: its fit, its uncertainty and its checks, as one JSON-ready dict.
 
-A grid of a dozen cells barely determines the six parameters. The report therefore says beside
-every number how well the runs know it: bootstrap intervals, predictions of cells that the fit
-never saw, and the same predictions by the laws nested in the joint one. Nothing is chosen by it.
+A grid of a dozen cells barely determines the six parameters. The report therefore states the uncertainty
+of every number: bootstrap intervals, predictions of held-out cells, and the same predictions by the laws that
+are nested in the joint one. No law is selected by them.
 
     identified.irreducible   the irreducible error, at the middle k, is at least 5 % of the loss at
                              the largest width and known to within a factor of 1.2, both over its
-                             whole interval. Where false, zeta and eta are means of drawing the
-                             curve, not measurements.
-    identified.interaction   gamma's interval does not hold 0.
+                             whole interval. If false, zeta and eta describe the curve and are not
+                             measurements.
+    identified.interaction   the interval of gamma does not contain 0.
     held_out                 interior cells are interpolated; a cell at the smallest or largest n
-                             or k of the grid is extrapolated, and errs more.
+                             or k of the grid is extrapolated, and has a larger error.
     competitors              mean Huber loss of the held-out residuals in log L; lower is better.
 
 Source: Gao et al. 2024, section 3.2, for the law; Hoffmann et al. 2022, appendix D.3, for intervals
 by bootstrap.
-Differs: intervals are 5-95 % and by runs. On synthetic grids of 30 cells they hold the truth about
-90 times in 100; on 12 cells of 2 seeds about 80, so read small grids' intervals as too short.
+Differs: intervals are 5-95 % and resample runs. On synthetic grids of 30 cells they contain the truth about
+90 times in 100; on 12 cells of 2 seeds about 80 times, so intervals of small grids are too short.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,13 +38,22 @@ _CURVE_POINTS = 48
 
 
 def joint_law(runs: Sequence[Mapping[str, Any]], n_bootstrap: int = 1000, seed: int = 0) -> dict:
-    """Fit `JOINT` to runs {"n_latents", "k", "loss", "seed"} and report on the fit.
+    """Fits `JOINT` to runs, and reports on the fit.
 
-    Losses are normalised mean squared errors, positive. Where k is a measured L0, give all seeds
-    of one cell the same value, else each run is a cell of its own and held-out cells are easy.
+    Args:
+        runs: dicts of "n_latents", "k", "loss" and "seed". Losses are normalised mean squared errors. If k is a
+            measured L0, give all seeds of one cell the same value; otherwise each run is its own cell, and
+            held-out cells are easy to predict.
+        n_bootstrap: the number of bootstrap samples, at least 20.
+        seed: the seed of the bootstrap.
 
-    Raises ValueError where a run appears twice, where n_bootstrap is below 20, and where `fit`
-    does: holding a cell out needs at least one cell more than the law has parameters."""
+    Returns:
+        The report as JSON.
+
+    Raises:
+        ValueError: for a repeated run, for `n_bootstrap` below 20, and as `fit` does: holding a cell out
+            needs at least one cell more than the law has parameters.
+    """
     _check(runs, n_bootstrap)
     inputs = {"n": _column(runs, "n_latents"), "k": _column(runs, "k")}
     losses_R = _column(runs, "loss")
@@ -75,8 +84,17 @@ def joint_law(runs: Sequence[Mapping[str, Any]], n_bootstrap: int = 1000, seed: 
 
 
 def curves(theta_P: Any, draws_AP: np.ndarray, n_values: Any, k_values: Any) -> dict:
-    """The joint law as lines over the range of the grid, JSON-ready: {"against_n": [one a k],
-    "against_k": [one an n]}, each line with its n_latents, k, loss and bootstrap low and high."""
+    """The joint law as lines over the range of the grid, as JSON.
+
+    Args:
+        theta_P: the parameters.
+        draws_AP: their bootstrap samples.
+        n_values, k_values: the values of the grid.
+
+    Returns:
+        {"against_n": a line for each k, "against_k": a line for each n}; a line has n_latents, k, loss, and the
+        low and high end of the bootstrap interval.
+    """
     n_fine = np.geomspace(np.min(n_values), np.max(n_values), _CURVE_POINTS)
     k_fine = np.geomspace(np.min(k_values), np.max(k_values), _CURVE_POINTS)
 
@@ -95,8 +113,16 @@ def curves(theta_P: Any, draws_AP: np.ndarray, n_values: Any, k_values: Any) -> 
 
 
 def irreducible(theta_P: Any, draws_AP: np.ndarray, inputs: Inputs) -> dict:
-    """The logarithm of the irreducible error at the middle k, and its share of the loss at the
-    largest width, each with its bootstrap interval."""
+    """The logarithm of the irreducible error at the middle k, and its share of the loss at the largest width.
+
+    Args:
+        theta_P: the parameters.
+        draws_AP: their bootstrap samples.
+        inputs: the inputs of the runs.
+
+    Returns:
+        Both, each with its bootstrap interval.
+    """
     corner = {
         "n": np.array([np.max(inputs["n"])]),
         "k": np.array([np.sqrt(np.min(inputs["k"]) * np.max(inputs["k"]))]),
@@ -113,7 +139,15 @@ def irreducible(theta_P: Any, draws_AP: np.ndarray, inputs: Inputs) -> dict:
 
 
 def identified(floor: Mapping[str, Any], draws_AP: np.ndarray) -> dict:
-    """Whether the runs measure the irreducible error `floor`, and whether n and k interact."""
+    """Whether the runs measure the irreducible error, and whether n and k interact.
+
+    Args:
+        floor: the result of `irreducible`.
+        draws_AP: bootstrap samples of the parameters.
+
+    Returns:
+        The two answers.
+    """
     log_loss_span = floor["log_loss"]["high"] - floor["log_loss"]["low"]
     narrow = log_loss_span <= np.log(IDENTIFIED_FACTOR)
     present = floor["share_of_loss"]["low"] >= IDENTIFIED_SHARE
@@ -155,7 +189,7 @@ def _parameters(theta_P, draws_AP) -> dict:
 
 
 def _compare(runs, predicted_R: np.ndarray, chosen_R: np.ndarray) -> list[dict]:
-    """One row a cell of the chosen runs: the mean loss over its seeds, and what was predicted."""
+    """One row for each cell of the chosen runs: the mean loss over its seeds, and its prediction."""
     grid = {"n": _column(runs, "n_latents"), "k": _column(runs, "k")}
     losses_R, cell_R = _column(runs, "loss"), cells(JOINT, grid)
     rows = []
@@ -180,7 +214,7 @@ def _compare(runs, predicted_R: np.ndarray, chosen_R: np.ndarray) -> list[dict]:
 
 
 def _summary(table: list[dict]) -> dict:
-    """Sizes of the held-out relative errors; None for the interior of a grid that has none."""
+    """The sizes of the held-out relative errors; None for the interior of a grid without an interior."""
     errors = [abs(row["relative_error"]) for row in table]
     interior = [abs(row["relative_error"]) for row in table if row["interior"]]
     return {
@@ -191,7 +225,7 @@ def _summary(table: list[dict]) -> dict:
 
 
 def _largest_width_out(runs, inputs, losses_R) -> dict | None:
-    """The largest width predicted from the smaller ones, or None where they cannot carry a fit."""
+    """The largest width predicted from the smaller ones; None if they are too few for a fit."""
     smaller_R = inputs["n"] < inputs["n"].max()
     n_cells = np.unique(cells(JOINT, inputs)[smaller_R]).size
     if n_cells < len(JOINT.parameters) or np.unique(inputs["n"][smaller_R]).size < 2:

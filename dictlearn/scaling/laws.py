@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Inputs: TypeAlias = Mapping[str, Any]
-"""What a law is evaluated at: {"n": [R], "k": [R]} or {"compute": [R]}, positive numbers."""
+"""The inputs of a law: {"n": [R], "k": [R]} or {"compute": [R]}, positive numbers."""
 
 Feature: TypeAlias = Callable[[Inputs], np.ndarray]
 
@@ -31,8 +31,9 @@ Feature: TypeAlias = Callable[[Inputs], np.ndarray]
 class Law:
     """A sum of exponentials: each term maps a parameter's name to the feature that it multiplies.
 
-    `starts` names the parameters in order, and gives the values whose product is the grid from
-    which a fit sets out: 64 points, halved by each parameter that a nested law drops."""
+    `starts` names the parameters in order, with the starting values of each. Their product is the grid of
+    starts of a fit: 64 points, halved for each parameter that a nested law drops.
+    """
 
     name: str
     equation: str
@@ -46,7 +47,15 @@ class Law:
 
 
 def features(law: Law, inputs: Inputs) -> np.ndarray:
-    """What each parameter multiplies in each term's exponent, 0 where it is absent: [E, R, P]."""
+    """The feature that each parameter multiplies in each term's exponent.
+
+    Args:
+        law: the law.
+        inputs: the inputs of the runs.
+
+    Returns:
+        [E, R, P], 0 where a term does not have the parameter.
+    """
     arrays = {name: np.asarray(inputs[name], np.float64) for name in law.inputs}
     n_runs = arrays[law.inputs[0]].size
     table_ERP = np.zeros((len(law.terms), n_runs, len(law.parameters)))
@@ -57,12 +66,29 @@ def features(law: Law, inputs: Inputs) -> np.ndarray:
 
 
 def log_loss(law: Law, theta_P: Any, inputs: Inputs) -> np.ndarray:
-    """The logarithm of the predicted loss, [..., R] for parameters [..., P]."""
+    """The logarithm of the predicted loss.
+
+    Args:
+        law: the law.
+        theta_P: parameters [..., P].
+        inputs: the inputs of the runs.
+
+    Returns:
+        [..., R].
+    """
     return log_terms(law, theta_P, inputs, law.parameters)
 
 
 def log_terms(law: Law, theta_P: Any, inputs: Inputs, names: tuple[str, ...]) -> np.ndarray:
-    """The logarithm of the sum of those terms that hold a parameter of `names`, [..., R]."""
+    """The logarithm of the sum of the terms that have a parameter of `names`.
+
+    Args:
+        law, theta_P, inputs: as in `log_loss`.
+        names: names of parameters.
+
+    Returns:
+        [..., R].
+    """
     theta_P = np.asarray(theta_P, np.float64)
     chosen = [e for e, term in enumerate(law.terms) if not term.keys().isdisjoint(names)]
     exponent_ER = np.einsum("erp,...p->...er", features(law, inputs)[chosen], theta_P)
@@ -70,12 +96,28 @@ def log_terms(law: Law, theta_P: Any, inputs: Inputs, names: tuple[str, ...]) ->
 
 
 def start_grid(law: Law) -> np.ndarray:
-    """Every combination of the law's starting values, [starts, P]."""
+    """Every combination of the law's starting values.
+
+    Args:
+        law: the law.
+
+    Returns:
+        [starts, P].
+    """
     return np.array(list(itertools.product(*law.starts.values())), np.float64)
 
 
 def without(law: Law, dropped: set[str], name: str, equation: str) -> Law:
-    """The nested law in which the parameters `dropped` are absent; a term left empty vanishes."""
+    """The nested law without some parameters; a term without parameters disappears.
+
+    Args:
+        law: the law.
+        dropped: the parameters to drop.
+        name, equation: the name and the equation of the nested law.
+
+    Returns:
+        A Law.
+    """
     terms = [{p: f for p, f in term.items() if p not in dropped} for term in law.terms]
     starts = {p: values for p, values in law.starts.items() if p not in dropped}
     return replace(
@@ -152,7 +194,7 @@ POWER = without(
 )
 
 NESTED = (JOINT, NO_INTERACTION, CONSTANT_FLOOR, NO_FLOOR, POWER)
-"""The joint law and the laws that it contains, from the richest to the poorest."""
+"""The joint law and the laws that it contains, from the most to the fewest parameters."""
 
 COMPUTE = Law(
     name="compute",

@@ -86,8 +86,7 @@ class Stream(NamedTuple):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What the rows are made of: of two streams of one config it is the same where their rows are, and a
-        run goes on over no other."""
+        """What the rows are made of. A run continues only on rows of the same fingerprint."""
         return {**fingerprint(self.origin or ()), **self.reads}
 
     def batch(self, step: int) -> Batch:
@@ -96,7 +95,7 @@ class Stream(NamedTuple):
 
 
 def fingerprint(origin: Sequence[Origin]) -> dict[str, Any]:
-    """What rows of these origins, side by side, are made of."""
+    """The fingerprint of rows of several origins, concatenated."""
     if len(origin) == 1:
         return origin[0].fingerprint
     return {str(side): one.fingerprint for side, one in enumerate(origin)}
@@ -182,12 +181,12 @@ def maker(name: str) -> Callable[..., Stream]:
 
 
 def runs_model(name: str) -> bool:
-    """Whether the stream runs a language model while it is read."""
+    """Whether the stream `name` runs a language model while it is read."""
     return "lm" in parameters(name)
 
 
 def from_harvest(name: str) -> bool:
-    """Whether the stream's `path` is the folder that `dictlearn harvest` fills."""
+    """Whether the `path` of the stream `name` is the folder that `dictlearn harvest` fills."""
     return getattr(_module(name), "FROM_HARVEST", False)
 
 
@@ -236,15 +235,26 @@ def read(stream: Stream, start: int = 0) -> Iterator[Batch]:
 def blocks(
     n_rows: int, block_rows: int, batch_size: int, seed: int, process: Process | None = None
 ) -> grain.MapDataset:
-    """Element t: the indices, int64 [blocks of one process], of the blocks of rows in batch t.
+    """The order in which a stream reads its rows.
 
     The rows are split into blocks of `block_rows` consecutive rows; the remaining rows at the end, fewer
     than `block_rows`, are never read. Blocks are shuffled over the whole epoch, differently in every
     epoch, and a batch may span two epochs. Process i of n takes the i-th part of the batch, so neither
     the rows of global batch t nor their order depend on the number of processes.
 
-    Raises ValueError for a batch that is larger than the data, or not an integer number of blocks for
-    each process.
+    Args:
+        n_rows: the number of rows.
+        block_rows: the number of rows of a block.
+        batch_size: the number of rows of a batch, over all processes.
+        seed: the seed of the order.
+        process: (index, count) of this process; None to ask JAX.
+
+    Returns:
+        A dataset whose element t holds the indices, int64, of the blocks of batch t for this process.
+
+    Raises:
+        ValueError: for a batch that is larger than the data, or not an integer number of blocks for each
+            process.
     """
     index, count = process or (jax.process_index(), jax.process_count())
     if block_rows < 1 or batch_size < 1 or batch_size % (block_rows * count):

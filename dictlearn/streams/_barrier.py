@@ -10,10 +10,11 @@ from jax.experimental import multihost_utils
 
 @contextlib.contextmanager
 def barrier(work: str) -> Iterator[None]:
-    """Waits at the end of the block for all processes of `jax.distributed` to come to it.
+    """Waits at the end of the block for all processes of `jax.distributed`.
 
-    Errors: what this process raised in the block; RuntimeError, naming the `work`, where only
-    others raised. A process that was killed ends the others by their heartbeat."""
+    Raises the error of this process in the block, or RuntimeError, naming the `work`, where only others
+    failed. If a process was killed, the heartbeat ends the others.
+    """
     error = None
     try:
         yield

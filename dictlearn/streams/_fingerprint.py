@@ -1,4 +1,4 @@
-"""What two fingerprints differ in, for whoever is refused. What things are called makes no difference."""
+"""The differences of two fingerprints, for error messages. Names are ignored."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ _NAMES = ("name", "file", "source")
 
 
 def differ(was: Any, now: Any, name: str = "") -> Iterator[str]:
-    """A phrase for every leaf of `was` that is another in `now`: "model.sha256 was '91cc', now '3f2a'"."""
+    """A phrase for every leaf of `was` that differs in `now`: "model.sha256 was '91cc', now '3f2a'"."""
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         for key in [key for key in {**was, **now} if key not in _NAMES]:
             yield from differ(was.get(key), now.get(key), f"{name}.{key}" if name else key)
@@ -17,6 +17,6 @@ def differ(was: Any, now: Any, name: str = "") -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    """A checksum by its first digits, as git shows one."""
+    """The first digits of a checksum, as git shows one."""
     shown = repr(value)
     return f"{shown[:13]}..." if isinstance(value, str) and len(value) == 64 else shown

@@ -14,8 +14,10 @@ INIT_TOKENS = 32_768
 
 
 def place(batch: Batch, mesh, lead: str = "") -> Batch:
-    """A process's share of a batch as global arrays on `mesh`; y stays x where it is x. lead: the letter of
-    an additional leading axis."""
+    """Turns this process's part of a batch into global arrays on `mesh`. If y is x, it stays the same array.
+
+    lead: the letter of an additional leading axis.
+    """
     same = batch.y_BD is batch.x_BD
     parts = batch._replace(y_BD=None) if same else batch
     if batch.context is not None:
@@ -30,7 +32,7 @@ def place(batch: Batch, mesh, lead: str = "") -> Batch:
 
 
 def sample(stream: Stream, mesh) -> Batch:
-    """The stream's first batches, INIT_TOKENS of them or one epoch, in the order of one process."""
+    """The first batches of the stream, INIT_TOKENS tokens or one epoch, in the order of one process."""
     rows = INIT_TOKENS if stream.n_rows is None else min(INIT_TOKENS, stream.n_rows)
     first = stream.batch(0)
     n = max(1, rows // len(first.x_BD) // sharding.share(mesh)[1])

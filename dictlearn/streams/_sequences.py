@@ -1,10 +1,10 @@
-"""Whole sequences straight from a language model, for objectives that run it: batches that carry a `Context`.
+"""Whole sequences from a language model, for objectives that run it: batches that carry a `Context`.
 
 Batch t holds S = batch_size / sequence_length of a harvest's train sequences, shuffled over the whole epoch,
-in every epoch: x_BD and y_BD are their taps, token after token. A masked token's row is that of the next
-token that is not, so that nothing that is counted over rows sees position 0 or a separator; the context has the
-activations as they are. The model's parameters are placed once, on the mesh in use, and handed on with every
-batch: whatever reads them takes them as an argument.
+differently in every epoch. x_BD and y_BD are the activations at their taps, token after token. The row of a
+masked token is replaced by the row of the next unmasked token, so that no statistic over rows includes
+position 0 or a separator. The context has the activations unchanged. The model's parameters are placed on the
+mesh once and carried by every batch, so they are an argument of the compiled program.
 """
 
 import functools
@@ -33,10 +33,11 @@ def stream(
     normalise: str = "none",
     process: Process | None = None,
 ) -> Stream:
-    """The stream of whole sequences at the taps of `origin`; the context's tap is the one written.
+    """The stream of whole sequences at the taps of `origin`; the context's tap is the written one.
 
-    Errors: ValueError for several taps side by side, a batch that is not whole sequences for every process,
-    and a normalisation that is not one number."""
+    Raises ValueError for several concatenated taps, a batch that is not an integer number of sequences for
+    every process, and a normalisation that is not a scalar.
+    """
     if normalise not in SCALAR_KINDS:
         raise ValueError(
             f"normalise={normalise!r} is not one number, which is what a spliced reconstruction is taken "
@@ -86,7 +87,9 @@ def _one(taps: Sequence[str]) -> str:
 
 
 def _unmasked(mask_B: np.ndarray) -> np.ndarray:
-    """For each row its number or, where it is masked, the next unmasked one's (the last one's at the end)."""
+    """The index of each row or, where it is masked, of the next unmasked row (the last unmasked one at the
+    end).
+    """
     there = np.flatnonzero(mask_B)
     if not len(there):
         raise ValueError("a batch has no unmasked token; take longer sequences.")

@@ -25,14 +25,15 @@ _STORED = {np.dtype(DTYPES[code]).name: DTYPES[code] for code in ("BF16", "F16",
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which rows, of which taps, of which text. The arguments of `config.harvest`.
+    """Which rows to harvest: of which taps and which text. The arguments of `config.harvest`.
 
     taps: names, or patterns such as 'resid.{4,8,12}' and 'resid.*'; 'grad.resid.9' is the gradient of the
-    model's loss there (lm/gradients.py). text, column, split: what
-    `lm.documents` takes; a fraction `held_out` of its documents gives no rows. n_tokens: unmasked
-    tokens wanted, rounded up to a whole sequence; None is all. shard_rows: rows of a shard on disk,
-    give or take a sequence. lm_batch: sequences to a forward pass. dtype: what rows are kept in:
-    bfloat16, float16 or float32."""
+    model's loss there (lm/gradients.py). text, column, split: as in `lm.documents`. held_out: the fraction of
+    the documents that gives no rows. n_tokens: the number of unmasked tokens, rounded up to a whole sequence;
+    None for all. shard_rows: about the number of rows of a shard on disk, which is a whole number of sequences.
+    lm_batch: the number of sequences of a forward pass. dtype: the dtype of stored rows: bfloat16, float16 or
+    float32.
+    """
 
     taps: str | Sequence[str] = ()
     text: str | Path = "wiki"
@@ -48,7 +49,7 @@ class Recipe:
 
     @classmethod
     def of(cls, **arguments: Any) -> "Recipe":
-        """The recipe; TypeError, listing the arguments there are, for one that is not."""
+        """The recipe of these arguments. Raises TypeError for an unknown one, listing the known ones."""
         known = [field.name for field in fields(cls)]
         for name in arguments:
             if name not in known:
@@ -66,14 +67,15 @@ class Recipe:
 
 
 class Source:
-    """A recipe in the hands of a model. widths: tap -> its width, in the order of the recipe.
-    train, held_out: the packed text."""
+    """A recipe with its model. widths: the width of each tap, in the order of the recipe. train, held_out: the
+    packed text.
+    """
 
     train: Packed
     held_out: Packed
 
     def __init__(self, lm: language.LM, recipe: Recipe):
-        """Errors: ValueError for an unknown tap, or too little text."""
+        """Raises ValueError for an unknown tap, or too little text."""
         self.taps = language.gradients.expand(lm.spec, recipe.taps)
         if not self.taps:
             raise ValueError(f"taps={recipe.taps!r} must name at least one tap, such as 'resid.9'.")
@@ -95,8 +97,9 @@ class Source:
         self.widths = {tap: widths[tap].shape[-1] for tap in self.taps}
 
     def tap(self, name: str | None) -> str:
-        """The tap `name`, or the only one. Raises ValueError for one that the recipe has not, or for None
-        where there are several."""
+        """The tap `name`, or the only one. Raises ValueError for a tap that is not in the recipe, and for None
+        if the recipe has several.
+        """
         if name is None and len(self.taps) > 1:
             raise ValueError(f"The recipe has several taps; choose stream.tap from {self.taps}.")
         if name is not None and name not in self.taps:
@@ -104,7 +107,7 @@ class Source:
         return self.taps[0] if name is None else name
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the bytes of a store, as JSON has it."""
+        """Everything that determines the bytes of a store, as JSON."""
         recipe = self.recipe
         return {
             "model": {"name": self.lm.name, **self.lm.source},
@@ -152,11 +155,11 @@ class Forward:
         self._params = jax.tree.map(put, params, needed)
 
     def rows(self, packed: Packed, jobs: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        """For each job, the numbers of at most `lm_batch` sequences: rows [R, D] of each tap at
-        their unmasked tokens, and where they came from, `sequence_R` and `position_R`. The device
-        works on the next job while the caller has the last.
+        """The rows `[R, D]` of each tap at unmasked tokens, with `sequence_R` and `position_R`, for each job.
 
-        Errors: ValueError for a row that is not finite in the recipe's dtype."""
+        A job is the indices of at most `lm_batch` sequences. The device computes the next job while the
+        caller uses the last one. Raises ValueError for a row that is not finite in the recipe's dtype.
+        """
         waiting = None
         for sequence_S in jobs:
             started = sequence_S, self._start(packed.tokens_ST[sequence_S])
@@ -167,13 +170,15 @@ class Forward:
             yield self._finish(packed, *waiting)
 
     def whole(self, packed: Packed, sequence_S: np.ndarray) -> dict[str, np.ndarray]:
-        """Each tap at all tokens of these sequences, masked ones too: [S, T, D], in the recipe's dtype."""
+        """The activations at each tap for all tokens of these sequences, also masked ones: [S, T, D], in the
+        recipe's dtype.
+        """
         started = [self._start(packed.tokens_ST[part]) for part in cut(sequence_S, self._lm_batch)]
         join = lambda tap: np.concatenate([np.asarray(one[tap]) for one in started])
         return {tap: join(tap)[: len(sequence_S)] for tap in started[0]}
 
     def _start(self, tokens_ST: np.ndarray) -> dict[str, jax.Array]:
-        """The forward pass always has `lm_batch` sequences, the missing ones all token 0."""
+        """Runs the forward pass, padded to `lm_batch` sequences with token 0."""
         tokens_BT = np.zeros((self._lm_batch, tokens_ST.shape[1]), np.int32)
         tokens_BT[: len(tokens_ST)] = tokens_ST
         return self._run(self._params, jax.device_put(tokens_BT, self._placed))
@@ -198,14 +203,14 @@ class Forward:
 
 
 def _digest(packed: Packed) -> str:
-    """Of the tokens and of which of them are data, which the tokenizer and the packing decide."""
+    """A checksum of the tokens and the mask, which depend on the tokenizer and the packing."""
     found = hashlib.sha256(packed.tokens_ST.tobytes())
     found.update(packed.mask_ST.tobytes())
     return found.hexdigest()
 
 
 def cut(sequence_S: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """The indices of sequences in pieces of `size`, the last one shorter."""
+    """Cuts the indices of sequences into pieces of `size`; the last one may be shorter."""
     for start in range(0, len(sequence_S), size):
         yield sequence_S[start : start + size]
 
@@ -213,7 +218,7 @@ def cut(sequence_S: np.ndarray, size: int) -> Iterator[np.ndarray]:
 def shuffled(
     pieces: list[dict[str, np.ndarray]], seed: int, key: tuple[int, ...]
 ) -> dict[str, np.ndarray]:
-    """The pieces' rows together, in an order drawn from (seed, key)."""
+    """The rows of all pieces, in an order drawn from (seed, key)."""
     rows = sum(len(piece["sequence_R"]) for piece in pieces)
     order_R = random(seed, key).permutation(rows)
     return {name: np.concatenate([piece[name] for piece in pieces])[order_R] for name in pieces[0]}
@@ -232,7 +237,7 @@ def _mesh(params, lm_batch: int):
 
 
 def _first(packed: Packed, n_tokens: int | None) -> Packed:
-    """The first sequences that together hold `n_tokens` unmasked tokens."""
+    """The first sequences, as many as hold `n_tokens` unmasked tokens."""
     total_S = np.cumsum(packed.mask_ST.sum(axis=1))
     available = int(total_S[-1]) if len(total_S) else 0
     wanted = available if n_tokens is None else n_tokens

@@ -1,16 +1,16 @@
-"""Writing a store so that it can be killed at any moment and continued to the same bytes.
+"""Writes a store so that it can be killed at any moment and continued to the same bytes.
 
-Every file is written under another name, flushed to the disk and renamed. `partial.json` is the
-manifest so far, rewritten after each file; the last step renames it to `manifest.json`. A rerun
-keeps the files that it lists, if they are intact, and writes the rest. Of several processes,
-process i > 0 keeps a `partial_i.json` of its own; process 0 merges them at the end, or when the
-next harvest begins, be it of another number of processes.
+Every file is written under a temporary name, flushed to disk and renamed. `partial.json` is the manifest so
+far, rewritten after each file; the last step renames it to `manifest.json`. A rerun keeps the listed files
+that are intact, and writes the others. In a run of several processes, process i > 0 has its own
+`partial_i.json`. Process 0 merges them at the end, or when the next harvest begins, also with another number
+of processes.
 
     format      1
-    recipe      everything that decides the bytes: model, text, taps and widths, dtype, seed, ...
+    recipe      everything that determines the bytes: model, text, taps and widths, dtype, seed, ...
     tokens      file name -> bytes, sha256
     shards      file name -> rows, bytes, sha256, sums: tap -> [sum of |x|, sum of |x|^2]
-    earlier_models    where shards were harvested from other weights than the recipe's, what those were
+    earlier_models    the weights of earlier shards, where they differ from the recipe's
     statistics  tap -> tokens, mean_norm E|x|, mean_square E|x|^2, of the rows as stored
 """
 
@@ -37,11 +37,11 @@ _SUM_ROWS = 4096
 
 
 def begin(path: Path, recipe: dict[str, Any], allow_changed: bool = False) -> dict[str, Any] | None:
-    """The manifest so far; what it lists of this process's share is intact. None if this very store
-    is complete. All processes call it. allow_changed: see `harvest`.
+    """The manifest so far, whose files for this process are intact. None if the store is complete.
 
-    Errors: ValueError for a folder that holds a store of another recipe, or other files, and for
-    one that only process 0 sees."""
+    All processes call it. allow_changed: see `harvest`. Raises ValueError for a folder that holds a store of
+    another recipe, or other files, and for a folder that only process 0 sees.
+    """
     recipe = json.loads(json.dumps(recipe))
     with barrier(f"Beginning the store at {path}"):
         if jax.process_index() == 0:
@@ -52,7 +52,7 @@ def begin(path: Path, recipe: dict[str, Any], allow_changed: bool = False) -> di
 
 
 def _prepare(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
-    """What process 0 does alone: leave one partial manifest and no leftovers."""
+    """The work of process 0: leaves one partial manifest and no temporary files."""
     path.mkdir(parents=True, exist_ok=True)
     if (path / MANIFEST).exists():
         _reopen(path, recipe, allow_changed)
@@ -77,7 +77,7 @@ def _prepare(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
 
 
 def _reopen(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
-    """Makes the manifest of a store that lacks files partial again, so that they are written again."""
+    """Makes the manifest partial, if files of the store are missing, so that they are written again."""
     manifest = open_manifest(path)
     _same_recipe(path, manifest, recipe, allow_changed)
     listed = {**manifest["tokens"], **manifest["shards"]}
@@ -117,8 +117,7 @@ def _partial() -> str:
 
 
 def _merge(path: Path, manifest: dict[str, Any], recipe: dict[str, Any]) -> None:
-    """Take what the other processes wrote into the manifest, of the `recipe` from now on, and their partial
-    manifests away."""
+    """Merges the partial manifests of all processes into one of the given `recipe`, and removes them."""
     found = list(path.glob(PARTIAL.replace(".", "_*.")))
     for file in found:
         partial = open_manifest(path, file.name)
@@ -133,7 +132,7 @@ def _merge(path: Path, manifest: dict[str, Any], recipe: dict[str, Any]) -> None
 def add_tokens(
     path: Path, manifest: dict[str, Any], split: str, tokens_ST: np.ndarray, mask_ST: np.ndarray
 ) -> None:
-    """Write `tokens_{split}.safetensors`, unless it is there."""
+    """Writes `tokens_{split}.safetensors`, unless it exists."""
     name = f"tokens_{split}.safetensors"
     if name not in manifest["tokens"]:
         entry = _write(path / name, save({"tokens_ST": tokens_ST, "mask_ST": mask_ST}))
@@ -146,7 +145,7 @@ def shard_name(shard: int) -> str:
 
 
 def _number(name: str) -> int:
-    """Which process looks after a file: shards by their number, all else the first."""
+    """The number of a file, which decides its process: the number of a shard, 0 for any other file."""
     found = re.fullmatch(r"shard_(\d+)\.safetensors", name)
     return int(found[1]) if found else 0
 
@@ -154,7 +153,7 @@ def _number(name: str) -> int:
 def add_shard(
     path: Path, manifest: dict[str, Any], shard: int, tensors: dict[str, np.ndarray]
 ) -> None:
-    """Write a shard: its rows [R, D] per tap, `sequence_R` and `position_R`, already shuffled."""
+    """Writes a shard: its shuffled rows [R, D] for each tap, `sequence_R` and `position_R`."""
     entry = _write(path / shard_name(shard), save(tensors))
     entry["rows"] = len(tensors["sequence_R"])
     entry["sums"] = {tap: _sums(tensors[tap]) for tap in manifest["recipe"]["taps"]}
@@ -163,8 +162,10 @@ def add_shard(
 
 
 def complete(path: Path, manifest: dict[str, Any]) -> None:
-    """Total the statistics and turn the partial manifests into the manifest. All processes call it,
-    after the last shard of all."""
+    """Computes the statistics, and turns the partial manifests into the manifest.
+
+    All processes call it, after the last shard of all.
+    """
     with barrier(f"Completing the store at {path}"):
         if jax.process_index() == 0:
             _merge(path, manifest, manifest["recipe"])
@@ -220,7 +221,7 @@ def _json(manifest: dict[str, Any]) -> bytes:
 
 
 def _write(file: Path, contents: bytes) -> dict[str, Any]:
-    """Write a file whole or not at all; its entry in the manifest."""
+    """Writes a file atomically; returns its entry in the manifest."""
     with files.whole(file) as half:
         half.write_bytes(contents)
     return {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}

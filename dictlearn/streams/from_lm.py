@@ -34,7 +34,7 @@ from dictlearn.streams._source import Forward, Recipe, Source, cut, random, shuf
 from dictlearn.types import Batch
 
 _KEPT = 3
-"""Pools of a lane in memory: that of the last batches, that of the next, and the one after."""
+"""The number of pools of a lane in memory: of the last batches, of the next ones, and the one after."""
 
 
 def from_lm(
@@ -53,19 +53,31 @@ def from_lm(
     context: bool = False,
     process: Process | None = None,
 ) -> Stream:
-    """A stream of what `lm` computes at `tap` (default: the recipe's only one), with the rows of
-    `target`, if it is given, as targets, of several taps side by side and each scaled by itself:
-    rounded to the recipe's dtype, as a store would have them.
+    """A stream of the activations of `lm`, computed while it is read.
 
-    recipe: the fields of `source.Recipe`. pool_rows: rows computed at once, at least a batch's;
-    memory holds three pools. lanes: a multiple of the number of processes. keys: batches carry
-    their tokens' sequences and positions. gradients: they carry the loss's gradient at `tap`; the recipe
-    must have `grad.TAP`. context: batches are of whole sequences and carry the model around them, for
-    objectives that run it (see `_sequences`; no pools and lanes then). The normalisation is estimated
-    from the first pool, and `held_out` are the rows of the held-out documents.
+    Rows are rounded to the recipe's dtype, so they equal the rows of a store. The normalisation is estimated
+    from the first pool. `held_out` are the rows of the held-out documents.
 
-    Errors: ValueError for what `harvest` refuses, an unknown tap, lanes that the processes cannot
-    share, or a batch that the lanes cannot, or that is larger than the text."""
+    Args:
+        lm: the language model.
+        recipe: the fields of `Recipe`, as in `config.harvest`.
+        tap: the taps of the inputs, concatenated, each with its own scale; None for the only tap of the recipe.
+        target: the taps of the targets; None for an autoencoder.
+        batch_size, seed, normalise, process: as in every stream.
+        pool_rows: the number of rows computed at once, at least a batch; memory holds three pools.
+        lanes: a multiple of the number of processes.
+        keys: batches carry the sequence and the position of each token.
+        gradients: batches carry the gradient of the loss at `tap`; the recipe must have `grad.TAP`.
+        context: batches are whole sequences and carry the model, for objectives that run it (`_sequences`);
+            without pools and lanes.
+
+    Returns:
+        A Stream.
+
+    Raises:
+        ValueError: for what `harvest` refuses, an unknown tap, lanes that the processes cannot share, and a
+            batch that the lanes cannot share or that is larger than the text.
+    """
     check_kind(normalise, transcoder=target is not None)
     source = Source(lm, Recipe.of(**recipe))
     (known,) = _origin(source, tap, target)
@@ -137,7 +149,17 @@ def origin(
     tap: str | Sequence[str] | None = None,
     target: str | Sequence[str] | None = None,
 ) -> tuple[Origin]:
-    """Where the rows come from. Errors: ValueError for what `harvest` refuses and for an unknown tap."""
+    """The origin of the rows.
+
+    Args:
+        lm, recipe, tap, target: as in `from_lm`.
+
+    Returns:
+        One Origin.
+
+    Raises:
+        ValueError: for what `harvest` refuses, and for an unknown tap.
+    """
     return _origin(Source(lm, Recipe.of(**recipe)), tap, target)
 
 
@@ -149,8 +171,11 @@ def _origin(source: Source, tap, target) -> tuple[Origin]:
 
 
 class _Plan(NamedTuple):
-    """An epoch of a lane. sequence_S: its sequences in their order. start_P: the row with which each
-    pool begins, and the number of rows last. first_P: the sequence with which it begins, and S."""
+    """An epoch of a lane.
+
+    sequence_S: its sequences in order. start_P: the first row of each pool, and the number of rows at the end.
+    first_P: the first sequence of each pool, and S at the end.
+    """
 
     sequence_S: np.ndarray
     start_P: list[int]
@@ -158,7 +183,7 @@ class _Plan(NamedTuple):
 
 
 class _Lane:
-    """The rows of every n-th sequence, as one endless row of rows."""
+    """The rows of every n-th sequence, as one endless list of rows."""
 
     def __init__(self, source, forward, ahead, rows_S, lane: tuple[int, int], size: int, seed: int):
         number, lanes = lane
@@ -172,7 +197,7 @@ class _Lane:
         self._plan = functools.lru_cache(maxsize=_KEPT)(self._planned)
 
     def rows(self, start: int, n: int) -> list[dict[str, np.ndarray]]:
-        """The `n` rows from number `start` on, in pieces."""
+        """The `n` rows from index `start` on, in pieces."""
         pieces = []
         while n:
             epoch, row = divmod(start, self._n_rows)
@@ -185,7 +210,7 @@ class _Lane:
         return pieces
 
     def pool(self, epoch: int, number: int) -> dict[str, np.ndarray]:
-        """A pool; the next one is then being computed, if it was not already."""
+        """A pool; starts the computation of the next one."""
         with self._lock:
             found = self._future(epoch, number)
             self._future(*divmod(epoch * self._n_pools + number + 1, self._n_pools))
@@ -223,7 +248,7 @@ class _HeldOut:
         self.n_rows = int(self._end_S[-1]) if len(self._end_S) else 0
 
     def rows(self, start: int, n: int) -> dict[str, np.ndarray]:
-        """The `n` rows from number `start` on, or as many as there are."""
+        """At most `n` rows from index `start` on."""
         stop = min(start + n, self.n_rows)
         first = int(np.searchsorted(self._end_S, start, side="right"))
         last = int(np.searchsorted(self._end_S, stop)) + 1
@@ -240,7 +265,7 @@ def _compute(
     seed: int | None = None,
     key: tuple[int, ...] = (),
 ) -> Generator[None, None, dict[str, np.ndarray]]:
-    """The rows of some sequences, in their order or, given a seed, in one drawn from (seed, key)."""
+    """The rows of some sequences, in order or, with a seed, shuffled by (seed, key)."""
     pieces = []
     for piece in forward.rows(packed, jobs):
         pieces.append(piece)

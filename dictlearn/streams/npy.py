@@ -1,9 +1,9 @@
 """Activations from a `.npy` array [N, D], memory-mapped, or from a pair of arrays for a transcoder.
 
-Rows are shuffled one by one (`block_rows=1`): such arrays usually lie in the order of their text,
-where a block of neighbours is one sentence. The price is the rate: from the page cache, float32,
-D = 576, one reader on a busy two-core machine gave about 90 thousand rows a second row by row, 300
-in blocks of 4 and 1000 in blocks of 16. Raise `block_rows` for an array that is shuffled already.
+Rows are shuffled one by one (`block_rows=1`), because such arrays usually are in the order of their text,
+where a block of consecutive rows is one sentence. This is slow. From the page cache, float32, D = 576, one
+reader on a busy two-core machine gave about 90 thousand rows a second in blocks of 1, 300 thousand in blocks
+of 4 and 1000 thousand in blocks of 16. Increase `block_rows` for an array that is already shuffled.
 """
 
 from collections.abc import Mapping
@@ -42,17 +42,28 @@ def npy(
     keys: bool = False,
     process: Process | None = None,
 ) -> Stream:
-    """A stream of the rows of `path`, with the same rows of `target_path`, if given, as targets.
-    Any real numbers in the file, float32 in the batches. The last fraction `held_out` of the rows,
-    rounded to whole rows, is never trained on: it is what the run is evaluated on. A token's key
-    (`keys`) is its row: position i of sequence 0.
+    """A stream of the rows of an array.
 
-    Opening reads every row once, for NaN and infinity and for the norm statistics, and once more for its
-    checksum, of a large array the first time only.
+    Opening reads every row once, to check that it is finite and for the normalisation, and once more for its
+    checksum; the checksum of a large array is cached.
 
-    Errors, one line each: FileNotFoundError for a file that does not exist; ValueError for what is
-    not a two-dimensional array of real numbers, a width other than `d_in`, arrays of different
-    lengths, a value that is not finite in float32, or fewer rows than a batch."""
+    Args:
+        path: a `.npy` file of real numbers, two-dimensional.
+        target_path: the array of the targets; None for an autoencoder.
+        batch_size, seed, normalise, process: as in every stream.
+        d_in: the expected width; None to not check.
+        block_rows: the number of consecutive rows that stay together.
+        held_out: the fraction of the rows, at the end of the array, that is never trained on but evaluated.
+        keys: batches carry the key of each token: position i of sequence 0 is row i.
+
+    Returns:
+        A Stream of float32 batches.
+
+    Raises:
+        FileNotFoundError: for a file that does not exist.
+        ValueError: for an array that is not two-dimensional or not of real numbers, a width other than `d_in`,
+            arrays of different lengths, a value that is not finite in float32, and fewer rows than a batch.
+    """
     check_kind(normalise, transcoder=target_path is not None)
     x_ND = _open(path)
     y_ND = x_ND if target_path is None else _open(target_path)
@@ -121,7 +132,7 @@ def _open(path: str | Path) -> np.ndarray:
 
 
 def _scan(path: str | Path, rows_ND: np.ndarray, kind: str) -> float:
-    """The scale of a normalisation kind, after looking at every value."""
+    """The scale of a normalisation, after a check of every value."""
     sums, width = np.zeros(3), rows_ND.shape[1]
     step = max(1, _CHUNK_VALUES // width)
     for start in range(0, len(rows_ND), step):

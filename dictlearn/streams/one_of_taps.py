@@ -35,11 +35,20 @@ def one_of_taps(
     verify: bool = True,
     process: Process | None = None,
 ) -> Stream:
-    """A stream of these taps (names, or patterns) of the store at `path`; one epoch of it visits each
-    token once. The other arguments are as in `store`.
+    """A stream that draws one of several taps for each token; an epoch has each token once.
 
-    Errors: what `store` raises; ValueError for taps of different widths, and for a normalisation that is
-    no scalar."""
+    Args:
+        path: a store.
+        taps: their names or patterns.
+        batch_size, seed, normalise, block_rows, verify, process: as in `store`.
+
+    Returns:
+        A Stream.
+
+    Raises:
+        FileNotFoundError: as `store` does.
+        ValueError: as `store` does, and for taps of different widths, and a normalisation that is not a scalar.
+    """
     (source,) = origin(path, taps, normalise)
     shared = {"normalise": normalise, "block_rows": block_rows, "process": process}
     whole = store.store(
@@ -66,13 +75,20 @@ def one_of_taps(
 
 
 def origin(path: str | Path, taps: str | Sequence[str], normalise: str = "none") -> tuple[Origin]:
-    """Where the rows of a group of taps come from, and the scale of each tap."""
+    """The origin of the rows, with the scale of each tap.
+
+    Args:
+        path, taps, normalise: as in `one_of_taps`.
+
+    Returns:
+        One Origin.
+    """
     (source,) = store.origin(path, taps)
     check_kind(normalise, transcoder=True)
     return (source._replace(scales=tuple(store.scales(path, normalise, source.read))),)
 
 
 def source_of(seed: int, step: int, process: int, rows: int, n_taps: int) -> np.ndarray:
-    """Which tap each row of a batch is of, [B]."""
+    """The index of the tap of each row of a batch, [rows]."""
     key = np.random.SeedSequence(seed, spawn_key=(step, process))
     return np.random.Generator(np.random.Philox(key)).integers(n_taps, size=rows)

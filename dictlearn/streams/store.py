@@ -1,15 +1,15 @@
 """Activations on disk: a folder of safetensors shards and a manifest, read memory-mapped.
 
-    manifest.json                    format, recipe, tokens, shards, statistics (see `store_write`)
-    shard_00000.safetensors ...      for each tap its rows [R, D], shuffled within the shard; beside
-                                     them sequence_R and position_R (int32): where rows came from
-    tokens_train.safetensors         tokens_ST int32, mask_ST bool; sequence_R counts along its S
-    tokens_held_out.safetensors      the same, of documents that no row came from
+    manifest.json                    format, recipe, tokens, shards, statistics (see `_store_write`)
+    shard_00000.safetensors ...      the rows [R, D] of each tap, shuffled within the shard, and the
+                                     origin of each row: sequence_R and position_R (int32)
+    tokens_train.safetensors         tokens_ST int32, mask_ST bool; sequence_R is an index of S
+    tokens_held_out.safetensors      the same, of documents that no row comes from
 
-Rows of a shard were shuffled when it was written, so neighbours are unrelated tokens of its text;
-batches are made of blocks of consecutive rows, drawn from all shards. A block is as small as the
-rate allows: from the page cache, 4096 rows of D = 768 a batch, `read` on two cores gave 80 thousand
-rows a second in blocks of 1, 1000 of 16, 1700 of 64 and 1700 of 256. Reading writes nothing.
+Rows are shuffled within a shard when it is written, so consecutive rows are unrelated tokens. Batches are made
+of blocks of consecutive rows, drawn from all shards. From the page cache, with 4096 rows of D = 768 per batch,
+`read` on two cores gave 80 thousand rows a second in blocks of 1, 1000 thousand in blocks of 16, and 1700
+thousand in blocks of 64 and of 256. Reading a store never writes to it.
 """
 
 import dataclasses
@@ -64,14 +64,27 @@ def store(
     gradients: bool = False,
     process: Process | None = None,
 ) -> Stream:
-    """A stream of the rows of `tap` (default: the only one), float32, with the rows of `target`, if
-    it is given, as targets; several taps are concatenated, each scaled by itself. Only the last partial
-    block of an epoch is dropped, fewer than `block_rows` rows. `verify` checks the sha256 of every
-    shard first (about 1 GB a second). `keys`: batches carry their tokens' sequences and positions;
-    `gradients`: the loss's gradient at `tap`, a single one, which the store must hold as `grad.TAP`.
+    """A stream of the rows of a store, float32.
 
-    Errors, one line each: FileNotFoundError for a store that does not exist or is not finished;
-    ValueError for a damaged shard, an unknown tap, or a batch that does not fit (see `blocks`)."""
+    Only the last partial block of an epoch is dropped, fewer than `block_rows` rows.
+
+    Args:
+        path: the folder that `dictlearn harvest` wrote.
+        tap: the taps of the inputs, concatenated, each with its own scale; None for the only tap.
+        target: the taps of the targets; None for an autoencoder.
+        batch_size, seed, normalise, process: as in every stream.
+        block_rows: the number of consecutive rows that stay together.
+        verify: checks the sha256 of every shard first (about 1 GB a second).
+        keys: batches carry the sequence and the position of each token.
+        gradients: batches carry the gradient of the loss at `tap`; the store must have `grad.TAP`.
+
+    Returns:
+        A Stream.
+
+    Raises:
+        FileNotFoundError: for a store that does not exist or is not finished.
+        ValueError: for a damaged shard, an unknown tap, and a batch that does not fit (see `blocks`).
+    """
     check_kind(normalise, transcoder=target is not None)
     manifest = open_manifest(path)
     widths = manifest["recipe"]["taps"]
@@ -136,7 +149,17 @@ def origin(
     tap: str | Sequence[str] | None = None,
     target: str | Sequence[str] | None = None,
 ) -> tuple[Origin]:
-    """Where the rows of a store come from. Errors: as `store` raises for what its manifest says."""
+    """The origin of the rows of a store.
+
+    Args:
+        path, tap, target: as in `store`.
+
+    Returns:
+        One Origin.
+
+    Raises:
+        FileNotFoundError, ValueError: as `store` does, for a manifest that does not fit.
+    """
     manifest = open_manifest(path)
     recipe = manifest["recipe"]
     read = _taps.chosen(list(recipe["taps"]), tap, _where(path))
@@ -149,7 +172,7 @@ def origin(
 
 
 def _files(manifest: dict[str, Any]) -> str:
-    """One checksum of all that the manifest lists, by its own checksums."""
+    """A checksum of all files that the manifest lists, from their checksums."""
     listed = sorted((*manifest["tokens"].items(), *manifest["shards"].items()))
     lines = "".join(f"{entry['sha256']}  {name}\n" for name, entry in listed)
     return hashlib.sha256(lines.encode()).hexdigest()
@@ -170,7 +193,7 @@ def tokens(path: str | Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def open_manifest(path: str | Path, name: str = MANIFEST) -> dict[str, Any]:
-    """The manifest of a store as a dict."""
+    """The manifest of a store."""
     file = Path(path) / name
     if not file.is_file():
         unfinished = " is not finished" if (Path(path) / PARTIAL).is_file() else " does not exist"
@@ -193,7 +216,7 @@ def open_manifest(path: str | Path, name: str = MANIFEST) -> dict[str, Any]:
 
 
 def check_file(path: str | Path, name: str, entry: dict[str, Any], verify: bool) -> None:
-    """ValueError if the file is missing, or differs from the manifest."""
+    """Raises ValueError if a file of a store is missing, or differs from its `entry` in the manifest."""
     file = _inside(path, name)
     found = file.stat().st_size if file.is_file() else None
     if found is None:
@@ -211,7 +234,7 @@ def check_file(path: str | Path, name: str, entry: dict[str, Any], verify: bool)
 
 
 def map_tensors(path: str | Path, name: str) -> dict[str, np.ndarray]:
-    """The tensors of one file of a store, read-only and memory-mapped."""
+    """The tensors of a file of a store, read-only and memory-mapped."""
     file = _inside(path, name)
     bytes_ = np.memmap(file, np.uint8, mode="r").view(np.ndarray)
     data = 8 + int.from_bytes(bytes_[:8].tobytes(), "little")
@@ -225,7 +248,7 @@ def map_tensors(path: str | Path, name: str) -> dict[str, np.ndarray]:
 
 
 def _copy(tensors: list[np.ndarray], ends: np.ndarray, first: int, into: np.ndarray) -> None:
-    """Fill `into` with the rows from number `first` on, over as many shards as that takes."""
+    """Copies the rows from index `first` on into `into`, across shards."""
     shard = int(np.searchsorted(ends, first, side="right"))
     while len(into):
         start = first - int(ends[shard]) + len(tensors[shard])
@@ -241,7 +264,7 @@ def _inside(path: str | Path, name: str) -> Path:
 
 
 def scales(path: str | Path, kind: str, taps: Sequence[str]) -> list[float]:
-    """The scale of each of these taps, each alone, under a normalisation that is one number."""
+    """The scale of each tap under a scalar normalisation."""
     manifest = open_manifest(path)
     widths, known = manifest["recipe"]["taps"], manifest["statistics"]
     sizes = lambda tap: (widths[tap], known[tap]["mean_norm"], known[tap]["mean_square"])

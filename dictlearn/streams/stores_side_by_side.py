@@ -33,12 +33,21 @@ def stores_side_by_side(
     keys: bool = False,
     process: Process | None = None,
 ) -> Stream:
-    """A stream of the rows of `tap` (default: the only one; of several, side by side) of each store in
-    `paths`, concatenated in their order, each scaled by itself. The other arguments are as in
-    `store`.
+    """A stream of the concatenated rows of several stores, each with its own scale.
 
-    Errors: what `store` raises; ValueError for fewer than two stores, for stores of other texts, for widths
-    that differ, and for a normalisation that is no scalar."""
+    Args:
+        paths: the stores, in order.
+        tap: as in `store`, for each of them.
+        batch_size, seed, normalise, block_rows, verify, keys, process: as in `store`.
+
+    Returns:
+        A Stream.
+
+    Raises:
+        FileNotFoundError: as `store` does.
+        ValueError: as `store` does, and for fewer than two stores, stores of different texts, different widths,
+            and a normalisation that is not a scalar.
+    """
     check_kind(normalise, transcoder=True)
     if len(paths) < 2 or isinstance(paths, str):
         raise ValueError(
@@ -72,7 +81,14 @@ def stores_side_by_side(
 def origin(
     paths: Sequence[str | Path], tap: str | Sequence[str] | None = None
 ) -> tuple[Origin, ...]:
-    """Where the rows of each store come from, in their order."""
+    """The origin of the rows of each store.
+
+    Args:
+        paths, tap: as in `stores_side_by_side`.
+
+    Returns:
+        One Origin for each store, in order.
+    """
     return tuple(one for path in paths for one in store.origin(path, tap))
 
 
@@ -90,7 +106,7 @@ def _same_rows(paths: Sequence[str | Path]) -> None:
 
 
 def _text(manifest: dict[str, Any]) -> dict[str, Any]:
-    """All that decides which tokens the rows are of, and their order."""
+    """Everything that determines the tokens of the rows, and their order."""
     recipe = {key: value for key, value in manifest["recipe"].items() if key not in _OF_A_MODEL}
     rows = {name: entry["rows"] for name, entry in manifest["shards"].items()}
     tokens = {name: entry["sha256"] for name, entry in manifest["tokens"].items()}

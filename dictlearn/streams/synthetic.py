@@ -67,8 +67,9 @@ _WRITTEN = ((1, 1), (0, 1))
 
 
 class Planted(NamedTuple):
-    """A planted dictionary: unit atoms [N, D], and the law of its codes, `draw_codes(random, B)`
-    giving coefficients [B, N]. written_ND: the unit rows U of the targets, None where y is x."""
+    """A planted dictionary: unit atoms [N, D], and `draw_codes(random, B)`, which returns coefficients [B, N].
+    written_ND: the unit rows U of the targets; None if y is x.
+    """
 
     atoms_ND: np.ndarray
     draw_codes: Callable[[np.random.Generator, int], np.ndarray]
@@ -91,15 +92,20 @@ def synthetic(
     gradients: bool = False,
     process: Process | None = None,
 ) -> Stream:
-    """A stream of fresh planted activations, with its atoms (in `layers`, the atoms of the targets)
-    as `truth`. Sizes left out are the kind's own: p1 and p2 32, 64, 3, 0.01; p3 20, 12, 1.575, 0; p4 100,
-    200, 5, 1/sqrt(d_in); p5 32, 64, 3, 0; p6 42, 128, 11.5, 0; views and layers, both halves together,
-    32, 48, 3 and 0.01 or 0. Each half is normalised by itself.
-    A token's key (`keys`) is its step, as sequence, and its row of the global batch. `gradients` are
-    the gradients of a planted loss <x, w>, with the same w for every token.
+    """A stream of planted activations, drawn at every step; `truth` holds the atoms of its targets.
 
-    Errors: ValueError for an unknown kind, sizes that the kind cannot have, or a batch that the
-    processes cannot share evenly."""
+    The default sizes (d_in, n_features, sparsity, noise) are p1 and p2 32, 64, 3, 0.01; p3 20, 12, 1.575, 0;
+    p4 100, 200, 5, 1/sqrt(d_in); p5 32, 64, 3, 0; p6 42, 128, 11.5, 0; views 32, 48, 3, 0.01; layers 32, 48,
+    3, 0. In views and layers they count both halves together, and each half is normalised by itself.
+
+    Args:
+        kind: one of the kinds above. d_in, n_features, sparsity, noise: its sizes; None for the defaults.
+        batch_size, seed, normalise, process: as in every stream.
+        keys, gradients: batches carry each token's step and row; the gradients of a planted loss <x, w>.
+
+    Returns:
+        A Stream. Raises ValueError for an unknown kind, impossible sizes, or a batch that cannot be shared.
+    """
     check_kind(normalise, transcoder=kind == "layers")
     index, count = process or (jax.process_index(), jax.process_count())
     if batch_size < 1 or batch_size % count:
@@ -155,7 +161,7 @@ def plant(
     sparsity: float | int | None = None,
     noise: float | int | None = None,
 ) -> Planted:
-    """The planted dictionary that `synthetic` draws from when it is given the same arguments."""
+    """The planted dictionary of `synthetic` for the same arguments."""
     if kind not in _OWN_SIZES:
         raise ValueError(f"unknown planted set {kind!r}; the sets are {', '.join(_OWN_SIZES)}.")
     given = dict(zip(Sizes._fields, (d_in, n_features, sparsity, noise), strict=True))
@@ -184,7 +190,7 @@ def plant(
 
 
 def _in_halves(atoms_ND: np.ndarray, halves: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Row n in those halves of the columns that `halves` says, in turn, and zero in the others."""
+    """Keeps row n in the halves of the columns that `halves` lists in turn, and sets the others to zero."""
     n_features, width = atoms_ND.shape
     if width % 2:
         raise ValueError(f"d_in={width} must be even: two halves stand side by side.")
@@ -196,7 +202,7 @@ def _unit(atoms_ND: np.ndarray) -> np.ndarray:
 
 
 def draw(planted: Planted, batch_size: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Global batch `step`, raw: x [B, D] and its true coefficients [B, N], both float32."""
+    """The raw global batch `step`: x [B, D] and its true coefficients [B, N], both float32."""
     random = _random(planted.seed, 1, step)
     codes_BN = planted.draw_codes(random, batch_size).astype(np.float32)
     x_BD = codes_BN @ planted.atoms_ND
@@ -272,7 +278,7 @@ def _exactly(sizes: Sizes) -> Callable:
 
 
 def _positive(sizes: Sizes, shares: tuple[float, ...]) -> Callable:
-    """Every other token has the first share of `sparsity` features on, the rest the second."""
+    """Half of the tokens have the first share of `sparsity` features on, the other half the second."""
     _, n_features, sparsity, _ = sizes
     exact = [share * sparsity for share in shares]
     number = [round(k) for k in exact]

@@ -53,7 +53,7 @@ def spec(config: Config) -> Spec:
         A Spec.
 
     Raises:
-        ValueError: for a value that is missing or out of range, and for an unknown kind of attention.
+        ValueError: for a value that is missing or out of range, and for an unknown attention.
     """
     d_model, n_heads = config.number("hidden_size"), config.number("num_heads")
     fields: dict[str, Any] = PLAIN | {"bias_qkv": False}
