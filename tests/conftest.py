@@ -1,8 +1,8 @@
 """Eight host devices for every test, shape annotations checked as the code runs, and one cache of compiled
 programs for all workers, the processes that tests start, and the next run: many tests compile what another has
 compiled. NumPy multiplies on one thread: on a busy machine the threads of small products spin longer than
-they work. XLA's machine code is left as it comes, but for the tests of LONG: most of a test's time goes into
-compiling, and what a test looks at is not what LLVM would have saved.
+they work. XLA's machine code is left as it comes, but for the tests of LONG, optimised at the first level: most
+of a test's time goes into compiling, and what a test looks at is not what LLVM would have saved.
 
 Tests go to workers by group: those of a conformance suite by member, all others by file. After a group, what it
 had kept is let go, and what it had compiled once the worker is large, or it grows by gigabytes. Tests named in
@@ -15,9 +15,10 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 if metadata.version("jaxlib").startswith("0.10."):
     # The emitters take half of a compilation. Later versions have no others, and refuse unknown flags.
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import psutil
@@ -53,7 +54,14 @@ install_import_hook([f"dictlearn.{name}" for name in CHECKED], f"{typecheck.__na
 ENOUGH = 1.5 * 2**30
 """Bytes of a worker from which on the programs of a group are let go after it."""
 
-LONG = ("planted/", "test_csr.py", "test_planted.py", "test_quickstart.py", "test_train.py")
+LONG = (
+    "planted/",
+    "rules/test_conformance.py",
+    "test_csr.py",
+    "test_planted.py",
+    "test_quickstart.py",
+    "test_train.py",
+)
 """Tests whose many steps take longer than compiling them: their programs, and those of the processes that they
 start, are optimised."""
 

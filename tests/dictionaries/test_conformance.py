@@ -47,14 +47,15 @@ def training(name):
 
 @functools.cache
 def after(name):
-    """(programs, states, infos) of a whole run."""
+    """(programs, states, infos, first states) of a whole run."""
     config = training(name)
-    return run(config, config["steps"])
+    first = run(config, 0)[1]
+    return *run(config, config["steps"], start=first), first
 
 
 def built(name):
     """(module, variables) of that run, and raw activations to try it on."""
-    programs, states, _ = after(name)
+    programs, states, *_ = after(name)
     x = jax.random.normal(jax.random.key(9), (32, 32))
     return programs[0].module({}), one(states, programs[0].key), x
 
@@ -116,8 +117,7 @@ def test_decoding_reads_either_form_of_codes(name):
 
 @by_gradient
 def test_training_lowers_the_loss_and_moves_every_parameter(name):
-    programs, states, infos = after(name)
-    _, start, _ = run(training(name), 0)
+    programs, states, infos, start = after(name)
     key = programs[0].key
     losses = [info[key]["reconstruction"][0] for info in infos]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[1:11])
@@ -203,7 +203,7 @@ def survivors(name, aux_k):
 
 @every
 def test_a_checkpoint_brings_it_back_to_the_bit(name, tmp_path):
-    programs, states, _ = after(name)
+    programs, states, *_ = after(name)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(2, states, {"step": 2})
         checkpoints.wait()
