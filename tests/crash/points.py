@@ -156,7 +156,8 @@ class Tries:
         def run() -> int:
             os.environ.update(shim.settings(self.work, self.trace))
             status = self.table[name].run(self.data, self.work)
-            self.bits.write_text(json.dumps(bits(self.work)))
+            if status == 0:
+                self.bits.write_text(json.dumps(bits(self.work)))
             return status
 
         status = self._fork(run)
