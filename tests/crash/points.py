@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.crash import shim
+from tests.crash import power, shim
 
 MODES = (*shim.MODES, "power")
 SECONDS = 120
@@ -90,9 +90,13 @@ class Tries:
         assert status == 0, self.log.read_text()
         for _ in range(2):  # The first compiles.
             self.fresh(name, self.data, self.work)
+            disk = power.Disk(self.work)
             status, wanted = self._to_the_end(name)
             assert status == 0, self.log.read_text()
         changes, after = shim.told(self.trace), self._parts(name)
+        for change in changes:
+            disk.change(change)
+        assert not (unseen := disk.unseen(self.work)), f"written past the shim: {unseen}"
         found = {}
         for mode in modes:
             began, every = time.monotonic(), list(_points(changes, mode))
@@ -110,8 +114,6 @@ class Tries:
 
     def _point(self, name: str, n: int, mode: str, wanted: dict, after: dict) -> str:
         """What is wrong after a crash at the n-th change; "" if nothing is."""
-        from tests.crash import power
-
         self.fresh(name, self.data, self.work)
         before, disk = self._parts(name), power.Disk(self.work)
         status = self._crash(name, n, "kill" if mode == "power" else mode)

@@ -13,9 +13,11 @@ class Disk:
 
     def __init__(self, folder: Path):
         """folder: as it was before the first change, all of it on the disk."""
+        self.before = set(folder.rglob("*"))
         self.there = {folder, *folder.rglob("*")} if folder.exists() else set()
         self.lengths = {file: file.stat().st_size for file in self.there if file.is_file()}
         self.written: set[Path] = set()
+        self.filled: set[Path] = set()
         self.renamed: list[tuple[Path, Path]] = []
         self.exchanged: list[tuple[Path, Path]] = []
 
@@ -27,6 +29,7 @@ class Disk:
             self.written.add(path)
         elif call in ("open", "write", "truncate"):
             self.written.add(path)
+            self.filled |= {path} if call == "write" else set()
         elif call == "mkdir":
             self.there.add(path)
         elif call == "fsync":
@@ -38,6 +41,11 @@ class Disk:
             self._rename(path, new)
         elif call == "exchange" and new is not None:
             self.exchanged.append((path, new))
+
+    def unseen(self, folder: Path) -> list[Path]:
+        """The files of a folder that hold what no change put there: written past the shim."""
+        held = (file for file in folder.rglob("*") if file.is_file() and file.stat().st_size)
+        return sorted(set(held) - self.filled - self.before)
 
     def cut(self) -> None:
         """The power is cut."""
@@ -72,6 +80,7 @@ class Disk:
         at = lambda path: new / path.relative_to(old) if path.is_relative_to(old) else path
         self.there = {at(path) for path in self.there}
         self.written = {at(path) for path in self.written}
+        self.filled = {at(path) for path in self.filled}
         self.lengths = {at(path): length for path, length in self.lengths.items()}
         self.renamed = [(at(a), at(b)) for a, b in self.renamed[:-1]] + self.renamed[-1:]
 
