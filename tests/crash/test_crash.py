@@ -27,19 +27,20 @@ def tried(*words):
 
 
 @pytest.mark.parametrize(
-    ("scenarios", "points"),
+    ("scenarios", "modes", "points"),
     [
-        (("checkpoints", "log", "checksums", "lm.save"), 2),
-        (("export npz", "export safetensors", "export saelens"), 1),
-        (("train", "harvest"), 1),
+        (("checkpoints", "log", "checksums"), MODES, 2),
+        (("lm.save", "export saelens", "export safetensors"), ("tear", "power"), 1),
+        (("train", "harvest"), ("kill", "full", "power"), 1),
     ],
     ids=["small", "exports", "commands"],
 )
-def test_a_crash_at_any_change_loses_nothing(scenarios, points):
-    found = tried(*(f"--scenario={name}" for name in scenarios), f"--points={points}")
+def test_a_crash_at_any_change_loses_nothing(scenarios, modes, points):
+    words = [f"--scenario={name}" for name in scenarios] + [f"--mode={mode}" for mode in modes]
+    found = tried(*words, f"--points={points}")
     assert found.keys() == set(scenarios)
-    for modes in found.values():
-        assert modes.keys() == set(MODES)
-        for one in modes.values():
+    for tries in found.values():
+        assert tries.keys() == set(modes)
+        for one in tries.values():
             assert 0 < one["points"] <= one["of"]
             assert one["problems"] == []
