@@ -3,8 +3,9 @@ back, and read there again; the largest differences of codes and reconstructions
 
     python benchmarks/formats.py --saelens=PYTHON --sparsify=PYTHON --dictionary_learning=PYTHON
 
-PYTHON is the interpreter of an environment in which that library is installed (sae-lens 6.54.12,
-eai-sparsify 1.3.3, dictionary-learning 0.1.0), with torch.
+PYTHON is the interpreter of an environment in which that library is installed, with torch: sae-lens 6.54.12,
+eai-sparsify 1.3.3, dictionary-learning 0.1.0, openai's sparse_autoencoder, circuit-tracer of decoderesearch
+(--circuit_tracer and --circuit_tracer_clt), llamascopium 2.0.0b34.
 """
 
 import argparse
@@ -100,6 +101,94 @@ load = lambda path: utils.load_dictionary(path, "cpu")[0]
 results = lambda one, x: (one.encode(x), one(x))
 """
 
+OPENAI = """
+import sys, unittest.mock
+sys.modules |= {name: unittest.mock.MagicMock() for name in ("triton", "triton.language", "blobfile")}
+import numpy, torch
+from sparse_autoencoder.model import Autoencoder, TopK
+step, root = sys.argv[1:]
+CASES = {"ReLU.pt": (None, {}), "TopK.pt": (5, dict(normalize=True))}
+make = lambda k, fields: Autoencoder(F, D, **fields, **(dict(activation=TopK(k)) if k else {}))
+# Its own state dict has k twice, which its loader refuses.
+kept = lambda one: {k: leaf for k, leaf in one.state_dict().items() if not k.startswith("activation.")}
+save = lambda one, path: torch.save(kept(one), path)
+load = lambda path: Autoencoder.from_state_dict(torch.load(path, weights_only=True))
+
+def results(one, x):
+    codes, info = one.encode(x)
+    return codes, one.decode(codes, info)
+"""
+
+CIRCUIT_TRACER = """
+import sys, numpy, torch
+from circuit_tracer.transcoder.activation_functions import JumpReLU
+from circuit_tracer.transcoder.single_layer_transcoder import SingleLayerTranscoder, load_transcoder
+step, root = sys.argv[1:]
+CASES = {
+    f"{kind}{', skip' * skip}.safetensors": (kind, dict(skip_connection=skip))
+    for kind in ("relu", "jumprelu") for skip in (False, True)
+}
+
+def make(kind, fields):
+    activation = torch.relu if kind == "relu" else JumpReLU(torch.zeros(F))
+    return SingleLayerTranscoder(D, F, activation, 0, dtype=torch.float32, **fields)
+
+save = lambda one, path: one.to_safetensors(path)
+load = lambda path: load_transcoder(path, 0, lazy_encoder=False, lazy_decoder=False)
+results = lambda one, x: (one.encode(x), one(x))
+"""
+
+CIRCUIT_TRACER_CLT = """
+import sys, numpy, torch
+from circuit_tracer.transcoder.cross_layer_transcoder import CrossLayerTranscoder, load_clt
+step, root = sys.argv[1:]
+L = 4
+CASES = {kind: (kind, {}) for kind in ("relu", "jump_relu")}
+whole = dict(dtype=torch.float32, lazy_decoder=False)
+make = lambda kind, _: CrossLayerTranscoder(L, F // L, D // L, kind, **whole)
+save = lambda one, path: one.to_safetensors(path)
+load = lambda path: load_clt(path, **whole)
+
+def results(one, x):
+    layers = x.reshape(len(x), L, -1).transpose(0, 1)
+    codes, y = one.encode(layers), one(layers)
+    return codes.permute(1, 2, 0).reshape(len(x), -1), y.transpose(0, 1).reshape(len(x), -1)
+"""
+
+LLAMASCOPIUM = """
+import json, os, sys, numpy, torch
+from llamascopium.models.sae import SAEConfig, SparseAutoEncoder
+step, root = sys.argv[1:]
+hook, by = "blocks.1.hook_mlp_out", "sparsity_include_decoder_norm"
+sizes = dict(d_model=D, expansion_factor=F / D, hook_point_in=hook, dtype=torch.float32)
+CASES = {
+    f"{kind}, {norm}{', by decoder norm' * ranks}": (kind, {"norm_activation": norm, by: ranks})
+    for kind in ("relu", "jumprelu", "topk") for norm in ("inference", "dataset-wise", "token-wise")
+    for ranks in (False, True)
+}
+
+def make(kind, fields):
+    config = SAEConfig(act_fn=kind, top_k=5, hook_point_out=hook, **sizes, **fields)
+    one = SparseAutoEncoder(config)
+    one.set_dataset_average_activation_norm({hook: 3.0})
+    return one
+
+def save(one, path):
+    os.mkdir(path)
+    one.cfg.save_hyperparameters(path)
+    one.save_pretrained(path)
+
+
+def load(path):
+    os.stat(path)
+    return SparseAutoEncoder.from_local(path, dtype=torch.float32)
+
+def results(one, x):
+    batch, scales = one.normalize_activations({hook: x}, return_scale_factor=True)
+    codes = one.encode(batch[hook])
+    return codes, one.denormalize_activations({hook: one.decode(codes)}, scales)[hook]
+"""
+
 BOTH = """
 x = torch.tensor(numpy.load(f"{root}/x.npy"))
 for name, (kind, fields) in CASES.items():
@@ -108,7 +197,7 @@ for name, (kind, fields) in CASES.items():
         torch.manual_seed(0)
         for key, leaf in one.named_parameters():
             leaf.data.copy_(torch.randn_like(leaf) / 2)
-            if key == "threshold":
+            if key.endswith("threshold") and "log" not in key:
                 leaf.data.abs_()
         save(one, f"{root}/{name}")
         one = load(f"{root}/{name}")
@@ -132,7 +221,7 @@ def compare(format: str, python: str, script: str) -> None:
             [python, "-c", f"D, F = {D}, {F}\n{script}{BOTH}", step, folder], check=True
         )
         there("make")
-        for path in sorted(path for path in root.iterdir() if path.is_dir()):
+        for path in sorted(path for path in root.iterdir() if path.suffix not in (".npy", ".npz")):
             trained = interop.load(path)
             codes, y = dense(trained.encode(x_BD), F), trained.reconstruct(x_BD)
             np.savez(root / f"{path.name}.here.npz", codes=codes, y=y)
@@ -156,8 +245,15 @@ def difference(wanted: Path, found: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    scripts = {"saelens": SAELENS, "sparsify": SPARSIFY}
-    scripts |= {"dictionary_learning": DICTIONARY_LEARNING}
+    scripts = {
+        "saelens": SAELENS,
+        "sparsify": SPARSIFY,
+        "dictionary_learning": DICTIONARY_LEARNING,
+        "openai": OPENAI,
+        "circuit_tracer": CIRCUIT_TRACER,
+        "circuit_tracer_clt": CIRCUIT_TRACER_CLT,
+        "llamascopium": LLAMASCOPIUM,
+    }
     for format in scripts:
         parser.add_argument(f"--{format}", metavar="PYTHON")
     given = vars(parser.parse_args())

@@ -27,6 +27,8 @@ _LEAVES = {
 }
 LEAVES = set(_LEAVES.values())
 _COUNTS = ("stats_last_nonzero", "latents_activation_frequency", "latents_mean_square")
+_ACTIVATION = ("activation", "activation_state_dict", "activation.k", "activation.postact_fn")
+"""The last two stand beside the others in what its `state_dict` gives, and not in the published files."""
 _KINDS = {"ReLU": "relu", "TopK": "topk"}
 _STRUCTURES = {*_KINDS.values(), "matryoshka"}
 
@@ -59,7 +61,7 @@ def load(path: Path) -> Trained:
     n_latents, d_in = state.matrix("encoder.weight")
     kind = _foreign.one_of(state.found, "activation", _KINDS, "ReLU")
     fields: dict[str, Any] = {"k": _k(state)} if kind == "TopK" else {"sparsity": 0.0}
-    for key in {"activation", "activation_state_dict", *_COUNTS} & state.found.keys():
+    for key in {*_ACTIVATION, *_COUNTS} & state.found.keys():
         state.take(key)
     arrays = state.arrays(
         {

@@ -63,6 +63,12 @@ def test_openais_file_computes_what_is_documented_and_is_written_back(kind, tmp_
     agrees(interop.load(tmp_path / "ours.pt"), *stated(w, kind))
 
 
+def test_what_openais_state_dict_says_twice_is_passed_over(tmp_path):
+    state = torch.load(openai(tmp_path / "a.pt"), weights_only=True)
+    torch.save(state | {"activation.k": K, "activation.postact_fn": "ReLU"}, tmp_path / "a.pt")
+    agrees(interop.load(tmp_path / "a.pt"), *stated(draw(OPENAI), "TopK"))
+
+
 def test_openais_topk_on_raw_activations_is_refused(tmp_path):
     trained = interop.load(openai(tmp_path / "theirs.pt"))
     assert trained.norm == Norm("token_layernorm")
