@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
                 prog=f"dictlearn {name}",
                 help=verb.help,
                 description=verb.help,
-                epilog=KEYS,
+                epilog=None if verb.bare else KEYS,
                 **style,
             ),
             verb,
@@ -97,8 +97,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_flags(parser: argparse.ArgumentParser, verb: Verb) -> None:
     default = "; default the config that the workdir holds" if verb.from_workdir else ""
     config = f"a Python file with get_config(ARG){default}"
-    parser.add_argument("--config", metavar="FILE[:ARG]", help=config)
-    parser.add_argument("--workdir", metavar="DIR", help="the run's folder; default runs/NAME")
+    if not verb.bare:
+        parser.add_argument("--config", metavar="FILE[:ARG]", help=config)
+        parser.add_argument("--workdir", metavar="DIR", help="the run's folder; default runs/NAME")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if verb.together:
         distributed.add_arguments(parser, steps=verb.steps)

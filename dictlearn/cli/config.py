@@ -105,8 +105,12 @@ def _grow(config: ConfigDict, path: Sequence[str]) -> None:
 
 def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tuple[dict, Path]:
     """The config as nested dicts, and the workdir. With `from_workdir`, the config may be the one in the
-    workdir.
+    workdir. A bare verb has neither.
     """
+    if "config" not in arguments:
+        if rest:
+            misuse(f"unknown argument {rest[0]!r}; {arguments.verb} reads no config.")
+        return {}, Path()
     if "words" in arguments:
         rest = _analysed(arguments, rest)
         if len(arguments.words) > 1:

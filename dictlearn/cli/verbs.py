@@ -28,7 +28,7 @@ from dictlearn.train import train
 class Verb(NamedTuple):
     """run: (config, workdir, parsed arguments) -> None. flags: its own flags, as `add_argument` takes them.
     from_workdir: whether the config may be the one in the workdir. together: whether several processes may
-    run it. steps: whether its work has steps, which are watched.
+    run it. steps: whether its work has steps, which are watched. bare: whether it reads no config.
     """
 
     run: Callable[[Mapping, Path, Any], None]
@@ -37,6 +37,7 @@ class Verb(NamedTuple):
     from_workdir: bool = False
     together: bool = False
     steps: bool = False
+    bare: bool = False
 
 
 def _harvest(config: Mapping, workdir: Path, arguments) -> None:
@@ -123,6 +124,11 @@ def _export(config: Mapping, workdir: Path, arguments) -> None:
         print(path)
 
 
+def _convert(config: Mapping, workdir: Path, arguments) -> None:
+    interop.convert(arguments.source, arguments.target, arguments.to)
+    print(arguments.target)
+
+
 _ON = {"action": "store_true"}
 _CHANGED = {"--allow_changed": {**_ON, "help": "go on although config, model or data have changed"}}
 
@@ -183,5 +189,15 @@ VERBS = {
             "--out": {"metavar": "DIR", "help": "folder of the files; default DIR/export"},
         },
         from_workdir=True,
+    ),
+    "convert": Verb(
+        _convert,
+        "a dictionary of any format, as a file of another one: dictlearn convert SRC DST --to=NAME",
+        {
+            "source": {"metavar": "SRC", "help": "a file or a folder of any format"},
+            "target": {"metavar": "DST", "help": "the file or the folder to write"},
+            "--to": {"required": True, "help": f"one of {', '.join(interop.names())}"},
+        },
+        bare=True,
     ),
 }

@@ -163,6 +163,24 @@ def save(trained: Trained, path: str | Path, format: str) -> None:
         writer.save(trained, half)
 
 
+def convert(source: str | Path, target: str | Path, to: str) -> None:
+    """Writes the dictionary in a file in another format. Its normalisation is folded into the weights where the
+    format has no room for one and this is possible.
+
+    Args:
+        source: a file or a folder of any format.
+        target: the file or the folder to write.
+        to: one of `names()`.
+
+    Raises:
+        FileNotFoundError: if the source does not exist.
+        ValueError: for a source of no format, for an unknown format, and for a dictionary that it cannot hold.
+    """
+    whole = format_of(to).LEAVES is None
+    trained = load(source)
+    save(trained if whole else _folded(trained), target, to)
+
+
 def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
     """Writes every dictionary of a run, with the normalisation folded into the weights where this is
     possible.

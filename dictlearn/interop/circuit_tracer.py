@@ -62,14 +62,8 @@ def load(path: Path) -> Trained:
     Raises:
         ValueError: for arrays that do not fit each other, naming them.
     """
-    there = _foreign.shapes(path)
-    if len(there["W_enc"]) != 2:
-        raise ValueError(f"W_enc is {list(there['W_enc'])}; it must have two axes.")
-    n_latents, d_in = there["W_enc"]
-    sizes = {"W_enc": (n_latents, d_in), "W_dec": (n_latents, d_in), "b_enc": (n_latents,)}
-    sizes |= {"b_dec": (d_in,), "W_skip": (d_in, d_in), _THRESHOLD: (n_latents,)}
-    optional = {"W_skip", _THRESHOLD} - there.keys()
-    arrays = _foreign.arrays(path, {k: shape for k, shape in sizes.items() if k not in optional})
+    arrays = _read(path)
+    n_latents, d_in = arrays["W_enc"].shape
     leaves = {leaf: arrays[key] for key, leaf in _LEAVES.items() if key in arrays}
     if _THRESHOLD in arrays:
         leaves[_foreign.THRESHOLD] = _foreign.log_threshold(arrays[_THRESHOLD])
@@ -82,6 +76,18 @@ def load(path: Path) -> Trained:
     if layer and not note:
         known["sites"] = _circuit.sites(path.parent, [int(layer[1])])
     return _foreign.noted(note, module, leaves, **known)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file, in float32."""
+    there = _foreign.shapes(path)
+    if len(there["W_enc"]) != 2:
+        raise ValueError(f"W_enc is {list(there['W_enc'])}; it must have two axes.")
+    n_latents, d_in = there["W_enc"]
+    sizes = {"W_enc": (n_latents, d_in), "W_dec": (n_latents, d_in), "b_enc": (n_latents,)}
+    sizes |= {"b_dec": (d_in,), "W_skip": (d_in, d_in), _THRESHOLD: (n_latents,)}
+    optional = {"W_skip", _THRESHOLD} - there.keys()
+    return _foreign.arrays(path, {k: shape for k, shape in sizes.items() if k not in optional})
 
 
 def save(trained: Trained, path: Path) -> None:

@@ -64,14 +64,7 @@ def load(path: Path) -> Trained:
     _foreign.one_of(told, "use_glu_encoder", (False,), False)
     _foreign.one_of(told, "use_decoder_bias", (True,), True)
     d_in, n_latents = _foreign.integer(told, "d_model"), _foreign.integer(told, "d_sae")
-    sizes = {"encoder.weight": (n_latents, d_in), "encoder.bias": (n_latents,)}
-    sizes |= {"decoder.weight": (d_in, n_latents), "decoder.bias": (d_in,)}
-    arrays = _foreign.tensors(path, f"{ROOM}/{WEIGHTS}", sizes)
-    arrays["decoder.weight"] = np.ascontiguousarray(arrays["decoder.weight"].T)
-    leaves = {leaf: arrays[key] for key, leaf in _LEAVES.items()}
-    _fold(told, leaves, d_in)
-    if _foreign.one_of(told, "sparsity_include_decoder_norm", (True, False), True):
-        _foreign.unit_atoms(leaves)
+    leaves = _read(path, told, d_in, n_latents)
     threshold = _number(told, "jump_relu_threshold", 0.0)
     if kind == "jumprelu" or (kind == "topk" and threshold > 0):
         kind = "jumprelu"
@@ -102,6 +95,19 @@ def save(trained: Trained, path: Path) -> None:
     (path / ROOM).mkdir(parents=True)
     files.save_tensors(arrays, path / ROOM / WEIGHTS)
     _foreign.write_config(path / CONFIG, told | {_foreign.NOTE: _foreign.note(trained)})
+
+
+def _read(path: Path, told: Mapping[str, Any], d_in: int, n_latents: int) -> dict[str, np.ndarray]:
+    """The leaves, on raw activations."""
+    sizes = {"encoder.weight": (n_latents, d_in), "encoder.bias": (n_latents,)}
+    sizes |= {"decoder.weight": (d_in, n_latents), "decoder.bias": (d_in,)}
+    arrays = _foreign.tensors(path, f"{ROOM}/{WEIGHTS}", sizes)
+    arrays["decoder.weight"] = np.ascontiguousarray(arrays["decoder.weight"].T)
+    leaves = {leaf: arrays[key] for key, leaf in _LEAVES.items()}
+    _fold(told, leaves, d_in)
+    if _foreign.one_of(told, "sparsity_include_decoder_norm", (True, False), True):
+        _foreign.unit_atoms(leaves)
+    return leaves
 
 
 def _number(told: Mapping[str, Any], key: str, default: float | None = None) -> float:

@@ -79,14 +79,10 @@ def load(path: Path) -> Trained:
     if kind == "jumprelu" and ranks:
         leaves[_foreign.THRESHOLD] -= np.log(np.maximum(norm_F, 1e-37)).astype(np.float32)
     norm = _norm(told, leaves, averages, d_in)
-    fields: dict[str, Any] = {
-        "subtract_b_dec": False,
-        "d_out": d_in if hooks[0] != hooks[1] else None,
-    }
+    fields: dict[str, Any] = {"sparsity": 0.0}  # not told
     if kind == "topk":
-        fields |= {"k": _foreign.integer(told, "top_k"), "norm_weighted": ranks}
-    else:
-        fields |= {"sparsity": 0.0}  # not told
+        fields = {"k": _foreign.integer(told, "top_k"), "norm_weighted": ranks}
+    fields |= {"subtract_b_dec": False, "d_out": d_in if hooks[0] != hooks[1] else None}
     module = dictionaries.make(kind, d_in=d_in, n_latents=len(norm_F), **fields)
     note = told.get(_foreign.NOTE)
     known = {} if note else {"name": path.name, "sites": _sites(hooks)}
@@ -179,25 +175,9 @@ def _sites(hooks: tuple[Any, Any]) -> tuple[Site, ...]:
 def _written(trained: Trained) -> dict[str, Any]:
     """config.json, as the library writes it."""
     made = dictionaries.describe(trained.module)
-    name, kind = made["name"], made.get("activation")
-    if name not in _STRUCTURES or kind not in _STRUCTURES:
-        raise ValueError(f"Llamascopium has no act_fn for {name} with {kind}.")
-    _foreign.check_raw(trained)
-    d_in, n_latents = made["d_in"], made["n_latents"]
-    if made["d_out"] not in (None, d_in) or made.get("skip"):
-        raise ValueError(f"Llamascopium's {name} writes {d_in} columns and has no skip.")
-    if made["d_out"] is None and made["subtract_b_dec"]:
-        raise ValueError(f"Llamascopium subtracts nothing; this {name} subtracts b_dec.")
-    if made.get("anneal_steps"):
-        raise ValueError(f"Llamascopium has no anneal_steps, which {name} has.")
-    if int(d_in * (n_latents / d_in)) != n_latents:
-        raise ValueError(f"Llamascopium cannot say F={n_latents} as a multiple of D={d_in}.")
-    hooks = ["in", "in" if made["d_out"] is None else "out"]
-    site = trained.sites[0] if len(trained.sites) == 1 else None
-    if site is not None and len(site.tap) == len(site.target) == 1 and made["d_out"]:
-        hooks = [_hooks.hook(site.tap[0]), _hooks.hook(site.target[0])]
-    elif site is not None and len(site.tap) == 1:
-        hooks = [_hooks.hook(site.tap[0])] * 2
+    _check(trained, made)
+    d_in, n_latents, kind = made["d_in"], made["n_latents"], made["activation"]
+    hooks = _places(trained, made["d_out"] is not None)
     return {
         "sae_type": "sae",
         "d_model": d_in,
@@ -212,3 +192,28 @@ def _written(trained: Trained) -> dict[str, Any]:
         "hook_point_in": hooks[0],
         "hook_point_out": hooks[1],
     }
+
+
+def _check(trained: Trained, made: Mapping[str, Any]) -> None:
+    """Raises ValueError for a dictionary that the library does not compute."""
+    name, kind = made["name"], made.get("activation")
+    if name not in _STRUCTURES or kind not in _STRUCTURES:
+        raise ValueError(f"Llamascopium has no act_fn for {name} with {kind}.")
+    _foreign.check_raw(trained)
+    d_in, n_latents = made["d_in"], made["n_latents"]
+    if made["d_out"] not in (None, d_in) or made.get("skip"):
+        raise ValueError(f"Llamascopium's {name} writes {d_in} columns and has no skip.")
+    if made["d_out"] is None and made["subtract_b_dec"]:
+        raise ValueError(f"Llamascopium subtracts nothing; this {name} subtracts b_dec.")
+    if made.get("anneal_steps"):
+        raise ValueError(f"Llamascopium has no anneal_steps, which {name} has.")
+    if int(d_in * (n_latents / d_in)) != n_latents:
+        raise ValueError(f"Llamascopium cannot say F={n_latents} as a multiple of D={d_in}.")
+
+
+def _places(trained: Trained, across: bool) -> list[str]:
+    """The hooks that it reads and writes; "in" and "out" where they are not known."""
+    site = trained.sites[0] if len(trained.sites) == 1 else None
+    if site is None or len(site.tap) != 1 or (across and len(site.target) != 1):
+        return ["in", "out" if across else "in"]
+    return [_hooks.hook(site.tap[0]), _hooks.hook(site.target[0] if across else site.tap[0])]

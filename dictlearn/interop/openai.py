@@ -63,14 +63,9 @@ def load(path: Path) -> Trained:
     fields: dict[str, Any] = {"k": _k(state)} if kind == "TopK" else {"sparsity": 0.0}
     for key in {*_ACTIVATION, *_COUNTS} & state.found.keys():
         state.take(key)
-    arrays = state.arrays(
-        {
-            "encoder.weight": (n_latents, d_in),
-            "latent_bias": (n_latents,),
-            "decoder.weight": (d_in, n_latents),
-            "pre_bias": (d_in,),
-        }
-    )
+    sizes = {"encoder.weight": (n_latents, d_in), "latent_bias": (n_latents,)}
+    sizes |= {"decoder.weight": (d_in, n_latents), "pre_bias": (d_in,)}
+    arrays = state.arrays(sizes)
     arrays["decoder.weight"] = np.ascontiguousarray(arrays["decoder.weight"].T)
     norm = Norm()
     if kind == "TopK":
