@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check
 PIP = $(BIN)/python $(INSTALL)
 
-.PHONY: demo check test newest newest-with lint clean
+.PHONY: demo check test tests newest newest-with lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/dictlearn harvest $(CONFIG)
@@ -33,7 +33,11 @@ demo: $(VENV)/ready
 check: lint
 	$(TESTS) -m "not slow"
 
-test: lint
+# Linters have one core, tests two: together they take less time.
+test: $(VENV)/tested
+	@$(MAKE) --no-print-directory -j 2 lint tests
+
+tests: $(VENV)/tested
 	$(TESTS)
 
 newest:
