@@ -40,9 +40,10 @@ def has(folder: Path, *names: str) -> bool:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """A file of the folder. Raises ValueError for a link that leads out of it."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    """A file of the folder. Raises ValueError for a link out of it, but to the blobs of a hub's snapshot."""
+    path, own = folder / name, folder.resolve()
+    blobs = [parent.parent / "blobs" for parent in own.parents if parent.name == "snapshots"][:1]
+    if not any(path.resolve().is_relative_to(home) for home in (own, *blobs)):
         raise ValueError(f"{name} leads out of its folder, to {path.resolve()}.")
     if not path.is_file():
         raise ValueError(f"{name} is missing.")

@@ -153,3 +153,19 @@ def test_a_link_out_of_the_folder_is_refused(format, tmp_path):
         assert part.name in refused(path)
         part.unlink()
         (tmp_path / part.name).rename(part)
+
+
+def test_a_snapshot_of_a_hubs_cache_is_links_to_its_blobs_alone(tmp_path):
+    home = tmp_path / "models--some--sae"
+    snapshot = home / "snapshots" / "0a1b" / "one"
+    written("sparsify", tmp_path / "made")
+    (path,) = (tmp_path / "made").iterdir()
+    (home / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for n, part in enumerate(parts(path)):
+        part.rename(home / "blobs" / f"{n}")
+        (snapshot / part.name).symlink_to(f"../../../blobs/{n}")
+    interop.load(snapshot)
+    (home / "blobs").rename(home / "elsewhere")
+    (home / "blobs").symlink_to("elsewhere")
+    assert str(home / "elsewhere") in refused(snapshot)
