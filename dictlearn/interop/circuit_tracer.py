@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dictlearn import dictionaries, files
-from dictlearn.interop import _circuit, _foreign
+from dictlearn.interop import _circuit, _foreign, _note
 from dictlearn.runs.trained import Trained
 
 SUFFIX = ".safetensors"
@@ -28,7 +28,7 @@ _LEAVES = {
     "W_skip": "params/W_skip_DD",
 }
 _THRESHOLD = "activation_function.threshold"
-LEAVES = {*_LEAVES.values(), *_circuit.RUNNING, _foreign.THRESHOLD}
+LEAVES = {*_LEAVES.values(), *_circuit.RUNNING, _note.THRESHOLD}
 
 
 def recognises(path: Path) -> bool:
@@ -45,7 +45,7 @@ def recognises(path: Path) -> bool:
     try:
         there = _foreign.shapes(path)
         alike = there.get("W_enc", ()) == there.get("W_dec", None)
-        return alike and there.keys() >= _LEAVES.keys() - {"W_skip"} and not _foreign.ours(path)
+        return alike and there.keys() >= _LEAVES.keys() - {"W_skip"} and not _note.ours(path)
     except ValueError:
         return False
 
@@ -66,16 +66,16 @@ def load(path: Path) -> Trained:
     n_latents, d_in = arrays["W_enc"].shape
     leaves = {leaf: arrays[key] for key, leaf in _LEAVES.items() if key in arrays}
     if _THRESHOLD in arrays:
-        leaves[_foreign.THRESHOLD] = _foreign.log_threshold(arrays[_THRESHOLD])
+        leaves[_note.THRESHOLD] = _foreign.log_threshold(arrays[_THRESHOLD])
     fields: dict[str, Any] = {"d_out": d_in, "skip": "W_skip" in arrays, "sparsity": 0.0}
     name = "jumprelu" if _THRESHOLD in arrays else "relu"
     module = dictionaries.make(name, d_in=d_in, n_latents=n_latents, **fields)
     layer = re.fullmatch(r"layer_(\d+)", path.stem)
-    note = _foreign.note_of(path)
+    note = _note.note_of(path)
     known: dict[str, Any] = {} if note else {"name": path.stem}
     if layer and not note:
         known["sites"] = _circuit.sites(path.parent, [int(layer[1])])
-    return _foreign.noted(note, module, leaves, **known)
+    return _note.noted(note, module, leaves, **known)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -110,5 +110,5 @@ def save(trained: Trained, path: Path) -> None:
             np.asarray(threshold, "f4"), len(arrays["b_enc"])
         ).copy()
     running = tuple(leaf for leaf in _circuit.RUNNING if leaf in leaves)
-    note = json.dumps(_foreign.note(trained, running))
-    files.save_tensors(arrays, path, {_foreign.METADATA: note})
+    note = json.dumps(_note.note(trained, running))
+    files.save_tensors(arrays, path, {_note.METADATA: note})

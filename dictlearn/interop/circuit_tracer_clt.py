@@ -16,7 +16,7 @@ import numpy as np
 
 from dictlearn import dictionaries, files
 from dictlearn.dictionaries.clt import CLT
-from dictlearn.interop import _circuit, _foreign
+from dictlearn.interop import _circuit, _foreign, _note
 from dictlearn.runs.trained import Trained
 
 SUFFIX = ""
@@ -25,7 +25,7 @@ LEAVES = {
     "params/W_enc_FD",
     "params/b_enc_F",
     "params/b_dec_D",
-    _foreign.THRESHOLD,
+    _note.THRESHOLD,
     *_circuit.RUNNING,
 }
 LEAVES |= {f"params/W_dec_{layer}_FD" for layer in range(MOST_LAYERS)}
@@ -73,13 +73,13 @@ def load(path: Path) -> Trained:
     for layer, one in enumerate(layers):
         leaves[f"params/W_dec_{layer}_FD"] = one["W_dec"].reshape(each, -1)
     if jumps:
-        leaves[_foreign.THRESHOLD] = _foreign.log_threshold(woven("threshold").reshape(-1))
+        leaves[_note.THRESHOLD] = _foreign.log_threshold(woven("threshold").reshape(-1))
     sizes = {"d_in": n * d_in, "d_out": n * d_in, "n_latents": n * each, "sources": n}
     kind = "jumprelu" if jumps else "relu"
     module = dictionaries.make("clt", activation=kind, sparsity=0.0, **sizes)
-    note = _foreign.note_of(path / "W_enc_0.safetensors")
+    note = _note.note_of(path / "W_enc_0.safetensors")
     known = {} if note else {"name": path.name, "sites": _circuit.sites(path, range(n))}
-    return _foreign.noted(note, module, leaves, **known)
+    return _note.noted(note, module, leaves, **known)
 
 
 def _layer(path: Path, layer: int, n: int, each: int, d_in: int, jumps: bool) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def save(trained: Trained, path: Path) -> None:
         F = made["n_latents"]
         woven["threshold"] = np.broadcast_to(np.asarray(threshold, np.float32), F)
     running = tuple(leaf for leaf in _circuit.RUNNING if leaf in leaves)
-    note = {_foreign.METADATA: json.dumps(_foreign.note(trained, running))}
+    note = {_note.METADATA: json.dumps(_note.note(trained, running))}
     path.mkdir()
     for layer in range(n):
         arrays = {f"{key}_{layer}": array[layer::n].copy() for key, array in woven.items()}

@@ -21,7 +21,7 @@ import numpy as np
 
 from dictlearn import dictionaries
 from dictlearn.dictionaries.matryoshka import Matryoshka
-from dictlearn.interop import _foreign, _state, _torch_write
+from dictlearn.interop import _foreign, _note, _state, _torch_write
 from dictlearn.runs.trained import Site, Trained
 
 SUFFIX = ""
@@ -80,7 +80,7 @@ def load(path: Path) -> Trained:
         ValueError: for a key or a tensor that cannot be read, naming it.
     """
     told = _foreign.config(path, CONFIG)
-    about, note = _foreign.part(told, "trainer"), told.get(_foreign.NOTE)
+    about, note = _foreign.part(told, "trainer"), told.get(_note.NOTE)
     kind = _foreign.one_of(about, "dict_class", _CLASSES)
     d_in = _foreign.integer(about, "activation_dim")
     n_latents = _foreign.integer(about, "dict_size")
@@ -90,9 +90,9 @@ def load(path: Path) -> Trained:
     leaves = _leaves(kind, arrays, note is not None)
     module = dictionaries.make(_CLASSES[kind][0], d_in=d_in, n_latents=n_latents, **fields)
     known = {} if note else {"name": path.name, "sites": _sites(told)}
-    found = _foreign.noted(note, module, leaves, **known)
+    found = _note.noted(note, module, leaves, **known)
     if note is not None:
-        _foreign.check_config(told, _written(found), CONFIG)
+        _note.check_config(told, _written(found), CONFIG)
     return found
 
 
@@ -111,7 +111,7 @@ def save(trained: Trained, path: Path) -> None:
     leaves = _RUNNING if "Batch" in kind else ()
     path.mkdir()
     _torch_write.write(path / WEIGHTS, _arrays(trained, kind, told["trainer"]))
-    _foreign.write_config(path / CONFIG, told | {_foreign.NOTE: _foreign.note(trained, leaves)})
+    _foreign.write_config(path / CONFIG, told | {_note.NOTE: _note.note(trained, leaves)})
 
 
 def _arrays(trained: Trained, kind: str, about: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -165,7 +165,7 @@ def _leaves(kind: str, arrays: Mapping[str, np.ndarray], noted: bool) -> dict[st
     if kind == "AutoEncoder" and not noted:
         _foreign.unit_atoms(leaves)
     if kind == "JumpReluAutoEncoder" or ("Batch" in kind and noted):
-        leaves[_foreign.THRESHOLD] = _foreign.log_threshold(arrays["threshold"])
+        leaves[_note.THRESHOLD] = _foreign.log_threshold(arrays["threshold"])
     elif "Batch" in kind:
         known = arrays["threshold"] >= 0
         for leaf, mean in zip(_RUNNING, (arrays["threshold"] * known, known), strict=True):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dictlearn import dictionaries, files
-from dictlearn.interop import _foreign
+from dictlearn.interop import _foreign, _note
 from dictlearn.runs.trained import Site, Trained
 
 SUFFIX = ".safetensors"
@@ -84,9 +84,9 @@ def load(path: Path) -> Trained:
         "jumprelu", d_in=d_in, n_latents=n_latents, subtract_b_dec=False, **fields
     )
     leaves = {_LEAVES[key]: array for key, array in arrays.items()}
-    note = _foreign.note_of(path)
+    note = _note.note_of(path)
     known = {} if note else {"name": path.stem, "sites": _sites(told)}
-    return _foreign.noted(note, module, leaves, **known)
+    return _note.noted(note, module, leaves, **known)
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -113,7 +113,7 @@ def save(trained: Trained, path: Path) -> None:
     arrays["threshold"] = np.exp(arrays["threshold"])
     for key in arrays.keys() & {"w_enc", "affine_skip_connection"}:
         arrays[key] = np.ascontiguousarray(arrays[key].T)
-    files.save_tensors(arrays, path, {_foreign.METADATA: json.dumps(_foreign.note(trained))})
+    files.save_tensors(arrays, path, {_note.METADATA: json.dumps(_note.note(trained))})
 
 
 def _about(path: Path) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dictlearn import dictionaries
-from dictlearn.interop import _foreign, _state, _torch_file, _torch_write
+from dictlearn.interop import _foreign, _note, _state, _torch_file, _torch_write
 from dictlearn.runs.trained import Trained
 
 SUFFIX = ".pt"
@@ -69,7 +69,7 @@ def load(path: Path) -> Trained:
     fields = {"subtract_b_dec": False, "sparsity": 0.0}
     module = dictionaries.make("relu", d_in=d_in, n_latents=n_latents, **fields)
     note = _torch_file.note(path)
-    return _foreign.noted(note, module, arrays, **({} if note else {"name": path.stem}))
+    return _note.noted(note, module, arrays, **({} if note else {"name": path.stem}))
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -97,4 +97,4 @@ def save(trained: Trained, path: Path) -> None:
         for key, leaf in _LEAVES.items()
     }
     arrays["decoder_linear.weight"] = arrays["decoder_linear.weight"].T
-    _torch_write.write(path, arrays, _foreign.note(trained))
+    _torch_write.write(path, arrays, _note.note(trained))

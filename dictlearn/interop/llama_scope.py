@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dictlearn import dictionaries, files
-from dictlearn.interop import _foreign, _hooks
+from dictlearn.interop import _foreign, _hooks, _note
 from dictlearn.runs.trained import Site, Trained
 
 SUFFIX = ""
@@ -68,14 +68,14 @@ def load(path: Path) -> Trained:
     threshold = _number(told, "jump_relu_threshold", 0.0)
     if kind == "jumprelu" or (kind == "topk" and threshold > 0):
         kind = "jumprelu"
-        leaves[_foreign.THRESHOLD] = _foreign.log_threshold(np.full(n_latents, threshold))
+        leaves[_note.THRESHOLD] = _foreign.log_threshold(np.full(n_latents, threshold))
     fields = {"k": _foreign.integer(told, "top_k")} if kind == "topk" else {"sparsity": 0.0}
     module = dictionaries.make(kind, d_in=d_in, n_latents=n_latents, **fields, **_place(told, d_in))
-    note = told.get(_foreign.NOTE)
+    note = told.get(_note.NOTE)
     known = {} if note else {"name": path.name, "sites": _sites(told)}
-    found = _foreign.noted(note, module, leaves, **known)
+    found = _note.noted(note, module, leaves, **known)
     if note is not None:
-        _foreign.check_config(told, _written(found), CONFIG)
+        _note.check_config(told, _written(found), CONFIG)
     return found
 
 
@@ -94,7 +94,7 @@ def save(trained: Trained, path: Path) -> None:
     arrays["decoder.weight"] = np.ascontiguousarray(arrays["decoder.weight"].T)
     (path / ROOM).mkdir(parents=True)
     files.save_tensors(arrays, path / ROOM / WEIGHTS)
-    _foreign.write_config(path / CONFIG, told | {_foreign.NOTE: _foreign.note(trained)})
+    _foreign.write_config(path / CONFIG, told | {_note.NOTE: _note.note(trained)})
 
 
 def _read(path: Path, told: Mapping[str, Any], d_in: int, n_latents: int) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from dictlearn import dictionaries
-from dictlearn.interop import _foreign, _hooks
+from dictlearn.interop import _foreign, _hooks, _note
 from dictlearn.normalise import Norm
 from dictlearn.runs.trained import Site, Trained
 
@@ -32,7 +32,7 @@ _LEAVES = {
     "b_E": "params/b_enc_F",
     "W_D": "params/W_dec_FD",
     "b_D": "params/b_dec_D",
-    _LOG: _foreign.THRESHOLD,
+    _LOG: _note.THRESHOLD,
 }
 _R1 = {"W_E": "encoder.weight", "b_E": "encoder.bias", "W_D": "decoder.weight"}
 _R1 |= {"b_D": "decoder.bias", _LOG: "log_jumprelu_threshold"}
@@ -77,18 +77,18 @@ def load(path: Path) -> Trained:
     leaves, averages = _read(path, told, kind, d_in)
     norm_F = np.linalg.norm(leaves["params/W_dec_FD"].astype(np.float64), axis=1)
     if kind == "jumprelu" and ranks:
-        leaves[_foreign.THRESHOLD] -= np.log(np.maximum(norm_F, 1e-37)).astype(np.float32)
+        leaves[_note.THRESHOLD] -= np.log(np.maximum(norm_F, 1e-37)).astype(np.float32)
     norm = _norm(told, leaves, averages, d_in)
     fields: dict[str, Any] = {"sparsity": 0.0}  # not told
     if kind == "topk":
         fields = {"k": _foreign.integer(told, "top_k"), "norm_weighted": ranks}
     fields |= {"subtract_b_dec": False, "d_out": d_in if hooks[0] != hooks[1] else None}
     module = dictionaries.make(kind, d_in=d_in, n_latents=len(norm_F), **fields)
-    note = told.get(_foreign.NOTE)
+    note = told.get(_note.NOTE)
     known = {} if note else {"name": path.name, "sites": _sites(hooks)}
-    found = _foreign.noted(note, module, leaves, norm=norm, **known)
+    found = _note.noted(note, module, leaves, norm=norm, **known)
     if note is not None:
-        _foreign.check_config(told, _written(found), CONFIG)
+        _note.check_config(told, _written(found), CONFIG)
     return found
 
 
@@ -110,7 +110,7 @@ def save(trained: Trained, path: Path) -> None:
         theta_F = np.broadcast_to(np.asarray(threshold, np.float32), told["d_sae"])
         arrays[_LOG] = _foreign.log_threshold(theta_F)
     running = tuple(leaf for leaf in _RUNNING if leaf in leaves)
-    told = {**told, _foreign.NOTE: _foreign.note(trained, running)}
+    told = {**told, _note.NOTE: _note.note(trained, running)}
     _foreign.write(path, WEIGHTS, arrays, CONFIG, told)
 
 

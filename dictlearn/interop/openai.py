@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dictlearn import dictionaries
-from dictlearn.interop import _foreign, _state, _torch_file, _torch_write
+from dictlearn.interop import _foreign, _note, _state, _torch_file, _torch_write
 from dictlearn.normalise import Norm
 from dictlearn.runs.trained import Trained
 
@@ -75,7 +75,7 @@ def load(path: Path) -> Trained:
     leaves = {_LEAVES[key]: array for key, array in arrays.items()}
     note = _torch_file.note(path)
     known = {} if note else {"name": path.stem}
-    return _foreign.noted(note, module, leaves, norm=norm, **known)
+    return _note.noted(note, module, leaves, norm=norm, **known)
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -99,7 +99,7 @@ def save(trained: Trained, path: Path) -> None:
     state["activation_state_dict"] = (
         {"k": int(made["k"]), "postact_fn": "ReLU"} if kind == "TopK" else {}
     )
-    _torch_write.write(path, state, _foreign.note(trained))
+    _torch_write.write(path, state, _note.note(trained))
 
 
 def _k(state: _state.State) -> int:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from dictlearn import dictionaries
-from dictlearn.interop import _foreign, _hooks
+from dictlearn.interop import _foreign, _hooks, _note
 from dictlearn.normalise import Norm
 from dictlearn.runs.trained import Site, Trained
 
@@ -114,10 +114,10 @@ def load(path: Path) -> Trained:
         _foreign.unit_atoms(leaves)
     norm = _normalised(told, leaves, d_in)
     module = dictionaries.make(name, d_in=d_in, n_latents=n_latents, d_out=d_out, **fields)
-    known = {} if _foreign.NOTE in told else {"name": path.name, "sites": _sites(told)}
-    found = _foreign.noted(told.get(_foreign.NOTE), module, leaves, norm=norm, **known)
-    if _foreign.NOTE in told:
-        _foreign.check_config(told, _written(dataclasses.replace(found, norm=Norm())), CONFIG)
+    known = {} if _note.NOTE in told else {"name": path.name, "sites": _sites(told)}
+    found = _note.noted(told.get(_note.NOTE), module, leaves, norm=norm, **known)
+    if _note.NOTE in told:
+        _note.check_config(told, _written(dataclasses.replace(found, norm=Norm())), CONFIG)
     return found
 
 
@@ -143,7 +143,7 @@ def save(trained: Trained, path: Path) -> None:
     running = tuple(
         leaf for leaf in _RUNNING if leaf.split("/")[1] in trained.variables.get("stats", {})
     )
-    told = _written(trained) | {_foreign.NOTE: _foreign.note(trained, running)}
+    told = _written(trained) | {_note.NOTE: _note.note(trained, running)}
     _foreign.write(path, WEIGHTS, arrays, CONFIG, told)
 
 
@@ -242,7 +242,7 @@ def _written(trained: Trained) -> dict[str, Any]:
 def _migrated(told: dict[str, Any]) -> dict[str, Any]:
     """A config from before version 6, converted to the keys of version 6."""
     about = told.get("metadata")
-    if isinstance(about, dict) and ("sae_lens_version" in about or _foreign.NOTE in told):
+    if isinstance(about, dict) and ("sae_lens_version" in about or _note.NOTE in told):
         return told
     told = {"architecture": "standard", "apply_b_dec_to_input": True, **told}
     told["metadata"] = {

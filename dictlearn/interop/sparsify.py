@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dictlearn import dictionaries
-from dictlearn.interop import _foreign
+from dictlearn.interop import _foreign, _note
 from dictlearn.runs.trained import Trained
 
 SUFFIX = ""
@@ -74,10 +74,10 @@ def load(path: Path) -> Trained:
     }
     module = dictionaries.make(_KINDS[kind], d_in=width, n_latents=n_latents, **fields)
     leaves = {_LEAVES[key]: array for key, array in arrays.items()}
-    known = {} if _foreign.NOTE in told else {"name": path.name}
-    found = _foreign.noted(told.get(_foreign.NOTE), module, leaves, **known)
-    if _foreign.NOTE in told:
-        _foreign.check_config(told, _written(found), CONFIG)
+    known = {} if _note.NOTE in told else {"name": path.name}
+    found = _note.noted(told.get(_note.NOTE), module, leaves, **known)
+    if _note.NOTE in told:
+        _note.check_config(told, _written(found), CONFIG)
     return found
 
 
@@ -91,7 +91,7 @@ def save(trained: Trained, path: Path) -> None:
     Raises:
         ValueError: for a dictionary with an activation that sparsify does not have.
     """
-    told = _written(trained) | {_foreign.NOTE: _foreign.note(trained)}
+    told = _written(trained) | {_note.NOTE: _note.note(trained)}
     params = trained.variables["params"]
     arrays = {key: leaf.rpartition("/")[2] for key, leaf in _LEAVES.items()}
     whole = {key: params[leaf] for key, leaf in arrays.items() if leaf in params}
