@@ -26,9 +26,10 @@ from dictlearn.experiment.models import SEQUENCES, Side, View
 from dictlearn.experiment.programs import programs, set_up
 from dictlearn.lm import splice
 from dictlearn.meters import Logits, Reading, Subject
+from dictlearn.runs.imported import imported
 from dictlearn.runs.pursuit_encoder import Pursued, with_pursuit_encoders
 from dictlearn.runs.tied import refuse_other_data
-from dictlearn.runs.trained import Run, reconstruct, restore_run
+from dictlearn.runs.trained import Run, Trained, reconstruct, restore_run
 from dictlearn.runs.workdir import write_records
 from dictlearn.types import Batch, Meter
 
@@ -54,8 +55,9 @@ def evaluate(
     path: Path,
     progress: Callable[[int, int], None] | None = None,
     allow_changed: bool = False,
+    dictionary: Trained | None = None,
 ) -> dict[str, dict]:
-    """Evaluates every dictionary of a run, and writes `metrics.json`.
+    """Evaluates every dictionary of a run, or one that was published, and writes `metrics.json`.
 
     Args:
         config: the config; `config["meters"]` is {NAME: settings} (by default, all meters that can be
@@ -63,6 +65,7 @@ def evaluate(
         path: the workdir of the run.
         progress: called with (tokens done, tokens in total).
         allow_changed: whether the run is measured even on other data than it was trained on.
+        dictionary: measured instead of the dictionaries of the run in `path`.
 
     Returns:
         {name: {"label", "hparams", METRIC: value, ..., "sides"}}. Where there are several models (or
@@ -73,7 +76,8 @@ def evaluate(
         ValueError: for other data than the run was trained on, naming what differs.
     """
     mesh = sharding.mesh(**config.get("mesh", {}))
-    run = restore_run(path, mesh)._replace(config=values.settled(config))
+    run = imported(dictionary, config, path) if dictionary else restore_run(path, mesh)
+    run = run._replace(config=values.settled(config))
     settings = dict(config.get("evaluate", {}))
     found = measure(run, mesh, allow_changed, progress=progress, **settings)
     own = {name: record for name, record in found.items() if "encoder" not in record["hparams"]}

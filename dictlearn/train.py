@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from dictlearn import experiment, normalise, sharding, streams
+from dictlearn import experiment, interop, normalise, sharding, streams
 from dictlearn.experiment import values
 from dictlearn.experiment.stream import open_stream, target_width
 from dictlearn.runs.checkpoint import Checkpoints, versions
@@ -21,7 +21,7 @@ from dictlearn.runs.places import found, is_place, kept, same, write_config
 from dictlearn.runs.signals import Asked
 from dictlearn.runs.tied import refuse_other_data
 from dictlearn.runs.trained import Site, abstract
-from dictlearn.runs.warm_start import warm_start
+from dictlearn.runs.warm_start import of_run, of_trained, warm_start
 from dictlearn.runs.workdir import Log, flat, write_json
 from dictlearn.streams import Stream
 from dictlearn.streams._place import place, sample
@@ -180,8 +180,16 @@ def _start(run: _Session, allow_changed: bool) -> tuple[int, dict]:
     first = sample(run.stream, run.mesh)
     states = {p.key: experiment.init(p, first, run.mesh) for p in run.programs}
     if run.config.get("start"):
-        states = warm_start(states, run.stream.norm, run.mesh, **run.config["start"])
+        states = _begun(run, states, **run.config["start"])
     return 0, states
+
+
+def _begun(
+    run: _Session, states: dict, workdir: str = "", path: str = "", program: str | None = None
+) -> dict:
+    """The states with the dictionaries of `config.start`."""
+    known = of_trained(interop.load(path), path) if path else of_run(workdir, run.mesh)
+    return warm_start(states, run.stream.norm, run.mesh, known, program)
 
 
 def changes(was: Mapping, now: Mapping) -> list[str]:

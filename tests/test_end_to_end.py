@@ -14,7 +14,7 @@ from dictlearn.learners import start
 from dictlearn.learners.gradient import State, gradient
 from dictlearn.lm import splice
 from dictlearn.runs.trained import restore_run
-from dictlearn.runs.warm_start import warm_start
+from dictlearn.runs.warm_start import of_run, warm_start
 from dictlearn.streams._place import place
 from dictlearn.train import train
 from dictlearn.types import Batch, Codes, Context, Out
@@ -220,13 +220,14 @@ def test_fine_tuning_starts_from_the_function_that_a_run_left(folder, tmp_path):
     mesh = mesh_of(1, 1, 1)
     left = restore_run(tmp_path / "local").variables["topk_n32_0"]
     states = dict.fromkeys("ab", State(left, None, left, left))
-    both = warm_start(states, old.norm, mesh, **start, program="topk_n32_0")
+    known = of_run(start["workdir"], mesh)
+    both = warm_start(states, old.norm, mesh, known, "topk_n32_0")
     jax.tree.map(lambda leaf: leaf.delete(), both["a"].variables)
     jax.tree.map(np.testing.assert_array_equal, both["b"].variables, left)
     with pytest.raises(ValueError, match="topk_n32_0"):
-        warm_start({"other": None}, new.norm, mesh, **start)
-    with pytest.raises(ValueError, match=r"unit_mean_sq.*\bnone\b"):
-        warm_start({}, normalise.Norm(), mesh, **start)
+        warm_start({"other": None}, new.norm, mesh, known)
+    with pytest.raises(ValueError, match=r"unit_mean_sq.*\btoken_unit\b"):
+        warm_start({}, normalise.Norm("token_unit"), mesh, known)
 
 
 def test_an_objective_that_runs_the_model_says_what_it_needs(folder):

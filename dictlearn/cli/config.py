@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 
 from dictlearn import analyses, experiment, meters, sharding, streams
 from dictlearn import lm as language
+from dictlearn.cli import published
 from dictlearn.cli.given import keys, winning
 from dictlearn.evaluate import measure
 from dictlearn.experiment import values
@@ -115,6 +116,8 @@ def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tu
         rest = _analysed(arguments, rest)
         if len(arguments.words) > 1:
             return {}, _beside(arguments)
+    if published.asked(arguments):
+        return _of_dictionary(arguments, rest)
     if arguments.config is None:
         if not from_workdir or arguments.workdir is None:
             more = " or --workdir=DIR" if from_workdir else ""
@@ -134,6 +137,19 @@ def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tu
         config["stream"].setdefault("path", str(workdir / "activations"))
     if from_workdir and (workdir / "config.json").is_file():
         _refuse_other(config, workdir)
+    return config, workdir
+
+
+def _of_dictionary(arguments: Namespace, rest: Sequence[str]) -> tuple[dict, Path]:
+    """The config and the folder in which a published dictionary is measured."""
+    if arguments.config or rest:
+        misuse(f"--dictionary takes {', '.join(published.FLAGS)}, and no {rest or '--config'}.")
+    workdir = _workdir(arguments.workdir or Path("runs") / Path(arguments.dictionary).stem)
+    if (workdir / "config.json").exists():
+        raise ValueError(f"{workdir} holds a run; --workdir names a folder for the metrics.")
+    config = published.config_of(arguments)
+    experiment.check(config, READS)
+    workdir.mkdir(parents=True, exist_ok=True)
     return config, workdir
 
 

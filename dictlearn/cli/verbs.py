@@ -14,12 +14,13 @@ from rich.console import Console
 
 from dictlearn import interop, meters, report, sharding
 from dictlearn import lm as language
-from dictlearn.cli import distributed
+from dictlearn.cli import distributed, published
 from dictlearn.cli.analyse import analyse, every
 from dictlearn.cli.progress import Progress
 from dictlearn.evaluate import check, evaluate
 from dictlearn.harvest import harvest
 from dictlearn.plan import plan, table
+from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import read_records, write_json
 from dictlearn.scaling import fit_run
 from dictlearn.train import train
@@ -86,17 +87,28 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
 
 
 def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
+    _measured(config, workdir, arguments, None)
+    if distributed.several() and config.get("analyses"):
+        print(f"Analyses are the work of one process: dictlearn analyse --workdir={workdir}")
+    else:
+        every(config, workdir)
+
+
+def _eval(config: Mapping, workdir: Path, arguments) -> None:
+    if arguments.dictionary:
+        _measured(config, workdir, arguments, interop.load(arguments.dictionary))
+    else:
+        _evaluate(config, workdir, arguments)
+
+
+def _measured(config: Mapping, workdir: Path, arguments, trained: Trained | None) -> None:
     with Progress("eval", "tokens") as progress:
-        found = evaluate(config, workdir, progress, arguments.allow_changed)
+        found = evaluate(config, workdir, progress, arguments.allow_changed, trained)
     for name, metrics in found.items():
         shown = [column.metric for column in meters.headlines()]
         values = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown if key in metrics)
         print(f"{name:24} {values}")
     print(f"metrics: {workdir / 'metrics.json'}")
-    if distributed.several() and config.get("analyses"):
-        print(f"Analyses are the work of one process: dictlearn analyse --workdir={workdir}")
-    else:
-        every(config, workdir)
 
 
 def _fit(config: Mapping, workdir: Path, arguments) -> None:
@@ -156,9 +168,9 @@ VERBS = {
         steps=True,
     ),
     "eval": Verb(
-        _evaluate,
+        _eval,
         "measure every dictionary on held-out data -> metrics.json; then config.analyses",
-        _CHANGED,
+        _CHANGED | published.FLAGS,
         from_workdir=True,
         together=True,
     ),

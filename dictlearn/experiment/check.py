@@ -43,5 +43,9 @@ def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> N
     stream = dict(config.get("stream", {}))
     if (name := stream.pop("name", None)) in streams.names():
         typed.refuse("config.stream", stream, [streams.maker(name)])
-    known("config.start", config.get("start", {}), ("workdir", "program"))
+    known("config.start", start := config.get("start", {}), ("workdir", "program", "path"))
+    if start and ("path" in start) == ("workdir" in start):
+        raise ValueError(
+            f"config.start={start!r} needs one of workdir, the folder of a run, and path, a dictionary."
+        )
     members(config)

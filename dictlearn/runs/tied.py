@@ -12,11 +12,12 @@ from dictlearn.streams._fingerprint import differ
 def refuse_other_data(
     path: Path, was: Mapping[str, Any], now: Mapping[str, Any], allow_changed: bool
 ) -> None:
-    """Compares the fingerprint of the run in `path` with the current one of its stream.
+    """Compares the fingerprint of the run in `path` with the current one of its stream. `was` is empty for a
+    dictionary that was published: nothing is compared.
 
     Raises ValueError that names the differences; if they are allowed, the log has them instead.
     """
-    changed = "; ".join(differ(was, values.to_json(now, "data")))
+    changed = was and "; ".join(differ(was, values.to_json(now, "data")))
     if not changed:
         return
     if not allow_changed:

@@ -1,0 +1,39 @@
+"""A published dictionary as a run of one, so that whatever measures runs measures it too."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from dictlearn import dictionaries
+from dictlearn.experiment import Member, Part, Program
+from dictlearn.learners import make
+from dictlearn.runs.trained import Run, Trained
+from dictlearn.sweep import sweep
+
+
+def imported(trained: Trained, config: Mapping, path: Path) -> Run:
+    """A run with one dictionary.
+
+    Args:
+        trained: the dictionary.
+        config: the stream, the models and the evaluation of the run; its dictionary, objective, rule and
+            learner are not read.
+        path: the folder of the results.
+
+    Returns:
+        A Run without data: nothing says on what the dictionary was trained.
+    """
+    described = dictionaries.describe(trained.module)
+    part = Part(dictionaries.make, described, {}, {})
+    label = re.sub(r"\W+", "_", trained.name) or described["name"]
+    hparams = trained.hparams | {"dictionary": described, "seed": 0}
+    member = Member(label, 0, hparams, part, None, None, None, Part(make, {}, {}, {}))
+    program = Program([member], lambda hparams: trained.module, sweep(make), {})
+    variables = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], dict(trained.variables))
+    return Run(
+        *(path, 0, dict(config), {}, trained.norm, trained.sites, [program]),
+        {program.key: variables},
+    )
