@@ -3,8 +3,7 @@
 Where the config has the models of the rows, held-out documents pass through the models and their taps are
 read. For the first `n_sequences` documents each model runs again with the reconstruction of each
 dictionary at its taps. Otherwise the held-out batches of the stream are read. All values are measured in
-the space of the raw activations; for a stream whose rows are each from one of several taps, in the space
-of the rows.
+the space of the raw activations; where each row is from one of several taps, in the space of the rows.
 """
 
 import functools
@@ -244,8 +243,11 @@ class _Totals:
 
     def add(self, x_BD, y_BD, mask_B, label: str = "") -> list[tuple[str, Any]]:
         """Measures a batch of raw activations; returns (name, reconstruction) for each dictionary."""
-        yhats = []
+        yhats, widths = [], (x_BD.shape[-1], y_BD.shape[-1])
         for p in self._run.programs:
+            module = p.module_of(0)
+            if (own := (module.d_in, module.d_out or module.d_in)) != widths:
+                raise ValueError(f"{p.key} reads and writes widths {own}, the rows have {widths}.")
             variables = self._run.variables[p.key]
             with jax.set_mesh(self._mesh):
                 yhat_NBD, sums = self._passes[p.key](variables, p.hparams, x_BD, y_BD, mask_B)

@@ -188,7 +188,11 @@ def _begun(
     run: _Session, states: dict, workdir: str = "", path: str = "", program: str | None = None
 ) -> dict:
     """The states with the dictionaries of `config.start`."""
-    known = of_trained(interop.load(path), path) if path else of_run(workdir, run.mesh)
+    if path:
+        with jax.set_mesh(sharding.mesh_of(jax.devices()[:1])):
+            known = of_trained(interop.load(path), path, run.mesh)
+    else:
+        known = of_run(workdir, run.mesh)
     return warm_start(states, run.stream.norm, run.mesh, known, program)
 
 

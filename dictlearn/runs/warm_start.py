@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dictlearn import sharding
 from dictlearn.learners import with_variables
@@ -24,13 +25,6 @@ class Known(NamedTuple):
         norm: the normalisation under which they were trained.
         modules, variables: of each program of a run, by its key; {"": ...} for a single dictionary.
             Leaves have a leading axis N.
-
-    Example:
-        >>> from dictlearn import dictionaries
-        >>> module = dictionaries.make("relu", d_in=4, n_latents=16, sparsity=0.1)
-        >>> trained = Trained(module, module.init(jax.random.key(0), jnp.ones((8, 4)), method="encode"))
-        >>> of_trained(trained, "theirs").variables[""]["params"]["W_dec_FD"].shape
-        (1, 16, 4)
     """
 
     where: str
@@ -56,17 +50,19 @@ def of_run(workdir: str, mesh) -> Known:
     return Known(workdir, run.norm, {p.key: p.module_of(0) for p in run.programs}, run.variables)
 
 
-def of_trained(trained: Trained, where: str) -> Known:
+def of_trained(trained: Trained, where: str, mesh) -> Known:
     """One dictionary, from which every program starts.
 
     Args:
         trained: the dictionary.
         where: its path, for messages.
+        mesh: the mesh on which it is placed, whole on every device.
 
     Returns:
         The dictionary, under the key "".
     """
-    one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], dict(trained.variables))
+    one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], dict(trained.variables))
+    one = jax.device_put(one, sharding.everywhere(mesh))
     return Known(where, trained.norm, {"": trained.module}, {"": one})
 
 
