@@ -23,9 +23,8 @@ article; a standard error is 0.007; explained variance on the queries; jax 0.10.
     truncation      0.218   0.377   0.549     0.039   0.184   0.400
     all 384         0.722                     0.671
 
-The contrastive term (gamma) sets sentences apart: it helps to find the article (0.455 with, 0.438 without, at
-k 16) and harms the topic (0.671, 0.725). It is Multi-TopK that beats TopK on topics. At 32 principal components
-tell topics better than any sparse code here.
+The contrastive term (gamma) sets sentences apart: at k 16 it helps to find the article (0.455, without 0.438)
+and harms the topic (0.671, 0.725). Multi-TopK beats TopK on topics; at k 32 principal components beat both.
 """
 
 import re

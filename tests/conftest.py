@@ -51,8 +51,9 @@ CHECKED = (
 )
 install_import_hook([f"dictlearn.{name}" for name in CHECKED], f"{typecheck.__name__}.check")
 
-ENOUGH = 1.5 * 2**30
-"""Bytes of a worker from which on the programs of a group are let go after it."""
+ENOUGH, MORE = 1.5 * 2**30, 0.4 * 2**30
+"""Bytes of a worker from which on the programs of a group are let go after it; and by how many it grows before
+that happens again: the system does not get all of them back."""
 
 LONG = (
     "planted/",
@@ -64,6 +65,8 @@ LONG = (
 )
 """Tests whose many steps take longer than compiling them: their programs, and those of the processes that they
 start, are optimised."""
+
+LIMIT = pytest.StashKey[float]()
 
 SLOW = (
     "planted/",
@@ -141,6 +144,7 @@ def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None)
     for kept in vars(item.module).values():
         if hasattr(kept, "cache_clear"):
             kept.cache_clear()
-    if psutil.Process().memory_info().rss > ENOUGH:
+    if psutil.Process().memory_info().rss > item.config.stash.get(LIMIT, ENOUGH):
         jax.clear_caches()
         gc.collect()
+        item.config.stash[LIMIT] = psutil.Process().memory_info().rss + MORE

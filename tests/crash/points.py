@@ -58,6 +58,7 @@ def _with_shim(folder: Path, words: Sequence[str]) -> int:
     more = {
         "LD_PRELOAD": str(library),
         LOADED: "1",
+        "JAX_PLATFORMS": "cpu",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     command = [sys.executable, "-m", "tests.crash.points", *words]

@@ -1,5 +1,6 @@
 """What every rule proves, whatever it moves. A new file in the folder is tested as it stands."""
 
+import functools
 import inspect
 import pkgutil
 
@@ -50,18 +51,20 @@ def made(case, **more):
     return rules.make(name, **arguments, **more)
 
 
-def problem(dtype=jnp.float32):
+@functools.cache
+def problem(dtype):
     """(params, gradients, what else a rule may read): the same numbers in either type."""
-    draw = lambda n, *shape: jax.random.normal(jax.random.key(n), shape, jnp.float32)
+    draw = lambda n, *shape: np.random.default_rng(n).normal(size=shape).astype(np.float32)
     rows_FD = draw(0, F, D)
-    rows_FD /= jnp.linalg.norm(rows_FD, axis=1, keepdims=True)
-    params = {"W_dec_FD": rows_FD, "W_enc_FD": 2 * rows_FD, "b_enc_F": jnp.zeros(F)}
-    params["b_dec_D"] = jnp.zeros(D)
-    grads = jax.tree.map(lambda leaf: 0.1 * draw(1, *leaf.shape), params)
+    rows_FD /= np.linalg.norm(rows_FD, axis=1, keepdims=True)
+    params = {"W_dec_FD": rows_FD, "W_enc_FD": 2 * rows_FD, "b_enc_F": np.zeros(F, np.float32)}
+    params["b_dec_D"] = np.zeros(D, np.float32)
+    grads = {name: np.float32(0.1) * draw(1, *leaf.shape) for name, leaf in params.items()}
     x_BD = draw(2, B, D)
-    firing = Firing(jnp.arange(F) % 3, jnp.ones(F), jnp.arange(F) % 5 == 0)
-    extra = {"firing": firing, "batch": Batch(x_BD, x_BD), "error_B": jnp.ones(B)}
-    cast = lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    ones_F, index_F = np.ones(F, np.float32), np.arange(F, dtype=np.int32)
+    firing = Firing(index_F % 3, ones_F, index_F % 5 == 0)
+    extra = {"firing": firing, "batch": Batch(x_BD, x_BD), "error_B": ones_F[:B]}
+    cast = lambda leaf: leaf.astype(dtype) if leaf.dtype == np.float32 else leaf
     return jax.tree.map(cast, (params, grads, extra))
 
 
@@ -77,7 +80,8 @@ def told(tree):
 def taken(rule, dtype, mesh=None):
     """(params, state) after one step, over the devices of a mesh or on one, once what every rule owes in either
     type has been seen: the tree, the types, one compilation, and steps that resume to the bit."""
-    params, grads, extra = problem(jnp.dtype(dtype))
+    params, grads, extra = problem(dtype)
+    params = jax.tree.map(jnp.array, params)
     first = rule.init(params), params
     kept = None
     if mesh:
