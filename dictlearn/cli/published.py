@@ -4,14 +4,14 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dictlearn import dictionaries, interop
-from dictlearn.runs.trained import Trained
+from dictlearn import interop
 
 FLAGS = {
     "--dictionary": {"metavar": "PATH", "help": "a dictionary of any format, instead of a run"},
     "--model": {"metavar": "NAME|PATH", "help": "with --dictionary: the language model"},
     "--text": {"metavar": "PATH", "help": "with --dictionary: the text; default wiki"},
     "--tap": {"metavar": "NAME", "help": "with --dictionary: what it reads; default its own site"},
+    "--length": {"type": int, "default": 128, "help": "with --dictionary: tokens of a sequence"},
     "--target": {"metavar": "NAME", "help": "with --dictionary: what a transcoder writes"},
 }
 HELD_OUT = 0.9
@@ -38,7 +38,7 @@ def config_of(arguments: Namespace) -> dict:
     """
     trained = interop.load(arguments.dictionary)
     site = trained.sites[0] if trained.sites else None
-    name = arguments.model or (site and site.model.get("name"))
+    name = str(arguments.model or (site.model.get("name", "") if site else ""))
     tap = _taps(arguments.tap) or (site.tap if site else ())
     target = _taps(arguments.target) or (site.target if site and not arguments.tap else tap)
     lacking = [flag for flag, value in (("--model", name), ("--tap", tap)) if not value]
@@ -50,12 +50,13 @@ def config_of(arguments: Namespace) -> dict:
     local = Path(name).exists()
     own = target if target != tap else ()
     return {
-        **{"seed": 0, "steps": 1, "batch_size": 1024, "dictionary": _described(trained)},
+        **{"seed": 0, "steps": 1, "batch_size": 1024},
         "model": {"name": Path(name).resolve().name, "path": name} if local else {"name": name},
         "harvest": {
             "taps": (*tap, *own),
             "text": arguments.text or "wiki",
             "held_out": HELD_OUT,
+            "sequence_length": arguments.length,
         },
         "stream": {"name": "from_lm", "tap": tap, **({"target": own} if own else {})},
     }
@@ -63,8 +64,3 @@ def config_of(arguments: Namespace) -> dict:
 
 def _taps(given: str | None) -> Sequence[str]:
     return tuple(given.split(",")) if given else ()
-
-
-def _described(trained: Trained) -> dict:
-    found = dictionaries.describe(trained.module)
-    return {key: value for key, value in found.items() if key not in ("d_in", "d_out")}

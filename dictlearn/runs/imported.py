@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from dictlearn import dictionaries
 from dictlearn.experiment import Member, Part, Program
-from dictlearn.learners import make
 from dictlearn.runs.trained import Run, Trained
 from dictlearn.sweep import sweep
+from dictlearn.types import Learner
 
 
 def imported(trained: Trained, config: Mapping, path: Path) -> Run:
@@ -30,10 +30,14 @@ def imported(trained: Trained, config: Mapping, path: Path) -> Run:
     part = Part(dictionaries.make, described, {}, {})
     label = re.sub(r"\W+", "_", trained.name) or described["name"]
     hparams = trained.hparams | {"dictionary": described, "seed": 0}
-    member = Member(label, 0, hparams, part, None, None, None, Part(make, {}, {}, {}))
-    program = Program([member], lambda hparams: trained.module, sweep(make), {})
+    member = Member(label, 0, hparams, part, None, None, None, Part(_learner, {}, {}, {}))
+    program = Program([member], lambda hparams: trained.module, sweep(_learner), {})
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], dict(trained.variables))
     return Run(
         *(path, 0, dict(config), {}, trained.norm, trained.sites, [program]),
         {program.key: variables},
     )
+
+
+def _learner(hparams: Mapping) -> Learner:
+    raise TypeError("A published dictionary is measured; config.start.path trains it.")
