@@ -28,7 +28,7 @@ def imported(trained: Trained, config: Mapping, path: Path) -> Run:
     """
     described = dictionaries.describe(trained.module)
     part = Part(dictionaries.make, described, {}, {})
-    label = re.sub(r"\W+", "_", trained.name) or described["name"]
+    label = re.sub(r"\W+", "_", re.sub(r"_n\d+_\d+$", "", trained.name)) or described["name"]
     hparams = trained.hparams | {"dictionary": described, "seed": 0}
     member = Member(label, 0, hparams, part, None, None, None, Part(_learner, {}, {}, {}))
     program = Program([member], lambda hparams: trained.module, sweep(_learner), {})

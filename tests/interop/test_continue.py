@@ -107,8 +107,9 @@ def spoken(tmp_path_factory):
 def test_in_a_file_it_measures_what_it_measured_in_its_run(spoken, tmp_path):
     home, config = spoken
     trained = interop.load(home / "one.safetensors")
-    (found,) = evaluate(config, tmp_path, dictionary=trained).values()
-    (wanted,) = read_records(home / "run" / "metrics.json").values()
+    ((name, found),) = evaluate(config, tmp_path, dictionary=trained).items()
+    ((known, wanted),) = read_records(home / "run" / "metrics.json").items()
+    assert name == known
     numbers = {key: value for key, value in wanted.items() if isinstance(value, float)}
     assert len(numbers) > 10
     assert {key: found[key] for key in numbers} == pytest.approx(numbers, rel=1e-5, nan_ok=True)
