@@ -188,11 +188,7 @@ def _begun(
     run: _Session, states: dict, workdir: str = "", path: str = "", program: str | None = None
 ) -> dict:
     """The states with the dictionaries of `config.start`."""
-    if path:
-        with jax.set_mesh(sharding.mesh_of(jax.devices()[:1])):
-            known = of_trained(interop.load(path), path, run.mesh)
-    else:
-        known = of_run(workdir, run.mesh)
+    known = of_trained(interop.load(path), path, run.mesh) if path else of_run(workdir, run.mesh)
     return warm_start(states, run.stream.norm, run.mesh, known, program)
 
 

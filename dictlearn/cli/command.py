@@ -30,8 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 for success, 1 for an error, 2 for misuse, 75 (EX_TEMPFAIL) if SIGTERM stopped the
-            run
-        with a checkpoint, 130 for Ctrl-C.
+        run with a checkpoint, 130 for Ctrl-C.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     arguments, rest = _parser().parse_known_args(argv)

@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dictlearn import analyses, experiment, meters, sharding, streams
+from dictlearn import analyses, experiment, interop, meters, sharding, streams
 from dictlearn import lm as language
 from dictlearn.cli import published
-from dictlearn.cli.given import keys, winning
+from dictlearn.cli.given import keys, model, winning
 from dictlearn.evaluate import measure
 from dictlearn.experiment import values
 from dictlearn.runs.places import read_config
@@ -141,13 +141,15 @@ def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tu
 
 
 def _of_dictionary(arguments: Namespace, rest: Sequence[str]) -> tuple[dict, Path]:
-    """The config and the folder in which a published dictionary is measured."""
+    """The config and the folder in which a published dictionary is measured; `arguments` hold it loaded."""
     if arguments.config or rest:
         misuse(f"--dictionary takes {', '.join(published.FLAGS)}, and no {rest or '--config'}.")
-    workdir = _workdir(arguments.workdir or Path("runs") / Path(arguments.dictionary).stem)
+    path = Path(arguments.dictionary)
+    workdir = _workdir(arguments.workdir or Path("runs") / path.stem)
     if (workdir / "config.json").exists():
         raise ValueError(f"{workdir} holds a run; --workdir names a folder for the metrics.")
-    config = published.config_of(arguments)
+    arguments.dictionary = interop.load(path)
+    config = published.config_of(arguments, path)
     workdir.mkdir(parents=True, exist_ok=True)
     return config, workdir
 
@@ -196,17 +198,9 @@ def _long(words: Sequence[str]) -> list[str]:
             word = re.sub(r"^--config\.(?=(taps|text)=)", "--config.harvest.", word)
             found.append(re.sub(r"^--mesh\.", "--config.mesh.", word))
     for word in [word for word in words if word.startswith(short)][-1:]:
-        model = word.removeprefix(short)
-        if Path(model).exists():
-            found += [f"--config.model.name={_called(Path(model))}", f"--config.model.path={model}"]
-        else:
-            found.append(f"--config.model.name={model}")
+        own = model(word.removeprefix(short))
+        found += [f"--config.model.{key}={value}" for key, value in own.items()]
     return found
-
-
-def _called(model: Path) -> str:
-    """The name of a model from its folder or file; a version such as 3.2 is not a suffix."""
-    return model.resolve().name.removesuffix(".gguf")
 
 
 def misuse(message: str) -> NoReturn:

@@ -7,6 +7,7 @@ override a set key is an error that names both: a sweep on the command line, and
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from dictlearn.runs.workdir import flat
 
@@ -17,6 +18,15 @@ def keys(words: Sequence[str]) -> list[str]:
     """The config keys that a command line sets."""
     found = (re.match(r"--?(?:no)?config\.([^=]+)", word) for word in words)
     return list(dict.fromkeys(match[1] for match in found if match))
+
+
+def model(word: str) -> dict[str, str]:
+    """The arguments of `lm.load` for a model by its name, or by the path of a folder or a file. A path's last
+    part is its name; a version such as 3.2 is not a suffix."""
+    path = Path(word)
+    if not path.exists():
+        return {"name": word}
+    return {"name": path.resolve().name.removesuffix(".gguf"), "path": word}
 
 
 def winning(config: dict, given: Sequence[str]) -> dict:

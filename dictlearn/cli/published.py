@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dictlearn import interop
+from dictlearn.cli.given import model
 
 FLAGS = {
     "--dictionary": {"metavar": "PATH", "help": "a dictionary of any format, instead of a run"},
@@ -23,35 +23,33 @@ def asked(arguments: Namespace) -> bool:
     return bool(vars(arguments).get("dictionary"))
 
 
-def config_of(arguments: Namespace) -> dict:
-    """The config that measures `arguments.dictionary`.
+def config_of(arguments: Namespace, path: Path) -> dict:
+    """The config that measures a dictionary.
 
     Args:
-        arguments: the values of FLAGS.
+        arguments: the values of FLAGS; `dictionary` is loaded.
+        path: its path, for messages.
 
     Returns:
         A config.
 
     Raises:
-        ValueError: for a dictionary that is in no known format, and where neither a flag nor the file says
-            which model or tap.
+        ValueError: where neither a flag nor the file says which model or tap.
     """
-    trained = interop.load(arguments.dictionary)
-    site = trained.sites[0] if trained.sites else None
+    site = arguments.dictionary.sites[0] if arguments.dictionary.sites else None
     name = str(arguments.model or (site.model.get("name", "") if site else ""))
     tap = _taps(arguments.tap) or (site.tap if site else ())
     target = _taps(arguments.target) or (site.target if site and not arguments.tap else tap)
     lacking = [flag for flag, value in (("--model", name), ("--tap", tap)) if not value]
     if lacking:
         raise ValueError(
-            f"{arguments.dictionary} does not say what it was trained on; give {' and '.join(lacking)}, such "
+            f"{path} does not say what it was trained on; give {' and '.join(lacking)}, such "
             "as --model=smollm2 --tap=resid.9."
         )
-    local = Path(name).exists()
     own = target if target != tap else ()
     return {
         **{"seed": 0, "steps": 1, "batch_size": 1024},
-        "model": {"name": Path(name).resolve().name, "path": name} if local else {"name": name},
+        "model": model(name),
         "harvest": {
             "taps": (*tap, *own),
             "text": arguments.text or "wiki",

@@ -96,7 +96,7 @@ def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
 
 def _eval(config: Mapping, workdir: Path, arguments) -> None:
     if arguments.dictionary:
-        _measured(config, workdir, arguments, interop.load(arguments.dictionary))
+        _measured(config, workdir, arguments, arguments.dictionary)
     else:
         _evaluate(config, workdir, arguments)
 

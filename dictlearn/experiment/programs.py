@@ -98,11 +98,11 @@ def _program(group: list[Member]) -> Program:
     return Program(group, module, sweep(build), stacked)
 
 
-def set_up(module: Dictionary) -> None:
-    """Runs a module's `setup`. Raises ValueError for a value that cannot be, as every use of it would."""
+def set_up(module: Dictionary) -> dict:
+    """The shapes of a module's variables. Raises ValueError for a value that cannot be, as every use would."""
     rows = math.prod(jax.sharding.get_abstract_mesh().shape.values())
     x_BD = jax.ShapeDtypeStruct((rows, module.d_in), jnp.float32)
-    jax.eval_shape(lambda x_BD: module.init(jax.random.key(0), x_BD, method="encode"), x_BD)
+    return jax.eval_shape(lambda x_BD: module.init(jax.random.key(0), x_BD, method="encode"), x_BD)
 
 
 def _bounded(group: list[Member]) -> Member:

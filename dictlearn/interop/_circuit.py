@@ -12,8 +12,6 @@ from dictlearn.runs.trained import Site, Trained
 
 CONFIG = "config.yaml"
 KINDS = ("relu", "jumprelu", "batch_topk")
-RUNNING = ("stats/threshold_mean", "stats/threshold_weight")
-"""The leaves that BatchTopK's threshold comes from, which is written in their place."""
 _LINE = re.compile(r"(\w+): *(\"[^\"]*\"|'[^']*'|[^\"'#\s][^#]*?) *(#.*)?")
 
 

@@ -185,6 +185,22 @@ def leaves(trained: Trained) -> dict[str, Any]:
     return _layout.flat(trained.variables)
 
 
+def thresholds(trained: Trained) -> np.ndarray | None:
+    """The threshold of every latent; None for a dictionary that has none."""
+    found = trained.module.apply(trained.variables, method="threshold")
+    if found is None:
+        return None
+    return np.broadcast_to(np.asarray(found, np.float32), trained.module.n_latents).copy()
+
+
+def check_plain(made: Mapping[str, Any], library: str) -> None:
+    """Raises ValueError for a TopK with what other libraries do not have; `made` describes it."""
+    if made.get("norm_weighted") or made.get("anneal_steps"):
+        raise ValueError(
+            f"{library} has no norm_weighted and no anneal_steps, which {made['name']} has."
+        )
+
+
 def check_raw(trained: Trained) -> None:
     """Raises ValueError for a dictionary that does not read raw activations."""
     if trained.norm != Norm():

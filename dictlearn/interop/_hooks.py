@@ -1,6 +1,9 @@
 """Converts TransformerLens' hook names, which other libraries write, to taps (lm/taps.py) and back."""
 
 import re
+from typing import Any
+
+from dictlearn.runs.trained import Site
 
 _OURS = {
     "hook_resid_post": "resid",
@@ -26,6 +29,13 @@ def tap(hook: str) -> str:
     if place == "hook_resid_pre":
         return f"resid.{layer - 1}" if layer else "embed"
     return f"{_OURS[place]}.{layer}" if place in _OURS else hook
+
+
+def sites(read: Any, written: Any) -> tuple[Site, ...]:
+    """The site of these hooks; () where either is no text."""
+    if not isinstance(read, str) or not isinstance(written, str):
+        return ()
+    return (Site({}, (tap(read),), (tap(written),), {}),)
 
 
 def hook(tap: str) -> str:

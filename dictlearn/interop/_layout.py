@@ -23,6 +23,7 @@ import numpy as np
 
 from dictlearn import dictionaries, normalise
 from dictlearn.experiment import values
+from dictlearn.experiment.programs import set_up
 from dictlearn.runs.trained import Site, Trained
 from dictlearn.types import Dictionary
 
@@ -148,9 +149,7 @@ def _built(described: Any) -> Dictionary:
 
 def abstract(module: Dictionary) -> dict[str, jax.ShapeDtypeStruct]:
     """The leaves of a variant's variables."""
-    x_BD = jax.ShapeDtypeStruct((1, module.d_in), jnp.float32)
-    encode = lambda x_BD: module.init(jax.random.key(0), x_BD, method="encode")
-    return flat(jax.eval_shape(encode, x_BD))
+    return flat(set_up(module))
 
 
 def _abstract_norm(kind: str, module: Dictionary, shapes: Mapping[str, tuple]) -> dict:

@@ -6,7 +6,7 @@ Without it, `load` returns the dictionary that the file describes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ NOTE = "dictlearn"
 METADATA = "note"
 """The key of the note in the metadata of a safetensors file; `NOTE` is the key of our own layout."""
 THRESHOLD = "params/log_threshold_F"
+RUNNING = ("stats/threshold_mean", "stats/threshold_weight")
+"""The leaves of BatchTopK's threshold. Files have the threshold in their place, and the note these."""
 _AS_IT_IS = {NOTE, "dtype", "device", "sae_lens_version"}
 """Keys of a config that say nothing about the dictionary."""
 
@@ -46,8 +48,8 @@ def _metadata(path: Path) -> Mapping[str, str]:
         return {}
 
 
-def note(trained: Trained, leaves: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Everything of a dictionary but its arrays, as JSON; of the arrays, the scalar `leaves`, exactly."""
+def note(trained: Trained) -> dict[str, Any]:
+    """Everything of a dictionary but its arrays, as JSON; of the arrays, those of RUNNING, exactly."""
     flat = _layout.flat(trained.variables)
     return {
         "name": trained.name,
@@ -55,14 +57,15 @@ def note(trained: Trained, leaves: tuple[str, ...] = ()) -> dict[str, Any]:
         "sites": [site._asdict() for site in trained.sites],
         "hparams": values.to_json(trained.hparams, "hparams"),
         "metrics": trained.metrics,
-        "leaves": {leaf: np.asarray(flat[leaf]).item() for leaf in leaves},
+        "leaves": {leaf: np.asarray(flat[leaf]).item() for leaf in RUNNING if leaf in flat},
     }
 
 
 def noted(
     told: Any, described: Dictionary, arrays: Mapping[str, np.ndarray], **known: Any
 ) -> Trained:
-    """The dictionary of these leaves, from the note if there is one, else as `described`.
+    """The dictionary of these leaves, from the note if there is one, else as `described`. What the note says
+    takes the place of what is `known`.
 
     Raises ValueError for a note that describes another function than the file.
     """
@@ -87,12 +90,28 @@ def noted(
     return found
 
 
-def check_config(told: Mapping[str, Any], ours: Mapping[str, Any], name: str) -> None:
+def of_config(
+    told: Mapping[str, Any],
+    file: str,
+    written: Callable[[Trained], Mapping[str, Any]],
+    described: Dictionary,
+    arrays: Mapping[str, np.ndarray],
+    **known: Any,
+) -> Trained:
+    """The same, from the note in a config, which must still say what is `written` for the dictionary. file:
+    the name of the config."""
+    found = noted(told.get(NOTE), described, arrays, **known)
+    if NOTE in told:
+        _check_config(told, written(found), file)
+    return found
+
+
+def _check_config(told: Mapping[str, Any], ours: Mapping[str, Any], name: str) -> None:
     """Raises ValueError where a config with a note no longer says what was written beside the note."""
     written = json.loads(json.dumps(ours))
     for key, value in written.items():
         if isinstance(value, dict):
-            check_config(told.get(key) or {}, value, name)
+            _check_config(told.get(key) or {}, value, name)
         elif key not in _AS_IT_IS and told.get(key) != value:
             raise ValueError(
                 f"{name} says {key}={told.get(key)!r}, and its note of {NOTE} was written with {value!r}: put "

@@ -28,7 +28,7 @@ _LEAVES = {
     "W_skip": "params/W_skip_DD",
 }
 _THRESHOLD = "activation_function.threshold"
-LEAVES = {*_LEAVES.values(), *_circuit.RUNNING, _note.THRESHOLD}
+LEAVES = {*_LEAVES.values(), *_note.RUNNING, _note.THRESHOLD}
 
 
 def recognises(path: Path) -> bool:
@@ -72,7 +72,7 @@ def load(path: Path) -> Trained:
     module = dictionaries.make(name, d_in=d_in, n_latents=n_latents, **fields)
     layer = re.fullmatch(r"layer_(\d+)", path.stem)
     note = _note.note_of(path)
-    known: dict[str, Any] = {} if note else {"name": path.stem}
+    known: dict[str, Any] = {"name": path.stem}
     if layer and not note:
         known["sites"] = _circuit.sites(path.parent, [int(layer[1])])
     return _note.noted(note, module, leaves, **known)
@@ -104,11 +104,7 @@ def save(trained: Trained, path: Path) -> None:
     _circuit.check(trained, made, (*_circuit.KINDS, "matryoshka"), made["d_in"])
     leaves = _foreign.leaves(trained)
     arrays = {key: np.array(leaves[leaf], "f4") for key, leaf in _LEAVES.items() if leaf in leaves}
-    threshold = trained.module.apply(trained.variables, method="threshold")
-    if threshold is not None:
-        arrays[_THRESHOLD] = np.broadcast_to(
-            np.asarray(threshold, "f4"), len(arrays["b_enc"])
-        ).copy()
-    running = tuple(leaf for leaf in _circuit.RUNNING if leaf in leaves)
-    note = json.dumps(_note.note(trained, running))
-    files.save_tensors(arrays, path, {_note.METADATA: note})
+    threshold_F = _foreign.thresholds(trained)
+    if threshold_F is not None:
+        arrays[_THRESHOLD] = threshold_F
+    files.save_tensors(arrays, path, {_note.METADATA: json.dumps(_note.note(trained))})

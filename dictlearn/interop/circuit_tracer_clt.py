@@ -26,7 +26,7 @@ LEAVES = {
     "params/b_enc_F",
     "params/b_dec_D",
     _note.THRESHOLD,
-    *_circuit.RUNNING,
+    *_note.RUNNING,
 }
 LEAVES |= {f"params/W_dec_{layer}_FD" for layer in range(MOST_LAYERS)}
 
@@ -107,13 +107,11 @@ def save(trained: Trained, path: Path) -> None:
     _circuit.check(trained, made, ("clt",), made["d_in"])
     leaves = {k: np.array(leaf, np.float32) for k, leaf in _foreign.leaves(trained).items()}
     n, width = cast(CLT, trained.module).sources, made["d_in"] // made["sources"]
-    threshold = trained.module.apply(trained.variables, method="threshold")
+    threshold_F = _foreign.thresholds(trained)
     woven = {"W_enc": leaves["params/W_enc_FD"], "b_enc": leaves["params/b_enc_F"]}
-    if threshold is not None:
-        F = made["n_latents"]
-        woven["threshold"] = np.broadcast_to(np.asarray(threshold, np.float32), F)
-    running = tuple(leaf for leaf in _circuit.RUNNING if leaf in leaves)
-    note = {_note.METADATA: json.dumps(_note.note(trained, running))}
+    if threshold_F is not None:
+        woven["threshold"] = threshold_F
+    note = {_note.METADATA: json.dumps(_note.note(trained))}
     path.mkdir()
     for layer in range(n):
         arrays = {f"{key}_{layer}": array[layer::n].copy() for key, array in woven.items()}

@@ -51,8 +51,8 @@ _TURNED = {"W_enc", "decoder.weight"}
 """Tensors that are transposes of our leaves."""
 _RAW = {"AutoEncoderNew", "JumpReluAutoEncoder"}
 """Classes that subtract nothing from their input."""
-_RUNNING = ("stats/threshold_mean", "stats/threshold_weight")
-LEAVES = {f"params/{leaf}" for _, keys in _CLASSES.values() for leaf in keys.values()} | {*_RUNNING}
+LEAVES = {f"params/{leaf}" for _, keys in _CLASSES.values() for leaf in keys.values()}
+LEAVES |= {*_note.RUNNING}
 
 
 def recognises(path: Path) -> bool:
@@ -80,20 +80,17 @@ def load(path: Path) -> Trained:
         ValueError: for a key or a tensor that cannot be read, naming it.
     """
     told = _foreign.config(path, CONFIG)
-    about, note = _foreign.part(told, "trainer"), told.get(_note.NOTE)
+    about = _foreign.part(told, "trainer")
     kind = _foreign.one_of(about, "dict_class", _CLASSES)
     d_in = _foreign.integer(about, "activation_dim")
     n_latents = _foreign.integer(about, "dict_size")
     state = _state.read(_foreign.inside(path, WEIGHTS))
     fields = _fields(kind, state, about)
     arrays = state.arrays(_shapes(kind, d_in, n_latents))
-    leaves = _leaves(kind, arrays, note is not None)
+    leaves = _leaves(kind, arrays, told.get(_note.NOTE) is not None)
     module = dictionaries.make(_CLASSES[kind][0], d_in=d_in, n_latents=n_latents, **fields)
-    known = {} if note else {"name": path.name, "sites": _sites(told)}
-    found = _note.noted(note, module, leaves, **known)
-    if note is not None:
-        _note.check_config(told, _written(found), CONFIG)
-    return found
+    known = {"name": path.name, "sites": _sites(told)}
+    return _note.of_config(told, CONFIG, _written, module, leaves, **known)
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -108,10 +105,9 @@ def save(trained: Trained, path: Path) -> None:
     """
     told = _written(trained)
     kind = told["trainer"]["dict_class"]
-    leaves = _RUNNING if "Batch" in kind else ()
     path.mkdir()
     _torch_write.write(path / WEIGHTS, _arrays(trained, kind, told["trainer"]))
-    _foreign.write_config(path / CONFIG, told | {_note.NOTE: _note.note(trained, leaves)})
+    _foreign.write_config(path / CONFIG, told | {_note.NOTE: _note.note(trained)})
 
 
 def _arrays(trained: Trained, kind: str, about: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -168,7 +164,7 @@ def _leaves(kind: str, arrays: Mapping[str, np.ndarray], noted: bool) -> dict[st
         leaves[_note.THRESHOLD] = _foreign.log_threshold(arrays["threshold"])
     elif "Batch" in kind:
         known = arrays["threshold"] >= 0
-        for leaf, mean in zip(_RUNNING, (arrays["threshold"] * known, known), strict=True):
+        for leaf, mean in zip(_note.RUNNING, (arrays["threshold"] * known, known), strict=True):
             leaves[leaf] = np.asarray(mean, np.float32)
     return leaves
 
@@ -209,10 +205,7 @@ def _kind(trained: Trained, made: Mapping[str, Any]) -> str:
     _foreign.check_raw(trained)
     if made["d_out"] is not None:
         raise ValueError(f"dictionary_learning has autoencoders alone, and this {name} is none.")
-    if made.get("norm_weighted") or made.get("anneal_steps"):
-        raise ValueError(
-            f"dictionary_learning has no norm_weighted and no anneal_steps, which {name} has."
-        )
+    _foreign.check_plain(made, "dictionary_learning")
     if "k" in made and made["k"] != int(made["k"]):
         raise ValueError(f"dictionary_learning's k is whole, not {made['k']} of {name}.")
     found = "AutoEncoderNew" if kind == "relu" and not made["subtract_b_dec"] else kinds[kind]

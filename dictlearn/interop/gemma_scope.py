@@ -84,9 +84,8 @@ def load(path: Path) -> Trained:
         "jumprelu", d_in=d_in, n_latents=n_latents, subtract_b_dec=False, **fields
     )
     leaves = {_LEAVES[key]: array for key, array in arrays.items()}
-    note = _note.note_of(path)
-    known = {} if note else {"name": path.stem, "sites": _sites(told)}
-    return _note.noted(note, module, leaves, **known)
+    known = {"name": path.stem, "sites": _sites(told)}
+    return _note.noted(_note.note_of(path), module, leaves, **known)
 
 
 def save(trained: Trained, path: Path) -> None:

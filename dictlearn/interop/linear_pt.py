@@ -68,8 +68,7 @@ def load(path: Path) -> Trained:
     arrays["params/W_dec_FD"] = np.ascontiguousarray(arrays["params/W_dec_FD"].T)
     fields = {"subtract_b_dec": False, "sparsity": 0.0}
     module = dictionaries.make("relu", d_in=d_in, n_latents=n_latents, **fields)
-    note = _torch_file.note(path)
-    return _note.noted(note, module, arrays, **({} if note else {"name": path.stem}))
+    return _note.noted(_torch_file.note(path), module, arrays, name=path.stem)
 
 
 def save(trained: Trained, path: Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from dictlearn import dictionaries, files
 from dictlearn.interop import _foreign, _hooks, _note
-from dictlearn.runs.trained import Site, Trained
+from dictlearn.runs.trained import Trained
 
 SUFFIX = ""
 CONFIG, ROOM, WEIGHTS = "hyperparams.json", "checkpoints", "final.safetensors"
@@ -71,12 +71,10 @@ def load(path: Path) -> Trained:
         leaves[_note.THRESHOLD] = _foreign.log_threshold(np.full(n_latents, threshold))
     fields = {"k": _foreign.integer(told, "top_k")} if kind == "topk" else {"sparsity": 0.0}
     module = dictionaries.make(kind, d_in=d_in, n_latents=n_latents, **fields, **_place(told, d_in))
-    note = told.get(_note.NOTE)
-    known = {} if note else {"name": path.name, "sites": _sites(told)}
-    found = _note.noted(note, module, leaves, **known)
-    if note is not None:
-        _note.check_config(told, _written(found), CONFIG)
-    return found
+    read = told.get("hook_point_in")
+    sites = _hooks.sites(read, told.get("hook_point_out") or read)
+    known = {"name": path.name, "sites": sites}
+    return _note.of_config(told, CONFIG, _written, module, leaves, **known)
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -143,14 +141,6 @@ def _place(told: Mapping[str, Any], d_in: int) -> dict[str, Any]:
     return {"subtract_b_dec": bias, "d_out": d_in if across else None}
 
 
-def _sites(told: Mapping[str, Any]) -> tuple[Site, ...]:
-    hooks = [told.get(key) for key in ("hook_point_in", "hook_point_out")]
-    if not isinstance(hooks[0], str):
-        return ()
-    taps = [(_hooks.tap(str(hook or hooks[0])),) for hook in hooks]
-    return (Site({}, taps[0], taps[1], {}),)
-
-
 def _written(trained: Trained) -> dict[str, Any]:
     """hyperparams.json, with what its loader reads."""
     made = dictionaries.describe(trained.module)
@@ -162,8 +152,7 @@ def _written(trained: Trained) -> dict[str, Any]:
         raise ValueError(
             f"Llama Scope's folders are written for autoencoders; this {name} is none."
         )
-    if kind == "topk" and (made["norm_weighted"] or made["anneal_steps"]):
-        raise ValueError(f"Llama Scope has no norm_weighted and no anneal_steps, which {name} has.")
+    _foreign.check_plain(made, "Llama Scope")
     site = trained.sites[0] if len(trained.sites) == 1 else None
     place = _hooks.hook(site.tap[0]) if site is not None and len(site.tap) == 1 else "in"
     return {

@@ -22,7 +22,7 @@ import numpy as np
 from dictlearn import dictionaries
 from dictlearn.interop import _foreign, _hooks, _note
 from dictlearn.normalise import Norm
-from dictlearn.runs.trained import Site, Trained
+from dictlearn.runs.trained import Trained
 
 SUFFIX = ""
 CONFIG, WEIGHTS = "config.json", "sae_weights.safetensors"
@@ -37,8 +37,7 @@ _LEAVES = {
 _R1 = {"W_E": "encoder.weight", "b_E": "encoder.bias", "W_D": "decoder.weight"}
 _R1 |= {"b_D": "decoder.bias", _LOG: "log_jumprelu_threshold"}
 _AVERAGE = "dataset_average_activation_norm."
-_RUNNING = ("stats/threshold_mean", "stats/threshold_weight")
-LEAVES = {*_LEAVES.values(), *_RUNNING}
+LEAVES = {*_LEAVES.values(), *_note.RUNNING}
 _KINDS = ("relu", "jumprelu", "topk")
 _STRUCTURES = {*_KINDS, "batch_topk", "matryoshka"}
 
@@ -84,12 +83,8 @@ def load(path: Path) -> Trained:
         fields = {"k": _foreign.integer(told, "top_k"), "norm_weighted": ranks}
     fields |= {"subtract_b_dec": False, "d_out": d_in if hooks[0] != hooks[1] else None}
     module = dictionaries.make(kind, d_in=d_in, n_latents=len(norm_F), **fields)
-    note = told.get(_note.NOTE)
-    known = {} if note else {"name": path.name, "sites": _sites(hooks)}
-    found = _note.noted(note, module, leaves, norm=norm, **known)
-    if note is not None:
-        _note.check_config(told, _written(found), CONFIG)
-    return found
+    known = {"name": path.name, "sites": _hooks.sites(*hooks), "norm": norm}
+    return _note.of_config(told, CONFIG, _written, module, leaves, **known)
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -105,12 +100,10 @@ def save(trained: Trained, path: Path) -> None:
     told, leaves = _written(trained), _foreign.leaves(trained)
     arrays = {key: leaves[leaf] for key, leaf in _LEAVES.items() if key != _LOG}
     arrays["W_E"] = np.asarray(arrays["W_E"]).T
-    threshold = trained.module.apply(trained.variables, method="threshold")
-    if threshold is not None:
-        theta_F = np.broadcast_to(np.asarray(threshold, np.float32), told["d_sae"])
-        arrays[_LOG] = _foreign.log_threshold(theta_F)
-    running = tuple(leaf for leaf in _RUNNING if leaf in leaves)
-    told = {**told, _note.NOTE: _note.note(trained, running)}
+    threshold_F = _foreign.thresholds(trained)
+    if threshold_F is not None:
+        arrays[_LOG] = _foreign.log_threshold(threshold_F)
+    told = {**told, _note.NOTE: _note.note(trained)}
     _foreign.write(path, WEIGHTS, arrays, CONFIG, told)
 
 
@@ -163,13 +156,6 @@ def _norm(
         )
     scales = [width / averages[hook] for hook in hooks]
     return Norm("mean_norm_sqrt_d", *scales)
-
-
-def _sites(hooks: tuple[Any, Any]) -> tuple[Site, ...]:
-    if not all(isinstance(hook, str) for hook in hooks):
-        return ()
-    taps = [(_hooks.tap(hook),) for hook in hooks]
-    return (Site({}, taps[0], taps[1], {}),)
 
 
 def _written(trained: Trained) -> dict[str, Any]:

@@ -73,9 +73,7 @@ def load(path: Path) -> Trained:
         arrays = _scaled(arrays, ((d_in - 1) / d_in) ** 0.5)
     module = dictionaries.make(_KINDS[kind], d_in=d_in, n_latents=n_latents, **fields)
     leaves = {_LEAVES[key]: array for key, array in arrays.items()}
-    note = _torch_file.note(path)
-    known = {} if note else {"name": path.stem}
-    return _note.noted(note, module, leaves, norm=norm, **known)
+    return _note.noted(_torch_file.note(path), module, leaves, norm=norm, name=path.stem)
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -132,10 +130,7 @@ def _kind(trained: Trained, made: Mapping[str, Any]) -> str:
         raise ValueError(
             f"openai's files are autoencoders that subtract b_dec; this {name} is not."
         )
-    if made.get("norm_weighted") or made.get("anneal_steps"):
-        raise ValueError(
-            f"openai's files have no norm_weighted and no anneal_steps, as {name} has."
-        )
+    _foreign.check_plain(made, "openai's format")
     wanted = Norm("token_layernorm") if kind == "topk" else Norm()
     if trained.norm != wanted:
         raise ValueError(

@@ -43,8 +43,7 @@ _PARAMS = {
     "b_mag": "params/b_mag_F",
     "r_mag": "params/r_mag_F",
 }
-_RUNNING = ("stats/threshold_mean", "stats/threshold_weight")
-LEAVES = {*_PARAMS.values(), *_RUNNING}
+LEAVES = {*_PARAMS.values(), *_note.RUNNING}
 _LINEAR = ("W_enc", "b_enc", "W_dec", "b_dec")
 _KEYS = {
     "standard": ("relu", _LINEAR),
@@ -114,11 +113,9 @@ def load(path: Path) -> Trained:
         _foreign.unit_atoms(leaves)
     norm = _normalised(told, leaves, d_in)
     module = dictionaries.make(name, d_in=d_in, n_latents=n_latents, d_out=d_out, **fields)
-    known = {} if _note.NOTE in told else {"name": path.name, "sites": _sites(told)}
-    found = _note.noted(told.get(_note.NOTE), module, leaves, norm=norm, **known)
-    if _note.NOTE in told:
-        _note.check_config(told, _written(dataclasses.replace(found, norm=Norm())), CONFIG)
-    return found
+    written = lambda found: _written(dataclasses.replace(found, norm=Norm()))
+    known = {"name": path.name, "sites": _sites(told), "norm": norm}
+    return _note.of_config(told, CONFIG, written, module, leaves, **known)
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -137,13 +134,9 @@ def save(trained: Trained, path: Path) -> None:
     params = trained.variables["params"]
     arrays = {key: np.asarray(params[_last(key)]) for key in keys if key != "threshold"}
     if "threshold" in keys:
-        threshold = trained.module.apply(trained.variables, method="threshold")
-        arrays["threshold"] = np.broadcast_to(np.asarray(threshold), (made["n_latents"],))
+        arrays["threshold"] = np.asarray(_foreign.thresholds(trained))
     arrays["W_enc"] = arrays["W_enc"].T
-    running = tuple(
-        leaf for leaf in _RUNNING if leaf.split("/")[1] in trained.variables.get("stats", {})
-    )
-    told = _written(trained) | {_note.NOTE: _note.note(trained, running)}
+    told = _written(trained) | {_note.NOTE: _note.note(trained)}
     _foreign.write(path, WEIGHTS, arrays, CONFIG, told)
 
 
@@ -197,8 +190,8 @@ def _architecture(trained: Trained, made: Mapping[str, Any]) -> str:
     if name not in _STRUCTURES or kind not in _WRITTEN:
         raise ValueError(f"SAELens has no architecture for {name} with {kind}.")
     _foreign.check_raw(trained)
-    if kind == "topk" and (made["norm_weighted"] or made["anneal_steps"]):
-        raise ValueError(f"SAELens has no norm_weighted and no anneal_steps, which {name} has.")
+    if kind == "topk":
+        _foreign.check_plain(made, "SAELens")
     found = _WRITTEN[kind]
     if made["d_out"] is None:
         return found
@@ -253,7 +246,7 @@ def _migrated(told: dict[str, Any]) -> dict[str, Any]:
     kind = told.get("activation_fn", told.get("activation_fn_str", "relu"))
     if told["architecture"] == "standard" and kind == "topk":
         told |= {"architecture": "topk", "k": (told.get("activation_fn_kwargs") or {}).get("k")}
-    elif kind not in ("relu", "topk", "tanh-relu") or kind == "tanh-relu":
+    elif kind not in ("relu", "topk"):
         raise ValueError(f"activation_fn={kind!r} is not read; it must be relu or topk.")
     norm = told.get("normalize_activations")
     if isinstance(norm, bool):

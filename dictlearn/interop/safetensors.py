@@ -6,15 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from dictlearn import files
-from dictlearn.interop import _layout
+from dictlearn.interop import _layout, _note
 from dictlearn.runs.trained import Trained
 
 SUFFIX = ".safetensors"
 LEAVES = None
-KEY = "dictlearn"
 TYPES = {"F16": "float16", "F32": "float32", "F64": "float64", "BOOL": "bool", "BF16": "bfloat16"}
 TYPES |= {
     f"{kind[0].upper()}{bits}": f"{kind}{bits}"
@@ -32,13 +31,7 @@ def recognises(path: Path) -> bool:
     Returns:
         True if it is.
     """
-    if path.suffix != SUFFIX or not path.is_file():
-        return False
-    try:
-        with safe_open(path, "numpy") as file:
-            return KEY in (file.metadata() or {})
-    except SafetensorError:
-        return False
+    return path.suffix == SUFFIX and path.is_file() and _note.ours(path)
 
 
 def load(path: Path) -> Trained:
@@ -58,7 +51,7 @@ def load(path: Path) -> Trained:
         for name in file.keys():  # noqa: SIM118 - it has no other way to list them
             told = file.get_slice(name)
             shapes[name] = tuple(told.get_shape()), TYPES.get(told.get_dtype(), told.get_dtype())
-        return _layout.unpack(json.loads(file.metadata()[KEY]), shapes, file.get_tensor)
+        return _layout.unpack(json.loads(file.metadata()[_note.NOTE]), shapes, file.get_tensor)
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -73,4 +66,4 @@ def save(trained: Trained, path: Path) -> None:
     """
     header, arrays = _layout.pack(trained)
     whole = {name: np.array(array, order="C") for name, array in arrays.items()}
-    files.save_tensors(whole, path, {KEY: json.dumps(header)})
+    files.save_tensors(whole, path, {_note.NOTE: json.dumps(header)})

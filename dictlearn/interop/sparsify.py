@@ -74,11 +74,7 @@ def load(path: Path) -> Trained:
     }
     module = dictionaries.make(_KINDS[kind], d_in=width, n_latents=n_latents, **fields)
     leaves = {_LEAVES[key]: array for key, array in arrays.items()}
-    known = {} if _note.NOTE in told else {"name": path.name}
-    found = _note.noted(told.get(_note.NOTE), module, leaves, **known)
-    if _note.NOTE in told:
-        _note.check_config(told, _written(found), CONFIG)
-    return found
+    return _note.of_config(told, CONFIG, _written, module, leaves, name=path.name)
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -116,8 +112,7 @@ def _written(trained: Trained) -> dict[str, Any]:
         raise ValueError(
             f"sparsify's groups are equal: k={made['k']} of {name} does not divide F={made['n_latents']}."
         )
-    if made.get("norm_weighted") or made.get("anneal_steps"):
-        raise ValueError(f"sparsify has no norm_weighted and no anneal_steps, which {name} has.")
+    _foreign.check_plain(made, "sparsify")
     return {
         "activation": kinds[kind],
         "expansion_factor": max(1, made["n_latents"] // made["d_in"]),
