@@ -20,7 +20,7 @@ LAYERS = (
     {"train", "plan", "harvest", "evaluate", "scaling"},
     {"analyses", "circuits"},
     {"interpret"},
-    {"report"},
+    {"report", "hub"},
     {"cli"},
     {"__init__"},
 )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from rich.console import Console
 
-from dictlearn import interop, meters, report, sharding
+from dictlearn import hub, interop, meters, report, sharding
 from dictlearn import lm as language
 from dictlearn.cli import distributed, published
 from dictlearn.cli.analyse import analyse, every
@@ -141,6 +141,18 @@ def _convert(config: Mapping, workdir: Path, arguments) -> None:
     print(arguments.target)
 
 
+def _push(config: Mapping, workdir: Path, arguments) -> None:
+    formats = arguments.to.split(",")
+    if arguments.out:
+        print(hub.release(arguments.source, arguments.out, arguments.name, formats))
+    else:
+        print(hub.push(arguments.source, arguments.name, formats, arguments.private))
+
+
+def _pull(config: Mapping, workdir: Path, arguments) -> None:
+    print(hub.pull(arguments.name, arguments.folder))
+
+
 _ON = {"action": "store_true"}
 _CHANGED = {"--allow_changed": {**_ON, "help": "go on although config, model or data have changed"}}
 
@@ -209,6 +221,31 @@ VERBS = {
             "source": {"metavar": "SRC", "help": "a file or a folder of any format"},
             "target": {"metavar": "DST", "help": "the file or the folder to write"},
             "--to": {"required": True, "help": f"one of {', '.join(interop.names())}"},
+        },
+        bare=True,
+    ),
+    "push": Verb(
+        _push,
+        "dictionaries to the hub, with a card: dictlearn push RUN|PATH OWNER/NAME",
+        {
+            "source": {"metavar": "SRC", "help": "the workdir of a run, or a dictionary of any format"},
+            "name": {"metavar": "OWNER/NAME", "help": "the repository, made where it does not exist"},
+            "--to": {
+                "default": ",".join(hub.FORMATS),
+                "metavar": "FORMATS",
+                "help": "formats; a dictionary is written in the first that can hold it",
+            },
+            "--private": {**_ON, "help": "make the repository private"},
+            "--out": {"metavar": "DIR", "help": "write the release to this folder, and upload nothing"},
+        },
+        bare=True,
+    ),
+    "pull": Verb(
+        _pull,
+        "a repository of dictionaries from the hub: dictlearn pull OWNER/NAME DIR",
+        {
+            "name": {"metavar": "OWNER/NAME", "help": "the repository"},
+            "folder": {"metavar": "DIR", "help": "a folder of its own"},
         },
         bare=True,
     ),

@@ -18,15 +18,12 @@ from types import ModuleType
 
 from dictlearn import files
 from dictlearn.experiment import values
-from dictlearn.interop import _foreign, _layout, _torch_file
+from dictlearn.interop import _foreign, _hub, _layout, _torch_file
 from dictlearn.runs.owner import owned
 from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import write_json
 
 __all__ = ["load", "names", "save"]
-
-_ARRAYS = {".npz", ".pt", ".pth", ".safetensors"}
-
 
 def names() -> list[str]:
     """The names of all formats: the files of this folder.
@@ -63,14 +60,16 @@ def load(path: str | Path) -> Trained:
     """Loads the dictionary in a file or a folder of any format.
 
     Args:
-        path: a file of `save`, of `dictlearn export` or of another library.
+        path: a file of `save`, of `dictlearn export` or of another library; or its name on the hub, as
+            "owner/name", or "owner/name/folder" for one of several, with "@revision" where one is wanted.
 
     Returns:
         A Trained.
 
     Raises:
-        FileNotFoundError: if the path does not exist.
+        FileNotFoundError: if the path does not exist, here or on the hub.
         ValueError: if no format recognises it, or if it is damaged.
+        ImportError: for a name on the hub, without `huggingface_hub`.
 
     Example:
         >>> import tempfile
@@ -85,9 +84,7 @@ def load(path: str | Path) -> Trained:
         >>> bool((again.reconstruct(x_BD) == trained.reconstruct(x_BD)).all())
         True
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; `dictlearn export` writes dictionaries.")
+    path = _here(path)
     name = recognised(path)
     if name is None:
         known = ", ".join(names())
@@ -96,6 +93,16 @@ def load(path: str | Path) -> Trained:
         return format_of(name).load(path)
     except ValueError as error:
         raise ValueError(f"{path} is not a complete {name} dictionary: {error}") from error
+
+
+def _here(path: str | Path) -> Path:
+    """The path, or where what it names on the hub was downloaded to."""
+    named = None if Path(path).exists() else _hub.name_of(str(path))
+    if named is not None:
+        return _hub.fetch(named)
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} does not exist; `dictlearn export` writes dictionaries.")
+    return Path(path)
 
 
 def recognised(path: Path) -> str | None:
@@ -115,7 +122,7 @@ def _why(path: Path) -> str:
     try:
         if _torch_file.is_torch(path):
             _torch_file.read(path)
-        elif path.suffix in _ARRAYS and path.is_file():
+        elif path.suffix in _foreign.ARRAYS and path.is_file():
             _foreign.shapes(path)
     except ValueError as error:
         return f": {str(error).rstrip('.')}"
@@ -178,7 +185,7 @@ def convert(source: str | Path, target: str | Path, to: str) -> None:
     """
     whole = format_of(to).LEAVES is None
     trained = load(source)
-    save(trained if whole else _folded(trained), target, to)
+    save(trained if whole else folded(trained), target, to)
 
 
 def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
@@ -202,7 +209,7 @@ def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
     out, suffix, index = Path(out), format_of(format).SUFFIX, {}
     dictionaries = restore(workdir)
     with owned(out, "dictlearn export"):
-        for trained in map(_folded, dictionaries):
+        for trained in map(folded, dictionaries):
             save(trained, out / f"{trained.name}{suffix}", format)
             index[f"{trained.name}{suffix}"] = {
                 **values.to_json(trained.hparams, trained.name),
@@ -213,7 +220,15 @@ def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
     return [*(out / name for name in index), out / "index.json"]
 
 
-def _folded(trained: Trained) -> Trained:
+def folded(trained: Trained) -> Trained:
+    """The dictionary with its normalisation folded into the weights, where this is possible.
+
+    Args:
+        trained: the dictionary.
+
+    Returns:
+        The same function; `trained` itself where its normalisation cannot be folded.
+    """
     try:
         return trained.folded()
     except ValueError:

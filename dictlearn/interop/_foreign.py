@@ -15,6 +15,8 @@ from dictlearn.normalise import Norm
 from dictlearn.runs.trained import Trained
 
 FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
+ARRAYS = (".npz", ".pt", ".pth", ".safetensors")
+"""The suffixes of files that may hold a dictionary."""
 _LEAST = 1e-37
 MOST_TIMES = 20
 """Of a file, what an archive may unpack one array to; numbers hardly shrink."""

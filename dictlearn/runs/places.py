@@ -56,6 +56,11 @@ def read_config(workdir: str | Path) -> dict:
     return found(read_json(Path(workdir) / "config.json", "dictlearn train"), Path(workdir))
 
 
+def shared(workdir: str | Path) -> dict:
+    """The config of a run for others, as JSON has it: of paths, which are this machine's, their last names."""
+    return _each(read_json(Path(workdir) / "config.json", "dictlearn train"), lambda place: Path(place).name)
+
+
 def _each(tree: Any, change: Callable[[str], str], key: str = "") -> Any:
     """The tree with every path changed."""
     if isinstance(tree, Mapping):

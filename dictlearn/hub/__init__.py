@@ -1,0 +1,152 @@
+"""Sharing dictionaries on the hub: a release is a folder with dictionaries, and a card that is made from their run.
+
+    README.md         the card (hub/card.py)
+    curves.png        training curves, where the run has a log
+    config.json       the run's config, where there is a run; of paths, only their last names
+    NAME/             a dictionary as SAELens' folder, which SAELens and `dictlearn.load` read
+    NAME.safetensors  a dictionary that SAELens has no architecture for, in our own format
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dictlearn import interop
+from dictlearn.hub import card
+from dictlearn.lm.hub import is_hub_name
+from dictlearn.runs import places
+from dictlearn.runs.trained import Trained, restore
+from dictlearn.runs.workdir import logged, write_json
+
+FORMATS = ("saelens", "safetensors")
+"""The formats of a release. A dictionary is written in the first that can hold it."""
+
+
+def release(
+    source: str | Path, folder: str | Path, name: str, formats: Sequence[str] = FORMATS
+) -> Path:
+    """Writes a release.
+
+    Args:
+        source: the workdir of a run, whose dictionaries are written in the order of their sweep; or a
+            dictionary of any format.
+        folder: the folder to write, which must be empty or absent.
+        name: the release's name on the hub, "owner/name", for the card.
+        formats: formats of `dictlearn.interop.names()`; a dictionary is written in the first that can hold it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: for a folder that holds something, a name that is none, or a dictionary that none of the
+            formats can hold.
+        FileNotFoundError: for a source that does not exist.
+    """
+    folder, source = Path(folder), Path(source)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; a release is written to a folder of its own.")
+    _check_name(name)
+    is_run = (source / "checkpoints").is_dir()
+    found = restore(source) if is_run else [interop.load(source)]
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [_write(each, folder, formats) for each in found]
+    config = places.shared(source) if is_run else None
+    curves = is_run and card.curves(found, logged(source / "metrics.jsonl"), folder / "curves.png")
+    if config is not None:
+        write_json(folder / "config.json", config)
+    text = card.text(name, list(zip(found, written, strict=True)), config, curves)
+    (folder / "README.md").write_text(text, "utf-8")
+    return folder
+
+
+def push(
+    source: str | Path, name: str, formats: Sequence[str] = FORMATS, private: bool = False
+) -> str:
+    """Uploads a release. The hub's token is that of `hf auth login` or of HF_TOKEN.
+
+    Args:
+        source, formats: as for `release`.
+        name: the repository, "owner/name", which is created where it does not exist.
+        private: whether a repository that is created is private.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        ImportError: if `huggingface_hub` is not installed; the message has the pip command.
+        ValueError, FileNotFoundError: as for `release`.
+        RuntimeError: with the hub's reason, where it refuses.
+    """
+    api = _api()
+    with tempfile.TemporaryDirectory() as room:
+        folder = release(source, Path(room) / "release", name, formats)
+        try:
+            made = api.create_repo(name, private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=name, folder_path=folder, commit_message="Dictionaries of dictlearn"
+            )
+        except Exception as error:
+            raise RuntimeError(f"The hub did not take {name}: {_first(error)}") from error
+    return str(made)
+
+
+def pull(name: str, folder: str | Path) -> Path:
+    """Downloads a repository of dictionaries, whole, to a folder of one's own. `dictlearn.load` takes names on the
+    hub too, and keeps what it downloads in the hub's cache.
+
+    Args:
+        name: the repository, "owner/name".
+        folder: the folder, which must be empty or absent.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ImportError: if `huggingface_hub` is not installed; the message has the pip command.
+        ValueError: for a folder that holds something, or a name that is none.
+        FileNotFoundError: where the hub does not have it, with its reason.
+    """
+    folder = Path(folder)
+    _check_name(name)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; a repository is pulled to a folder of its own.")
+    try:
+        _api().snapshot_download(name, local_dir=folder)
+    except ImportError:
+        raise
+    except Exception as error:
+        raise FileNotFoundError(f"{name} cannot be pulled: {_first(error)}") from error
+    return folder
+
+
+def _write(trained: Trained, folder: Path, formats: Sequence[str]) -> card.Written:
+    """The format of a dictionary, and its path in the folder. Raises ValueError where no format holds it."""
+    trained, refusals = interop.folded(trained), []
+    label = trained.name or "dictionary"
+    for format in formats:
+        path = f"{label}{interop.format_of(format).SUFFIX}"
+        try:
+            interop.save(trained, folder / path, format)
+        except ValueError as error:
+            refusals.append(f"{format}: {error}")
+        else:
+            return card.Written(format, path)
+    raise ValueError(f"No format of {', '.join(formats)} holds {label}: {' '.join(refusals)}")
+
+
+def _check_name(name: str) -> None:
+    if not is_hub_name(name):
+        raise ValueError(f"{name!r} is no name on the hub; it has the form owner/name.")
+
+
+def _api() -> Any:
+    try:
+        from huggingface_hub import HfApi
+    except ImportError as error:
+        raise ImportError("To share dictionaries: pip install huggingface_hub") from error
+    return HfApi()
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

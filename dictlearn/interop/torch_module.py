@@ -1,0 +1,78 @@
+"""Folders for PyTorch users: `weights.safetensors` in our own layout, and `model.py`, which runs it where dictlearn
+is not installed.
+
+    import model
+    sae = model.load("weights.safetensors")
+    f = sae.encode(x)
+
+model.py needs torch alone. It computes one linear encoder, an activation and one linear decoder.
+"""
+
+from importlib import resources
+from pathlib import Path
+
+from dictlearn import dictionaries
+from dictlearn.interop import _foreign, _note, _tensors
+from dictlearn.runs.trained import Trained
+
+SUFFIX = ""
+WEIGHTS, MODEL = "weights.safetensors", "model.py"
+_ACTIVATIONS = {
+    *("relu", "p_anneal", "topk", "abs_topk", "jumprelu"),
+    *("batch_topk", "mutual_choice", "feature_choice"),
+}
+_LINEAR = ("W_enc_FD", "b_enc_F", "W_dec_FD", "b_dec_D", "W_skip_DD", "log_threshold_F")
+LEAVES = {f"params/{leaf}" for leaf in _LINEAR} | {
+    f"stats/{leaf}"
+    for leaf in (
+        *("threshold_mean", "threshold_weight", "step"),
+        *("own_threshold", "own_weight"),
+    )
+}
+
+
+def recognises(path: Path) -> bool:
+    """Whether a path is a folder with both files, whose weights have our header.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        True if it is.
+    """
+    return _foreign.has(path, WEIGHTS, MODEL) and _note.ours(path / WEIGHTS)
+
+
+def load(path: Path) -> Trained:
+    """Loads the dictionary in the folder; its model.py is neither read nor run.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        A Trained.
+
+    Raises:
+        ValueError: for a tensor that is not in the header.
+    """
+    return _tensors.load(_foreign.inside(path, WEIGHTS))
+
+
+def save(trained: Trained, path: Path) -> None:
+    """Writes a folder.
+
+    Args:
+        trained: the dictionary.
+        path: where to write.
+
+    Raises:
+        ValueError: for a dictionary that model.py does not compute.
+    """
+    made = dictionaries.describe(trained.module)
+    name, activation = made["name"], made.get("activation")
+    if activation not in _ACTIVATIONS or name not in (activation, "matryoshka"):
+        raise ValueError(f"model.py does not compute {name} with {activation}.")
+    _foreign.check_raw(trained)
+    path.mkdir()
+    _tensors.save(trained, path / WEIGHTS)
+    (path / MODEL).write_text(resources.files(__package__).joinpath("_model.py").read_text("utf-8"), "utf-8")
