@@ -8,6 +8,8 @@ Tests go to workers by group: those of a conformance suite by member, all others
 had kept is let go, and what it had compiled once the worker is large, or it grows by gigabytes. Tests named in
 SLOW are marked `slow`."""
 
+import contextlib
+import ctypes
 import gc
 import os
 from importlib import metadata
@@ -15,7 +17,10 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=1 --xla_cpu_parallel_codegen_split_count=1",
+)
 if metadata.version("jaxlib").startswith("0.10."):
     # The emitters take half of a compilation. Later versions have no others, and refuse unknown flags.
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
@@ -130,6 +135,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (quick(item), order[group(item.nodeid)]))
 
 
+def give_back_memory() -> None:
+    """To the system, which the allocator of glibc does not do by itself; another has no such function."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     optimised = item.path.relative_to(TESTS).as_posix().startswith(LONG)
@@ -147,4 +158,5 @@ def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None)
     if psutil.Process().memory_info().rss > item.config.stash.get(LIMIT, ENOUGH):
         jax.clear_caches()
         gc.collect()
+        give_back_memory()
         item.config.stash[LIMIT] = psutil.Process().memory_info().rss + MORE

@@ -23,7 +23,7 @@ MODULES = (
 """Modules whose `__all__` is public; others are public by the names that the root takes from them."""
 ROOMS = (
     *("dictlearn.circuits", "dictlearn.interop", "dictlearn.lm.families", "dictlearn.plan"),
-    "dictlearn.scaling",
+    *("dictlearn.hub", "dictlearn.scaling"),
 )
 """Packages whose public functions all have Args and Returns; files with a leading underscore are private."""
 NO_EXAMPLE = {"warm_start", "wiki_leads"}

@@ -37,7 +37,7 @@ def settings(**changes):
 def start(tmp_path_factory):
     """Starts `dictlearn train` on a workdir; gives the process, which writes to `said`."""
     file = tmp_path_factory.mktemp("config") / "planted.py"
-    config = settings(steps=1500, checkpoint_every=50, sweep=TWO_PROGRAMS)
+    config = settings(steps=1000, checkpoint_every=50, sweep=TWO_PROGRAMS)
     file.write_text(CONFIG.format(config=config))
 
     def go(workdir):

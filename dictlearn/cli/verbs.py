@@ -228,15 +228,24 @@ VERBS = {
         _push,
         "dictionaries to the hub, with a card: dictlearn push RUN|PATH OWNER/NAME",
         {
-            "source": {"metavar": "SRC", "help": "the workdir of a run, or a dictionary of any format"},
-            "name": {"metavar": "OWNER/NAME", "help": "the repository, made where it does not exist"},
+            "source": {
+                "metavar": "SRC",
+                "help": "the workdir of a run, or a dictionary of any format",
+            },
+            "name": {
+                "metavar": "OWNER/NAME",
+                "help": "the repository, made where it does not exist",
+            },
             "--to": {
                 "default": ",".join(hub.FORMATS),
                 "metavar": "FORMATS",
                 "help": "formats; a dictionary is written in the first that can hold it",
             },
             "--private": {**_ON, "help": "make the repository private"},
-            "--out": {"metavar": "DIR", "help": "write the release to this folder, and upload nothing"},
+            "--out": {
+                "metavar": "DIR",
+                "help": "write the release to this folder, and upload nothing",
+            },
         },
         bare=True,
     ),

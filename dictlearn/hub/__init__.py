@@ -1,10 +1,10 @@
-"""Sharing dictionaries on the hub: a release is a folder with dictionaries, and a card that is made from their run.
+"""Sharing dictionaries on the hub: a release is a folder with dictionaries and a card made from their run.
 
-    README.md         the card (hub/card.py)
-    curves.png        training curves, where the run has a log
-    config.json       the run's config, where there is a run; of paths, only their last names
-    NAME/             a dictionary as SAELens' folder, which SAELens and `dictlearn.load` read
-    NAME.safetensors  a dictionary that SAELens has no architecture for, in our own format
+README.md         the card (hub/card.py)
+curves.png        training curves, where the run has a log
+config.json       the run's config, where there is a run; of paths, only their last names
+NAME/             a dictionary as SAELens' folder, which SAELens and `dictlearn.load` read
+NAME.safetensors  a dictionary that SAELens has no architecture for, in our own format
 """
 
 import tempfile
@@ -92,8 +92,8 @@ def push(
 
 
 def pull(name: str, folder: str | Path) -> Path:
-    """Downloads a repository of dictionaries, whole, to a folder of one's own. `dictlearn.load` takes names on the
-    hub too, and keeps what it downloads in the hub's cache.
+    """Downloads a whole repository of dictionaries to a folder. `dictlearn.load` takes names on the hub too,
+    and keeps what it downloads in the hub's cache.
 
     Args:
         name: the repository, "owner/name".

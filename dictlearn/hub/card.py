@@ -1,4 +1,4 @@
-"""The card of a release: what the dictionaries are, where they read, how good they are, and how to load them."""
+"""The card of a release: what the dictionaries are, where they read, how good they are, how to load them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from dictlearn import dictionaries, meters
+from dictlearn import dictionaries, interop, meters
 from dictlearn.lm.hub import is_hub_name
 from dictlearn.runs.trained import Trained
 
@@ -38,10 +38,17 @@ def text(
     Returns:
         Markdown, with the hub's metadata before it.
     """
-    parts = [_front(written), f"# {name.partition('/')[2]}", _about(written), _loading(name, written)]
+    parts = [
+        _front(written),
+        f"# {name.partition('/')[2]}",
+        _about(written),
+        _loading(name, written),
+    ]
     parts.append(_metrics(written))
     if curves:
-        parts.append("## Training\n\n![Explained variance of training batches, against tokens](curves.png)")
+        parts.append(
+            "## Training\n\n![Explained variance of training batches, against tokens](curves.png)"
+        )
     if config is not None:
         shown = json.dumps(config, indent=2)
         parts.append(f"## Config\n\nThe whole config is in `config.json`.\n\n```json\n{shown}\n```")
@@ -79,16 +86,21 @@ def curves(found: Sequence[Trained], lines: Sequence[Mapping[str, Any]], path: P
 
 
 def _front(written: Sequence[tuple[Trained, Written]]) -> str:
-    """The hub's metadata. SAELens is the library to load with only where it reads all of them."""
-    saelens = all(where.format == "saelens" for _, where in written)
+    """The hub's metadata. Another library is the one to load with only where it reads all of them."""
+    (library, *more) = {_title(where) for _, where in written}
     models = {str(site.model.get("name")) for each, _ in written for site in each.sites}
     lines = [
-        f"library_name: {'saelens' if saelens else 'dictlearn'}",
+        f"library_name: {'dictlearn' if more else library.lower()}",
         "tags: [sparse-autoencoder, dictionary-learning, interpretability, dictlearn]",
     ]
     if based := sorted(model for model in models if is_hub_name(model)):
         lines.append(f"base_model: {json.dumps(based)}")
     return "\n".join(("---", *lines, "---"))
+
+
+def _title(where: Written) -> str:
+    """The library that a dictionary is loaded with: another one, or this."""
+    return (interop.library(where.format) or ("dictlearn", ""))[0]
 
 
 def _about(written: Sequence[tuple[Trained, Written]]) -> str:
@@ -105,7 +117,9 @@ def _about(written: Sequence[tuple[Trained, Written]]) -> str:
 def _kind(trained: Trained) -> str:
     made = dictionaries.describe(trained.module)
     activation = made.get("activation")
-    return made["name"] if activation in (None, made["name"]) else f"{made['name']} with {activation}"
+    return (
+        made["name"] if activation in (None, made["name"]) else f"{made['name']} with {activation}"
+    )
 
 
 def _site(site) -> str:
@@ -117,21 +131,25 @@ def _site(site) -> str:
 
 def _loading(name: str, written: Sequence[tuple[Trained, Written]]) -> str:
     first = written[0][1].path
-    code = f'import dictlearn\n\nsae = dictlearn.load("{name}/{first}")\ncodes = sae.encode(x)  # raw activations'
-    parts = [f"## Load\n\n```python\n{code}, [B, {written[0][0].module.d_in}]\n```"]
-    theirs = [where.path for _, where in written if where.format == "saelens"]
-    if theirs:
-        code = f'from sae_lens import SAE\n\nsae = SAE.from_pretrained("{name}", "{theirs[0]}")'
-        parts.append(f"In SAELens:\n\n```python\n{code}\n```")
-    if len(theirs) < len(written):
-        others = ", ".join(f"`{where.path}`" for _, where in written if where.format != "saelens")
-        parts.append(f"SAELens has no architecture for {others}.")
+    code = f'import dictlearn\n\nsae = dictlearn.load("{name}/{first}")\n'
+    code += f"codes = sae.encode(x)  # raw activations, [B, {written[0][0].module.d_in}]"
+    parts = [f"## Load\n\n```python\n{code}\n```"]
+    for format in dict.fromkeys(where.format for _, where in written):
+        there = [where.path for _, where in written if where.format == format]
+        if told := interop.library(format):
+            code = told[1].format(repo=name, path=there[0])
+            parts.append(f"In {told[0]}:\n\n```python\n{code}\n```")
+        else:
+            paths = ", ".join(f"`{path}`" for path in there)
+            parts.append(f"{paths}: for dictlearn alone, in its format {format}.")
     return "\n\n".join(parts)
 
 
 def _metrics(written: Sequence[tuple[Trained, Written]]) -> str:
     """A table: a row for each dictionary, a column for each summarising value that any of them has."""
-    columns = [c for c in meters.headlines() if any(c.metric in each.metrics for each, _ in written)]
+    columns = [
+        c for c in meters.headlines() if any(c.metric in each.metrics for each, _ in written)
+    ]
     rows = [["dictionary", "kind", "latents", *(column.title for column in columns)]]
     rows.append(["---", "---", *["---:"] * (len(columns) + 1)])
     for each, where in written:

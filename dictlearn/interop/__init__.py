@@ -7,6 +7,7 @@ A format is a file of this folder without a leading underscore, found by its nam
     recognises(path)        whether `path` is one of its files, judged by its content
     load(path)              the Trained in it; raises ValueError for a damaged or a foreign file
     save(trained, path)     writes it; raises ValueError for a dictionary that it cannot hold
+    LIBRARY                 optional: the other library, and its code that loads {path} of {repo} on the hub
 
 Files may come from anybody: `load` runs no code from them, and checks every array before it reads it.
 """
@@ -24,6 +25,7 @@ from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import write_json
 
 __all__ = ["load", "names", "save"]
+
 
 def names() -> list[str]:
     """The names of all formats: the files of this folder.
@@ -60,8 +62,9 @@ def load(path: str | Path) -> Trained:
     """Loads the dictionary in a file or a folder of any format.
 
     Args:
-        path: a file of `save`, of `dictlearn export` or of another library; or its name on the hub, as
-            "owner/name", or "owner/name/folder" for one of several, with "@revision" where one is wanted.
+        path: a file of `save`, of `dictlearn export` or of another library, or the folder of one; or its name
+            on the hub, as "owner/name", or "owner/name/folder" for one of several, with "@revision" where one
+            is wanted.
 
     Returns:
         A Trained.
@@ -96,13 +99,16 @@ def load(path: str | Path) -> Trained:
 
 
 def _here(path: str | Path) -> Path:
-    """The path, or where what it names on the hub was downloaded to."""
+    """The path, or where what it names on the hub was downloaded to. Of a folder of no format with one file of
+    arrays, that file."""
     named = None if Path(path).exists() else _hub.name_of(str(path))
-    if named is not None:
-        return _hub.fetch(named)
-    if not Path(path).exists():
+    path = Path(path) if named is None else _hub.fetch(named)
+    if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; `dictlearn export` writes dictionaries.")
-    return Path(path)
+    if path.is_file() or recognised(path) is not None:
+        return path
+    arrays = [each for each in path.iterdir() if each.suffix in _foreign.ARRAYS]
+    return arrays[0] if len(arrays) == 1 else path
 
 
 def recognised(path: Path) -> str | None:
@@ -218,6 +224,18 @@ def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
             }
         write_json(out / "index.json", index)
     return [*(out / name for name in index), out / "index.json"]
+
+
+def library(format: str) -> tuple[str, str] | None:
+    """The library that loads a format from the hub.
+
+    Args:
+        format: one of `names()`.
+
+    Returns:
+        (its title, the code with {repo} and {path}); None for a format that no other library loads from there.
+    """
+    return vars(format_of(format)).get("LIBRARY")
 
 
 def folded(trained: Trained) -> Trained:

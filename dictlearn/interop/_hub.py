@@ -1,7 +1,7 @@
-"""Published dictionaries by their names on the hub: owner/name, or owner/name/folder for one of several.
+"""Dictionaries by their names on the hub: owner/name, or owner/name/folder for one of several.
 
-A repository may hold thousands of dictionaries. Its files are listed first, and only those of one dictionary are
-downloaded. A revision follows an "@": owner/name/folder@revision.
+A repository may hold thousands of dictionaries. Its files are listed first, and only those of one dictionary
+are downloaded. A revision follows an "@": owner/name/folder@revision.
 """
 
 import contextlib
@@ -41,16 +41,17 @@ def name_of(text: str) -> Name | None:
 def fetch(name: Name) -> Path:
     """Downloads one dictionary, unless it is in the cache; returns its file or folder.
 
-    Raises FileNotFoundError where there is none, ValueError where there are several, naming some, and ImportError
-    without `huggingface_hub`.
+    Raises FileNotFoundError where there is none, ValueError where there are several, naming some, and
+    ImportError without `huggingface_hub`.
     """
     try:
         from huggingface_hub import HfApi, snapshot_download
     except ImportError as error:
         raise ImportError(f"To fetch {name.repo!r}: pip install huggingface_hub") from error
     with _told(name):
-        listed = HfApi().list_repo_files(name.repo, revision=name.revision)
-    place = _one([str(file) for file in listed], name)
+        about = HfApi().model_info(name.repo, revision=name.revision)
+        listed = [str(file.rfilename) for file in about.siblings or ()]
+    place = _one(listed, name)
     wanted = [glob.escape(file) for file in listed if _belongs(file, place)]
     with _told(name):
         folder = snapshot_download(name.repo, revision=name.revision, allow_patterns=wanted)
@@ -59,13 +60,14 @@ def fetch(name: Name) -> Path:
 
 @contextlib.contextmanager
 def _told(name: Name) -> Iterator[None]:
-    """Raises FileNotFoundError with the hub's own reason: its library raises errors of three other libraries."""
+    """Raises FileNotFoundError with the hub's reason: its library raises errors of three other libraries."""
     try:
         yield
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
+        path = "/".join(filter(None, name[:2]))
         raise FileNotFoundError(
-            f"{'/'.join(filter(None, name[:2]))} does not exist here, and cannot be fetched from the hub: {reason}"
+            f"{path} does not exist here, and cannot be fetched from the hub: {reason}"
         ) from error
 
 
@@ -84,7 +86,8 @@ def _one(listed: list[str], name: Name) -> str:
             + (f"; it holds {_some(places)}." if places else ".")
         )
     raise ValueError(
-        f"{name.repo} holds {len(below)} dictionaries; name one: {name.repo}/{below[0]}. There are {_some(below)}."
+        f"{name.repo} holds {len(below)} dictionaries; name one, as {name.repo}/{below[0]}. There are "
+        f"{_some(below)}."
     )
 
 

@@ -1,8 +1,8 @@
 """Dictionaries of dictlearn in PyTorch. This file needs torch, and nothing else.
 
-    sae = load("NAME.safetensors")
-    f = sae.encode(x)    # [B, F], from raw activations [B, D]
-    y = sae.decode(f)    # [B, D']; a transcoder with a skip adds what `sae(x)` adds
+sae = load("NAME.safetensors")
+f = sae.encode(x)    # [B, F], from raw activations [B, D]
+y = sae.decode(f)    # [B, D']; a transcoder with a skip adds what `sae(x)` adds
 """
 
 import json
@@ -16,6 +16,13 @@ TYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F6
 class Dictionary(torch.nn.Module):
     """W_enc [D, F], b_enc [F], W_dec [F, D'], b_dec [D'], and, where there are any, threshold [] or [F], W_skip
     [D, D']. told: the name, the activation and their fields."""
+
+    W_enc: torch.Tensor
+    b_enc: torch.Tensor
+    W_dec: torch.Tensor
+    b_dec: torch.Tensor
+    threshold: torch.Tensor | None
+    W_skip: torch.Tensor | None
 
     def __init__(self, arrays: dict[str, torch.Tensor], told: dict):
         super().__init__()
@@ -34,7 +41,9 @@ class Dictionary(torch.nn.Module):
         if self.k is None:
             return f
         score = f.abs() * (self.W_dec.norm(dim=1) if self.weighted else 1)
-        return torch.zeros_like(f).scatter(-1, (top := score.topk(int(self.k)).indices), f.gather(-1, top))
+        return torch.zeros_like(f).scatter(
+            -1, (top := score.topk(int(self.k)).indices), f.gather(-1, top)
+        )
 
     def decode(self, f: torch.Tensor) -> torch.Tensor:
         return f @ self.W_dec + self.b_dec

@@ -32,6 +32,7 @@ log = logging.getLogger("dictlearn")
 
 SUFFIX = ""
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+LIBRARY = "SAELens", 'from sae_lens import SAE\n\nsae = SAE.from_pretrained("{repo}", "{path}")'
 _PARAMS = {
     "W_enc": "params/W_enc_FD",
     "b_enc": "params/b_enc_F",

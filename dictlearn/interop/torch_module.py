@@ -1,5 +1,5 @@
-"""Folders for PyTorch users: `weights.safetensors` in our own layout, and `model.py`, which runs it where dictlearn
-is not installed.
+"""Folders for PyTorch users: `weights.safetensors` in our own layout, and `model.py`, which runs it where
+dictlearn is not installed.
 
     import model
     sae = model.load("weights.safetensors")
@@ -8,7 +8,6 @@ is not installed.
 model.py needs torch alone. It computes one linear encoder, an activation and one linear decoder.
 """
 
-from importlib import resources
 from pathlib import Path
 
 from dictlearn import dictionaries
@@ -21,14 +20,14 @@ _ACTIVATIONS = {
     *("relu", "p_anneal", "topk", "abs_topk", "jumprelu"),
     *("batch_topk", "mutual_choice", "feature_choice"),
 }
+_STRUCTURES = {*_ACTIVATIONS, "matryoshka"}
+"""Dictionaries that encode and decode as their activation alone."""
 _LINEAR = ("W_enc_FD", "b_enc_F", "W_dec_FD", "b_dec_D", "W_skip_DD", "log_threshold_F")
-LEAVES = {f"params/{leaf}" for leaf in _LINEAR} | {
-    f"stats/{leaf}"
-    for leaf in (
-        *("threshold_mean", "threshold_weight", "step"),
-        *("own_threshold", "own_weight"),
-    )
-}
+_STATS = (
+    *("threshold_mean", "threshold_weight", "threshold_F", "kept_F", "density_F", "density_weight"),
+    *("step", "updates", "scale", "next_T", "now_T"),
+)
+LEAVES = {f"params/{leaf}" for leaf in _LINEAR} | {f"stats/{leaf}" for leaf in _STATS}
 
 
 def recognises(path: Path) -> bool:
@@ -70,9 +69,10 @@ def save(trained: Trained, path: Path) -> None:
     """
     made = dictionaries.describe(trained.module)
     name, activation = made["name"], made.get("activation")
-    if activation not in _ACTIVATIONS or name not in (activation, "matryoshka"):
+    if activation not in _ACTIVATIONS or name not in _STRUCTURES:
         raise ValueError(f"model.py does not compute {name} with {activation}.")
     _foreign.check_raw(trained)
     path.mkdir()
     _tensors.save(trained, path / WEIGHTS)
-    (path / MODEL).write_text(resources.files(__package__).joinpath("_model.py").read_text("utf-8"), "utf-8")
+    text = Path(__file__).with_name("_model.py").read_text("utf-8")
+    (path / MODEL).write_text(text, "utf-8")

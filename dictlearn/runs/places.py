@@ -58,7 +58,9 @@ def read_config(workdir: str | Path) -> dict:
 
 def shared(workdir: str | Path) -> dict:
     """The config of a run for others, as JSON has it: of paths, which are this machine's, their last names."""
-    return _each(read_json(Path(workdir) / "config.json", "dictlearn train"), lambda place: Path(place).name)
+    return _each(
+        read_json(Path(workdir) / "config.json", "dictlearn train"), lambda place: Path(place).name
+    )
 
 
 def _each(tree: Any, change: Callable[[str], str], key: str = "") -> Any:

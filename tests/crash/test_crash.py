@@ -30,7 +30,7 @@ def tried(*words):
     ("scenarios", "modes", "points"),
     [
         # Without `clock`, under which a save may hang: docs/faults.md.
-        (("checkpoints",), ("kill", "tear", "eio", "full", "power"), 2),
+        (("checkpoints",), ("kill", "tear", "eio", "full", "power"), 1),
         (("log", "checksums"), MODES, 2),
         (("lm.save", "export saelens", "export safetensors"), ("tear", "power"), 1),
         (("train", "harvest"), ("kill", "full", "power"), 1),

@@ -12,7 +12,11 @@ def run_of_one(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(4096, 16)).astype("f"))
     words = [
-        *("train", f"--config=experiments/from_npy.py:{folder / 'x.npy'}", f"--workdir={folder / 'run'}"),
+        *(
+            "train",
+            f"--config=experiments/from_npy.py:{folder / 'x.npy'}",
+            f"--workdir={folder / 'run'}",
+        ),
         *("--config.dictionary.n_latents=32", "--config.dictionary.k=4", "--config.steps=20"),
         *("--config.batch_size=64", "--config.log_every=5", "--config.evaluate.n_tokens=128"),
     ]

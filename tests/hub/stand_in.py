@@ -1,5 +1,5 @@
-"""A stand-in for the hub: one process, one folder, the part of its interface that libraries use to make a repository,
-commit files, list them and download them. Names of users, tokens and branches are not looked at.
+"""A stand-in for the hub: one process, one folder, the part of its interface that libraries use to make a
+repository, commit files, list them and download them. Names of users, tokens and branches are not looked at.
 """
 
 import base64
@@ -111,9 +111,7 @@ class _Hub(BaseHTTPRequestHandler):
         file = folder / name
         if not file.is_file():
             return self._lacking("EntryNotFound")
-        self._answer(
-            file.read_bytes(), ETag=f'"{_etag(file)}"', X_Repo_Commit=_revision(folder)
-        )
+        self._answer(file.read_bytes(), ETag=f'"{_etag(file)}"', X_Repo_Commit=_revision(folder))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Releases on the hub, against a stand-in for it (tests/hub/stand_in.py): what is pushed comes back, to the bit."""
+"""Releases on the hub, against a stand-in for it (stand_in.py): what is pushed comes back, to the bit."""
 
 import dataclasses
 import json
@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from dictlearn import hub, interop
+from dictlearn import hub, interop, normalise
 from dictlearn.cli import main
-from dictlearn.normalise import Norm
+from dictlearn.types import Batch
 from tests.hub import stand_in
 from tests.interop.test_conformance import D, same, trained
 
-huggingface_hub = pytest.importorskip("huggingface_hub")
+constants = pytest.importorskip("huggingface_hub.constants")
 
 
 @pytest.fixture
@@ -22,7 +22,6 @@ def there(tmp_path, monkeypatch):
     root = tmp_path / "hub"
     root.mkdir()
     with stand_in.hub(root) as (address, asked):
-        constants = huggingface_hub.constants
         monkeypatch.setattr(constants, "ENDPOINT", address)
         template = address + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -47,31 +46,38 @@ def test_what_is_pushed_comes_back_by_its_name_to_the_bit(there, tmp_path):
     np.testing.assert_array_equal(again.reconstruct(x_BD), one.reconstruct(x_BD))
 
 
-def test_what_saelens_cannot_hold_is_written_in_our_own_format_and_the_card_says_so(there, tmp_path):
+def test_what_saelens_cannot_hold_is_written_in_our_own_format_and_the_card_says_so(
+    there, tmp_path
+):
     one = trained("mp")
     put(one, tmp_path / "one.npz", "npz")
     hub.push(tmp_path / "one.npz", "me/mp")
     same(one, interop.load("me/mp"))
     card = (there[0] / "me/mp/README.md").read_text()
     assert "library_name: dictlearn" in card
-    assert "SAELens has no architecture for `mp_0.safetensors`" in card
+    assert "`mp_0.safetensors`: for dictlearn alone" in card
     assert "from sae_lens" not in card
 
 
 def test_the_normalisation_is_folded(there, tmp_path):
-    one = trained("relu", norm=Norm("unit_mean_sq", 1 / 3, 3.0))
+    x_BD = 9 * jax.random.normal(jax.random.key(0), (64, D))
+    norm = normalise.estimate("mean_norm_sqrt_d", [Batch(x_BD, x_BD)])
+    one = trained("relu", norm=norm)
     put(one, tmp_path / "one.npz", "npz")
     hub.push(tmp_path / "one.npz", "me/folded")
     again = interop.load("me/folded")
-    assert again.norm == Norm()
-    x_BD = jax.random.normal(jax.random.key(0), (8, D))
+    assert again.norm == normalise.Norm()
     np.testing.assert_allclose(again.reconstruct(x_BD), one.reconstruct(x_BD), rtol=1e-5)
 
 
 def test_of_a_large_repository_only_the_dictionary_that_is_named_is_downloaded(there):
     root, asked = there
     for layer in range(3):
-        put(dataclasses.replace(trained("relu"), name=f"l{layer}"), root / f"me/many/l{layer}", "saelens")
+        put(
+            dataclasses.replace(trained("relu"), name=f"l{layer}"),
+            root / f"me/many/l{layer}",
+            "saelens",
+        )
     with pytest.raises(ValueError, match=r"3 dictionaries.*me/many/l0.*l1, l2"):
         interop.load("me/many")
     assert not [line for line in asked if "/resolve/" in line]
@@ -107,9 +113,9 @@ def test_what_is_not_there_is_told_with_its_name(there, name, error):
 
 
 def test_without_a_network_the_error_names_the_path_and_the_reason(monkeypatch, tmp_path):
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="me/saes does not exist here.*hub"):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"me/saes does not exist here.*hub"):
         interop.load("me/saes")
 
 
@@ -138,7 +144,11 @@ def test_a_card_tells_kind_site_metrics_and_how_to_load(there, tmp_path):
     folder = hub.release(tmp_path / "one.npz", tmp_path / "out", "me/saes")
     card = (folder / "README.md").read_text()
     for told in (
-        *("library_name: saelens", 'dictlearn.load("me/saes/topk_0")', "`resid.0` to `resid.1` of toy"),
+        *(
+            "library_name: saelens",
+            'dictlearn.load("me/saes/topk_0")',
+            "`resid.0` to `resid.1` of toy",
+        ),
         *('SAE.from_pretrained("me/saes", "topk_0")', "| `topk_0` | topk | 32 |", "0.75", "12.5%"),
     ):
         assert told in card, told

@@ -69,8 +69,9 @@ def held(one: Trained, format, path) -> bool:
 
 
 def parts(path):
-    """The files that a dictionary is written as."""
-    return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    """The files that a dictionary is read from."""
+    every = path.rglob("*") if path.is_dir() else [path]
+    return sorted(each for each in every if each.is_file() and each.suffix != ".py")
 
 
 def file(tmp_path, format):

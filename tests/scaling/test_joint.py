@@ -30,7 +30,7 @@ WIDE = (2 ** np.arange(11, 20, 2), 2 ** np.arange(2, 8))
 
 @pytest.fixture(scope="module")
 def report():
-    return joint_law(SMALL, n_bootstrap=40)
+    return joint_law(SMALL, n_bootstrap=20)
 
 
 def test_the_report_survives_json(report):
