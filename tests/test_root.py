@@ -29,6 +29,15 @@ def test_importing_the_package_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+def test_the_command_line_imports_neither_matplotlib_nor_scipys_optimisers():
+    """Each takes half a second, and most verbs need neither."""
+    code = (
+        "import sys, dictlearn.cli.verbs; print({'matplotlib', 'scipy.optimize'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="trainer"):
         _ = dictlearn.trainer

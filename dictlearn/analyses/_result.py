@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from dictlearn.runs.workdir import finite
+
+if TYPE_CHECKING:  # Matplotlib takes half a second to import.
+    from matplotlib.figure import Figure
 
 
 class Table(NamedTuple):
@@ -43,7 +45,7 @@ class Result(NamedTuple):
 
     values: Mapping[str, Any]
     tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
+    figures: "Sequence[Figure]" = ()
 
 
 def plain(tree) -> Any:

@@ -1,4 +1,7 @@
-"""The verbs: functions of a config and a workdir, and the table of all verbs."""
+"""The verbs: functions of a config and a workdir, and the table of all verbs.
+
+What one verb alone uses, and takes long to import (Matplotlib, SciPy), it imports itself.
+"""
 
 import functools
 import json
@@ -12,17 +15,15 @@ from typing import Any, NamedTuple
 import jax
 from rich.console import Console
 
-from dictlearn import hub, interop, meters, report, sharding
+from dictlearn import interop, meters, sharding
 from dictlearn import lm as language
 from dictlearn.cli import distributed, published
 from dictlearn.cli.analyse import analyse, every
 from dictlearn.cli.progress import Progress
 from dictlearn.evaluate import check, evaluate
 from dictlearn.harvest import harvest
-from dictlearn.plan import plan, table
 from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import read_records, write_json
-from dictlearn.scaling import fit_run
 from dictlearn.train import train
 
 
@@ -56,6 +57,8 @@ def _harvest(config: Mapping, workdir: Path, arguments) -> None:
 
 
 def _plan(config: Mapping, workdir: Path, arguments) -> None:
+    from dictlearn.plan import plan, table
+
     if arguments.topology:
         jax.config.update("jax_platforms", "cpu")
     found = plan(config, arguments.topology, arguments.d_in)
@@ -112,6 +115,8 @@ def _measured(config: Mapping, workdir: Path, arguments, trained: Trained | None
 
 
 def _fit(config: Mapping, workdir: Path, arguments) -> None:
+    from dictlearn.scaling import fit_run
+
     metrics = read_records(workdir / "metrics.json")
     found = fit_run(metrics, workdir)
     print(found["law"])
@@ -124,6 +129,8 @@ def _fit(config: Mapping, workdir: Path, arguments) -> None:
 
 
 def _report(config: Mapping, workdir: Path, arguments) -> None:
+    from dictlearn import report
+
     with Progress("report", "tokens") as progress:
         path = report.write(config, workdir, progress)
     print(f"report: {path}")
@@ -142,7 +149,9 @@ def _convert(config: Mapping, workdir: Path, arguments) -> None:
 
 
 def _push(config: Mapping, workdir: Path, arguments) -> None:
-    formats = arguments.to.split(",")
+    from dictlearn import hub
+
+    formats = arguments.to.split(",") if arguments.to else hub.FORMATS
     if arguments.out:
         print(hub.release(arguments.source, arguments.out, arguments.name, formats))
     else:
@@ -150,6 +159,8 @@ def _push(config: Mapping, workdir: Path, arguments) -> None:
 
 
 def _pull(config: Mapping, workdir: Path, arguments) -> None:
+    from dictlearn import hub
+
     print(hub.pull(arguments.name, arguments.folder))
 
 
@@ -237,9 +248,8 @@ VERBS = {
                 "help": "the repository, made where it does not exist",
             },
             "--to": {
-                "default": ",".join(hub.FORMATS),
                 "metavar": "FORMATS",
-                "help": "formats; a dictionary is written in the first that can hold it",
+                "help": "formats; a dictionary is written in the first that can hold it (saelens,safetensors)",
             },
             "--private": {**_ON, "help": "make the repository private"},
             "--out": {

@@ -19,8 +19,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
-from scipy.special import betainc
 
 from dictlearn.ops.lengths import unit_rows
 
@@ -58,6 +56,9 @@ def one_to_one(a_FD: Float[Array, "F D"], b_GD: Float[Array, "G D"]) -> Pairs:
     """As many pairs as the smaller side has rows, in the order of `a`; fewer where the result is not exact."""
     if max(len(a_FD), len(b_GD)) <= EXACT:
         cosine_FG = np.asarray(unit_rows(a_FD) @ unit_rows(b_GD).T)
+        # SciPy takes half a second to import, which commands that match nothing need not wait for.
+        from scipy.optimize import linear_sum_assignment
+
         a_P, b_P = linear_sum_assignment(cosine_FG, maximize=True)
         return Pairs(a_P, b_P, cosine_FG[a_P, b_P], exact=True)
     cosine_F, to_F = map(np.asarray, nearest(a_FD, b_GD))
@@ -77,6 +78,8 @@ def one_to_many(
 def by_chance(n: int, width: int) -> float:
     """The expected largest cosine of a row with `n` random rows of width `width`."""
     cosine = np.linspace(-1, 1, 20_001)
+    from scipy.special import betainc
+
     tail = betainc(0.5, (width - 1) / 2, cosine**2) / 2
     below = 0.5 + np.sign(cosine) * tail
     return float(1 - np.trapezoid(below**n, cosine))
