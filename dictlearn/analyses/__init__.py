@@ -6,7 +6,9 @@ An analysis is a function of its file's name,
 
 whose subjects are `Subject`s: the dictionaries of a run with their metrics, stream and language model, each
 read when it is first used. Settings have defaults. `dictlearn analyse NAME` runs one, and so does
-`config.analyses = {NAME: settings}`; `write` stores the result in the workdir, where the report reads it.
+`config.analyses = {NAME: settings}`; `write` stores the result in the workdir, where the report reads it. What
+it needs of such a run it lists in NEEDS, by the words of analyses/_needs.py, so that a config without it is
+refused before training begins.
 
     result = dictlearn.analyses.run("similarity", ["runs/a", "runs/b"])
     result.values["measures"]["mmcs_ab"]
@@ -19,12 +21,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dictlearn.analyses import _needs
 from dictlearn.analyses._result import Result, Table, plain
 from dictlearn.analyses._subject import Subject
 from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import write_json
+from dictlearn.streams import Stream
 
-__all__ = ["Result", "Subject", "Table", "check", "make", "names", "run", "settings", "write"]
+__all__ = [
+    "Result",
+    "Subject",
+    "Table",
+    "check",
+    "check_run",
+    "make",
+    "names",
+    "run",
+    "settings",
+    "write",
+]
 
 
 def names() -> list[str]:
@@ -99,6 +114,27 @@ def check(chosen: Mapping[str, Mapping]) -> None:
             if key not in known:
                 there = ", ".join(known) or "none"
                 raise ValueError(f"analyses.{name} has no {key!r}; there are {there}.")
+
+
+def check_run(chosen: Mapping[str, Mapping], config: Mapping, stream: Stream) -> None:
+    """Checks that a run will have what the analyses of its config need.
+
+    Args:
+        chosen: `config.analyses`, {name: settings}.
+        config: the config of the run.
+        stream: its stream.
+
+    Raises:
+        ValueError: for what an analysis needs and the run has not, with the key that sets it.
+
+    Example:
+        >>> from dictlearn import streams
+        >>> stream = streams.make("synthetic", kind="p1", batch_size=4, seed=0)
+        >>> check_run({"recovery": {}}, {"stream": {"name": "synthetic"}}, stream)
+    """
+    for name in chosen:
+        needs = vars(importlib.import_module(f"{__name__}.{name}")).get("NEEDS", ())
+        _needs.refuse(name, needs, config, stream)
 
 
 def run(name: str, subjects: Sequence[Subject | Trained | str | Path], **settings: Any) -> Result:

@@ -14,7 +14,8 @@ from dictlearn.experiment.stream import open_stream
 from dictlearn.lm import LM
 from dictlearn.ops.firing import dense
 from dictlearn.runs.places import read_config
-from dictlearn.runs.trained import Trained, restore
+from dictlearn.runs.tied import refuse_other_data
+from dictlearn.runs.trained import Run, Trained, of_run, restore_run
 from dictlearn.runs.workdir import read_records
 from dictlearn.streams import Stream
 from dictlearn.types import Batch
@@ -33,6 +34,7 @@ class Subject:
         path: the workdir of the run, or an exported file or folder; None without one.
         given: the dictionaries, if they are not read from `path`.
         setup: a config that replaces the one of the workdir, if the model and the store have moved.
+        allow_changed: whether the data may be other than that on which the run was trained.
 
     Example:
         >>> Subject.of("runs/a").name
@@ -43,6 +45,7 @@ class Subject:
     path: Path | None = None
     given: Sequence[Trained] = ()
     setup: Mapping = field(default_factory=dict)
+    allow_changed: bool = False
 
     @classmethod
     def of(cls, it: "Subject | Trained | str | Path") -> "Subject":
@@ -61,9 +64,9 @@ class Subject:
         """
         if self.given:
             return list(self.given)
+        if self.run is not None:
+            return of_run(self.run)
         path = self.workdir
-        if (path / "config.json").exists():
-            return restore(path)
         files = [path] if path.is_file() else sorted(filter(interop.recognised, path.glob("*")))
         if not files:
             raise FileNotFoundError(
@@ -71,6 +74,12 @@ class Subject:
                 "what can be analysed."
             )
         return [interop.load(file) for file in files]
+
+    @functools.cached_property
+    def run(self) -> Run | None:
+        """The run of the workdir; None where the path holds none."""
+        is_run = self.path is not None and (self.path / "config.json").exists()
+        return restore_run(self.workdir) if is_run else None
 
     @property
     def only(self) -> Trained:
@@ -116,9 +125,17 @@ class Subject:
 
     @functools.cached_property
     def stream(self) -> Stream:
-        """The stream that the run was trained on, with raw activations."""
+        """The stream that the run was trained on, with raw activations. Raises ValueError for other data."""
         raw = {**self.config["stream"], "normalise": "none"}
-        return open_stream({**self.config, "stream": raw})
+        stream = open_stream({**self.config, "stream": raw})
+        if self.run is not None:
+            was, now = self.run.data, stream.fingerprint
+            refuse_other_data(self.workdir, was, now, self.allow_changed)
+        return stream
+
+    def check_data(self) -> None:
+        """Raises ValueError for other data than the run was trained on; whoever reads a store itself asks."""
+        assert self.stream
 
     def sample(self, n_tokens: int) -> np.ndarray:
         """Raw activations `[B, D]` of at most `n_tokens` tokens: held-out ones if the stream has them,

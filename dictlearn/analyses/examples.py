@@ -30,6 +30,8 @@ from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.runs.trained import Trained
 from dictlearn.streams import _taps, store
 
+NEEDS = ("model", "store")
+
 N_TOKENS = 200_000
 N_ACTIVE = 16_000_000
 """Tokens encoded and active codes kept, at most; the codes of 16 million take 256 MB."""
@@ -108,6 +110,7 @@ def examples(subjects: Sequence[Subject], *, dictionary: str = "", n: int = 12) 
     chosen = dictionary or max(found, key=lambda name: _explained(found[name]))
     if chosen not in found:
         raise ValueError(f"{dictionary=} is not of {subject.name}; there are {', '.join(found)}.")
+    subject.check_data()
     seen = study(found[chosen], subject.lm, subject.config["stream"], n)
     rows = [
         (latent.index, latent.density, latent.largest, _peaks(latent)) for latent in seen.latents

@@ -16,6 +16,8 @@ from dictlearn.analyses import _draw
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject
 
+NEEDS = ("dictionaries",)
+
 METRICS = tuple(c.metric for c in meters.headlines() if c.metric != "l0")
 """The headlines of all meters, but for the axis."""
 

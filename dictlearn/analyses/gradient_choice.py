@@ -25,6 +25,8 @@ from dictlearn.meters import loss_recovered
 from dictlearn.ops.lengths import explained_variance
 from dictlearn.runs.trained import Trained
 
+NEEDS = ("model", "origin")
+
 SHOWN = ("explained_variance", "ce_score", "kl")
 PASS = 4
 """Sequences to one backward pass of the model."""

@@ -22,6 +22,8 @@ from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.experiment.stream import origin
 from dictlearn.streams import Stream
 
+NEEDS = ("origin",)
+
 
 def layer_groups(
     subjects: Sequence[Subject],

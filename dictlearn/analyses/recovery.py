@@ -15,6 +15,8 @@ from dictlearn.analyses._settings import by_setting
 from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.ops import recovery as numerics
 
+NEEDS = ("truth",)
+
 
 def recovery(subjects: Sequence[Subject], *, at: Sequence[float] = (0.8, 0.9)) -> Result:
     """The share of the planted atoms that each setting of a run recovers.

@@ -15,6 +15,8 @@ from dictlearn.circuits.replacement import measure, place
 from dictlearn.experiment.stream import origin
 from dictlearn.runs.trained import Trained
 
+NEEDS = ("model", "origin")
+
 SHOWN = ("ce_score", "ce_delta", "kl", "top1_consistency")
 
 

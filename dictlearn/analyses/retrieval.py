@@ -23,6 +23,8 @@ from dictlearn.analyses._settings import by_setting
 from dictlearn.analyses._subject import Subject, dense_codes, exactly
 from dictlearn.runs.workdir import read_json
 
+NEEDS = ("array",)
+
 
 def retrieval(subjects: Sequence[Subject], *, labels: str = "", ks: Sequence[int] = ()) -> Result:
     """The accuracy of every dictionary's codes, of baselines of the same size, and of the whole activations.
@@ -37,10 +39,12 @@ def retrieval(subjects: Sequence[Subject], *, labels: str = "", ks: Sequence[int
         A Result with `ways`, a row for each dictionary and baseline.
 
     Raises:
-        ValueError: for labels of another number of rows.
+        ValueError: for a run without an array, and for labels of another number of rows.
     """
     (subject,) = exactly(1, subjects, "retrieval")
-    path = Path(subject.config["stream"]["path"])
+    path = Path(subject.config["stream"].get("path", ""))
+    if path.suffix != ".npy":
+        raise ValueError(f"{subject.name} was not trained on an array; its rows have no labels.")
     x_ND = np.load(path)
     of = read_json(Path(labels or path.with_name("labels.json")), "the script that made the array")
     class_N, group_N = (np.unique(of[key], return_inverse=True)[1] for key in ("class", "group"))

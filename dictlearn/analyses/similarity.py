@@ -31,6 +31,8 @@ from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import Trained
 from dictlearn.types import Batch
 
+NEEDS = ("runs",)
+
 SHARED = 0.7
 """The cosine from which atoms count as shared (Paulo & Belrose 2025)."""
 

@@ -1,6 +1,7 @@
 """The verb `analyse`: runs an analysis of subjects with settings, and prints its tables."""
 
 import ast
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,17 +22,19 @@ def analyse(config: Mapping, workdir: Path, arguments) -> None:
             misuse(
                 f"name an analysis, or set config.analyses; there are {', '.join(analyses.names())}."
             )
-        every(config, workdir)
+        every(config, workdir, arguments.allow_changed)
         return
     name, *paths = arguments.words
     subjects = [*map(Subject.of, paths)] or [Subject(workdir.name, workdir, setup=config)]
+    allowed = arguments.allow_changed
+    subjects = [dataclasses.replace(each, allow_changed=allowed) for each in subjects]
     given = {**config.get("analyses", {}).get(name, {}), **_settings(name, arguments.settings)}
     _one(name, subjects, given, workdir)
 
 
-def every(config: Mapping, workdir: Path) -> None:
+def every(config: Mapping, workdir: Path, allow_changed: bool = False) -> None:
     """Runs all of `config.analyses` for the run in `workdir`."""
-    subject = Subject(workdir.name, workdir, setup=config)
+    subject = Subject(workdir.name, workdir, setup=config, allow_changed=allow_changed)
     for name, given in config.get("analyses", {}).items():
         _one(name, [subject], given, workdir)
 

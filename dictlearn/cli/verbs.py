@@ -3,7 +3,6 @@
 What one verb alone uses, and takes long to import (Matplotlib, SciPy), it imports itself.
 """
 
-import functools
 import json
 import math
 import sys
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 from rich.console import Console
 
-from dictlearn import interop, meters, sharding
+from dictlearn import analyses, interop, meters, sharding
 from dictlearn import lm as language
 from dictlearn.cli import distributed, published
 from dictlearn.cli.analyse import analyse, every
@@ -24,6 +23,7 @@ from dictlearn.evaluate import check, evaluate
 from dictlearn.harvest import harvest
 from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import read_records, write_json
+from dictlearn.streams import Stream
 from dictlearn.train import train
 
 
@@ -80,8 +80,12 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
             progress(done, total)
 
         allowed = arguments.allow_changed
-        evaluable = functools.partial(check, config, allow_changed=allowed)
-        train(config, workdir, step, allowed, opened=evaluable)
+
+        def opened(stream: Stream) -> None:
+            check(config, stream, allowed)
+            analyses.check_run(config.get("analyses", {}), config, stream)
+
+        train(config, workdir, step, allowed, opened)
     seconds = time.perf_counter() - started
     write_json(
         workdir / "timing.json", {"train_seconds": seconds, "tokens_per_second": progress.rate}
@@ -94,7 +98,7 @@ def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
     if distributed.several() and config.get("analyses"):
         print(f"Analyses are the work of one process: dictlearn analyse --workdir={workdir}")
     else:
-        every(config, workdir)
+        every(config, workdir, arguments.allow_changed)
 
 
 def _eval(config: Mapping, workdir: Path, arguments) -> None:
@@ -132,7 +136,7 @@ def _report(config: Mapping, workdir: Path, arguments) -> None:
     from dictlearn import report
 
     with Progress("report", "tokens") as progress:
-        path = report.write(config, workdir, progress)
+        path = report.write(config, workdir, progress, arguments.allow_changed)
     print(f"report: {path}")
 
 
@@ -205,7 +209,8 @@ VERBS = {
     "analyse": Verb(
         analyse,
         "ask something of trained dictionaries -> analyses/NAME.json, analyses/NAME.png",
-        {
+        _CHANGED
+        | {
             "words": {
                 "nargs": "*",
                 "metavar": "NAME [SUBJECT ...]",
@@ -215,7 +220,7 @@ VERBS = {
         },
         from_workdir=True,
     ),
-    "report": Verb(_report, "one page with everything -> report.html", from_workdir=True),
+    "report": Verb(_report, "one page with everything -> report.html", _CHANGED, from_workdir=True),
     "export": Verb(
         _export,
         "the dictionaries as files for others -> --out",

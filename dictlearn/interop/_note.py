@@ -49,7 +49,7 @@ def _metadata(path: Path) -> Mapping[str, str]:
 
 
 def note(trained: Trained) -> dict[str, Any]:
-    """Everything of a dictionary but its arrays, as JSON; of the arrays, those of RUNNING, exactly."""
+    """Everything of a dictionary but its arrays, as JSON; the arrays of RUNNING are in it too, exactly."""
     flat = _layout.flat(trained.variables)
     return {
         "name": trained.name,

@@ -131,7 +131,7 @@ def _arrays(trained: Trained, kind: str, about: Mapping[str, Any]) -> dict[str, 
 
 
 def _shapes(kind: str, d_in: int, n_latents: int) -> dict[str, tuple[int, ...]]:
-    """The tensors of a class but for those of whole numbers."""
+    """The tensors of a class, without the tensors of whole numbers."""
     atoms = (n_latents, d_in)
     sizes = {"W_enc_FD": atoms, "W_dec_FD": atoms, "b_dec_D": (d_in,)}
     shapes = {key: sizes.get(leaf, (n_latents,)) for key, leaf in _CLASSES[kind][1].items()}

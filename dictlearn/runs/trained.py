@@ -196,8 +196,12 @@ def restore(workdir: str | Path) -> list[Trained]:
         Traceback (most recent call last):
         FileNotFoundError: /nowhere/checkpoints does not exist; `dictlearn train` writes it.
     """
-    run = restore_run(workdir)
-    path = Path(workdir) / "metrics.json"
+    return of_run(restore_run(workdir))
+
+
+def of_run(run: Run) -> list[Trained]:
+    """The dictionaries of a run, in the order of the sweep, with their metrics if they were evaluated."""
+    path = run.path / "metrics.json"
     metrics = read_records(path) if path.exists() else {}
     found = []
     for program in run.programs:

@@ -11,6 +11,8 @@ import pytest
 from dictlearn import analyses, cli, report
 from dictlearn.analyses import Result, Subject, _subject
 from dictlearn.evaluate import evaluate
+from dictlearn.experiment.stream import open_stream
+from dictlearn.runs.places import read_config
 from dictlearn.runs.workdir import read_json, write_json
 from dictlearn.train import train
 from tests.helpers import planted_config
@@ -174,6 +176,24 @@ def test_a_config_asks_for_it(name, subjects, tmp_path, capsys):
     write_json(paths[0] / "config.json", {**config, "analyses": {name: {}}})
     assert cli.main(["analyse", f"--workdir={paths[0]}"]) == 0, capsys.readouterr()
     assert (paths[0] / "analyses" / f"{name}.json").exists()
+
+
+@every
+def test_what_it_needs_of_a_run_is_known_before_it_is_trained(name, single):
+    """A run with one dictionary, on planted data: it is refused where it would fail later, and only there."""
+    config = read_config(single)
+    stream, told = open_stream(config), ""
+    try:
+        analyses.check_run({name: {}}, config, stream)
+    except ValueError as error:
+        told = str(error)
+    failed = False
+    try:
+        analyses.run(name, [single])
+    except ValueError:
+        failed = True
+    assert failed == bool(told), told
+    assert f"config.analyses.{name} needs" in told or not told
 
 
 def test_an_unknown_analysis_is_answered_with_those_there_are():

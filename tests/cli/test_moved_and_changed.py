@@ -66,8 +66,12 @@ def test_a_store_of_other_weights_is_neither_harvested_again_nor_trained_on(here
     assert run("harvest", "r") == run("train", "r") == 1
     assert "model.sha256" in capsys.readouterr().err
     assert run("harvest", "r", "--allow_changed") == run("train", "r", "--allow_changed") == 0
-    assert cli.main(["eval", "--workdir=r"]) == 1
-    assert cli.main(["eval", "--workdir=r", "--allow_changed"]) == 0
+    write_gguf(here / "toy.gguf", *toy(2))
+    assert run("harvest", "r", "--allow_changed") == 0
+    for verb in (["eval"], ["report"], ["analyse", "examples"]):
+        assert cli.main([*verb, "--workdir=r"]) == 1, verb
+        assert "model.sha256" in capsys.readouterr().err
+        assert cli.main([*verb, "--workdir=r", "--allow_changed"]) == 0, verb
 
 
 @pytest.mark.parametrize("spelt", ["x.npy", "./x.npy", "{}/x.npy", "link/x.npy", "copy.npy"])

@@ -1,0 +1,56 @@
+"""What an analysis needs of the run whose config asks for it, which is known before the run is trained."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from dictlearn.experiment import members
+from dictlearn.experiment.stream import origin
+from dictlearn.streams import Stream
+
+
+class Need(NamedTuple):
+    """met: whether a config and its stream have it. told: what it is, and how to have it."""
+
+    met: Callable[[Mapping, Stream], bool]
+    told: str
+
+
+def _path(config: Mapping) -> str:
+    return str(config["stream"].get("path", ""))
+
+
+NEEDS = {
+    "model": Need(lambda config, stream: bool(config.get("model")), "a language model; set model"),
+    "origin": Need(
+        lambda config, stream: bool(origin(config)),
+        "activations of a language model; set stream.name to store or from_lm",
+    ),
+    "store": Need(
+        lambda config, stream: bool(_path(config)) and not _path(config).endswith(".npy"),
+        "a store of activations; set stream.name to store",
+    ),
+    "array": Need(
+        lambda config, stream: _path(config).endswith(".npy"), "an array; set stream.name to npy"
+    ),
+    "truth": Need(
+        lambda config, stream: stream.truth is not None,
+        "planted atoms; set stream.name to synthetic",
+    ),
+    "dictionaries": Need(
+        lambda config, stream: len(members.members(config)) > 1,
+        "two dictionaries or more; set sweep",
+    ),
+    "runs": Need(
+        lambda config, stream: False, "two runs; `dictlearn analyse NAME RUN RUN` takes them"
+    ),
+}
+"""By the words of which an analysis lists some as its NEEDS."""
+
+
+def refuse(name: str, needs: tuple[str, ...], config: Mapping, stream: Stream) -> None:
+    """Raises ValueError for the first need of an analysis that a run does not meet."""
+    for need in (NEEDS[word] for word in needs):
+        if not need.met(config, stream):
+            raise ValueError(
+                f"config.analyses.{name} needs {need.told}, or leave the analysis out."
+            )
