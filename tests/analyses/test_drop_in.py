@@ -33,7 +33,7 @@ def found(tmp_path_factory):
     assert careless != ANALYSIS
     files = {"dropped_in": ANALYSIS, "careless": careless.replace("dropped_in", "careless")}
     files = {f"analyses/{name}": text for name, text in files.items()}
-    chosen = "dropped_in or careless and twice"
+    chosen = "dropped_in or careless and again"
     return drop_in(tmp_path_factory.mktemp("new"), files, SUITE, chosen)
 
 

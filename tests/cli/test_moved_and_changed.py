@@ -74,7 +74,7 @@ def test_a_store_of_other_weights_is_neither_harvested_again_nor_trained_on(here
         assert cli.main([*verb, "--workdir=r", "--allow_changed"]) == 0, verb
 
 
-@pytest.mark.parametrize("spelt", ["x.npy", "./x.npy", "{}/x.npy", "link/x.npy", "copy.npy"])
+@pytest.mark.parametrize("spelt", ["{}/x.npy", "link/x.npy", "copy.npy"])
 def test_an_array_is_what_it_holds_and_not_where_it_lies(spelt, here):
     (here / "link").symlink_to(".")
     shutil.copy("x.npy", "copy.npy")

@@ -20,8 +20,8 @@ KINDS = {name: kind for kind in rules.KINDS for name in rules.names(kind)}
 PLACES = {"optimiser": "rule", "wrapper": "revive"}
 """The subtrees of a config in which each kind trains."""
 CASES = {name: (name, {}) for name in KINDS}
-for schedule in rules.schedules():
-    CASES |= {f"{schedule}_of_{name}": (name, {"schedule": schedule}) for name in ("adam", "lion")}
+CASES |= {f"{each}_of_adam": ("adam", {"schedule": each}) for each in rules.schedules()}
+CASES["cosine_of_lion"] = "lion", {"schedule": "cosine"}
 every = pytest.mark.parametrize("case", CASES)
 PROJECTIONS = {case for case in CASES if KINDS[CASES[case][0]] == "projection"}
 SWEPT = [
