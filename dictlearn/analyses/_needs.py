@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from dictlearn.experiment import members
+from dictlearn import experiment
 from dictlearn.experiment.stream import origin
 from dictlearn.streams import Stream
 
@@ -37,8 +37,12 @@ NEEDS = {
         "planted atoms; set stream.name to synthetic",
     ),
     "dictionaries": Need(
-        lambda config, stream: len(members.members(config)) > 1,
+        lambda config, stream: len(experiment.members(config)) > 1,
         "two dictionaries or more; set sweep",
+    ),
+    "seeds": Need(
+        lambda config, stream: len({one.hparams["seed"] for one in experiment.members(config)}) > 1,
+        "two seeds or more; set sweep.seed",
     ),
     "runs": Need(
         lambda config, stream: False, "two runs; `dictlearn analyse NAME RUN RUN` takes them"

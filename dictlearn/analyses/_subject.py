@@ -10,7 +10,8 @@ import numpy as np
 
 from dictlearn import interop
 from dictlearn import lm as language
-from dictlearn.experiment.stream import open_stream
+from dictlearn.experiment import models
+from dictlearn.experiment.stream import open_stream, origin
 from dictlearn.lm import LM
 from dictlearn.ops.firing import dense
 from dictlearn.runs.places import read_config
@@ -118,10 +119,15 @@ class Subject:
 
     @functools.cached_property
     def lm(self) -> LM:
-        """The language model. Raises ValueError for a run without one."""
+        """The language model. Raises ValueError for a run without one, and for other weights than those of
+        the run."""
         if not self.config.get("model"):
             raise ValueError(f"{self.name} has no language model; its config has no model.")
-        return language.load(**self.config["model"])
+        lm = language.load(**self.config["model"])
+        found = origin(self.config, lm) or ()
+        if len(found) == 1:
+            models.sides(found, {str(self.config["model"]["name"]): lm}, self.allow_changed)
+        return lm
 
     @functools.cached_property
     def stream(self) -> Stream:

@@ -14,6 +14,8 @@ from dictlearn.analyses._settings import by_setting
 from dictlearn.analyses._subject import Subject, dense_codes, exactly
 from dictlearn.ops import recovery
 
+NEEDS = ("seeds",)
+
 
 def consistency(
     subjects: Sequence[Subject],

@@ -70,7 +70,7 @@ def test_a_store_of_other_weights_is_neither_harvested_again_nor_trained_on(here
     assert run("harvest", "r", "--allow_changed") == 0
     for verb in (["eval"], ["report"], ["analyse", "examples"]):
         assert cli.main([*verb, "--workdir=r"]) == 1, verb
-        assert "model.sha256" in capsys.readouterr().err
+        assert "toy (toy.gguf)" in capsys.readouterr().err
         assert cli.main([*verb, "--workdir=r", "--allow_changed"]) == 0, verb
 
 
