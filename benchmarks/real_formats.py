@@ -25,7 +25,9 @@ KINDS = {KINDS!r}
 
 
 def get_config(arg=""):
-    known = {{"relu": {{"sparsity": 0.1}}, "gated": {{"sparsity": 0.1}}, "jumprelu": {{"sparsity": 0.02}}}}
+    target = {{"penalty": "target_l0", "target_l0": 16.0, "bandwidth": 0.05, "threshold_start": 0.05}}
+    known = {{name: {{"sparsity": 0.1}} for name in ("relu", "gated", "jumprelu")}}
+    known["jumprelu"] |= target
     of = lambda name: {{"name": name, **known.get(name, {{"k": 16}})}}
     return ConfigDict({{
         "seed": 0, "steps": 150, "batch_size": 512, "log_every": 50,
