@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dictlearn import cli, dense, interop, restore
+from dictlearn.analyses import Subject
 from dictlearn.runs.trained import Trained
 
 KINDS = ("relu", "topk", "batch_topk", "jumprelu", "gated", "matryoshka")
@@ -53,8 +54,6 @@ def measured(trained: Trained, x_BD: np.ndarray) -> tuple[float, float]:
 
 def trained_here(home: Path) -> tuple[list[Trained], np.ndarray]:
     """The dictionaries, and raw held-out activations."""
-    from dictlearn.analyses import Subject
-
     (home / "config.py").write_text(CONFIG)
     words = [f"--config={home / 'config.py'}", f"--workdir={home / 'run'}"]
     words.append(f"--config.stream.path={home / 'activations'}")

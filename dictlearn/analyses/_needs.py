@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from dictlearn import experiment
+from dictlearn import experiment, streams
 from dictlearn.experiment.stream import origin
 from dictlearn.streams import Stream
 
@@ -15,10 +15,6 @@ class Need(NamedTuple):
     told: str
 
 
-def _path(config: Mapping) -> str:
-    return str(config["stream"].get("path", ""))
-
-
 NEEDS = {
     "model": Need(lambda config, stream: bool(config.get("model")), "a language model; set model"),
     "origin": Need(
@@ -26,11 +22,12 @@ NEEDS = {
         "activations of a language model; set stream.name to store or from_lm",
     ),
     "store": Need(
-        lambda config, stream: bool(_path(config)) and not _path(config).endswith(".npy"),
+        lambda config, stream: streams.from_harvest(config["stream"]["name"]),
         "a store of activations; set stream.name to store",
     ),
     "array": Need(
-        lambda config, stream: _path(config).endswith(".npy"), "an array; set stream.name to npy"
+        lambda config, stream: str(config["stream"].get("path", "")).endswith(".npy"),
+        "an array; set stream.name to npy",
     ),
     "truth": Need(
         lambda config, stream: stream.truth is not None,

@@ -141,7 +141,7 @@ class Subject:
 
     def check_data(self) -> None:
         """Raises ValueError for other data than the run was trained on; whoever reads a store itself asks."""
-        assert self.stream
+        _ = self.stream  # an assertion would be gone under `python -O`
 
     def sample(self, n_tokens: int) -> np.ndarray:
         """Raw activations `[B, D]` of at most `n_tokens` tokens: held-out ones if the stream has them,

@@ -10,11 +10,10 @@ NAME.safetensors  a dictionary that SAELens has no architecture for, in our own 
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from dictlearn import interop
 from dictlearn.hub import card
-from dictlearn.lm.hub import is_hub_name
+from dictlearn.lm.hub import is_hub_name, library, reason
 from dictlearn.runs import places
 from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import logged, write_json
@@ -43,9 +42,7 @@ def release(
             formats can hold.
         FileNotFoundError: for a source that does not exist.
     """
-    folder, source = Path(folder), Path(source)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; a release is written to a folder of its own.")
+    folder, source = _own(folder), Path(source)
     _check_name(name)
     is_run = (source / "checkpoints").is_dir()
     found = restore(source) if is_run else [interop.load(source)]
@@ -78,7 +75,7 @@ def push(
         ValueError, FileNotFoundError: as for `release`.
         RuntimeError: with the hub's reason, where it refuses.
     """
-    api = _api()
+    api = library("share dictionaries").HfApi()
     with tempfile.TemporaryDirectory() as room:
         folder = release(source, Path(room) / "release", name, formats)
         try:
@@ -87,7 +84,7 @@ def push(
                 repo_id=name, folder_path=folder, commit_message="Dictionaries of dictlearn"
             )
         except Exception as error:
-            raise RuntimeError(f"The hub did not take {name}: {_first(error)}") from error
+            raise RuntimeError(f"The hub did not take {name}: {reason(error)}") from error
     return str(made)
 
 
@@ -107,16 +104,13 @@ def pull(name: str, folder: str | Path) -> Path:
         ValueError: for a folder that holds something, or a name that is none.
         FileNotFoundError: where the hub does not have it, with its reason.
     """
-    folder = Path(folder)
+    folder = _own(folder)
     _check_name(name)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; a repository is pulled to a folder of its own.")
+    api = library("share dictionaries").HfApi()
     try:
-        _api().snapshot_download(name, local_dir=folder)
-    except ImportError:
-        raise
+        api.snapshot_download(name, local_dir=folder)
     except Exception as error:
-        raise FileNotFoundError(f"{name} cannot be pulled: {_first(error)}") from error
+        raise FileNotFoundError(f"{name} cannot be pulled: {reason(error)}") from error
     return folder
 
 
@@ -135,18 +129,14 @@ def _write(trained: Trained, folder: Path, formats: Sequence[str]) -> card.Writt
     raise ValueError(f"No format of {', '.join(formats)} holds {label}: {' '.join(refusals)}")
 
 
+def _own(folder: str | Path) -> Path:
+    """The folder. Raises ValueError where it holds something."""
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; dictionaries get a folder of their own.")
+    return folder
+
+
 def _check_name(name: str) -> None:
     if not is_hub_name(name):
         raise ValueError(f"{name!r} is no name on the hub; it has the form owner/name.")
-
-
-def _api() -> Any:
-    try:
-        from huggingface_hub import HfApi
-    except ImportError as error:
-        raise ImportError("To share dictionaries: pip install huggingface_hub") from error
-    return HfApi()
-
-
-def _first(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

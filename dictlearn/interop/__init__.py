@@ -89,6 +89,8 @@ def load(path: str | Path) -> Trained:
     """
     path = _here(path)
     name = recognised(path)
+    if name is None and (lone := _lone(path)):
+        path, name = lone, recognised(lone)
     if name is None:
         known = ", ".join(names())
         raise ValueError(f"{path} is not in a known format{_why(path)}; the formats are {known}.")
@@ -99,16 +101,19 @@ def load(path: str | Path) -> Trained:
 
 
 def _here(path: str | Path) -> Path:
-    """The path, or where what it names on the hub was downloaded to. Of a folder of no format with one file of
-    arrays, that file."""
+    """The path, or where what it names on the hub was downloaded to."""
     named = None if Path(path).exists() else _hub.name_of(str(path))
     path = Path(path) if named is None else _hub.fetch(named)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; `dictlearn export` writes dictionaries.")
-    if path.is_file() or recognised(path) is not None:
-        return path
-    arrays = [each for each in path.iterdir() if each.suffix in _foreign.ARRAYS]
-    return arrays[0] if len(arrays) == 1 else path
+    return path
+
+
+def _lone(path: Path) -> Path | None:
+    """The only file of arrays in a folder."""
+    inside = path.iterdir() if path.is_dir() else ()
+    arrays = [each for each in inside if each.suffix in _foreign.ARRAYS]
+    return arrays[0] if len(arrays) == 1 else None
 
 
 def recognised(path: Path) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from dictlearn.interop import _foreign
+from dictlearn.lm import hub
 
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/([^@]+?))?/?(?:@([\w./-]+))?")
 SHOWN = 8
@@ -44,17 +45,14 @@ def fetch(name: Name) -> Path:
     Raises FileNotFoundError where there is none, ValueError where there are several, naming some, and
     ImportError without `huggingface_hub`.
     """
-    try:
-        from huggingface_hub import HfApi, snapshot_download
-    except ImportError as error:
-        raise ImportError(f"To fetch {name.repo!r}: pip install huggingface_hub") from error
+    api = hub.library(f"fetch {name.repo!r}").HfApi()
     with _told(name):
-        about = HfApi().model_info(name.repo, revision=name.revision)
+        about = api.model_info(name.repo, revision=name.revision)
         listed = [str(file.rfilename) for file in about.siblings or ()]
     place = _one(listed, name)
     wanted = [glob.escape(file) for file in listed if _belongs(file, place)]
     with _told(name):
-        folder = snapshot_download(name.repo, revision=name.revision, allow_patterns=wanted)
+        folder = api.snapshot_download(name.repo, revision=name.revision, allow_patterns=wanted)
     return Path(folder) / place
 
 
@@ -64,10 +62,9 @@ def _told(name: Name) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
         path = "/".join(filter(None, name[:2]))
         raise FileNotFoundError(
-            f"{path} does not exist here, and cannot be fetched from the hub: {reason}"
+            f"{path} does not exist here, and cannot be fetched from the hub: {hub.reason(error)}"
         ) from error
 
 
