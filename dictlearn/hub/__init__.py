@@ -38,8 +38,8 @@ def release(
         The folder.
 
     Raises:
-        ValueError: for a folder that holds something, a name that is none, or a dictionary that none of the
-            formats can hold.
+        ValueError: for a folder that is not empty, a malformed name, or a dictionary that none of the formats
+            can hold.
         FileNotFoundError: for a source that does not exist.
     """
     folder, source = _own(folder), Path(source)
@@ -60,7 +60,7 @@ def release(
 def push(
     source: str | Path, name: str, formats: Sequence[str] = FORMATS, private: bool = False
 ) -> str:
-    """Uploads a release. The hub's token is that of `hf auth login` or of HF_TOKEN.
+    """Uploads a release. The hub's token is the one that `hf auth login` stored, or HF_TOKEN.
 
     Args:
         source, formats: as for `release`.
@@ -101,7 +101,7 @@ def pull(name: str, folder: str | Path) -> Path:
 
     Raises:
         ImportError: if `huggingface_hub` is not installed; the message has the pip command.
-        ValueError: for a folder that holds something, or a name that is none.
+        ValueError: for a folder that is not empty, or a malformed name.
         FileNotFoundError: where the hub does not have it, with its reason.
     """
     folder = _own(folder)
@@ -130,7 +130,7 @@ def _write(trained: Trained, folder: Path, formats: Sequence[str]) -> card.Writt
 
 
 def _own(folder: str | Path) -> Path:
-    """The folder. Raises ValueError where it holds something."""
+    """The folder. Raises ValueError if it is not empty."""
     folder = Path(folder)
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; dictionaries get a folder of their own.")

@@ -86,7 +86,7 @@ def curves(found: Sequence[Trained], lines: Sequence[Mapping[str, Any]], path: P
 
 
 def _front(written: Sequence[tuple[Trained, Written]]) -> str:
-    """The hub's metadata. Another library is the one to load with only where it reads all of them."""
+    """The hub's metadata. It names another library for loading only if that library reads all dictionaries."""
     (library, *more) = {_title(where) for _, where in written}
     models = {str(site.model.get("name")) for each, _ in written for site in each.sites}
     lines = [
@@ -99,7 +99,7 @@ def _front(written: Sequence[tuple[Trained, Written]]) -> str:
 
 
 def _title(where: Written) -> str:
-    """The library that a dictionary is loaded with: another one, or this."""
+    """The library that loads a dictionary: another one, or this one."""
     return (interop.library(where.format) or ("dictlearn", ""))[0]
 
 
@@ -146,7 +146,7 @@ def _loading(name: str, written: Sequence[tuple[Trained, Written]]) -> str:
 
 
 def _metrics(written: Sequence[tuple[Trained, Written]]) -> str:
-    """A table: a row for each dictionary, a column for each summarising value that any of them has."""
+    """A table: a row for each dictionary, a column for each summary value that any of them has."""
     columns = [
         c for c in meters.headlines() if any(c.metric in each.metrics for each, _ in written)
     ]

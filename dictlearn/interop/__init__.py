@@ -9,7 +9,7 @@ A format is a file of this folder without a leading underscore, found by its nam
     save(trained, path)     writes it; raises ValueError for a dictionary that it cannot hold
     LIBRARY                 optional: the other library, and its code that loads {path} of {repo} on the hub
 
-Files may come from anybody: `load` runs no code from them, and checks every array before it reads it.
+Files are untrusted: `load` runs no code from them, and checks every array before it reads it.
 """
 
 import importlib
@@ -62,9 +62,8 @@ def load(path: str | Path) -> Trained:
     """Loads the dictionary in a file or a folder of any format.
 
     Args:
-        path: a file of `save`, of `dictlearn export` or of another library, or the folder of one; or its name
-            on the hub, as "owner/name", or "owner/name/folder" for one of several, with "@revision" where one
-            is wanted.
+        path: a file or a folder that `save`, `dictlearn export` or another library wrote. Or a name on the hub:
+            "owner/name", or "owner/name/folder" for one dictionary of several, with an optional "@revision".
 
     Returns:
         A Trained.
@@ -101,7 +100,7 @@ def load(path: str | Path) -> Trained:
 
 
 def _here(path: str | Path) -> Path:
-    """The path, or where what it names on the hub was downloaded to."""
+    """The path; for a name on the hub, the path of its download."""
     named = None if Path(path).exists() else _hub.name_of(str(path))
     path = Path(path) if named is None else _hub.fetch(named)
     if not path.exists():
@@ -129,7 +128,7 @@ def recognised(path: Path) -> str | None:
 
 
 def _why(path: Path) -> str:
-    """What is wrong with a file of arrays that no format recognises; "" where nothing is."""
+    """The fault of a file of arrays that no format recognises; "" if it has none."""
     try:
         if _torch_file.is_torch(path):
             _torch_file.read(path)
@@ -182,8 +181,8 @@ def save(trained: Trained, path: str | Path, format: str) -> None:
 
 
 def convert(source: str | Path, target: str | Path, to: str) -> None:
-    """Writes the dictionary in a file in another format. Its normalisation is folded into the weights where the
-    format has no room for one and this is possible.
+    """Writes the dictionary in a file in another format. If the format cannot hold the normalisation, it is
+    folded into the weights, where this is possible.
 
     Args:
         source: a file or a folder of any format.
@@ -238,7 +237,7 @@ def library(format: str) -> tuple[str, str] | None:
         format: one of `names()`.
 
     Returns:
-        (its title, the code with {repo} and {path}); None for a format that no other library loads from there.
+        (its title, the code with {repo} and {path}); None if no other library loads the format from the hub.
     """
     return vars(format_of(format)).get("LIBRARY")
 

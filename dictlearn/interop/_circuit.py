@@ -1,5 +1,5 @@
-"""What circuit-tracer's files share: `config.yaml`, which says where in the model they read and write, and the
-dictionaries that it computes."""
+"""Shared by circuit-tracer's formats: `config.yaml`, which names the hooks that the dictionaries read and
+write, and the check that circuit-tracer can compute a dictionary."""
 
 import json
 import re
@@ -16,7 +16,7 @@ _LINE = re.compile(r"(\w+): *(\"[^\"]*\"|'[^']*'|[^\"'#\s][^#]*?) *(#.*)?")
 
 
 def told(folder: Path) -> dict[str, str]:
-    """The keys of config.yaml that stand on one line with their text; nothing where it is missing."""
+    """The keys of config.yaml whose text is on the same line; empty if the file is missing."""
     if not (folder / CONFIG).is_file():
         return {}
     path = _foreign.inside(folder, CONFIG)
@@ -28,7 +28,7 @@ def told(folder: Path) -> dict[str, str]:
 
 
 def sites(folder: Path, layers: Iterable[int]) -> tuple[Site, ...]:
-    """The place of transcoders of these layers."""
+    """The sites of transcoders of these layers."""
     config = told(folder)
     hooks = config.get("feature_input_hook"), config.get("feature_output_hook")
     if None in hooks:
@@ -38,7 +38,8 @@ def sites(folder: Path, layers: Iterable[int]) -> tuple[Site, ...]:
 
 
 def write(folder: Path, site: Site, kind: str) -> None:
-    """config.yaml for a dictionary of layers 0, 1, ..., where its taps are one place in each of them."""
+    """Writes config.yaml for a dictionary of layers 0, 1, ..., if its model has a name, and if the dictionary
+    reads the same hook in every layer and writes the same hook in every layer."""
     places = [_place(taps) for taps in (site.tap, site.target)]
     name = site.model.get("name")
     if None in places or not isinstance(name, str):
@@ -50,7 +51,7 @@ def write(folder: Path, site: Site, kind: str) -> None:
 
 
 def _place(taps: tuple[str, ...]) -> str | None:
-    """The hook that taps of layers 0, 1, ... have in common."""
+    """The hook that the taps of layers 0, 1, ... share."""
     hooks = [_hooks.hook(tap) for tap in taps]
     found = {hook.removeprefix(f"blocks.{layer}.") for layer, hook in enumerate(hooks)}
     return found.pop() if len(found) == 1 and hooks[0].startswith("blocks.0.") else None

@@ -29,7 +29,8 @@ def has(folder: Path, *names: str) -> bool:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """A file of the folder. Raises ValueError for a link out of it, but to the blobs of a hub's snapshot."""
+    """A file of the folder. Raises ValueError for a link out of the folder, except to the blobs of a snapshot
+    from the hub."""
     path, own = folder / name, folder.resolve()
     blobs = [parent.parent / "blobs" for parent in own.parents if parent.name == "snapshots"][:1]
     if not any(path.resolve().is_relative_to(home) for home in (own, *blobs)):
@@ -196,7 +197,7 @@ def thresholds(trained: Trained) -> np.ndarray | None:
 
 
 def check_plain(made: Mapping[str, Any], library: str) -> None:
-    """Raises ValueError for a TopK with what other libraries do not have; `made` describes it."""
+    """Raises ValueError for a TopK with an option that other libraries lack; `made` describes it."""
     if made.get("norm_weighted") or made.get("anneal_steps"):
         raise ValueError(
             f"{library} has no norm_weighted and no anneal_steps, which {made['name']} has."

@@ -32,7 +32,7 @@ def tap(hook: str) -> str:
 
 
 def sites(read: Any, written: Any) -> tuple[Site, ...]:
-    """The site of these hooks; () where either is no text."""
+    """The site of these hooks; () if either is not text."""
     if not isinstance(read, str) or not isinstance(written, str):
         return ()
     return (Site({}, (tap(read),), (tap(written),), {}),)

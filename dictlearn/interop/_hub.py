@@ -28,7 +28,7 @@ class Name(NamedTuple):
 
 
 def name_of(text: str) -> Name | None:
-    """The parts of a name on the hub; None for what is none, such as an absolute path, one that leads out, or
+    """The parts of a name on the hub; None for any other text, such as an absolute path, a path with `..`, or
     a file of arrays in a folder."""
     found = _NAME.fullmatch(text)
     if found is None or ".." in PurePosixPath(text).parts:
@@ -58,7 +58,8 @@ def fetch(name: Name) -> Path:
 
 @contextlib.contextmanager
 def _told(name: Name) -> Iterator[None]:
-    """Raises FileNotFoundError with the hub's reason: its library raises errors of three other libraries."""
+    """Raises FileNotFoundError with the hub's reason; its library raises the errors of three other
+    libraries."""
     try:
         yield
     except Exception as error:
@@ -89,7 +90,7 @@ def _one(listed: list[str], name: Name) -> str:
 
 
 def _place(file: str, listed: list[str]) -> str:
-    """Where the dictionary of a file of arrays is: its folder, or itself where several lie loose in one."""
+    """The path of the dictionary in a file of arrays: its folder, or the file if the folder holds several."""
     parent = _parent(file)
     there = [other for other in listed if _parent(other) == parent]
     arrays = [other for other in there if _holds_arrays(other)]

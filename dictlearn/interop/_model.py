@@ -14,7 +14,7 @@ TYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F6
 
 
 class Dictionary(torch.nn.Module):
-    """W_enc [D, F], b_enc [F], W_dec [F, D'], b_dec [D'], and, where there are any, threshold [] or [F], W_skip
+    """W_enc [D, F], b_enc [F], W_dec [F, D'], b_dec [D'], and optionally threshold [] or [F] and W_skip
     [D, D']. told: the name, the activation and their fields."""
 
     W_enc: torch.Tensor

@@ -1,6 +1,6 @@
-"""The note: what a file of another library has no key for.
+"""The note: everything about a dictionary that another library's format has no key for.
 
-Such a file says which function a dictionary is, and not how it was trained. The note holds the rest, as JSON,
+Such a file states the dictionary's function, but not how it was trained. The note holds the rest, as JSON,
 under a key that the other library ignores. With it, a dictionary that was written here is restored exactly.
 Without it, `load` returns the dictionary that the file describes.
 """
@@ -35,7 +35,7 @@ def ours(path: Path) -> bool:
 
 
 def note_of(path: Path) -> Any:
-    """The note in the metadata of a safetensors file; None where there is none."""
+    """The note in the metadata of a safetensors file; None if it has none."""
     told = _metadata(path).get(METADATA)
     return told and json.loads(told)
 
@@ -49,7 +49,7 @@ def _metadata(path: Path) -> Mapping[str, str]:
 
 
 def note(trained: Trained) -> dict[str, Any]:
-    """Everything of a dictionary but its arrays, as JSON; the arrays of RUNNING are in it too, exactly."""
+    """All of a dictionary except its arrays, as JSON; the arrays of RUNNING are included, exactly."""
     flat = _layout.flat(trained.variables)
     return {
         "name": trained.name,
@@ -64,8 +64,8 @@ def note(trained: Trained) -> dict[str, Any]:
 def noted(
     told: Any, described: Dictionary, arrays: Mapping[str, np.ndarray], **known: Any
 ) -> Trained:
-    """The dictionary of these leaves, from the note if there is one, else as `described`. What the note says
-    takes the place of what is `known`.
+    """The dictionary of these leaves, from the note if there is one, otherwise as `described`. Entries of the
+    note replace those in `known`.
 
     Raises ValueError for a note that describes another function than the file.
     """
@@ -98,8 +98,8 @@ def of_config(
     arrays: Mapping[str, np.ndarray],
     **known: Any,
 ) -> Trained:
-    """The same, from the note in a config, which must still say what is `written` for the dictionary. file:
-    the name of the config."""
+    """The same, from the note in a config. The config must still equal what is `written` for the dictionary.
+    file: the name of the config."""
     found = noted(told.get(NOTE), described, arrays, **known)
     if NOTE in told:
         _check_config(told, written(found), file)
@@ -107,7 +107,7 @@ def of_config(
 
 
 def _check_config(told: Mapping[str, Any], ours: Mapping[str, Any], name: str) -> None:
-    """Raises ValueError where a config with a note no longer says what was written beside the note."""
+    """Raises ValueError if a config was edited after it was written with the note."""
     written = json.loads(json.dumps(ours))
     for key, value in written.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A torch state dict as other libraries write it: tensors by name, in a file that is not run."""
+"""A torch state dict from another library: tensors by name. The file is parsed, and no code in it is run."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ MOST_NUMBERS = 1 << 16
 
 
 class State(NamedTuple):
-    """The content of a file: `found` holds what has not been taken."""
+    """The content of a file: `found` holds the entries that have not been taken."""
 
     path: Path
     found: dict[str, Any]
@@ -29,7 +29,7 @@ class State(NamedTuple):
         return _torch_file.array(self.path, tensor).ravel().tolist()
 
     def take(self, key: str) -> Any:
-        """Takes what stands under a key."""
+        """Takes the value of a key."""
         if key not in self.found:
             there = ", ".join(sorted(self.found))
             raise ValueError(f"{self.path.name} lacks {key}; it holds {there}.")

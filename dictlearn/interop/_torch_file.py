@@ -1,12 +1,13 @@
-"""torch's files (`.pt`, `.pth`) without torch: what `torch.load(path, weights_only=True)` reads, and no more.
+"""Reads torch's files (`.pt`, `.pth`) without torch: the files that `torch.load(path, weights_only=True)`
+reads.
 
-A file is a zip whose entries are stored as they are: PREFIX/data.pkl, a pickle of protocol 2, and
-PREFIX/data/KEY, the numbers of a storage, of which a tensor is a strided part.
+A file is a zip of uncompressed entries: PREFIX/data.pkl, a pickle of protocol 2, and PREFIX/data/KEY, the
+numbers of a storage. A tensor is a strided part of a storage.
 
 The pickle is not given to `pickle`: its opcodes are read here. They make dicts, lists, tuples, text and
-numbers; of functions those in `_FUNCTIONS` alone are known, and each makes such a value. Whatever else a pickle
-names is refused by its name, and nothing is called. Sizes are compared with the bytes that the file has before
-anything is read, and a storage is read when its array is asked for.
+numbers. The only functions known are those in `_FUNCTIONS`, and each makes such a value. Any other name in a
+pickle is refused with an error that shows it, and nothing is called. Sizes are compared with the size of the
+file before anything is read. A storage is read when its array is requested.
 """
 
 import contextlib
@@ -57,7 +58,7 @@ class Tensor(NamedTuple):
 
 
 def is_torch(path: Path) -> bool:
-    """Whether it is a zip with a pickle in torch's place."""
+    """Whether it is a zip with a pickle where torch writes it."""
     if not (path.is_file() and zipfile.is_zipfile(path)):
         return False
     try:
@@ -68,8 +69,8 @@ def is_torch(path: Path) -> bool:
 
 
 def read(path: Path) -> Any:
-    """What a file holds: containers, text and numbers, with a Tensor for each tensor, whose storage is in the
-    file and has all of it. Raises ValueError for a file that is damaged or holds anything else."""
+    """The content of a file: containers, text and numbers, and a Tensor for each tensor. Each tensor lies
+    within its storage. Raises ValueError for a file that is damaged or holds anything else."""
     with _opened(path) as archive:
         data = archive.entry("data.pkl", MOST_PICKLE)
         try:
@@ -88,7 +89,7 @@ def array(path: Path, tensor: Tensor) -> np.ndarray:
 
 
 def texts(path: Path) -> set[str]:
-    """The texts in a file's pickle, of which the names of its tensors are some; none in another file."""
+    """The texts in a file's pickle, which include the names of its tensors; empty for any other file."""
     try:
         with _opened(path) as archive:
             found = pickletools.genops(archive.entry("data.pkl", MOST_PICKLE))
@@ -98,13 +99,13 @@ def texts(path: Path) -> set[str]:
 
 
 def note(path: Path) -> Any:
-    """The JSON that was written beside the pickle; None where there is none."""
+    """The JSON entry next to the pickle; None if there is none."""
     with _opened(path) as archive:
         return json.loads(archive.entry(NOTE, MOST_PICKLE)) if archive.holds(NOTE) else None
 
 
 class _Archive:
-    """The entries of a zip that are stored as they are, under one prefix."""
+    """The uncompressed entries of a zip, under one prefix."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int):
         self._archive, self._entries = archive, {}
@@ -120,7 +121,7 @@ class _Archive:
         return name in self._entries
 
     def size(self, name: str) -> int:
-        """The bytes of an entry."""
+        """The number of bytes of an entry."""
         if name not in self._entries:
             raise ValueError(f"its entry {name!r} is missing.")
         return self._entries[name].file_size
@@ -201,7 +202,7 @@ class _Machine:
         self.stack.append(told)
 
     def taken(self, n: int) -> list:
-        """The last n values, taken off."""
+        """Pops the last n values."""
         if len(self.stack) < n:
             raise IndexError("too few values")
         found = self.stack[len(self.stack) - n :]
@@ -209,7 +210,7 @@ class _Machine:
         return found
 
     def marked(self) -> list:
-        """The values above the last mark, taken off."""
+        """Pops the values above the last mark."""
         return self.taken(len(self.stack) - self.marks.pop())
 
     def extend(self, values: list) -> None:
@@ -226,7 +227,7 @@ class _Machine:
 
 
 def _tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *_) -> Tensor:
-    """The tensor. Raises ValueError if its storage has not all of it."""
+    """The tensor. Raises ValueError if it reaches past the end of its storage."""
     bad = any(type(n) is not int or n < 0 for n in (offset, *shape, *strides))
     if bad or len(shape) != len(strides):
         raise ValueError(f"a tensor has offset {offset!r}, shape {shape!r}, strides {strides!r}.")

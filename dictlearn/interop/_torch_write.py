@@ -19,7 +19,7 @@ _KINDS = {dtype: f"c{name.replace(' ', chr(10))}\n".encode() for name, dtype in 
 
 
 def write(path: Path, values: Mapping[str, Any], note: Any = None) -> None:
-    """Writes a state dict. note: JSON beside it, which torch passes over."""
+    """Writes a state dict. note: JSON in an entry of its own, which torch ignores."""
     storages: list[np.ndarray] = []
     pickled = b"\x80\x02" + _ORDERED + _items(values, storages) + b"."
     entries = {"data.pkl": pickled, "byteorder": b"little", "version": b"3\n"}
@@ -32,7 +32,7 @@ def write(path: Path, values: Mapping[str, Any], note: Any = None) -> None:
 
 
 def _items(values: Mapping[str, Any], storages: list[np.ndarray]) -> bytes:
-    """The opcodes that put values into the dict before them; their arrays are added to the storages."""
+    """The opcodes that put values into the dict on the stack; their arrays are added to the storages."""
     pairs = (_text(key) + _value(value, storages) for key, value in values.items())
     return b"(" + b"".join(pairs) + b"u"
 
@@ -46,7 +46,7 @@ def _value(value: Any, storages: list[np.ndarray]) -> bytes:
 
 
 def _tensor(array: np.ndarray, storages: list[np.ndarray]) -> bytes:
-    """The opcodes of a tensor that is all of a new storage."""
+    """The opcodes of a tensor that is the whole of a new storage."""
     array = np.array(array, order="C")
     storage = _text("storage") + _KINDS[array.dtype] + _text(str(len(storages))) + _text("cpu")
     strides = [step // array.itemsize for step in array.strides]

@@ -2,10 +2,10 @@
 
     f = activation(x W_enc^T + b_enc)      y = f W_dec + b_dec (+ x W_skip^T)
 
-W_enc and W_dec are [F, D]. With `activation_function.threshold` it is a JumpReLU, without it a ReLU. A
-`config.yaml` beside the file, which may be missing, says where in the model. TopK is not written, because
-circuit-tracer reads the files of a set as ReLU; BatchTopK is written as a JumpReLU with its threshold. What the
-library has no word for is kept as `note` in the metadata.
+W_enc and W_dec are [F, D]. With `activation_function.threshold` it is a JumpReLU, without it a ReLU. An
+optional `config.yaml` in the same folder names the hooks. TopK is not written, because circuit-tracer reads the
+files of a set as ReLU; BatchTopK is written as a JumpReLU with its threshold. Everything that the library has
+no key for is kept as `note` in the metadata.
 """
 
 import json

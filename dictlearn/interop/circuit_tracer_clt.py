@@ -2,9 +2,9 @@
 
     f^l = activation(x^l W_enc_l^T + b_enc_l)      y^l = sum_{m <= l} f^m W_dec_m[:, l - m] + b_dec_l
 
-W_enc_l is [F, D], W_dec_l [F, L - l, D], with a slot for each layer from l on; F is of one layer. With
-`threshold_l` it is a JumpReLU, without it a ReLU. A `config.yaml`, which may be missing, says where in the
-model. Latent j of layer l is latent j L + l of ours. What the library has no word for is kept as `note` in the
+W_enc_l is [F, D], W_dec_l [F, L - l, D], with a slot for each layer from l on; F counts the latents of one
+layer. With `threshold_l` it is a JumpReLU, without it a ReLU. An optional `config.yaml` names the hooks. Latent
+j of layer l is latent j L + l of ours. Everything that the library has no key for is kept as `note` in the
 metadata.
 """
 
@@ -83,7 +83,7 @@ def load(path: Path) -> Trained:
 
 
 def _layer(path: Path, layer: int, n: int, each: int, d_in: int, jumps: bool) -> dict[str, Any]:
-    """The arrays of a layer, by their names without it."""
+    """The arrays of a layer, by their names without the layer's number."""
     sizes = {"W_enc": (each, d_in), "b_enc": (each,), "b_dec": (d_in,)}
     sizes |= {"threshold": (each,)} if jumps else {}
     wanted = {f"{key}_{layer}": shape for key, shape in sizes.items()}

@@ -7,8 +7,8 @@
 
 encoder.weight is [F, D] and decoder.weight [D, F]; W_enc is [D, F] and W_dec [F, D]. An AutoEncoder is read as
 `from_pretrained` reads it: with its atoms at unit norm, and their norms in the encoder. A negative threshold
-stands for none yet. TopK's threshold, which its `encode` does not use, is not kept. What the library has no
-word for is kept under `dictlearn` in config.json.
+means that none is set yet. TopK's threshold, which its `encode` does not use, is not kept. Everything that the
+library has no key for is kept under `dictlearn` in config.json.
 """
 
 import itertools
@@ -182,7 +182,7 @@ def _sites(told: Mapping[str, Any]) -> tuple[Site, ...]:
 
 
 def _written(trained: Trained) -> dict[str, Any]:
-    """config.json, with what the library's loader reads and the place in the model."""
+    """config.json: the keys that the library's loader reads, and the site."""
     made = dictionaries.describe(trained.module)
     kind = _kind(trained, made)
     about = {"dict_class": kind, "activation_dim": made["d_in"], "dict_size": made["n_latents"]}

@@ -5,8 +5,8 @@
     encoder_linear.weight [F, D], decoder_linear.weight [D, F], and their biases    Goodfire
     encoder.weight [F, D], decoder.weight [D, F], and their biases                  qresearch, and others
 
-Nothing is subtracted from the input. Files are written as Goodfire's, with what these have no word for as an
-entry of the archive, which torch passes over.
+Nothing is subtracted from the input. Files are written in Goodfire's form. Everything that it has no key for
+is one more entry of the archive, which torch ignores.
 """
 
 from pathlib import Path

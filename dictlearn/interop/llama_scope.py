@@ -2,11 +2,11 @@
 
     f = g((s x) W_enc^T + b_enc)      y = (f W_dec^T + b_dec) / s'      s = sqrt(D) / the mean norm of the data
 
-encoder.weight is [F, D] and decoder.weight [D, F]. They are read as their own loader does: s and s' are folded
-into the weights, with `sparsity_include_decoder_norm` the atoms are brought to unit norm, and only then
+encoder.weight is [F, D] and decoder.weight [D, F]. They are read as by their own loader. First s and s' are
+folded into the weights. With `sparsity_include_decoder_norm` the atoms are then scaled to unit norm. Last,
 `jump_relu_threshold`, one number, is compared. A TopK with such a threshold is a JumpReLU. With
-`apply_decoder_bias_to_pre_encoder` the encoder reads x - b_dec. ReLU and TopK on raw activations are written,
-with what the format has no key for under `dictlearn` in hyperparams.json.
+`apply_decoder_bias_to_pre_encoder` the encoder reads x - b_dec. ReLU and TopK on raw activations are written;
+everything that the format has no key for is kept under `dictlearn` in hyperparams.json.
 
 Source: He et al. 2024 (arXiv:2410.20526), and the loader in the code that was released with it.
 """
@@ -85,7 +85,7 @@ def save(trained: Trained, path: Path) -> None:
         path: where to write.
 
     Raises:
-        ValueError: for a dictionary that the format has no word for.
+        ValueError: for a dictionary that the format cannot hold.
     """
     told, leaves = _written(trained), _foreign.leaves(trained)
     arrays = {key: np.asarray(leaves[leaf], np.float32) for key, leaf in _LEAVES.items()}
@@ -142,7 +142,7 @@ def _place(told: Mapping[str, Any], d_in: int) -> dict[str, Any]:
 
 
 def _written(trained: Trained) -> dict[str, Any]:
-    """hyperparams.json, with what its loader reads."""
+    """hyperparams.json: the keys that its loader reads."""
     made = dictionaries.describe(trained.module)
     name, kind = made["name"], made.get("activation")
     if name not in _STRUCTURES or kind not in _KINDS:

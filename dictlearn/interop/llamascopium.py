@@ -2,14 +2,15 @@
 
     z = (s x) W_E + b_E        f = z [g(z |d|)]        y = (f W_D + b_D) / s'
 
-W_E is [D, F] and W_D [F, D]; nothing is subtracted from the input. g is ReLU, JumpReLU by the exponential of
-its log_jumprelu_threshold, or TopK after a ReLU, of z or, with `sparsity_include_decoder_norm`, of z |d|. s and
-s' are sqrt(D) over the norms in `dataset_average_activation_norm.HOOK` (dataset-wise), 1 (inference), or
-sqrt(D) / |x| (token-wise). Llama Scope R1 has encoder.weight [F, D] and decoder.weight [D, F] instead.
+W_E is [D, F] and W_D [F, D]; nothing is subtracted from the input. g is ReLU, JumpReLU with the exponential of
+its log_jumprelu_threshold, or TopK after a ReLU. It is applied to z |d| with `sparsity_include_decoder_norm`,
+and to z without it. s and s' are sqrt(D) over the norms in `dataset_average_activation_norm.HOOK`
+(dataset-wise), 1 (inference), or sqrt(D) / |x| (token-wise). Llama Scope R1 has encoder.weight [F, D] and
+decoder.weight [D, F] instead.
 
-BatchTopK looks at the whole batch: files that were converted to JumpReLU are read, and ours is written as one.
-Gated encoders, crosscoders, cross-layer transcoders and Lorsa are refused. What the library has no word for is
-kept under `dictlearn` in config.json.
+BatchTopK depends on the whole batch: files that were converted to JumpReLU are read, and ours is written as a
+JumpReLU. Gated encoders, crosscoders, cross-layer transcoders and Lorsa are refused. Everything that the
+library has no key for is kept under `dictlearn` in config.json.
 """
 
 import math
@@ -138,7 +139,7 @@ def _read(
 def _norm(
     told: Mapping[str, Any], leaves: dict[str, np.ndarray], averages: Mapping[str, float], d_in: int
 ) -> Norm:
-    """The normalisation; what a factor makes of ours is moved into the weights."""
+    """The normalisation; a factor between theirs and ours is moved into the weights."""
     kinds = ("dataset-wise", "inference", "token-wise")
     kind = _foreign.one_of(told, "norm_activation", kinds, "dataset-wise")
     if kind == "inference":

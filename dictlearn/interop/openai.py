@@ -2,9 +2,10 @@
 
     f = activation((x - pre_bias) encoder.weight^T + latent_bias)      y = f decoder.weight^T + pre_bias
 
-encoder.weight is [F, D] and decoder.weight [D, F]. A TopK reads x less its mean over its deviation, and gives
-both back: it is read as our `token_layernorm` with the factor of their deviation, which divides by D - 1, in
-the weights. What the library has no word for is kept as an entry of the archive, which torch passes over.
+encoder.weight is [F, D] and decoder.weight [D, F]. A TopK reads (x - mean) / deviation of each token, and
+restores both in its output. It is read as our `token_layernorm`; their deviation divides by D - 1, and this
+factor is moved into the weights. Everything that the library has no key for is one more entry of the archive,
+which torch ignores.
 """
 
 from collections.abc import Mapping
@@ -101,7 +102,7 @@ def save(trained: Trained, path: Path) -> None:
 
 
 def _k(state: _state.State) -> int:
-    """k of the activation's own state."""
+    """k, from the state of the activation."""
     told = state.found.get("activation_state_dict")
     told = told if isinstance(told, dict) else {}
     _foreign.one_of(told, "postact_fn", ("ReLU",), "ReLU")
@@ -109,19 +110,20 @@ def _k(state: _state.State) -> int:
 
 
 def _scaled(arrays: Mapping[str, np.ndarray], factor: float) -> dict[str, np.ndarray]:
-    """The same function of an input that is `factor` times smaller, giving as much smaller an output."""
+    """The same function for an input that is `factor` times smaller; its output is smaller by the same
+    factor."""
     by = {"encoder.weight": factor, "decoder.weight": 1 / factor, "pre_bias": 1 / factor}
     return {key: (array * by.get(key, 1)).astype(np.float32) for key, array in arrays.items()}
 
 
 def _counts(n_latents: int) -> dict[str, np.ndarray]:
-    """The statistics that its loader asks for, as they start."""
+    """The initial values of the statistics that its loader requires."""
     start = np.zeros(n_latents, np.int64), np.ones(n_latents, "f4"), np.zeros(n_latents, "f4")
     return dict(zip(_COUNTS, start, strict=True))
 
 
 def _kind(trained: Trained, made: Mapping[str, Any]) -> str:
-    """The name of the activation. Raises ValueError where there is none for the dictionary."""
+    """The name of the activation. Raises ValueError if the library has none for the dictionary."""
     kinds = {ours: theirs for theirs, ours in _KINDS.items()}
     name, kind = made["name"], made.get("activation")
     if kind not in kinds or name not in _STRUCTURES:

@@ -5,7 +5,7 @@ dictlearn is not installed.
     sae = model.load("weights.safetensors")
     f = sae.encode(x)
 
-model.py needs torch alone. It computes one linear encoder, an activation and one linear decoder.
+model.py needs only torch. It computes one linear encoder, an activation and one linear decoder.
 """
 
 from pathlib import Path

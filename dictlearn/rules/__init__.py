@@ -1,8 +1,8 @@
 """Rules: whatever moves a parameter. Each is an `optax.GradientTransformationExtraArgs`, one file each.
 
-A file says what it is by its `KIND`: an optimiser trains alone, as `config.rule`; a projection keeps to some
-set what an optimiser does, in a chain with it; a wrapper takes another rule as `inner` and changes what it sees
-or does, as `config.revive`.
+A file states its `KIND`. An optimiser trains alone, as `config.rule`. A projection is chained with an optimiser
+and keeps parameters or gradients in a set. A wrapper, `config.revive`, takes another rule as `inner` and
+changes its inputs or its updates.
 
 `update(updates, state, params, firing=Firing, batch=Batch, error_B=...)` may read how often latents fired, the
 batch and each token's squared error. `make` finds the file by the rule's name.

@@ -8,7 +8,7 @@ from dictlearn.rules._points import is_point
 
 
 def require(rule: str, params: dict, leaves: tuple[str, ...]) -> None:
-    """Raises ValueError where the variant has not all of `leaves`."""
+    """Raises ValueError if the variant lacks one of `leaves`."""
     lacking = [leaf for leaf in leaves if leaf not in params]
     if lacking:
         raise ValueError(
@@ -18,10 +18,10 @@ def require(rule: str, params: dict, leaves: tuple[str, ...]) -> None:
 
 
 def replace(chosen_F: Bool[Array, " F"], fresh: dict, updates: dict, params: dict, inner_state):
-    """(updates, inner_state) after which the chosen latents hold `fresh` and have no moments.
+    """(updates, inner_state) that set the chosen latents to `fresh` and their moments to zero.
 
-    A moment is a leaf of the wrapped rule's state named as one of the parameters replaced, but for those that
-    hold parameters: they become `fresh` too."""
+    Moments are the leaves of the wrapped rule's state with the name of a replaced parameter. Leaves that hold
+    parameters instead (`_points`) are set to `fresh` too."""
     rows = lambda leaf: chosen_F.reshape(chosen_F.shape + (1,) * (leaf.ndim - 1))
     updates = dict(updates)
     for leaf, new in fresh.items():

@@ -1,9 +1,9 @@
-"""Optimisers from optax, one line each, between the projections and the schedule that every optimiser here has:
+"""Optimisers from optax, one line each, chained with our projections, clipping and schedules:
 
     g <- g - <g, d> d      g <- clip(g)      u <- optimiser(g) at lr(t)      d <- (d + u) / |d + u|
 
 Names and arguments are optax's, except that `learning_rate` is `lr`; schedules are in `_schedules.py`.
-docs/optimisers.md says what each recovers of planted latents, and what is left out and why.
+docs/optimisers.md has the share of planted latents that each recovers, and the optimisers that are left out.
 """
 
 import inspect
@@ -59,7 +59,7 @@ OPTIMISERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 
 def named(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
-    """A function of the arguments of `surrounded` and of the optimiser's own; it makes the optimiser."""
+    """A function that makes the optimiser, from the arguments of `surrounded` and of optax's function."""
     optimiser = OPTIMISERS[name]
 
     def make(**arguments):
@@ -90,8 +90,9 @@ def surrounded(
     n_latents: int = 2**14,
     **own,
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimiser with these arguments of its `own`, and the rest as `adam` has them. lr: None for optax's
-    own default. It is always a schedule to optax, so that a traced one meets no branch."""
+    """The optimiser in a chain with projection, clipping and schedule. lr: None for optax's own default; optax
+    always gets a schedule, so that a traced lr meets no branch. own: arguments of optax's function. The others
+    are as in `adam`."""
     lr = inspect.signature(optimiser).parameters["learning_rate"].default if lr is None else lr
     if lr is None or lr is inspect.Parameter.empty:
         raise ValueError("config.rule.lr is missing; this optimiser has no default.")
@@ -101,7 +102,7 @@ def surrounded(
         **{"decay_fraction": decay_fraction, "lr_law": lr_law, "n_latents": n_latents},
     )
     inner = optax.with_extra_args_support(optimiser(learning_rate=at, **own))
-    # Of a state that is donated no two leaves may be one buffer, nor one of them a parameter's.
+    # In a donated state, no two leaves may share a buffer, and none may share one with a parameter.
     copied = lambda params: jax.tree.map(jnp.copy, inner.init(params))
     moves = optax.GradientTransformationExtraArgs(copied, inner.update)
     parts = [project_gradient()] if unit_norm else []

@@ -1,4 +1,4 @@
-"""Optimisers whose state holds parameters beside moments: an iterate, or the point it began at."""
+"""Optimisers whose state holds parameters besides moments: an iterate, or the starting point."""
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +7,17 @@ from optax import contrib
 from dictlearn.rules import normalise_atoms
 
 _FIELDS = {"z", "x0", "params0", "init_params", "init_particles"}
-"""What optax calls them."""
+"""Optax's names of these fields."""
 
 
 def is_point(path) -> bool:
-    """Whether a leaf of a rule's state, at this path, is of a point."""
+    """Whether the leaf at this path of a rule's state holds parameters."""
     return any(getattr(key, "name", None) in _FIELDS for key in path)
 
 
 def begun_at(state, params: dict):
-    """`state` of an optimiser that starts, or starts again, at `params`: all of the parameters or some."""
+    """`state` of an optimiser that starts or restarts at `params`, which may hold only some of the
+    parameters."""
 
     def one(path, leaf):
         name = getattr(path[-1], "key", None) if path else None
@@ -26,9 +27,10 @@ def begun_at(state, params: dict):
 
 
 def evaluated(state, params: dict) -> dict:
-    """`params`, unless the rule's `state` has a schedule-free optimiser's in it, however deep: then the mean
-    of its iterates, which is what it trains; gradients are taken between the mean and the iterate. Rows that
-    training holds at unit norm are held there."""
+    """The parameters to evaluate: `params`, or the mean of the iterates of a schedule-free optimiser.
+
+    Such an optimiser may be at any depth of the rule's `state`. It takes gradients between the mean and the
+    iterate, and trains the mean. Rows that training holds at unit norm have unit norm in the mean too."""
     found = _within(state, contrib.ScheduleFreeState)
     if not found:
         return params

@@ -2,13 +2,12 @@
 
     lr(t) = lr min((t + 1) / W, fall(t))      within [0, lr]
 
-W is `warmup_steps`. After it `constant` stays; `linear` and `cosine` fall to 0 at T; `inverse_sqrt` is
-sqrt(W / t); `wsd` (warm-up, stable, decay; Hu et al. 2024) stays, and falls linearly over the last
-`decay_fraction` of the steps, so that a run goes on as long as one likes before it cools: `constant` is the
-same without an end. One more is one line of FALLS.
+W is `warmup_steps`. After the warm-up, `constant` stays; `linear` and `cosine` fall to 0 at T; `inverse_sqrt`
+is sqrt(W / t); `wsd` (warm-up, stable, decay; Hu et al. 2024) stays, and falls linearly over the last
+`decay_fraction` of the steps. A new schedule is one line of FALLS.
 
-Under `lr_law="sqrt_latents"` the plateau is lr sqrt(2^14 / n_latents): a rate found at one width serves the
-others (Gao et al. 2024, section 3.1; sparsify and dictionary_learning take lr = 2e-4).
+Under `lr_law="sqrt_latents"` the plateau is lr sqrt(2^14 / n_latents), so that a rate found at one width
+applies to other widths (Gao et al. 2024, section 3.1; sparsify and dictionary_learning take lr = 2e-4).
 """
 
 from collections.abc import Callable
@@ -21,7 +20,8 @@ DEFAULT_DECAY = 0.2
 
 
 class Run(NamedTuple):
-    """steps: T. warmup: W. rest: the steps after it, at least 1. decay: the last that fall, at least 1."""
+    """steps: T. warmup: W. rest: the number of steps after the warm-up, at least 1. decay: the number of steps
+    of the final decay, at least 1."""
 
     steps: int
     warmup: int
@@ -36,7 +36,7 @@ FALLS: dict[str, Callable[[Run], Callable[[Any], Any]]] = {
     "inverse_sqrt": lambda run: lambda step: jnp.sqrt(run.warmup / jnp.maximum(step, run.warmup)),
     "wsd": lambda run: lambda step: (run.steps - step) / run.decay,
 }
-"""What is left of the rate, by name: a function of the step, for a run."""
+"""The factor of the rate, by the name of the schedule: run -> (step -> factor)."""
 
 
 def rate(
@@ -49,16 +49,17 @@ def rate(
     lr_law: str,
     n_latents: int,
 ) -> Callable[[Any], Any]:
-    """step -> the learning rate, a float of the default precision. lr: the largest, a tracer in a sweep.
+    """step -> the learning rate, a float of the default precision. lr: the largest rate, a tracer in a sweep.
 
-    Raises ValueError for a schedule or a law that there is not, and for a share that is none or is not read."""
+    Raises ValueError for an unknown schedule or law, and for a `decay_fraction` outside [0, 1] or with a
+    schedule that does not read it."""
     if schedule not in FALLS:
         raise ValueError(f"{schedule=} must be one of {', '.join(FALLS)}.")
     if lr_law not in ("none", "sqrt_latents"):
         raise ValueError(f"{lr_law=} must be none or sqrt_latents.")
     if decay_fraction and schedule != "wsd":
         raise ValueError(
-            f"{decay_fraction=} is wsd's alone; with {schedule=} leave it out or set it to 0."
+            f"only wsd reads {decay_fraction=}; with {schedule=} leave it out or set it to 0."
         )
     refuse_rate(lr)
     share = DEFAULT_DECAY if decay_fraction is None else decay_fraction
@@ -78,11 +79,11 @@ def rate(
 
 
 def refuse_rate(lr: Any) -> None:
-    """Raises ValueError for a rate that goes uphill, or nowhere that is a number."""
+    """Raises ValueError for a learning rate that is negative or not finite."""
     if isinstance(lr, int | float) and not 0 <= lr < float("inf"):
         raise ValueError(f"rule.{lr=} must be a number, at least 0.")
 
 
 def _after(run: Run, fall: Callable) -> Callable:
-    """1 as long as the rate warms up, and then `fall` of the steps since."""
+    """1 during the warm-up, then `fall` of the number of steps since its end."""
     return optax.join_schedules([optax.constant_schedule(1.0), fall], [run.steps - run.rest])

@@ -1,13 +1,13 @@
-"""Adam as dictionaries are trained with it: projection, clipping, Adam, schedule, unit atoms.
+"""Adam for dictionaries: gradient projection, clipping, Adam, schedule, unit-norm atoms.
 
     g <- g - <g, d> d      g <- clip(g)      u <- -lr(t) Adam(g)      d <- (d + u) / |d + u|
 
-Schedules and laws of the rate are in `_schedules.py`. By default it warms up linearly, stays, and decays
-linearly to zero over the last `decay_fraction` of `steps`.
+Schedules and laws of the learning rate are in `_schedules.py`. By default the rate warms up linearly, stays,
+and decays linearly to zero over the last `decay_fraction` of `steps`.
 
-As a chain of `project_gradient`, `optax.clip_by_global_norm`, `optax.adam` and `normalise_atoms` it would hold
-three arrays of a leaf's size. As sums over rows and one expression a leaf it holds one, and passes over memory
-less often; tests/rules compare both, and what they hold.
+A chain of `project_gradient`, `optax.clip_by_global_norm`, `optax.adam` and `normalise_atoms` would hold three
+temporary arrays of a leaf's size. Written as sums over rows and one expression a leaf, the rule holds one and
+reads memory less often. tests/rules compares the results and the memory of both.
 """
 
 import jax
@@ -36,10 +36,27 @@ def adam(
     lr_law: str = "none",
     n_latents: int = 2**14,
 ) -> optax.GradientTransformationExtraArgs:
-    """lr: the largest of the schedule. steps: length of the run. decay_fraction: wsd's, None for 0.2.
-    clip_norm: bound on the global norm of the gradient, None for no clipping. unit_norm: keep atoms (W_dec_FD,
-    where the variant has it) at unit norm and project their gradient. lr_law: "none" or "sqrt_latents";
-    n_latents: its width."""
+    """The rule.
+
+    Args:
+        lr: the largest learning rate of the schedule.
+        steps: the number of steps of the run.
+        warmup_steps: the number of steps over which the rate rises to `lr`.
+        schedule: a schedule, of `rules.schedules()`.
+        decay_fraction: the share of the steps over which `wsd` decays; None for 0.2.
+        b1, b2, eps: as in `optax.adam`.
+        clip_norm: the bound on the global norm of the gradient; None for no clipping.
+        unit_norm: whether atoms (W_dec_FD, if the variant has it) are held at unit norm, with projected
+            gradients.
+        lr_law: "none" or "sqrt_latents".
+        n_latents: the width that `lr_law` reads.
+
+    Returns:
+        An optax transformation.
+
+    Raises:
+        ValueError: for an unknown schedule or law, and for an argument out of its bounds.
+    """
     at = rate(
         lr,
         **{"steps": steps, "warmup_steps": warmup_steps, "schedule": schedule},
@@ -51,7 +68,7 @@ def adam(
         return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros(), zeros())
 
     def update(updates, state, params=None):
-        assert params is not None, "this rule projects onto atoms, and must see them"
+        assert params is not None, "this rule projects gradients onto atoms: pass params"
         gradients, held = updates, unit_norm and ATOMS in updates
         if held:
             gradients = {**gradients, ATOMS: _tangent(gradients[ATOMS], params[ATOMS])}
@@ -76,14 +93,14 @@ def adam(
 
 
 def _tangent(gradient_FD, atoms_FD):
-    """What `project_gradient` makes of it."""
+    """The projected gradient, equal to that of `project_gradient`."""
     along_F1 = jnp.sum(gradient_FD * atoms_FD, -1, keepdims=True)
     square_F1 = jnp.sum(atoms_FD**2, -1, keepdims=True)
     return gradient_FD - atoms_FD * (along_F1 / jnp.where(square_F1 > 0, square_F1, 1))
 
 
 def _onto_sphere(update_FD, atoms_FD):
-    """What `normalise_atoms` makes of it."""
+    """The update that leads to unit atoms, equal to that of `normalise_atoms`."""
     moved_FD = atoms_FD + update_FD
     norm_F1 = jnp.sqrt(jnp.sum(moved_FD**2, -1, keepdims=True))
     return moved_FD / jnp.where(norm_F1 > 0, norm_F1, 1) - atoms_FD

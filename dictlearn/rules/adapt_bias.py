@@ -1,27 +1,33 @@
-"""Bias adaptation: every `every` steps a bias moves by how often its latent fired, and by nothing else.
+"""Bias adaptation: every `every` steps, each bias is moved by the firing frequency of its latent.
 
     p_m = share of the tokens since the last update on which m fired      r_m = max(largest y_m, 0)
     p_m > target_m    b_m <- max(b_m - rate_down r_m, lowest)
     p_m < dead_below  b_m <- min(b_m + rate_up T, 0)       T = mean of r over m's group where r > 0
     else              b_m stays
 
-Only a count and a maximum per latent are kept between updates, over the whole batch on whatever devices it
-lies. The targets are the dictionary's (`targets`, see dictionaries/gba.py); latents of equal targets are a
-group. The bound is from above alone: a latent below its target that is not dead is left as it is.
+Between updates, only a count and a maximum for each latent are kept, over the global batch. The targets are the
+dictionary's (`targets`, see dictionaries/gba.py); latents with equal targets form a group. A target is an upper
+bound: a latent that is below its target but not dead is left unchanged.
 
-A dictionary without targets is held at a mean `l0` of active latents a token instead, all latents as one:
+A dictionary without targets is held at a mean number `l0` of active latents of a token instead. All latents
+then form one group:
 
     b_m <- b_m - rate_down r_m clip(L0 / l0 - 1, -1, 1)    b within [lowest, 0]
 
-and the dead as above. Take it where the L0 is known and the coefficient of a penalty is not: for JumpReLU
-with sparsity 0, whose threshold theta is -b. For a ReLU with sparsity 0 it works as a bound, at a price:
-the encoder grows against the bias, so `rate_down` over `every` must outrun lr and `lowest` be far away,
-and values shrink by the bias. Do not take it for variants that choose k latents themselves, whose L0 no
-bias decides.
+and dead latents rise as above. Use this form if the wanted L0 is known and the coefficient of a penalty is not:
+for JumpReLU with sparsity 0, whose threshold theta is -b. For a ReLU with sparsity 0 it acts as a bound, at a
+cost: the encoder grows against the bias, so `rate_down` / `every` must be large compared with lr, and `lowest`
+must be far below zero. Values also shrink by the bias. Do not use it for variants that choose k latents,
+because no bias changes their L0.
+
+The gradient of the biases is set to zero before `inner` receives it.
 
 Source: Chen et al. 2025 (arXiv:2506.14002), algorithm 1, read at second hand, with its defaults; a review says
-that it prints min and max swapped. UNSURE: dead_below, from memory, and the rates at another `every`.
-The biases' gradient is dropped before `inner` sees it. Holding an L0 is ours.
+that it prints min and max swapped.
+
+UNSURE: dead_below, from memory, and the rates at another `every`.
+
+Differs: the form that holds an L0 is ours.
 """
 
 from typing import NamedTuple, cast
@@ -35,13 +41,13 @@ from dictlearn.types import Scalar
 
 KIND = "wrapper"
 LEAVES = ("log_threshold_F", "threshold_F", "b_enc_F")
-"""What is held: the first of these that there is."""
+"""The parameters that the rule controls, in order of preference."""
 
 _LEAST_THRESHOLD = 1e-6
 
 
 class State(NamedTuple):
-    """count_F, max_F and tokens: since the last update."""
+    """count_F, max_F and tokens are counted since the last update of the biases."""
 
     inner: optax.OptState
     count_F: jax.Array
@@ -60,10 +66,23 @@ def adapt_bias(
     lowest: Scalar = -1.0,
     l0: Scalar = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Wraps the rule `inner`. every: steps between updates. rate_down, rate_up: shares of the largest
-    pre-activation by which a bias falls and rises. dead_below: a share of the tokens. lowest: bound on the
-    biases, on the scale of the inputs. l0: for a dictionary without targets. Raises ValueError for a
-    variant with nothing to hold, and for one with both targets and an l0, or neither."""
+    """The rule `inner`, with the biases moved by this rule instead.
+
+    Args:
+        inner: the rule to wrap.
+        every: the number of steps between updates of the biases.
+        rate_down, rate_up: the shares of the largest pre-activation by which a bias falls and rises.
+        dead_below: the share of the tokens below which a latent is dead.
+        lowest: the lower bound of the biases, on the scale of the inputs.
+        l0: the number of active latents of a token, for a dictionary without targets; 0 for none.
+
+    Returns:
+        An optax transformation.
+
+    Raises:
+        ValueError: for an `every` below 1. At the first use: for a variant without a bias or a threshold, and
+            for one with both targets and an l0, or with neither.
+    """
     if every < 1:
         raise ValueError(f"{every=} must be at least 1 step.")
 
@@ -74,7 +93,7 @@ def adapt_bias(
         return State(inner.init(params), count_F, zero_F - jnp.inf, nothing(), nothing())
 
     def update(updates, state, params=None, **extra):
-        assert params is not None, "this rule moves biases, and must see them"
+        assert params is not None, "this rule moves biases: pass params"
         leaf, b_F = _held(params)
         firing, n_tokens = extra["firing"], extra["batch"].x_BD.shape[0]
         blind = {**updates, leaf: jnp.zeros_like(updates[leaf])}
@@ -96,7 +115,9 @@ def adapt_bias(
     def _moved(b_F, p_F, r_F, target_F):
         if (target_F is None) == (isinstance(l0, int | float) and l0 <= 0):
             has = "no targets of its own" if target_F is None else "targets of its own"
-            raise ValueError(f"this dictionary has {has}, and {l0=}; adapt_bias holds one of them.")
+            raise ValueError(
+                f"this dictionary has {has}, and {l0=}; adapt_bias needs exactly one of the two."
+            )
         if target_F is None:
             fall_F = r_F * jnp.clip(p_F.sum() / l0 - 1, -1, 1)
             group_F = jnp.zeros(len(b_F), jnp.int32)
@@ -110,13 +131,13 @@ def adapt_bias(
 
 
 def _held(params):
-    """(leaf, biases): thresholds are biases of the other sign."""
+    """(leaf, biases); a threshold is a bias of the opposite sign."""
     for leaf in LEAVES:
         if leaf in params:
             value = params[leaf]
             return leaf, {"log_": -jnp.exp(value), "thre": -value}.get(leaf[:4], value)
     raise ValueError(
-        f"rule adapt_bias holds {', '.join(LEAVES)}, and this dictionary has none of them; "
+        f"rule adapt_bias controls {', '.join(LEAVES)}, and this dictionary has none of them; "
         "leave config.revive out."
     )
 

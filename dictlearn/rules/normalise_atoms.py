@@ -1,6 +1,6 @@
 """Makes the updated atoms unit rows: the update becomes `(d + u) / |d + u| - d`.
 
-Source: Bricken et al. 2023; Gao et al. 2024 (A.3). It stands last in a chain.
+Source: Bricken et al. 2023; Gao et al. 2024 (A.3). It is the last rule of a chain.
 """
 
 from typing import NamedTuple
@@ -13,20 +13,20 @@ KIND = "projection"
 
 
 class State(NamedTuple):
-    """held: the leaf whose rows are of unit norm, so that whoever makes other parameters holds them too."""
+    """held: the leaf whose rows have unit norm, for `_points.evaluated`, which makes other parameters."""
 
     held: dict[str, optax.EmptyState]
 
 
 def normalise_atoms(leaf: str = "W_dec_FD") -> optax.GradientTransformation:
-    """Acts on the leaf named `leaf`, `[F, D]`, alone, and not at all where there is none; a row that
-    would be zero is left as updated."""
+    """The projection. It changes only the leaf named `leaf`, `[F, D]`, if there is one. A row that the update
+    makes zero stays zero."""
 
     def init(params):
         return State({leaf: optax.EmptyState()} if leaf in params else {})
 
     def update(updates, state, params=None):
-        assert params is not None, "this rule moves atoms, and must see them"
+        assert params is not None, "this rule moves atoms: pass params"
         if leaf not in params:
             return updates, state
         moved = params[leaf] + updates[leaf]

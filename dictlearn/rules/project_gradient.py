@@ -1,7 +1,9 @@
 """Removes from each atom's gradient its component along the atom: `g_i - <g_i, d_i> d_i / |d_i|^2`.
 
-Source: Bricken et al. 2023, Gao et al. 2024 (A.3). With `normalise_atoms` after the step, Adam's moments
-then never hold the part of the gradient that normalising would undo. It stands before clipping.
+`normalise_atoms` after the step would undo this component; without the projection, Adam's moments would hold
+it. In a chain it comes before clipping.
+
+Source: Bricken et al. 2023, Gao et al. 2024 (A.3).
 """
 
 import jax.numpy as jnp
@@ -11,10 +13,10 @@ KIND = "projection"
 
 
 def project_gradient(leaf: str = "W_dec_FD") -> optax.GradientTransformation:
-    """Acts on the leaf named `leaf`, `[F, D]`, alone, and not at all where there is none."""
+    """The projection. It changes only the gradient of the leaf named `leaf`, `[F, D]`, if there is one."""
 
     def update(updates, state, params=None):
-        assert params is not None, "this rule reads atoms, and must see them"
+        assert params is not None, "this rule reads atoms: pass params"
         if leaf not in params:
             return updates, state
         atoms, gradient = params[leaf], updates[leaf]

@@ -1,13 +1,15 @@
-"""Reanimation: the bias of a dead latent rises until it fires.
+"""Reanimation: raises the bias of each dead latent until it fires.
 
     g(b_i) <- g(b_i) - c        for dead i
 
-the gradient with respect to b of `-c mean_tokens sum_dead z_i`, added to the rule's own. The living are not
-touched. Unlike AuxK it reaches a latent whose pre-activations are all far below zero.
+This adds the gradient of `-c mean_tokens sum_dead z_i` with respect to b. Latents that are not dead are
+unchanged. Unlike AuxK, the rule reaches a latent whose pre-activations are all far below zero.
 
-Source: the dead-code term of overcomplete and MP-SAE (Costa et al. 2025), there in the loss; Anthropic's update
-of January 2025 has it for all latents, weighted by their atoms. Differs: encoder rows stay, whose part in that
-gradient is c times the batch's mean about b_dec, close to zero; so no dense pass is needed.
+Source: the dead-code term of overcomplete and MP-SAE (Costa et al. 2025), there a term of the loss. Anthropic's
+update of January 2025 has it for all latents, weighted by their atoms.
+
+Differs: encoder rows do not get their part of this gradient. It is c times the mean of the batch about b_dec,
+which is close to zero; without it, no dense pass is needed.
 """
 
 import optax
@@ -21,9 +23,19 @@ KIND = "wrapper"
 def reanimate(
     inner: optax.GradientTransformationExtraArgs, *, coefficient: Scalar = 1e-3
 ) -> optax.GradientTransformationExtraArgs:
-    """Wraps the rule `inner`, which sees the changed gradient. coefficient: c. Under Adam any c well above
-    the rule's eps moves the bias of a dead latent, whose gradient is otherwise zero, by a full step.
-    Raises ValueError for a variant without b_enc_F."""
+    """The rule `inner`, which receives the changed gradient.
+
+    Args:
+        inner: the rule to wrap.
+        coefficient: c. The bias of a dead latent has no other gradient, so under Adam any c well above the
+            rule's eps moves it by a full step.
+
+    Returns:
+        An optax transformation.
+
+    Raises:
+        ValueError: at its `init`, for a variant without b_enc_F.
+    """
 
     def init(params):
         _latents.require("reanimate", params, ("b_enc_F",))

@@ -1,8 +1,9 @@
-"""Redrawing near-duplicates: of every two atoms closer than `cosine`, one is drawn again at random.
+"""Redraws near-duplicates: of any two atoms with a larger cosine than `cosine`, one is redrawn at random.
+
+Of a cluster, the atom with the lowest index stays. The wrapped rule's moments of the redrawn atoms become zero.
 
 Source: Donhauser et al. 2024 (ICFL), on training: every 100 steps, cosine 0.9, a new atom uniform on the
-sphere. Of a cluster the atom with the lowest number stays; the wrapped rule's moments of the others are
-zero afterwards.
+sphere.
 """
 
 from typing import NamedTuple
@@ -32,8 +33,21 @@ def redraw(
     cosine: float = 0.9,
     seed: int = 0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Wraps the rule `inner`. every: steps between two looks at all pairs.
-    Raises ValueError for a variant without W_dec_FD, and for a cosine outside (0, 1)."""
+    """The rule `inner`, followed by the redrawing.
+
+    Args:
+        inner: the rule to wrap.
+        every: the number of steps between two comparisons of all pairs of atoms.
+        cosine: the cosine above which two atoms are near-duplicates.
+        seed: the seed of the new atoms.
+
+    Returns:
+        An optax transformation.
+
+    Raises:
+        ValueError: for a cosine outside (0, 1) or an `every` below 1; at its `init`, for a variant without
+            W_dec_FD.
+    """
     if not 0 < cosine < 1 or every < 1:
         raise ValueError(f"{cosine=} must lie between 0 and 1, and {every=} be at least 1.")
 
@@ -42,7 +56,7 @@ def redraw(
         return State(inner.init(params), jnp.zeros((), jnp.int32))
 
     def update(updates, state, params=None, **extra):
-        assert params is not None, "this rule moves atoms, and must see them"
+        assert params is not None, "this rule moves atoms: pass params"
         updates, inner_state = inner.update(updates, state.inner, params, **extra)
         step = state.step + 1
         now = step % every == 0
@@ -65,7 +79,7 @@ def redraw(
 
 
 def _twins(atoms_FD, cosine):
-    """True for an atom that has one of a lower number within `cosine`; `[F, F]` is never held whole."""
+    """True for an atom with a near-duplicate of a lower index; `[F, F]` is never held whole."""
     n = atoms_FD.shape[0]
     blocks = -(-n // _BLOCK)
     padded = jnp.pad(atoms_FD, ((0, blocks * _BLOCK - n), (0, 0))).reshape(blocks, _BLOCK, -1)

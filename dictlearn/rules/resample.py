@@ -1,13 +1,15 @@
-"""Resampling: every so often a dead latent is reinitialised at an input that is reconstructed badly.
+"""Resampling: every `every` steps, dead latents are reinitialised at inputs with a large reconstruction error.
 
     n ~ |y_n - yhat_n|^2^power      d_i <- y_n / |y_n|      w_i <- 0.2 mean|w_alive| x_n / |x_n|      b_i <- 0
 
-with x and y about the batch's means, and the wrapped rule's moments of that latent zero.
+x and y are taken about the means of the batch, and the wrapped rule's moments of the latent become zero. The
+learner decides which latents are dead. The factor 0.2 of the paper is for ReLU: under TopK so short a row is
+never selected, and 1 revives.
 
 Source: Bricken et al. 2023 (Towards Monosemanticity), appendix "Neuron resampling", whose power is 2.
-Differs: the inputs are of one batch, not 819,200 others; directions are taken about its mean, not about
-zero, since the encoder subtracts b_dec. Which latents are dead the learner says. The paper's 0.2 is for
-ReLU: under TopK so short a row never wins, and 1 is the value that revives.
+
+Differs: the inputs are of one batch, not 819,200 others; directions are taken about the mean of the batch, not
+about zero, because the encoder subtracts b_dec.
 """
 
 from typing import NamedTuple
@@ -37,9 +39,22 @@ def resample(
     encoder_norm: float = 0.2,
     seed: int = 0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Wraps the rule `inner`. every, until: steps between resamplings, and the last that may be one.
-    power: of the squared error, in the odds of an input. encoder_norm: of the new encoder row, as a share of
-    the mean one of the living. Raises ValueError for a variant without W_enc_FD and W_dec_FD."""
+    """The rule `inner`, followed by the resampling.
+
+    Args:
+        inner: the rule to wrap.
+        every: the number of steps between resamplings.
+        until: the last step at which to resample.
+        power: an input is drawn with probability proportional to this power of its squared error.
+        encoder_norm: the norm of a new encoder row, as a share of the mean norm over latents that are not dead.
+        seed: the seed of the draws.
+
+    Returns:
+        An optax transformation.
+
+    Raises:
+        ValueError: for an `every` below 1; at its `init`, for a variant without W_enc_FD and W_dec_FD.
+    """
     if every < 1:
         raise ValueError(f"{every=} must be at least 1 step.")
 
@@ -48,7 +63,7 @@ def resample(
         return State(inner.init(params), jnp.zeros((), jnp.int32))
 
     def update(updates, state, params=None, **extra):
-        assert params is not None, "this rule moves atoms, and must see them"
+        assert params is not None, "this rule moves atoms: pass params"
         firing, batch, error_B = (extra[name] for name in ("firing", "batch", "error_B"))
         updates, inner_state = inner.update(updates, state.inner, params, **extra)
         step = state.step + 1

@@ -1,13 +1,16 @@
-"""Spherical steps: every atom moves along the sphere, by its gradient alone, whatever the gradient's scale.
+"""Spherical steps: every atom moves along the unit sphere; the step does not depend on the gradient's scale.
 
     g = <grad_i, d_i> d_i + t      d_i <- (d_i - lr t / |<grad_i, d_i>|) / |d_i - lr t / |<grad_i, d_i>||
 
-All other parameters stay. At lr 1 an atom that the loss would lengthen goes to the direction of minus its
-gradient: a step of power iteration. An atom without gradient stays.
+All other parameters are constant. With lr 1, an atom whose loss falls with its length moves to the direction of
+its negative gradient, which is a step of power iteration. An atom without a gradient does not move.
 
 Source: the Modified BA of Chen et al. 2025 (arXiv:2506.14002), theorem 6.1, read at second hand: dictionary
-`gba` with one group, scale_start near zero, and biases that stay (revive `adapt_bias`, both rates 0). UNSURE:
-the paper's step size; the division by the radial part, which frees it from the scale a -> 0, is ours.
+`gba` with one group, scale_start near zero, and constant biases (revive `adapt_bias`, both rates 0).
+
+UNSURE: the paper's step size.
+
+Differs: the division by the radial part, which makes the step independent of the scale a -> 0, is ours.
 """
 
 import jax
@@ -22,11 +25,13 @@ KIND = "optimiser"
 
 
 def spherical(lr: Scalar = 1.0) -> optax.GradientTransformation:
-    """Acts on W_dec_FD, `[F, D]` with unit rows, and stops all else. lr: 1 for power iteration."""
+    """The rule, for W_dec_FD `[F, D]` with unit rows; all other updates are zero. lr: 1 for power iteration.
+
+    Raises ValueError for an lr that is negative or not finite."""
     refuse_rate(lr)
 
     def update(updates, state, params=None):
-        assert params is not None, "this rule moves atoms, and must see them"
+        assert params is not None, "this rule moves atoms: pass params"
         atoms_FD, gradient_FD = params["W_dec_FD"], updates["W_dec_FD"]
         radial_F1 = jnp.sum(gradient_FD * atoms_FD, -1, keepdims=True)
         tangent_FD = gradient_FD - radial_F1 * atoms_FD
