@@ -48,13 +48,16 @@ def documents(
     Args:
         source: "wiki" (`wiki_leads`), or
             a .jsonl file                     one document per line, in its field `column`
-            a .parquet file                   one document per row, in its column `column`
+            a .json file                      the same, or a list of strings or of such records
+            a .csv file                       one document per row, in its column `column`; with a header
+            a .parquet, .arrow, .feather file one document per row, in its column `column`
             a .txt file                       documents separated by blank lines
-            a folder or a glob of such files  all except hidden ones; a .txt file is one document
+            a folder or a glob of such files  all except hidden ones; a .txt file is one document; in a folder,
+                                              .arrow, .csv and .json are read where there is no other
             a folder that `save_to_disk` of Hugging Face's `datasets` wrote: column `column`, and the split
                                               `split` of a DatasetDict
-            A .jsonl or .txt file may be compressed (.gz, .zst). It is UTF-8, or the encoding of its byte order
-            mark.
+            A .jsonl, .json, .csv or .txt file may be compressed (.gz, .zst). It is UTF-8, or the
+            encoding of its byte order mark.
         seed: the seed of the order and the split.
         held_out: the fraction that is held out, in [0, 1].
         column: the field or the column of the text.

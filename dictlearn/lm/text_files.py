@@ -1,8 +1,9 @@
-"""Files of text, read one document at a time: plain text, JSON lines, Parquet, datasets on disk.
+"""Files of text, read one document at a time: plain text, JSON, CSV, Parquet, Arrow, datasets on disk.
 
-Every source of text is read here; `text_lines` and `text_tables` know the formats. Files are not trusted:
-their content is parsed and never executed, and a name in an index must stay inside the folder of the index. A
-file that cannot be read is a ValueError that names the file and, where possible, the line or the row.
+Every source of text is read here; `text_lines`, `text_json`, `text_csv` and `text_tables` know the formats.
+Files are not trusted: their content is parsed and never executed, and a name in an index must stay inside the
+folder of the index. A file that cannot be read is a ValueError that names the file and, where possible, the
+line or the row.
 """
 
 import fnmatch
@@ -12,15 +13,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dictlearn.lm.text_lines import PACKED, is_unicode, lines
+from dictlearn.lm import text_csv, text_json
+from dictlearn.lm.text_lines import PACKED, lines
 from dictlearn.lm.text_tables import arrow, parquet
 
-LINES = tuple(f".jsonl{packed}" for packed in PACKED)
-TABLES = (".parquet",)
 PLAIN = tuple(f".txt{packed}" for packed in PACKED)
+_LINES, _JSON, _CSV = (
+    tuple(f"{ending}{packed}" for packed in PACKED) for ending in (".jsonl", ".json", ".csv")
+)
+_PARQUET, _ARROW = (".parquet",), (".arrow", ".feather")
 TOKENS = (".npy", ".npz", ".safetensors")
 """The endings of token arrays, which `text_tokens` reads."""
-KNOWN = (*PLAIN, *LINES, *TABLES, *TOKENS)
+_KINDS = ((*PLAIN, *_LINES, *_PARQUET, *TOKENS), _ARROW, _CSV, _JSON)
+"""Of a folder the files of the first of these kinds are read: beside them, the others describe a corpus."""
+KNOWN = tuple(ending for kind in _KINDS for ending in kind)
+_CACHED = "cache-"
+"""How the names of the files begin in which `datasets` keeps what was computed from others of the folder."""
 
 _STATE, _DICT = "state.json", "dataset_dict.json"
 
@@ -40,15 +48,14 @@ def is_dataset(source: str | Path) -> bool:
 def files(source: str | Path) -> list[Path]:
     """The files of a path, a folder or a glob, sorted by name.
 
-    A folder is searched with its subfolders for the suffixes of `KNOWN`; a pattern has `*`, `?` or `[`.
-    Hidden files and folders (a leading dot) are skipped unless the pattern names them. Raises ValueError if
-    nothing is found or a pattern matches other suffixes, and FileNotFoundError for a file that does not
-    exist.
+    A folder is searched with its subfolders for text, JSON lines, Parquet and tokens; if there is none, for
+    Arrow, then for CSV, then for JSON. A pattern has `*`, `?` or `[`. Hidden files and folders (a leading dot)
+    are skipped unless the pattern names them. Raises ValueError if nothing is found or a pattern matches other
+    suffixes, and FileNotFoundError for a file that does not exist.
     """
     path = Path(source)
     if path.is_dir():
-        known = (one for one in path.rglob("*") if ends(one, KNOWN) and not one.is_dir())
-        found = sorted(one for one in known if not _hidden(one.relative_to(path), Path()))
+        found = next(filter(None, (_within(path, kind) for kind in _KINDS)), [])
     elif any(mark in str(source) for mark in "*?[") and not path.exists():
         root = Path(path.anchor or ".")
         matched = root.glob(str(path.relative_to(path.anchor)))
@@ -66,6 +73,13 @@ def files(source: str | Path) -> list[Path]:
         if not one.is_file():
             raise FileNotFoundError(f"No file {str(one)!r}.")
     return found
+
+
+def _within(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    """The files of a folder with these suffixes that are neither hidden nor a cache's."""
+    known = (one for one in folder.rglob("*") if ends(one, endings) and not one.is_dir())
+    shown = (one for one in known if not _hidden(one.relative_to(folder), Path()))
+    return sorted(one for one in shown if not (ends(one, _ARROW) and one.name.startswith(_CACHED)))
 
 
 def ends(path: Path, endings: tuple[str, ...]) -> bool:
@@ -110,10 +124,16 @@ def texts(source: str | Path, column: str, split: str | None) -> Iterator[str]:
 
 
 def _file(path: Path, column: str, paragraphs: bool) -> Iterable[str | None]:
-    if ends(path, LINES):
-        return _records(path, column)
-    if ends(path, TABLES):
-        return parquet(path, column)
+    readers = {
+        _LINES: text_json.records,
+        _JSON: text_json.whole,
+        _CSV: text_csv.rows,
+        _PARQUET: parquet,
+        _ARROW: arrow,
+    }
+    for endings, read in readers.items():
+        if ends(path, endings):
+            return read(path, column)
     if ends(path, TOKENS):
         raise ValueError(
             f"{path}: holds tokens, not text; `sequences` reads it, `documents` cannot."
@@ -130,34 +150,6 @@ def _paragraphs(path: Path) -> Iterator[str]:
     for blank, piece in itertools.groupby(lines(path), lambda line: not line.strip()):
         if not blank:
             yield "".join(piece).strip()
-
-
-def _records(path: Path, column: str) -> Iterator[str | None]:
-    for number, line in enumerate(lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield _field(line, column)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
-
-
-def _field(line: str, column: str) -> str | None:
-    """The text in one JSON record; if a field is repeated, the last one counts."""
-    try:
-        # Whole numbers are not read, and as int they may have no more than 4300 digits.
-        record = json.loads(line, parse_int=float)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError("not JSON.") from error
-    if not isinstance(record, dict) or column not in record:
-        raise ValueError(f"no {column!r} field.")
-    found = record[column]
-    if not isinstance(found, str | None):
-        kind = "number" if isinstance(found, float) else type(found).__name__
-        raise ValueError(f"{column!r} is a {kind}, not a string.")
-    if not is_unicode(found or ""):
-        raise ValueError(f"{column!r} holds half a surrogate pair.")
-    return found
 
 
 def _json(path: Path) -> dict[str, Any]:
