@@ -37,8 +37,8 @@ PURSUITS = "pursuits.json"
 
 
 def check(config: Mapping, stream: streams.Stream, allow_changed: bool = False) -> None:
-    """Raises ValueError where dictionaries trained on `stream` could not be evaluated as the config says: for
-    what `models.check` looks at, and for the pursuits of `config.evaluate`."""
+    """Raises ValueError if dictionaries trained on `stream` could not be evaluated as the config says: as
+    `models.check` does, and for unknown pursuits in `config.evaluate`."""
     models.check(config, stream, allow_changed)
     pursuits = config.get("evaluate", {}).get("pursuits", ())
     d_out = experiment_stream.target_width(stream)
@@ -64,7 +64,7 @@ def evaluate(
         path: the workdir of the run.
         progress: called with (tokens done, tokens in total).
         allow_changed: whether the run is measured even on other data than it was trained on.
-        dictionary: measured instead of the dictionaries of the run in `path`.
+        dictionary: a published dictionary, measured instead of those of the run in `path`.
 
     Returns:
         {name: {"label", "hparams", METRIC: value, ..., "sides"}}. Where there are several models (or

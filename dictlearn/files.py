@@ -25,20 +25,20 @@ _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _HERE, _EXCHANGE = -100, 2
 """AT_FDCWD and RENAME_EXCHANGE of renameat2(2)."""
 _SMALL = 1 << 26
-"""Bytes below which a file is read rather than remembered."""
+"""The size in bytes below which a file is always read, and its checksum not cached."""
 _SETTLED_NS = 2_000_000_000
-"""What was written more lately than this may be written again within one tick of its file system's clock."""
+"""A file that was written more recently may change again within one tick of its file system's clock."""
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path for a file or a folder, which replaces `path` when the block ends.
 
-    What was written is on the disk, and not in a cache of the system, before it replaces anything. An error in
-    the block leaves `path` unchanged, and no temporary file remains. What a killed process left beside `path`
-    is taken away, or put back, by the next one that writes there.
+    The new content is on the disk, and not only in a cache of the system, before it replaces the old. An error
+    in the block leaves `path` unchanged, and no temporary file remains. If a process is killed, the next one
+    that writes to `path` removes the temporary files, or restores the old folder.
 
-    Raises OSError, with the free space in the message, for what could not be written.
+    Raises OSError, with the free space in the message, if the disk is full.
 
     Example:
         >>> import tempfile
@@ -60,7 +60,7 @@ def whole(path: Path) -> Iterator[Path]:
             if error.errno not in _FULL:
                 raise
             raise _full(error, path) from error
-        # What was replaced is removed once the disk knows the new one by its name.
+        # The old one is removed only when the name of the new one is on the disk.
         sync(path.parent)
     finally:
         _remove(half)
@@ -68,20 +68,20 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def rename(old: Path, new: Path) -> None:
-    """Renames, so that the new name outlives a power cut."""
+    """Renames, so that the new name survives a power cut."""
     old.replace(new)
     sync(new.parent)
 
 
 def to_disk(path: Path) -> None:
-    """Waits until a file, or a folder and all in it, would outlive a power cut."""
+    """Waits until a file, or a folder with all its content, would survive a power cut."""
     for one in sorted(path.rglob("*"), reverse=True) if path.is_dir() else ():
         sync(one)
     sync(path)
 
 
 def sync(path: Path) -> None:
-    """Waits until a file's bytes, or a folder's names, would outlive a power cut."""
+    """Waits until a file's bytes, or a folder's list of names, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -92,11 +92,11 @@ def sync(path: Path) -> None:
 def save_tensors(
     tensors: dict[str, np.ndarray], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Writes a safetensors file. Raises OSError for what the disk refuses, as Python's own functions do."""
+    """Writes a safetensors file. Raises OSError if the disk refuses the write, as Python's own functions do."""
     room = _room(path)
     room.mkdir()
     try:
-        # The library writes under a name of its own making, which nobody would know after a kill.
+        # The library writes under a name that it invents, which could not be found after a kill.
         save_file(tensors, room / "tensors", metadata)
         (room / "tensors").replace(path)
     except SafetensorError as error:
@@ -115,7 +115,7 @@ def mend(path: Path) -> None:
     old, mine = _aside(path), _half(path, os.getpid())
     _remove(mine)
     if old.exists():
-        # Renamed before it is removed: a part of a folder is never put back.
+        # Renamed before it is removed, so that a half-removed folder is never restored.
         old.replace(mine if path.exists() else path)
         _remove(mine)
     for left in path.parent.glob(f"{glob.escape(path.name)}.*{TEMPORARY}"):
@@ -126,17 +126,17 @@ def mend(path: Path) -> None:
 
 
 def _half(path: Path, process: int) -> Path:
-    """Where a process of this machine writes what will replace `path`."""
+    """The path where a process of this machine writes the replacement of `path`."""
     return path.with_name(f"{path.name}.{platform.node()}-{process}{TEMPORARY}")
 
 
 def _room(half: Path) -> Path:
-    """A folder for what others write on the way to a half."""
+    """A folder in which another library writes its own temporary files."""
     return half.with_name(half.name + TEMPORARY)
 
 
 def _aside(path: Path) -> Path:
-    """Where a folder is while another takes its place."""
+    """The path of the old folder while a new one replaces it."""
     return path.with_name(f".{path.name}.replaced")
 
 
@@ -151,8 +151,8 @@ def _alive(process: int) -> bool:
 
 
 def _replace(path: Path, half: Path) -> None:
-    """The half takes the place of the path. A folder is at no moment missing where the file system can exchange
-    two names; elsewhere it is for the moment between two renames."""
+    """Replaces the path by the half. If the file system can exchange two names, a folder is never missing;
+    otherwise it is missing between two renames."""
     if not path.is_dir():
         half.replace(path)
     elif not _exchanged(path, half):
@@ -161,7 +161,7 @@ def _replace(path: Path, half: Path) -> None:
 
 
 def _exchanged(a: Path, b: Path) -> bool:
-    """Exchanges two names, if the system can."""
+    """Exchanges two names. False if the system cannot."""
     try:
         exchange = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:  # not Linux
@@ -177,8 +177,8 @@ def _full(error: OSError, path: Path) -> OSError:
     free = shutil.disk_usage(path.parent).free
     return OSError(
         error.errno,
-        f"{path} was not written ({error.strerror}; {free} bytes are free there); what it held is as it was. "
-        "Make room, and give the command again",
+        f"{path} was not written ({error.strerror}; {free} bytes are free there); its old content is "
+        "unchanged. Free some space, and run the command again",
     )
 
 
@@ -189,10 +189,10 @@ def sha256(path: Path) -> str:
 
 
 def digest(*paths: Path) -> str:
-    """The SHA-256 of a file, or of the names and checksums of several, to tell whether it is what it was.
+    """The SHA-256 of a file, or of the names and checksums of several files.
 
-    A large file is read once: its checksum is kept in the user's cache ($XDG_CACHE_HOME, else ~/.cache) with
-    its size and times, and is read again when one of them has changed. `sha256` always reads."""
+    A large file is read once: its checksum is kept in the user's cache ($XDG_CACHE_HOME, or ~/.cache) with its
+    size and times. The file is read again when one of them has changed. `sha256` always reads the file."""
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(_remembered, paths))
     if len(found) == 1:
@@ -222,14 +222,14 @@ def _remembered(path: Path) -> str:
 
 
 def _stamp(path: Path) -> list[int]:
-    """What changes when the file does: its size, its times, and which file it is."""
+    """Values that change with the file: its size, its times, its inode and its device."""
     found = path.stat()
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev]
 
 
 def _cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    # Without a home the path stays one of "~": nothing is then kept, for nothing can be in devnull.
+    # Without a home the path keeps its "~". Nothing is cached then, because devnull holds no files.
     return Path(home if os.path.isabs(home) else os.devnull) / "dictlearn" / "sha256"
 
 

@@ -2,12 +2,12 @@
 
 Documents are split into train and held-out documents and packed into sequences, and the train sequences
 are split into shards of whole sequences. The rows of a shard are its unmasked tokens, in an order drawn
-from (seed, shard number). A shard is therefore a pure function of the recipe and its number: a killed
-harvest is continued by running it again, and of n processes, which must all see the same folder, process
-i writes every n-th shard. The bytes are the same for every n.
+from (seed, shard number). A shard is therefore a pure function of the recipe and its number, and a killed
+harvest is continued by running it again. Of n processes, which must all see the same folder, process i writes
+every n-th shard. The bytes are the same for every n.
 
-The device works one forward pass ahead, and a finished shard is hashed and written in a thread of its
-own, while the next shard is computed.
+The device works one forward pass ahead. A finished shard is hashed and written in a separate thread while the
+next shard is computed.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,17 +34,25 @@ def harvest(
     allow_changed: bool = False,
     **recipe: Any,
 ) -> None:
-    """Write the activations of `taps` into the store at `path`. taps, recipe: see `source.Recipe`.
+    """Writes the activations at some taps to a store. A complete store of the same recipe is left unchanged.
 
-    progress: called with (rows done, rows in all), of this process, after every forward pass and
-    every shard that was there already.
+    Args:
+        lm: the language model.
+        path: the folder of the store.
+        taps: as in `streams._source.Recipe`.
+        progress: called with (rows done, rows in total) of this process, after every forward pass and for every
+            shard that exists already.
+        allow_changed: whether to leave a complete store of another recipe unchanged, and to continue an
+            unfinished store with other weights of its model, which its manifest then lists.
+        recipe: the other fields of `Recipe`.
 
-    A complete store of the same recipe is left as it is. allow_changed: so is one of another recipe, and one
-    that is not finished goes on with other weights of its model, which its manifest then lists.
-
-    Errors: ValueError for an unknown tap or dtype, too little text, a folder that holds anything else, or
-    activations that are not finite in `dtype`; OSError for a full disk; RuntimeError where another process
-    failed, `InUse` where another harvest is filling the store."""
+    Raises:
+        ValueError: for an unknown tap or dtype, too little text, a folder with other content, and activations
+            that are not finite in `dtype`.
+        OSError: for a full disk.
+        RuntimeError: if another process failed.
+        InUse: while another harvest fills the store.
+    """
     path, source = Path(path), Source(lm, Recipe.of(taps=taps, **recipe))
     with owned(path, "dictlearn harvest"):
         _fill(path, source, allow_changed, progress)

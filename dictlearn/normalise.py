@@ -13,8 +13,8 @@ autoencoder; with several concatenated sources, one number for each of them. The
 kinds: they exist only for autoencoders, because the statistics of a transcoder's target are not known
 from its input, and no weights can absorb them. Whitening (in the basis of the principal components) is
 also for autoencoders, and is inverted exactly; directions with less than 1e-6 of the largest variance are
-scaled as if they had that variance. Scalar kinds, token_unit and whitening serve activations of any scale;
-the 1e-5 of token_layernorm is felt where deviations are below 1e-2.
+scaled as if they had that variance. Scalar kinds, token_unit and whitening work at any scale of the
+activations; the 1e-5 of token_layernorm matters where deviations are below 1e-2.
 
 Source: Anthropic's update of April 2024 and Llama Scope (mean_norm_sqrt_d); Rajamanoharan et al. 2024,
 "Jumping ahead", and Gemma Scope (unit_mean_sq); the released code of Gao et al. 2024, whose paper divides
@@ -190,13 +190,13 @@ def estimate(
 
 
 def _wide(x_BD: np.ndarray) -> np.ndarray:
-    """The rows in float64; a row that is not finite would spoil every sum without a word."""
+    """The rows in float64. Raises ValueError for rows that are not finite, which would make every sum NaN."""
     wide_BD = np.asarray(x_BD, np.float64)
     bad = int((~np.isfinite(wide_BD).all(axis=1)).sum())
     if bad:
         raise ValueError(
-            f"{bad} of {len(wide_BD)} rows of activations are not finite; leave them out, or look at what"
-            " made them."
+            f"{bad} of {len(wide_BD)} rows of activations are not finite; leave them out, or inspect their"
+            " source."
         )
     return wide_BD
 

@@ -141,7 +141,7 @@ def _saver(run: _Session) -> Callable[[int, dict], None]:
         values.to_json(Site.at(origin)._asdict(), "site") for origin in run.stream.origin or ()
     ]
     meta |= {"d_out": target_width(run.stream), "sites": sites}
-    # The scales are among the arrays; here they are for whoever reads a record without its arrays.
+    # The scales are among the arrays; they are repeated for readers of the record without its arrays.
     scales = {name: norm[name].tolist() for name in ("scale_in", "scale_out")}
     meta |= {"norm": {"kind": run.stream.norm.kind, "shapes": shapes, **scales}}
     norm = jax.device_put(norm, sharding.everywhere(run.mesh))

@@ -198,5 +198,5 @@ def test_what_fails_after_the_new_one_is_there_does_not_say_that_the_old_one_is(
     monkeypatch.setattr(files, "sync", refuse)
     with pytest.raises(OSError, match="No space") as caught:
         rewrite(folder)
-    assert "as it was" not in str(caught.value)
+    assert "unchanged" not in str(caught.value)
     assert (folder / "new").read_text() == "after"

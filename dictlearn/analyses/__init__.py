@@ -6,9 +6,9 @@ An analysis is a function of its file's name,
 
 whose subjects are `Subject`s: the dictionaries of a run with their metrics, stream and language model, each
 read when it is first used. Settings have defaults. `dictlearn analyse NAME` runs one, and so does
-`config.analyses = {NAME: settings}`; `write` stores the result in the workdir, where the report reads it. What
-it needs of such a run it lists in NEEDS, by the words of analyses/_needs.py, so that a config without it is
-refused before training begins.
+`config.analyses = {NAME: settings}`; `write` stores the result in the workdir, where the report reads it. Its
+file lists the requirements on such a run in NEEDS, by the words of analyses/_needs.py. A config that does not
+meet them is refused before training begins.
 
     result = dictlearn.analyses.run("similarity", ["runs/a", "runs/b"])
     result.values["measures"]["mmcs_ab"]
@@ -125,7 +125,7 @@ def check_run(chosen: Mapping[str, Mapping], config: Mapping, stream: Stream) ->
         stream: its stream.
 
     Raises:
-        ValueError: for what an analysis needs and the run has not, with the key that sets it.
+        ValueError: for a requirement that the run does not meet, with the key that sets it.
 
     Example:
         >>> from dictlearn import streams

@@ -1,4 +1,4 @@
-"""What an analysis needs of the run whose config asks for it, which is known before the run is trained."""
+"""Requirements of an analysis on the run whose config lists it. They are checked before the run is trained."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from dictlearn.streams import Stream
 
 
 class Need(NamedTuple):
-    """met: whether a config and its stream have it. told: what it is, and how to have it."""
+    """met: whether a config and its stream meet it. told: its description, and how to meet it."""
 
     met: Callable[[Mapping, Stream], bool]
     told: str
@@ -45,7 +45,7 @@ NEEDS = {
         lambda config, stream: False, "two runs; `dictlearn analyse NAME RUN RUN` takes them"
     ),
 }
-"""By the words of which an analysis lists some as its NEEDS."""
+"""The needs, by the words that an analysis lists in its NEEDS."""
 
 
 def refuse(name: str, needs: tuple[str, ...], config: Mapping, stream: Stream) -> None:

@@ -71,8 +71,8 @@ class Subject:
         files = [path] if path.is_file() else sorted(filter(interop.recognised, path.glob("*")))
         if not files:
             raise FileNotFoundError(
-                f"{path} is no run and no exported dictionary; `dictlearn train` and `dictlearn export` make "
-                "what can be analysed."
+                f"{path} is neither a run nor an exported dictionary; `dictlearn train` and `dictlearn export` "
+                "write them."
             )
         return [interop.load(file) for file in files]
 
@@ -119,8 +119,8 @@ class Subject:
 
     @functools.cached_property
     def lm(self) -> LM:
-        """The language model. Raises ValueError for a run without one, and for other weights than those of
-        the run."""
+        """The language model. Raises ValueError for a run without one, and for weights that differ from the
+        run's."""
         if not self.config.get("model"):
             raise ValueError(f"{self.name} has no language model; its config has no model.")
         lm = language.load(**self.config["model"])
@@ -140,7 +140,8 @@ class Subject:
         return stream
 
     def check_data(self) -> None:
-        """Raises ValueError for other data than the run was trained on; whoever reads a store itself asks."""
+        """Raises ValueError for other data than the run was trained on. Callers that read the store themselves
+        must call it."""
         _ = self.stream  # an assertion would be gone under `python -O`
 
     def sample(self, n_tokens: int) -> np.ndarray:
@@ -167,5 +168,5 @@ def dense_codes(dictionary: Trained, x_BD: np.ndarray) -> np.ndarray:
 def exactly(n: int, subjects: Sequence[Subject], name: str) -> Sequence[Subject]:
     """The subjects, if there are `n`; else ValueError."""
     if len(subjects) != n:
-        raise ValueError(f"{name} is asked of {n} subject(s), not {len(subjects)}.")
+        raise ValueError(f"{name} takes {n} subject(s), not {len(subjects)}.")
     return subjects

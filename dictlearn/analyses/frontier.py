@@ -19,7 +19,7 @@ from dictlearn.analyses._subject import Subject
 NEEDS = ("dictionaries",)
 
 METRICS = tuple(c.metric for c in meters.headlines() if c.metric != "l0")
-"""The headlines of all meters, but for the axis."""
+"""The headlines of all meters, except the axis."""
 
 
 def frontier(

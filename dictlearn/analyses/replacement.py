@@ -38,7 +38,7 @@ def replacement(subjects: Sequence[Subject], *, member: str = "", n_sequences: i
     chosen = [_of(subject, member) for subject in subjects]
     (source, *_) = origin(subjects[0].config) or [None]
     if source is None:
-        raise ValueError(f"{subjects[0].name} is of no language model; its stream has no origin.")
+        raise ValueError(f"{subjects[0].name} has no language model; its stream has no origin.")
     text = [np.asarray(part[:n_sequences]) for part in source.held_out()]
     together = [[one] for one in chosen] + ([chosen] if len(chosen) > 1 else [])
     rows = [

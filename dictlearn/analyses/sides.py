@@ -10,7 +10,7 @@ from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject
 
 WHOLE = "all"
-"""The side of a dictionary that has no others."""
+"""The label of a dictionary's only side."""
 
 
 def sides(

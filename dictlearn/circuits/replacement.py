@@ -39,8 +39,8 @@ def place(dictionary: Trained) -> tuple[str, str]:
     taps = [tap for site in dictionary.sites for tap in (site.tap, site.target)]
     if len(taps) != 2 or any(len(tap) != 1 for tap in taps):
         raise ValueError(
-            f"{dictionary.name!r} reads and writes {taps}; what stands in a model reads one tap of it and "
-            "writes one."
+            f"{dictionary.name!r} reads and writes {taps}; a dictionary in a replacement model reads one tap "
+            "and writes one."
         )
     return taps[0][0], taps[1][0]
 

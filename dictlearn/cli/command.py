@@ -17,9 +17,9 @@ subtrees: --config.model=NAME or =PATH, --config.taps='resid.{4,8}', --config.te
 """
 TOGETHER = "Harvest, train and eval may run in several processes, each with the same arguments."
 EXPECTED = (ValueError, TypeError, OSError, RuntimeError, ModuleNotFoundError, MemoryError)
-"""What bad input raises; it is told in a line, and `--debug` shows where it came from."""
+"""Errors of bad input. They are printed in one line; `--debug` shows the traceback."""
 UNEXPECTED = "unexpected"
-"""Begins the line of an error of another kind: a fault of ours."""
+"""The beginning of the line of any other error, which is a bug."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return interrupt.STATUS if stopped.interrupted else distributed.AGAIN
     except KeyboardInterrupt as error:
         print(
-            f"dictlearn {arguments.verb}: interrupted; the same command goes on from what is saved.",
+            f"dictlearn {arguments.verb}: interrupted; the same command continues from the saved state.",
             file=sys.stderr,
         )
         distributed.fail(interrupt.STATUS, error, arguments)
@@ -69,7 +69,7 @@ def _line(error: Exception) -> str:
         return " ".join(lacking.split())
     if isinstance(error, EXPECTED) and message:
         return message
-    return f"{UNEXPECTED} {type(error).__name__}: {message}; --debug shows where it arose."
+    return f"{UNEXPECTED} {type(error).__name__}: {message}; --debug shows the traceback."
 
 
 def _parser() -> argparse.ArgumentParser:

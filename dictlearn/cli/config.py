@@ -71,7 +71,7 @@ def _experiment(file: Path, arg: str) -> Any:
     """`get_config(arg)` of a file. Raises ValueError, naming the file, for any error in it."""
     spec = importlib.util.spec_from_file_location("experiment", file)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{file} is no Python file; --config names an experiment's file.")
+        raise ValueError(f"{file} is not a Python file; --config names an experiment's file.")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -141,7 +141,7 @@ def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tu
 
 
 def _of_dictionary(arguments: Namespace, rest: Sequence[str]) -> tuple[dict, Path]:
-    """The config and the folder in which a published dictionary is measured; `arguments` hold it loaded."""
+    """The config and the folder for measuring a published dictionary, which `arguments` hold, loaded."""
     if arguments.config or rest:
         misuse(f"--dictionary takes {', '.join(published.FLAGS)}, and no {rest or '--config'}.")
     path = Path(arguments.dictionary)
@@ -157,7 +157,7 @@ def _of_dictionary(arguments: Namespace, rest: Sequence[str]) -> tuple[dict, Pat
 def _workdir(path: str | Path) -> Path:
     if "://" in str(path):
         raise ValueError(
-            f"--workdir={path} is no folder; mount the bucket, and give the folder there."
+            f"--workdir={path} is not a folder; mount the bucket, and give its folder."
         )
     return Path(path)
 

@@ -5,8 +5,8 @@ JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID), or if Slurm, Open M
 several. Otherwise nothing is initialised. Everything else is JAX's own runtime.
 
     late    `start` waits START_SECONDS for all processes, and names the missing ones
-    dead    a process without a heartbeat ends the others; JAX's message on stderr names it
-    hung    a process that lives, but finishes no step, ends the others by `Watch`, which names it
+    dead    if a process sends no heartbeat, the others end; JAX's message on stderr names it
+    hung    if a process lives but finishes no step, `Watch` ends the others and names it
 
 Differs from `jax.distributed.initialize`: heartbeats time out after 30 s, not 100. A process that fails exits
 at once, instead of waiting five minutes at the barrier of an orderly end that the others cannot reach.
@@ -28,16 +28,16 @@ import jax
 from orbax.checkpoint import multihost  # JAX has no public name for its key-value store
 
 AGAIN = 75
-"""Exit status of a run that the same command goes on with (EX_TEMPFAIL): launchers start it again."""
+"""The exit status of a run that the same command resumes (EX_TEMPFAIL): launchers start it again."""
 START_SECONDS = 300
 HEARTBEAT_SECONDS = 30
 STEP_SECONDS = 1800
-"""No step is this long, its compilation and its checkpoint included."""
+"""A longer step is hung; compilation and the checkpoint are included."""
 MANAGED = (
     ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST"),
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
 )
-"""Variables of Slurm and Open MPI: where all are set, the first says how many processes there are."""
+"""Variables of Slurm and Open MPI: if all are set, the first is the number of processes."""
 
 
 class Place(NamedTuple):
@@ -85,15 +85,21 @@ def find(
 
 
 def add_arguments(parser: argparse.ArgumentParser, steps: bool) -> None:
-    """Adds the flags of one of several processes. steps: whether its work has steps, which `Watch` watches."""
-    join = "one of several processes: where process 0 listens; auto for what JAX finds out"
-    silent = f"after so long without a heartbeat it is dead; default {HEARTBEAT_SECONDS}"
-    hung = f"the run ends if no step has ended for so long; default {STEP_SECONDS}"
+    """Adds the flags of a process that is one of several. steps: whether its work has steps for `Watch`."""
+    join = "of several processes: the address of process 0; auto to let JAX find it"
+    silent = f"a process without a heartbeat for this time is dead; default {HEARTBEAT_SECONDS}"
+    hung = f"the run ends if no step ends for this time; default {STEP_SECONDS}"
     parser.add_argument("--coordinator", metavar="HOST:PORT", help=join)
-    parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    parser.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+    parser.add_argument("--processes", type=int, metavar="N", help="their number")
+    parser.add_argument(
+        "--process", type=int, metavar="I", help="the index of this process, from 0"
+    )
     for name, seconds, text in (
-        ("start_timeout", START_SECONDS, f"the others start in this time; default {START_SECONDS}"),
+        (
+            "start_timeout",
+            START_SECONDS,
+            f"the time to wait for the others; default {START_SECONDS}",
+        ),
         ("heartbeat", HEARTBEAT_SECONDS, silent),
         *([("step_timeout", STEP_SECONDS, hung)] if steps else []),
     ):
@@ -108,7 +114,7 @@ def join(arguments: argparse.Namespace, together: bool) -> None:
     if not together:
         if "JAX_COORDINATOR_ADDRESS" in os.environ or _managed(os.environ):
             raise ValueError(
-                "this is the work of one process, and the environment says that it is one of several; "
+                "this command runs in one process, and the environment says that it is one of several; "
                 "run it outside srun or mpirun, and without JAX_COORDINATOR_ADDRESS."
             )
         return
@@ -146,7 +152,7 @@ def several() -> bool:
 
 
 def fail(status: int, error: BaseException, arguments: argparse.Namespace) -> None:
-    """Ends one of several processes after an error was printed, at once, so that the others notice.
+    """Ends one of several processes at once after an error was printed, so that the others notice.
 
     An error of the runtime is usually the death of another process. Then the heartbeat is awaited, which
     ends this process with a message that names the dead one.
@@ -206,14 +212,14 @@ def _hung(mine: int, still: float, steps: Mapping[int, int]) -> str:
 
 
 def _late(place: Place, timeout: float) -> str:
-    said = f"the processes have not all come together in {timeout:.0f} s: "
+    said = f"not all processes have connected in {timeout:.0f} s: "
     if place.coordinator is None or place.processes is None:
         return said + "see the others' logs for one that did not start."
     host, _, port = place.coordinator.rpartition(":")
     if place.process == 0:
         return said + (
             f"process 0 waits at port {port} for 1 to {place.processes - 1}, each of which needs "
-            f"--processes={place.processes}, a --process of its own, and a way to {host}."
+            f"--processes={place.processes}, a --process of its own, and a route to {host}."
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()

@@ -20,7 +20,7 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def without_echoes() -> Iterator[None]:
-    """While the block runs, callbacks that come after the end of a failed save say nothing."""
+    """While the block runs, callbacks that arrive after the end of a failed save print nothing."""
     before = sys.unraisablehook
     is_echo = lambda error: isinstance(error, RuntimeError) and "loop is closed" in str(error)
     sys.unraisablehook = lambda told: None if is_echo(told.exc_value) else before(told)
@@ -47,7 +47,7 @@ def words(argv: Sequence[str]) -> None:
     for word in argv:
         if any("\ud800" <= letter <= "\udfff" for letter in word):
             raise ValueError(
-                f"{word!r} is no text in {sys.getfilesystemencoding()}, this environment's encoding of paths: "
+                f"{word!r} is not text in {sys.getfilesystemencoding()}, this environment's encoding of paths: "
                 "set PYTHONUTF8=1, or give another name."
             )
 

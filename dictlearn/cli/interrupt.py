@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 STATUS = 128 + signal.SIGINT
-"""Exit status of what Ctrl-C ended."""
+"""The exit status after Ctrl-C."""
 
 
 @contextlib.contextmanager

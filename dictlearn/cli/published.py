@@ -10,16 +10,19 @@ FLAGS = {
     "--dictionary": {"metavar": "PATH", "help": "a dictionary of any format, instead of a run"},
     "--model": {"metavar": "NAME|PATH", "help": "with --dictionary: the language model"},
     "--text": {"metavar": "PATH", "help": "with --dictionary: the text; default wiki"},
-    "--tap": {"metavar": "NAME", "help": "with --dictionary: what it reads; default its own site"},
+    "--tap": {
+        "metavar": "NAME",
+        "help": "with --dictionary: the tap that it reads; default that of the file",
+    },
     "--length": {"type": int, "default": 128, "help": "with --dictionary: tokens of a sequence"},
-    "--target": {"metavar": "NAME", "help": "with --dictionary: what a transcoder writes"},
+    "--target": {"metavar": "NAME", "help": "with --dictionary: the tap that a transcoder writes"},
 }
 HELD_OUT = 0.9
-"""Fraction of the documents that is measured: all but what a stream needs."""
+"""The fraction of the documents that is measured; a stream needs the rest."""
 
 
 def asked(arguments: Namespace) -> bool:
-    """Whether a published dictionary is to be measured, of any verb's arguments."""
+    """Whether the arguments, of any verb, name a published dictionary to measure."""
     return bool(vars(arguments).get("dictionary"))
 
 
@@ -34,7 +37,7 @@ def config_of(arguments: Namespace, path: Path) -> dict:
         A config.
 
     Raises:
-        ValueError: where neither a flag nor the file says which model or tap.
+        ValueError: if neither a flag nor the file states the model or the tap.
     """
     site = arguments.dictionary.sites[0] if arguments.dictionary.sites else None
     name = str(arguments.model or (site.model.get("name", "") if site else ""))

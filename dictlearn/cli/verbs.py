@@ -1,6 +1,6 @@
 """The verbs: functions of a config and a workdir, and the table of all verbs.
 
-What one verb alone uses, and takes long to import (Matplotlib, SciPy), it imports itself.
+A verb itself imports the modules that only it uses and that take long to import (Matplotlib, SciPy).
 """
 
 import json
@@ -96,7 +96,7 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
 def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
     _measured(config, workdir, arguments, None)
     if distributed.several() and config.get("analyses"):
-        print(f"Analyses are the work of one process: dictlearn analyse --workdir={workdir}")
+        print(f"Analyses run in one process: dictlearn analyse --workdir={workdir}")
     else:
         every(config, workdir, arguments.allow_changed)
 
@@ -169,12 +169,14 @@ def _pull(config: Mapping, workdir: Path, arguments) -> None:
 
 
 _ON = {"action": "store_true"}
-_CHANGED = {"--allow_changed": {**_ON, "help": "go on although config, model or data have changed"}}
+_CHANGED = {
+    "--allow_changed": {**_ON, "help": "continue although config, model or data have changed"}
+}
 
 VERBS = {
     "harvest": Verb(
         _harvest,
-        "run the language model once and keep its activations (config.model, config.harvest)",
+        "run the language model once and store its activations (config.model, config.harvest)",
         _CHANGED,
         together=True,
     ),
@@ -182,14 +184,14 @@ VERBS = {
         _plan,
         "what a run will need: compiled for --topology=v5p:4x4x4, or for the devices present",
         {
-            "--topology": {"help": "a TPU slice, as v5p:4x4x4; default these devices"},
-            "--d_in": {"type": int, "help": "width, where model and stream cannot say"},
+            "--topology": {"help": "a TPU slice, such as v5p:4x4x4; default the devices present"},
+            "--d_in": {"type": int, "help": "the width, if neither model nor stream states it"},
             "--json": {**_ON, "help": "print JSON"},
         },
     ),
     "train": Verb(
         _train,
-        "train, or go on training, every dictionary of the sweep; then eval",
+        "train every dictionary of the sweep, or resume training; then eval",
         _CHANGED,
         together=True,
         steps=True,
@@ -208,13 +210,13 @@ VERBS = {
     ),
     "analyse": Verb(
         analyse,
-        "ask something of trained dictionaries -> analyses/NAME.json, analyses/NAME.png",
+        "analyse trained dictionaries -> analyses/NAME.json, analyses/NAME.png",
         _CHANGED
         | {
             "words": {
                 "nargs": "*",
                 "metavar": "NAME [SUBJECT ...]",
-                "help": "an analysis, and the runs that it is asked of; default the workdir. Without a name, "
+                "help": "an analysis and its runs; default the workdir. Without a name, "
                 "all of config.analyses. --NAME.SETTING=VALUE sets a setting",
             }
         },
@@ -223,7 +225,7 @@ VERBS = {
     "report": Verb(_report, "one page with everything -> report.html", _CHANGED, from_workdir=True),
     "export": Verb(
         _export,
-        "the dictionaries as files for others -> --out",
+        "write the dictionaries as files -> --out",
         {
             "--format": {"default": "npz", "help": f"one of {', '.join(interop.names())}"},
             "--out": {"metavar": "DIR", "help": "folder of the files; default DIR/export"},
@@ -232,7 +234,7 @@ VERBS = {
     ),
     "convert": Verb(
         _convert,
-        "a dictionary of any format, as a file of another one: dictlearn convert SRC DST --to=NAME",
+        "convert a dictionary file to another format: dictlearn convert SRC DST --to=NAME",
         {
             "source": {"metavar": "SRC", "help": "a file or a folder of any format"},
             "target": {"metavar": "DST", "help": "the file or the folder to write"},
@@ -242,7 +244,7 @@ VERBS = {
     ),
     "push": Verb(
         _push,
-        "dictionaries to the hub, with a card: dictlearn push RUN|PATH OWNER/NAME",
+        "upload dictionaries to the hub, with a card: dictlearn push RUN|PATH OWNER/NAME",
         {
             "source": {
                 "metavar": "SRC",
@@ -250,7 +252,7 @@ VERBS = {
             },
             "name": {
                 "metavar": "OWNER/NAME",
-                "help": "the repository, made where it does not exist",
+                "help": "the repository, created if it does not exist",
             },
             "--to": {
                 "metavar": "FORMATS",
@@ -266,10 +268,10 @@ VERBS = {
     ),
     "pull": Verb(
         _pull,
-        "a repository of dictionaries from the hub: dictlearn pull OWNER/NAME DIR",
+        "download a repository of dictionaries from the hub: dictlearn pull OWNER/NAME DIR",
         {
             "name": {"metavar": "OWNER/NAME", "help": "the repository"},
-            "folder": {"metavar": "DIR", "help": "a folder of its own"},
+            "folder": {"metavar": "DIR", "help": "an empty or a new folder"},
         },
         bare=True,
     ),

@@ -1,5 +1,5 @@
-"""Running statistics that a forward pass keeps in `stats`: small modules with flat leaves beside the
-parameters.
+"""Running statistics that a forward pass keeps in `stats`: small modules whose leaves are flat, as those of
+the dictionary are.
 
     Step        number of training passes, for schedules and random draws
     Threshold   theta = E_batches[smallest positive score kept]

@@ -54,7 +54,7 @@ class Masked(Dictionary):
     def setup(self):
         if not 1 <= self.k <= min(self.n_latents, self.d_in):
             raise ValueError(
-                f"k={self.k} must lie between 1 and the least of n_latents={self.n_latents} and "
+                f"k={self.k} must lie between 1 and the smaller of n_latents={self.n_latents} and "
                 f"d_in={self.d_in}."
             )
         if isinstance(self.observed, int | float) and not 0 < self.observed <= 1:

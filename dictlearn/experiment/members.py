@@ -13,7 +13,7 @@ from dictlearn.types import Scalar
 SWEPT = ("dictionary", "objective", "rule", "revive", "learner")
 """The subtrees whose arguments may be swept."""
 SEEDS = 2**32
-"""Beyond, keys of JAX repeat."""
+"""From here on, JAX's keys repeat."""
 OWN = (*SWEPT, "sweep")
 """The subtrees that a member may set for itself."""
 

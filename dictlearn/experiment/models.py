@@ -25,7 +25,7 @@ SEQUENCES = 8
 """Sequences in one pass of the language model: an evaluation needs at least this number of held-out ones."""
 
 FEWEST = 2
-"""Rows whose variance can be explained."""
+"""The fewest rows whose variance can be explained."""
 
 _NEEDED = {"model": "the language model of the rows (config.model)", "truth": "planted atoms"}
 
@@ -162,9 +162,9 @@ def _label(side: Origin, known: Mapping[str, Mapping], other: str) -> str:
         listed = ", ".join(f"{label} ({source['file']})" for label, source in known.items())
         raise ValueError(
             f"rows were harvested from {rows}, but no model of the config has these weights; it has "
-            f"{listed}. Harvest into another folder, give that model, or --allow_changed to go on with these."
+            f"{listed}. Harvest into another folder, give that model, or --allow_changed to use these."
         )
     changed = "; ".join(differ(side.model, known[other]))
-    warning = "rows were harvested from %s, and %s stands for it: %s."
+    warning = "rows were harvested from %s, and %s takes its place: %s."
     logging.getLogger("dictlearn").warning(warning, rows, other, changed)
     return other

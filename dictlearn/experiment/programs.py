@@ -92,14 +92,14 @@ def _program(group: list[Member]) -> Program:
         return make("learner", built=built)
 
     for member in group:
-        # Refuses a wrong value now: of the learner, and of the dictionary as it is restored.
+        # A wrong value is refused now, in the learner and in the dictionary as `restore` makes it.
         build({key: part.swept for key, part in member.parts.items()})
         set_up(module({"dictionary": member.dictionary.swept}))
     return Program(group, module, sweep(build), stacked)
 
 
 def set_up(module: Dictionary) -> dict:
-    """The shapes of a module's variables. Raises ValueError for a value that cannot be, as every use would."""
+    """The shapes of a module's variables. Raises ValueError for an impossible value of a field."""
     rows = math.prod(jax.sharding.get_abstract_mesh().shape.values())
     x_BD = jax.ShapeDtypeStruct((rows, module.d_in), jnp.float32)
     return jax.eval_shape(lambda x_BD: module.init(jax.random.key(0), x_BD, method="encode"), x_BD)

@@ -1,4 +1,4 @@
-"""Whether a value is of the type that an argument is annotated with, as far as a config can give it."""
+"""Compares the values of a config with the annotations of the arguments that they are for."""
 
 import inspect
 import types
@@ -18,7 +18,7 @@ _KINDS: dict[Any, Callable[[Any], bool]] = {
 
 
 def refuse(where: str, tree: Mapping[str, Any], functions: Sequence[Callable]) -> None:
-    """Raises ValueError for an argument of a subtree that is of none of the types its function takes."""
+    """Raises ValueError for an argument of a subtree whose type its function does not accept."""
     for function in functions:
         hints = typing.get_type_hints(function)
         for name in tree.keys() & hints.keys() & inspect.signature(function).parameters.keys():
@@ -29,7 +29,7 @@ def refuse(where: str, tree: Mapping[str, Any], functions: Sequence[Callable]) -
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value of a config is of the type `hint`; true of types that no config can hold."""
+    """Whether a value of a config has the type `hint`; true for types that no config can hold."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, each) for each in inner if each in _KINDS or typing.get_origin(each))

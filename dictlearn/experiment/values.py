@@ -1,8 +1,8 @@
-"""What a config may hold, and how it lies on disk: what is read back equals what was given.
+"""The values that a config may hold, and their form on disk: reading back gives equal values.
 
-A value is None, a truth value, a number, a string, or a tuple or subtree of values. `settled` gives a config
-this one form, whatever it was built of. JSON has no tuples and no numbers that are not finite: there a tuple is
-a list, and inf is `{"float": "inf"}`.
+A value is None, a truth value, a number, a string, or a tuple or subtree of values. `settled` converts a config
+to this form. JSON has no tuples and no numbers that are not finite, so a tuple is written as a list, and inf as
+`{"float": "inf"}`.
 """
 
 import json
@@ -22,10 +22,10 @@ LARGEST = 2**64
 
 
 def settled(value: Any, where: str = "config") -> Any:
-    """`value` in the form that the disk keeps: lists and arrays as tuples, a ConfigDict as a dict, a path as
-    its string, numbers of NumPy and JAX as Python's.
+    """`value` in the form of a config: lists and arrays become tuples, a ConfigDict becomes a dict, a path its
+    string, and numbers of NumPy and JAX those of Python.
 
-    Raises ValueError for anything else, naming it by its place in `where`."""
+    Raises ValueError for any other value, with its key, which begins with `where`."""
     match value:
         case None | bool() | str():
             return value
@@ -55,12 +55,12 @@ def settled(value: Any, where: str = "config") -> Any:
 
 
 def to_json(tree: Any, where: str = "config") -> Any:
-    """A config as JSON has it. Raises ValueError as `settled` does."""
+    """A config in the form for JSON. Raises ValueError as `settled` does."""
     return _to_json(settled(tree, where))
 
 
 def from_json(tree: Any) -> Any:
-    """The config that `to_json` made `tree` of."""
+    """The inverse of `to_json`."""
     if isinstance(tree, Mapping):
         if tree.keys() == {FLOAT}:
             return float(tree[FLOAT])
@@ -69,12 +69,12 @@ def from_json(tree: Any) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values are equal, NaN being NaN."""
+    """Whether two values are equal; NaN equals NaN."""
     return a == b or json.dumps(a) == json.dumps(b)
 
 
 def plain_name(name: str, where: str) -> None:
-    """Raises ValueError for a name that cannot be that of a file everywhere."""
+    """Raises ValueError for a name that some file system does not accept."""
     if not re.fullmatch(r"[^\W_][\w .+=@~-]{0,99}", name) or name[-1] in " .":
         raise ValueError(
             f"{where} {name!r} must be a file's name: at most 100 letters, digits and any of _.+-=@~, a "

@@ -84,7 +84,7 @@ def push(
                 repo_id=name, folder_path=folder, commit_message="Dictionaries of dictlearn"
             )
         except Exception as error:
-            raise RuntimeError(f"The hub did not take {name}: {reason(error)}") from error
+            raise RuntimeError(f"The hub refused {name}: {reason(error)}") from error
     return str(made)
 
 
@@ -139,4 +139,4 @@ def _own(folder: str | Path) -> Path:
 
 def _check_name(name: str) -> None:
     if not is_hub_name(name):
-        raise ValueError(f"{name!r} is no name on the hub; it has the form owner/name.")
+        raise ValueError(f"{name!r} is not a name on the hub, which has the form owner/name.")

@@ -19,9 +19,9 @@ ARRAYS = (".npz", ".pt", ".pth", ".safetensors")
 """The suffixes of files that may hold a dictionary."""
 _LEAST = 1e-37
 MOST_TIMES = 20
-"""Of a file, what an archive may unpack one array to; numbers hardly shrink."""
+"""The largest ratio of an unpacked array to its archive; numbers hardly compress."""
 MOST_JSON = 1 << 22
-"""Bytes of a config; what is longer is no config."""
+"""The largest size of a config, in bytes."""
 
 
 def has(folder: Path, *names: str) -> bool:

@@ -93,7 +93,7 @@ def unpack(header: Any, shapes: Mapping[str, tuple], read: Callable[[str], np.nd
     except Exception as error:
         raise ValueError(f"the header describes no dictionary: {error}") from error
     if header["name"] != Path(str(header["name"])).name:
-        raise ValueError(f"the name {header['name']!r} is no plain file name.")
+        raise ValueError(f"the name {header['name']!r} is not a plain file name.")
     names = {leaf: leaf for leaf in wanted}
     if kind == "none" and _is_simple(wanted):
         names |= {leaf: name for name, leaf in _simple(wanted).items()}
@@ -172,7 +172,7 @@ def _check(wanted: Mapping, names: Mapping[str, str], shapes: Mapping[str, tuple
         raise ValueError(f"it lacks {', '.join(missing)}; it holds {', '.join(sorted(shapes))}.")
     if unknown := sorted(shapes.keys() - set(names.values()) - derived):
         raise ValueError(
-            f"it holds {', '.join(unknown)}, which the dictionary has not; "
+            f"it holds {', '.join(unknown)}, which the dictionary does not have; "
             f"it has {', '.join(sorted(names.values()))}."
         )
     for leaf, name in names.items():

@@ -24,7 +24,7 @@ METADATA = "note"
 """The key of the note in the metadata of a safetensors file; `NOTE` is the key of our own layout."""
 THRESHOLD = "params/log_threshold_F"
 RUNNING = ("stats/threshold_mean", "stats/threshold_weight")
-"""The leaves of BatchTopK's threshold. Files have the threshold in their place, and the note these."""
+"""The leaves of BatchTopK's threshold. A file has the threshold itself, and the note these leaves."""
 _AS_IT_IS = {NOTE, "dtype", "device", "sae_lens_version"}
 """Keys of a config that say nothing about the dictionary."""
 
@@ -115,7 +115,7 @@ def _check_config(told: Mapping[str, Any], ours: Mapping[str, Any], name: str) -
         elif key not in _AS_IT_IS and told.get(key) != value:
             raise ValueError(
                 f"{name} says {key}={told.get(key)!r}, and its note of {NOTE} was written with {value!r}: put "
-                f"that back, or delete {NOTE} from {name} to read the file without the note."
+                f"that value back, or delete {NOTE} from {name} to read the file without the note."
             )
 
 

@@ -10,7 +10,7 @@ from dictlearn.interop import _foreign, _torch_file
 from dictlearn.interop._torch_file import Tensor
 
 MOST_NUMBERS = 1 << 16
-"""Of a tensor of whole numbers, which are sizes."""
+"""The most numbers in a tensor of whole numbers, which holds sizes."""
 
 
 class State(NamedTuple):
@@ -23,7 +23,7 @@ class State(NamedTuple):
         """Takes a tensor of few whole numbers."""
         tensor = self.take(key)
         if not isinstance(tensor, Tensor) or tensor.storage.dtype.kind not in "iu":
-            raise ValueError(f"{key} of {self.path.name} is no tensor of whole numbers.")
+            raise ValueError(f"{key} of {self.path.name} is not a tensor of whole numbers.")
         if tensor.storage.size > MOST_NUMBERS:
             raise ValueError(f"{key} of {self.path.name} has {tensor.storage.size} numbers.")
         return _torch_file.array(self.path, tensor).ravel().tolist()

@@ -112,7 +112,7 @@ class _Archive:
         for each in archive.infolist():
             name = _checked(each, size)
             if name in self._entries:
-                raise ValueError(f"its entry {name!r} stands twice.")
+                raise ValueError(f"it has two entries {name!r}.")
             self._entries[name] = each
         if "byteorder" in self._entries and self.entry("byteorder", 16) != b"little":
             raise ValueError("its numbers are big-endian; only little-endian ones are read.")
@@ -190,7 +190,9 @@ class _Machine:
     def call(self, _) -> None:
         function, arguments = self.taken(2)
         if not isinstance(function, _Name) or function.name not in _FUNCTIONS:
-            raise ValueError(f"its pickle calls {type(function).__name__}, which is no function.")
+            raise ValueError(
+                f"its pickle calls {type(function).__name__}, which is not a function."
+            )
         self.stack.append(_FUNCTIONS[function.name](*arguments))
 
     def storage(self, _) -> None:

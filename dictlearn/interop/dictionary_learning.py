@@ -204,10 +204,10 @@ def _kind(trained: Trained, made: Mapping[str, Any]) -> str:
         raise ValueError(f"dictionary_learning has no class for {name} with {kind}.")
     _foreign.check_raw(trained)
     if made["d_out"] is not None:
-        raise ValueError(f"dictionary_learning has autoencoders alone, and this {name} is none.")
+        raise ValueError(f"dictionary_learning has only autoencoders; this {name} is a transcoder.")
     _foreign.check_plain(made, "dictionary_learning")
     if "k" in made and made["k"] != int(made["k"]):
-        raise ValueError(f"dictionary_learning's k is whole, not {made['k']} of {name}.")
+        raise ValueError(f"dictionary_learning's k is a whole number, not {made['k']} of {name}.")
     found = "AutoEncoderNew" if kind == "relu" and not made["subtract_b_dec"] else kinds[kind]
     if made["subtract_b_dec"] == (found in _RAW):
         does = "subtracts" if made["subtract_b_dec"] else "does not subtract"

@@ -101,7 +101,7 @@ def save(trained: Trained, path: Path) -> None:
     made = dictionaries.describe(trained.module)
     name, kind = made["name"], made.get("activation")
     if name != kind or "params/log_threshold_F" not in _foreign.leaves(trained):
-        raise ValueError(f"Gemma Scope has JumpReLU alone, not {name} with {kind}.")
+        raise ValueError(f"Gemma Scope has only JumpReLU, not {name} with {kind}.")
     _foreign.check_raw(trained)
     if made["d_out"] is None and made["subtract_b_dec"]:
         raise ValueError(

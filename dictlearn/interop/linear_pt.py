@@ -84,11 +84,11 @@ def save(trained: Trained, path: Path) -> None:
     made = dictionaries.describe(trained.module)
     name, kind = made["name"], made.get("activation")
     if kind != "relu" or name not in _STRUCTURES:
-        raise ValueError(f"two linear layers have ReLU alone, not {name} with {kind}.")
+        raise ValueError(f"two linear layers have only ReLU, not {name} with {kind}.")
     _foreign.check_raw(trained)
     if made["d_out"] is not None or made["subtract_b_dec"]:
         raise ValueError(
-            f"two linear layers subtract nothing; this {name} is a transcoder or does."
+            f"two linear layers subtract nothing; this {name} subtracts b_dec or is a transcoder."
         )
     leaves = _foreign.leaves(trained)
     arrays = {

@@ -137,7 +137,7 @@ def _place(told: Mapping[str, Any], d_in: int) -> dict[str, Any]:
     across = told.get("hook_point_out") not in (None, told.get("hook_point_in"))
     bias = _foreign.one_of(told, "apply_decoder_bias_to_pre_encoder", (True, False), True)
     if across and bias:
-        raise ValueError("apply_decoder_bias_to_pre_encoder=True is not read of a transcoder.")
+        raise ValueError("apply_decoder_bias_to_pre_encoder=True is not read for a transcoder.")
     return {"subtract_b_dec": bias, "d_out": d_in if across else None}
 
 
@@ -150,7 +150,7 @@ def _written(trained: Trained) -> dict[str, Any]:
     _foreign.check_raw(trained)
     if made["d_out"] is not None:
         raise ValueError(
-            f"Llama Scope's folders are written for autoencoders; this {name} is none."
+            f"Llama Scope's folders are written for autoencoders; this {name} is a transcoder."
         )
     _foreign.check_plain(made, "Llama Scope")
     site = trained.sites[0] if len(trained.sites) == 1 else None

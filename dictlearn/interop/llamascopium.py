@@ -195,7 +195,7 @@ def _check(trained: Trained, made: Mapping[str, Any]) -> None:
     if made.get("anneal_steps"):
         raise ValueError(f"Llamascopium has no anneal_steps, which {name} has.")
     if int(d_in * (n_latents / d_in)) != n_latents:
-        raise ValueError(f"Llamascopium cannot say F={n_latents} as a multiple of D={d_in}.")
+        raise ValueError(f"Llamascopium cannot express F={n_latents} as a multiple of D={d_in}.")
 
 
 def _places(trained: Trained, across: bool) -> list[str]:

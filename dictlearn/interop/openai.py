@@ -29,7 +29,7 @@ _LEAVES = {
 LEAVES = set(_LEAVES.values())
 _COUNTS = ("stats_last_nonzero", "latents_activation_frequency", "latents_mean_square")
 _ACTIVATION = ("activation", "activation_state_dict", "activation.k", "activation.postact_fn")
-"""The last two stand beside the others in what its `state_dict` gives, and not in the published files."""
+"""The last two are in the library's own `state_dict`, but not in the published files."""
 _KINDS = {"ReLU": "relu", "TopK": "topk"}
 _STRUCTURES = {*_KINDS.values(), "matryoshka"}
 

@@ -64,7 +64,7 @@ def load(path: Path) -> Trained:
     shapes |= {"W_dec": (n_latents, width), "b_dec": (width,)}
     shapes |= {"W_skip": (width, width)} if skip else {}
     arrays = _foreign.tensors(path, WEIGHTS, shapes)
-    # There a skip may stand beside an autoencoder, which subtracts b_dec; here it is a transcoder's.
+    # In sparsify an autoencoder, which subtracts b_dec, may have a skip; here only a transcoder may.
     if skip and not transcodes:
         raise ValueError("skip_connection=True without transcode=True is not read.")
     fields = {

@@ -21,7 +21,7 @@ from dictlearn.lm.spec import Spec
 from dictlearn.lm.weights import runs
 
 ROPE_TABLE = "rope_freqs.weight"
-"""What the frequency of each rotary pair is divided by, where a file has such a tensor."""
+"""The tensor with the divisor of each rotary frequency, if a file has one."""
 _OUTER = {
     **{"embed_VD": "token_embd.weight", "position_TD": "position_embd.weight"},
     **{"norm_D": "output_norm.weight", "norm_bias_D": "output_norm.bias"},

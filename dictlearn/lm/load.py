@@ -148,7 +148,7 @@ def read_spec(name: str = "smollm2", path: str | Path | None = None) -> Spec:
     file = found / "config.json" if found.is_dir() else found
     spec = families.spec_from_config(weights.read_json(file))
     if not isinstance(spec, Spec):
-        raise ValueError(f"{name!r} is no decoder, and has no Spec: {file} is of {spec}.")
+        raise ValueError(f"{name!r} is not a decoder, and has no Spec: {file} is of {spec}.")
     return spec
 
 

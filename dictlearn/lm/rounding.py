@@ -28,7 +28,9 @@ def rounded(lm: LM, levels: int) -> LM:
         ValueError: for other `levels`.
     """
     if levels < 3 or levels % 2 == 0:
-        raise ValueError(f"{levels=} must be odd, at least 3: zero, and as many on either side.")
+        raise ValueError(
+            f"{levels=} must be odd, at least 3: zero, and the same number on either side."
+        )
 
     def one(leaf):
         step = jnp.abs(leaf).max(-1, keepdims=True) / (levels // 2)

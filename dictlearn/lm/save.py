@@ -44,7 +44,7 @@ def save(lm: LM, folder: str | Path) -> None:
     folder, config = Path(folder), _config(lm.spec, lm.separator)
     told = vars(families.spec_from_config(config))
     if lost := {key: value for key, value in vars(lm.spec).items() if told[key] != value}:
-        raise ValueError(f"{lm.name} is no Llama, and is not written as one: {lost}.")
+        raise ValueError(f"{lm.name} is not a Llama, and cannot be written as one: {lost}.")
     source = names.sources(families.tensor_names(_FAMILY), lm.spec, _PRESENT)
     tensors = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(lm.params):
@@ -64,7 +64,9 @@ def _refuse_others(folder: Path) -> None:
     """Raises ValueError for a folder with other files: it is replaced as a whole."""
     there = {one.name for one in folder.iterdir()} if folder.is_dir() else set()
     if others := sorted(there - {_CONFIG, _TOKENIZER, _WEIGHTS}):
-        raise ValueError(f"{folder} holds {', '.join(others)}, which are no model's; give another.")
+        raise ValueError(
+            f"{folder} holds {', '.join(others)}, no files of a model; give another folder."
+        )
 
 
 def _config(spec: Spec, separator: int) -> dict[str, Any]:

@@ -143,7 +143,7 @@ class _Passed(Mapping):
     def __getitem__(self, name: str) -> Any:
         if name not in self._taps:
             raise ValueError(
-                f"The edit at {self._at!r} reads {name!r}, which the forward pass has not come to; it has "
+                f"The edit at {self._at!r} reads {name!r}, which the forward pass has not reached; it has "
                 f"passed {', '.join(self._taps)}."
             )
         return self._taps[name]

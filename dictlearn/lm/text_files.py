@@ -115,7 +115,7 @@ def texts(source: str | Path, column: str, split: str | None) -> Iterator[str]:
         found = _dataset(_part(Path(source), split), column)
     else:
         if split is not None:
-            raise ValueError(f"{split=}, but {str(source)!r} is no saved dataset with splits.")
+            raise ValueError(f"{split=}, but {str(source)!r} is not a saved dataset with splits.")
         paths = files(source)
         # A text file alone is a corpus; among others it is a document.
         paragraphs = not Path(source).is_dir() and paths == [Path(source)]

@@ -121,9 +121,9 @@ def _decoded(file: Any) -> io.TextIOWrapper:
 
 def _problem(line: str) -> str | None:
     if len(line) > LONGEST and line[-1] != "\n":
-        return f"longer than {LONGEST:,} characters; part it into lines."
+        return f"longer than {LONGEST:,} characters; split it into lines."
     if "\0" in line:
         return "a NUL byte; save the file as UTF-8 text (iconv -t utf-8)."
     if not is_unicode(line):
-        return "not UTF-8; convert the file (iconv -f latin1 -t utf-8), or take the line out."
+        return "not UTF-8; convert the file (iconv -f latin1 -t utf-8), or remove the line."
     return None

@@ -60,7 +60,7 @@ def read(
     outside = (tokens < 0) | (tokens >= vocab)
     if outside.any():
         raise ValueError(
-            f"{path}: token {tokens[outside][0]} is none of the tokenizer's 0..{vocab - 1}; the"
+            f"{path}: token {tokens[outside][0]} is outside the tokenizer's 0..{vocab - 1}; the"
             " tokens were made by another tokenizer."
         )
     if (kept_ST[:, 1:] & ~kept_ST[:, :-1]).any():

@@ -42,7 +42,7 @@ _SPLITS = {
     "llama-bpe": _split(r"\p{N}{1,3}"),
     "qwen2": _split(r"\p{N}"),
 }
-"""Name of a pre-tokenizer -> what splits the text before its bytes are looked at."""
+"""Name of a pre-tokenizer -> the steps that split the text into pieces."""
 _BY_GPT2 = ("smollm",)
 _COMPOSED = ("qwen2",)
 
@@ -111,11 +111,11 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         known = ", ".join(map(repr, _SPLITS))
         raise ValueError(
             f"Tokenizer {model!r} with {pre!r}; known: {_MODEL!r} with {known}. Put the model's"
-            " tokenizer.json beside the GGUF file to use that."
+            " tokenizer.json next to the GGUF file to use it."
         )
     vocabulary = {token: index for index, token in enumerate(tokens)}
     merges = [tuple(pair.split(" ", 1)) for pair in pairs]
-    # Llama 3 takes a piece that is a token whole, whatever the merges make of it.
+    # Llama 3 keeps a piece that is a token whole, and applies no merges to it.
     whole = pre == "llama-bpe"
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole))
     if pre in _COMPOSED:
@@ -145,7 +145,9 @@ def separator_of_gguf(tokenizer: Tokenizer, metadata: Mapping[str, Any], vocab: 
     token = tokenizer.token_to_id(_END_OF_TEXT)
     token = metadata.get("tokenizer.ggml.eos_token_id") if token is None else token
     if token is None:
-        raise ValueError(f"No token parts documents: neither {_END_OF_TEXT!r} nor eos_token_id.")
+        raise ValueError(
+            f"No token separates documents: neither {_END_OF_TEXT!r} nor eos_token_id."
+        )
     if not isinstance(token, int):
         raise ValueError(f"tokenizer.ggml.eos_token_id is {token!r}, no token of the vocabulary.")
     check(token, vocab, f"{_END_OF_TEXT!r} or tokenizer.ggml.eos_token_id", tokenizer)
@@ -177,7 +179,7 @@ def separator_of_folder(tokenizer: Tokenizer, folder: Path, config: Mapping[str,
         check(token, config["vocab_size"], f"{folder}: {key}", tokenizer)
         return token
     raise ValueError(
-        f"{folder}: no token parts documents; config.json has no eos_token_id or bos_token_id, and"
+        f"{folder}: no token separates documents; config.json has no eos_token_id or bos_token_id, and"
         " special_tokens_map.json no eos_token, bos_token or sep_token of the vocabulary."
     )
 

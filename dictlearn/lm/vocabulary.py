@@ -36,8 +36,8 @@ def check(tokens: Any, vocab: int, where: str, tokenizer: Tokenizer | None = Non
     outside = int(ids[(ids < 0) | (ids >= vocab)].flat[0])
     raise ValueError(
         f"{where}: token {outside}{_text(tokenizer, outside)} is outside the vocabulary of the model, whose"
-        f" embedding has {vocab} rows, 0..{vocab - 1}; take the tokenizer that the model was trained with, or"
-        " leave out what it makes that token of."
+        f" embedding has {vocab} rows, 0..{vocab - 1}; use the tokenizer that the model was trained with, or"
+        " leave out the text of that token."
     )
 
 

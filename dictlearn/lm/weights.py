@@ -40,7 +40,7 @@ class Tensors(Protocol):
 
 
 def runs(at: np.ndarray) -> list[slice]:
-    """Positions as slices of consecutive ones, in order."""
+    """Splits positions into slices of consecutive positions, in order."""
     pieces = np.split(at, np.flatnonzero(np.diff(at) != 1) + 1)
     return [slice(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
 
@@ -49,7 +49,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
-        raise ValueError(f"{twice!r} stands there twice; take one out.")
+        raise ValueError(f"{twice!r} occurs twice; remove one.")
     return values
 
 
@@ -115,7 +115,9 @@ class Safetensors:
         for name, file in listed.items():
             plain = isinstance(file, str) and Path(file).name == file and file not in ("", "..")
             if not plain or "\\" in file:
-                raise ValueError(f"{folder / INDEX}: {name} lies in {file!r}, no plain file name.")
+                raise ValueError(
+                    f"{folder / INDEX}: {name} lies in {file!r}, which is not a plain file name."
+                )
         self.files = listed
         for file in sorted(set(listed.values())):
             self._check_listed(file)
@@ -205,7 +207,7 @@ def check_tied(tensors: Tensors, embed: str, heads: Sequence[str]) -> None:
         if not _same(tensors, embed, head):
             raise ValueError(
                 f"The tensors hold the unembedding {head}, which differs from {embed}, and config.json ties the"
-                " two: set tie_word_embeddings to false to use it, or take it out of the file."
+                " two: set tie_word_embeddings to false to use it, or remove it from the file."
             )
 
 
@@ -276,5 +278,5 @@ def load_params(
 
     params = build(spec, leaf)
     if left := sorted(name for name in set(tensors.names()) - used if not unused(name)):
-        raise ValueError(f"Tensors that the model has no use for: {', '.join(left[:5])}.")
+        raise ValueError(f"Tensors that the model does not use: {', '.join(left[:5])}.")
     return params

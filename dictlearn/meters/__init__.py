@@ -1,6 +1,6 @@
 """Meters: evaluations as folds. Sums and counts are computed on the device in float32, added on the host in
 float64 and divided once, so any partition of the tokens into batches gives the same result. Activations of
-any scale give the same shares (`ops/lengths.py`); what cannot be defined is NaN.
+any scale give the same shares (`ops/lengths.py`); an undefined value is NaN.
 
 A meter is one file of this folder without a leading underscore, found by its name. It holds
 
@@ -173,13 +173,13 @@ def refuse_not_finite(number) -> None:
     NaN, and leaving them out would measure other data than was asked for."""
     if number:
         raise ValueError(
-            f"{number:.0f} tokens of a batch have activations that are not finite; mask them, or look at"
-            " what made them."
+            f"{number:.0f} tokens of a batch have activations that are not finite; mask them, or inspect"
+            " their source."
         )
 
 
 def ratio(over, under):
-    """`over / under`; NaN where `under` is 0, because nothing was there to be measured."""
+    """`over / under`; NaN where `under` is 0, because nothing was measured."""
     return over / under if under else float("nan")
 
 

@@ -2,7 +2,7 @@
 
 A latent fires on a token if its code is not zero. density_i = tokens on which i fired / tokens. A latent
 is dead if it never fired on the measured tokens, whose number is `firing_tokens`. `effective_latents` is
-the exponential of the entropy of the normalised densities. Shares of what fires are NaN if nothing fires.
+the exponential of the entropy of the normalised densities. Shares of the firing latents are NaN if none fires.
 """
 
 import jax.numpy as jnp

@@ -9,8 +9,8 @@ ratios about the mean of each batch, and so depends on the batches; it serves to
 numbers. `relative_reconstruction_bias` is sum |yhat|^2 / sum <yhat, y>, below 1 for shrinkage. Means and
 squared deviations are merged over batches by Chan's formula.
 
-The ratio of a token is averaged over the tokens that have one, those that are not zero (or not at the
-mean). What the data leave undefined is NaN, as any share of the variance of tokens that are all equal.
+A ratio is averaged over the tokens for which it is defined, that is, tokens that are not zero (or not at the
+mean). A value that the data do not define is NaN, such as a share of the variance of tokens that are all equal.
 
 Source: Rajamanoharan et al. 2024, equation 10 (relative reconstruction bias).
 """
@@ -38,7 +38,7 @@ _CONSTANT = 1e-12
 
 def measure(reading: Reading) -> dict:
     """Sums over the unmasked tokens of a batch; `_D` leaves are per dimension. Sums of squares are given as
-    their roots and moments as they are about the first token, so that float32 holds them at any scale."""
+    their roots, and moments about the first token, so that float32 holds them at any scale."""
     on = lambda a_BD: jnp.where(reading.mask_B[:, None], a_BD, 0).astype(jnp.float32)
     y, yhat = on(reading.y_BD), on(reading.yhat_BD)
     w = reading.mask_B.astype(jnp.float32)
@@ -74,8 +74,8 @@ def measure(reading: Reading) -> dict:
 
 
 def _moments(x, w) -> tuple[Array, dict[str, Array]]:
-    """The rows about their mean, and the parts of mean and spread, which float64 puts together. About the
-    first row, equal rows are exactly zero and a large mean costs no digits."""
+    """The rows about their mean, and the parts of mean and spread, which are combined in float64. Relative to
+    the first row, equal rows are exactly zero, and a large mean costs no digits."""
     first_D = jnp.where((jnp.cumsum(w) == 1)[:, None] & (w > 0)[:, None], x, 0).sum(0)
     n = jnp.maximum(w.sum(), 1)
     moved = w[:, None] * (x - first_D)
@@ -105,7 +105,7 @@ def update(totals: dict, sums: dict) -> dict:
 
 
 def _in_float64(sums: dict) -> dict:
-    """The sums of a batch as they add up: squares of the roots, means and squared deviations."""
+    """The sums of a batch in a form that can be added: squares of the roots, means and squared deviations."""
     sums = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sums)
     roots = {name: sums.pop(f"{name}_root2") for name in ("s", "y", "yhat")}
     squares = {f"{name}2": root**2 for name, root in roots.items()}

@@ -56,7 +56,7 @@ def one_to_one(a_FD: Float[Array, "F D"], b_GD: Float[Array, "G D"]) -> Pairs:
     """As many pairs as the smaller side has rows, in the order of `a`; fewer where the result is not exact."""
     if max(len(a_FD), len(b_GD)) <= EXACT:
         cosine_FG = np.asarray(unit_rows(a_FD) @ unit_rows(b_GD).T)
-        # SciPy takes half a second to import, which commands that match nothing need not wait for.
+        # SciPy takes half a second to import; only commands that match atoms wait for it.
         from scipy.optimize import linear_sum_assignment
 
         a_P, b_P = linear_sum_assignment(cosine_FG, maximize=True)

@@ -1,7 +1,7 @@
 """Lengths and explained variance at any scale of the activations.
 
-A sum of squares leaves the range of float32 long before the numbers do (1e20 squared is infinite, 1e-25
-squared is zero), so a length is taken in units of the largest entry.
+Squares overflow or underflow float32 long before the numbers do (1e20 squared is infinite, 1e-25 squared is
+zero), so a length is computed in units of the largest entry.
 """
 
 import jax
@@ -20,7 +20,7 @@ def length(a: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 
 
 def nonzero(divisor: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The divisor, with 1 for 0: what is divided by it is 0 there itself."""
+    """The divisor, with 1 instead of 0, for numerators that are 0 where the divisor is."""
     return jnp.where(divisor == 0, 1, divisor)
 
 

@@ -37,7 +37,7 @@ def forward(config: Mapping, mesh, elsewhere: bool, warnings: list[str]) -> dict
     try:
         spec, recipe = _spec(config), _recipe(config)
     except ValueError as error:
-        warnings.append(f"The language model is not planned for: {error}")
+        warnings.append(f"The plan leaves out the language model: {error}")
         return None
     mine = _of_first_process(mesh) if elsewhere else jax.local_devices()
     own = _mesh(config, mine, recipe.lm_batch)

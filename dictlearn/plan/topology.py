@@ -105,7 +105,7 @@ def devices(topology: str) -> list[Any]:
     chip(topology)
     if importlib.util.find_spec("libtpu") is None:
         raise ImportError("Compiling for TPUs needs libtpu: pip install dictlearn-jax[tpu]")
-    # No machine is asked what it is, and several may compile at one time: none of them runs a TPU.
+    # The hardware is not queried, and several processes may compile at once: none of them runs a TPU.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:

@@ -96,7 +96,7 @@ def densities(records: Sequence[Record]) -> str:
     tokens = f"{records[0].metrics['firing_tokens']:,.0f}"
     return (
         f"<p>The share of latents by the share of {tokens} held-out tokens they fire on, seeds"
-        " averaged. Latents that fired on none stand apart as dead; nothing rarer than one token"
+        " averaged. Latents that fired on none are drawn apart as dead; nothing rarer than one token"
         f" in {tokens} can be seen.</p>{_multiples(_DENSITY, panels, len(firsts))}"
     )
 

@@ -41,7 +41,7 @@ def read(workdir: Path) -> Run:
     lacking = sorted({key for one in metrics.values() for key in NEEDED if key not in one})
     if lacking:
         raise ValueError(
-            f"{workdir / 'metrics.json'} has no {', '.join(lacking)}, which a report tells; leave "
+            f"{workdir / 'metrics.json'} has no {', '.join(lacking)}, which a report shows; leave "
             f"config.meters out, or add the meters of these, and run `dictlearn eval --workdir={workdir}`."
         )
     found = []

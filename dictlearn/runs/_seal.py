@@ -14,7 +14,7 @@ BLOCK_BYTES = 1 << 20
 
 
 def seal(path: epath.Path) -> None:
-    """Writes the seal of the folder atomically. On return a power cut takes nothing of the folder."""
+    """Writes the seal of the folder atomically. After the return, a power cut loses nothing in the folder."""
     unsealed = path / f"{SEAL}.tmp"
     unsealed.write_bytes(_checksums(path))
     if "://" in str(path):  # An object is stored once it is written.

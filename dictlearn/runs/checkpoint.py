@@ -132,8 +132,8 @@ class Checkpoints:
         return None
 
     def tidy(self) -> None:
-        """Removes what an interrupted save, or an interrupted removal of older steps, left. For the one
-        who saves here: others may look on while a save goes on."""
+        """Removes the remains of an interrupted save or removal. Only the run that saves here may call it,
+        because other processes may read while a save is in progress."""
         self.wait()
         if jax.process_index() == 0:
             _remove(self._directory, set((self._steps or [])[: -self._keep]))
@@ -212,7 +212,7 @@ def _finish(path: epath.Path, response: Any, record: str, kept: list[int]) -> No
 
 
 def _remove(directory: epath.Path, steps: set[int]) -> None:
-    """Removes steps and what interrupted saves left."""
+    """Removes steps, and the remains of interrupted saves."""
     for path in [*(directory / str(step) for step in steps), *_leftovers(directory)]:
         path.rmtree()
 

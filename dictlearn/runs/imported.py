@@ -1,4 +1,4 @@
-"""A published dictionary as a run of one, so that whatever measures runs measures it too."""
+"""A published dictionary as a run with one dictionary, so that everything that measures runs can measure it."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def imported(trained: Trained, config: Mapping, path: Path) -> Run:
         path: the folder of the results.
 
     Returns:
-        A Run without data: nothing says on what the dictionary was trained.
+        A Run without a fingerprint, because the training data of the dictionary is not known.
     """
     described = dictionaries.describe(trained.module)
     part = Part(dictionaries.make, described, {}, {})
@@ -40,4 +40,4 @@ def imported(trained: Trained, config: Mapping, path: Path) -> Run:
 
 
 def _learner(hparams: Mapping) -> Learner:
-    raise TypeError("A published dictionary is measured; config.start.path trains it.")
+    raise TypeError("A published dictionary can only be measured; config.start.path trains it.")

@@ -52,7 +52,7 @@ def owned(folder: Path, work: str) -> Iterator[None]:
         with barrier(f"Taking {folder}"):
             if jax.process_index() == 0:
                 held.enter_context(_there(folder))
-                # A finished store may be read-only: whoever finds nothing to do there needs no lock.
+                # A finished store may be read-only: a process with nothing to write there needs no lock.
                 if os.access(folder, os.W_OK):
                     held.enter_context(_locked(folder, work))
         yield
@@ -112,7 +112,7 @@ def _lock(file: Path, handle: int) -> None:
     except OSError as error:
         if error.errno not in _LOCKLESS:
             raise
-        lockless = "%s is on a file system without locks; see to it that nothing else works in it."
+        lockless = "%s is on a file system without locks; make sure that nothing else writes there."
         logging.getLogger("dictlearn").warning(lockless, file.parent)
 
 

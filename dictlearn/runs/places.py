@@ -23,7 +23,7 @@ def is_place(key: str) -> bool:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values are the same path, however they are spelt."""
+    """Whether two values are the same path, in any spelling."""
     strings = isinstance(a, str) and isinstance(b, str)
     return a == b or (strings and os.path.realpath(a) == os.path.realpath(b))
 
@@ -57,7 +57,7 @@ def read_config(workdir: str | Path) -> dict:
 
 
 def shared(workdir: str | Path) -> dict:
-    """The config of a run for others, as JSON has it: of paths, which are this machine's, their last names."""
+    """The config of a run for publication, in the form for JSON; paths are reduced to their last names."""
     return _each(
         read_json(Path(workdir) / "config.json", "dictlearn train"), lambda place: Path(place).name
     )

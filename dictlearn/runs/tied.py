@@ -22,8 +22,8 @@ def refuse_other_data(
         return
     if not allow_changed:
         raise ValueError(
-            f"{path} was trained on other data: {changed}. Give it what it was trained on, another "
-            "--workdir, or --allow_changed to go on with what there is now."
+            f"{path} was trained on other data: {changed}. Give the data that it was trained on, another "
+            "--workdir, or --allow_changed to continue with the present data."
         )
-    warning = "%s goes on with other data than it was trained on: %s."
+    warning = "%s continues with other data than it was trained on: %s."
     logging.getLogger("dictlearn").warning(warning, path, changed)

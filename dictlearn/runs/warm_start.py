@@ -1,4 +1,4 @@
-"""Warm start: a new run starts from the dictionaries of another run, or from one that was published."""
+"""Warm start: a new run starts from the dictionaries of another run, or from a published dictionary."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

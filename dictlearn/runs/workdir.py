@@ -55,13 +55,13 @@ def finite(tree):
 
 
 def write_records(path: Path, records: Mapping[str, Mapping]) -> None:
-    """Writes `metrics.json` or its like, so that `read_records` gives the hyperparameters as they are."""
+    """Writes a file of records such as `metrics.json`; `read_records` restores the hyperparameters exactly."""
     told = lambda name, one: {**one, "hparams": values.to_json(one["hparams"], name)}
     write_json(path, {name: told(name, record) for name, record in records.items()})
 
 
 def read_records(path: Path) -> dict[str, dict]:
-    """The records of `metrics.json` or its like, hyperparameters equal to those that were given."""
+    """The records of a file such as `metrics.json`; hyperparameters equal those that were written."""
     found = read_json(path, f"dictlearn eval --workdir={path.parent}")
     told = lambda record: {**record, "hparams": values.from_json(record["hparams"])}
     return {name: told(record) for name, record in found.items()}
@@ -101,7 +101,8 @@ class Log:
         return before
 
     def flush(self) -> dict[str, Any]:
-        """Writes the waiting line and returns it; {} if there is none. No line is lost to a power cut then."""
+        """Writes the waiting line and returns it; {} if there is none. After that, a power cut loses no
+        line."""
         line = self._write()
         if jax.process_index() == 0:
             files.sync(self._path)
@@ -133,7 +134,7 @@ def _parsed(path: Path, line: str) -> dict:
         return {**found, "step": int(found["step"])}
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{path} is damaged: the line {line[:40]!r} is no logged step; remove that line, or the "
+            f"{path} is damaged: the line {line[:40]!r} is not a logged step; remove that line, or the "
             "file, which only the report reads."
         ) from error
 

@@ -31,7 +31,7 @@ IDENTIFIED_FACTOR = 1.2
 """The irreducible error counts as measured when its interval spans at most this factor, ..."""
 
 IDENTIFIED_SHARE = 0.05
-"""... and when it is at least this share of the loss, for one that vanished has no interval."""
+"""... and when it is at least this share of the loss, because an error that vanishes has no interval."""
 
 _INTERVAL = (5, 95)
 _CURVE_POINTS = 48

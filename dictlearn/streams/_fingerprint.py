@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _NAMES = ("name", "file", "source")
-"""What a model, its file and a text are called: the same content may be moved and linked."""
+"""Keys that hold names: a file with the same content may be moved and linked."""
 
 
 def differ(was: Any, now: Any, name: str = "") -> Iterator[str]:

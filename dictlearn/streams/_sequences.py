@@ -40,8 +40,8 @@ def stream(
     """
     if normalise not in SCALAR_KINDS:
         raise ValueError(
-            f"normalise={normalise!r} is not one number, which is what a spliced reconstruction is taken "
-            f"back by; use one of {', '.join(SCALAR_KINDS)}."
+            f"normalise={normalise!r} is not one scale, which a spliced reconstruction is divided by; use one "
+            f"of {', '.join(SCALAR_KINDS)}."
         )
     read, write = (_one(taps) for taps in (origin.read, origin.written))
     packed = source.train
@@ -92,7 +92,7 @@ def _unmasked(mask_B: np.ndarray) -> np.ndarray:
     """
     there = np.flatnonzero(mask_B)
     if not len(there):
-        raise ValueError("a batch has no unmasked token; take longer sequences.")
+        raise ValueError("a batch has no unmasked token; use longer sequences.")
     return there[np.minimum(np.cumsum(mask_B) - mask_B, len(there) - 1)]
 
 

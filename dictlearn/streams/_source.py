@@ -197,7 +197,7 @@ class Forward:
                 raise ValueError(
                     f"Tap {tap} is not finite as {self._dtype} in sequence "
                     f"{rows['sequence_R'][bad]}, position {position_R[bad]}; "
-                    "choose a wider dtype, or look at the model."
+                    "choose a wider dtype, or inspect the model."
                 )
         return rows
 

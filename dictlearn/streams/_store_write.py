@@ -37,7 +37,7 @@ _SUM_ROWS = 4096
 
 
 def begin(path: Path, recipe: dict[str, Any], allow_changed: bool = False) -> dict[str, Any] | None:
-    """The manifest so far, whose files for this process are intact. None if the store is complete.
+    """The manifest so far; this process's files in it are intact. None if the store is complete.
 
     All processes call it. allow_changed: see `harvest`. Raises ValueError for a folder that holds a store of
     another recipe, or other files, and for a folder that only process 0 sees.
@@ -46,7 +46,7 @@ def begin(path: Path, recipe: dict[str, Any], allow_changed: bool = False) -> di
     with barrier(f"Beginning the store at {path}"):
         if jax.process_index() == 0:
             _prepare(path, recipe, allow_changed)
-    with barrier(f"Going on with the store at {path}"):
+    with barrier(f"Continuing the store at {path}"):
         manifest = _share(path, recipe, allow_changed)
     return manifest
 
@@ -69,7 +69,7 @@ def _prepare(path: Path, recipe: dict[str, Any], allow_changed: bool) -> None:
             manifest.setdefault("earlier_models", []).append(was["model"])
         _merge(path, manifest, recipe)
     elif any(file.name[0] != "." for file in path.iterdir()):
-        raise ValueError(f"{path} holds files that are no store; give an empty or a new folder.")
+        raise ValueError(f"{path} holds files that are not a store; give an empty or a new folder.")
     else:
         _write(
             path / PARTIAL, _json({"format": FORMAT, "recipe": recipe, "tokens": {}, "shards": {}})
@@ -210,7 +210,7 @@ def _same_recipe(
     if changed and not allow_changed:
         raise ValueError(
             f"{path} holds another store: {changed}. Give another path; --allow_changed leaves a finished "
-            "store as it is, and goes on with other weights in one that is not."
+            "store unchanged, and continues an unfinished one with other weights."
         )
     if changed:
         log.warning("%s holds another store: %s.", path, changed)

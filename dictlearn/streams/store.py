@@ -199,7 +199,7 @@ def open_manifest(path: str | Path, name: str = MANIFEST) -> dict[str, Any]:
         unfinished = " is not finished" if (Path(path) / PARTIAL).is_file() else " does not exist"
         raise FileNotFoundError(
             f"The store at {path}{unfinished} (no {name}); "
-            "`dictlearn harvest --config=...` makes it, and goes on where it was stopped."
+            "`dictlearn harvest --config=...` writes it, and continues where it was stopped."
         )
     try:
         manifest = json.loads(file.read_text("utf-8"))

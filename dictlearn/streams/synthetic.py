@@ -8,7 +8,7 @@
     p5  balanced         exactly s features on, coefficients U[0.5, 1.5] / sqrt(s)
     p6  imbalanced       p5 with 6 s / 23 features on in half of the tokens and 40 s / 23 in the others
     views                p1 seen twice, x = [x^1 x^2]: of every three features the first is in both views,
-                         by unrelated directions, the second in x^1 alone, the third in x^2 alone
+                         by unrelated directions, the second in x^1 only, the third in x^2 only
     layers               p1 through two layers, x = [x^1 x^2] to y = [y^1 y^2] = a U: every other feature
                          is read from x^1 and written to y^1 and y^2, the others from x^2 to y^2
 
@@ -17,9 +17,11 @@ V holds N unit rows, gaussian directions except in p3. The sizes mean the same i
 
 Source: p4 is the noisy over-realised setting of Chidambaram et al. 2023; p5 and p6 are X = H V of Chen et al.
 2025 (arXiv:2506.14002), p6 with its 3 and 20 features on. UNSURE: the paper's law of the coefficients, and
-whether p6 is what it calls imbalanced (features are alike, tokens are not; p2 has unlike features). Difference:
-p2 makes good what the cap of 0.9 takes away, so that its probabilities still sum to s. Batch t is drawn by
-Philox from (seed, t) alone; every process draws the global batch and keeps its own rows.
+whether p6 is the setting that it calls imbalanced (in p6 the tokens differ; in p2 the features differ).
+
+Differs: p2 rescales the other probabilities for the cap of 0.9, so that they still sum to s.
+
+Batch t is drawn by Philox from (seed, t) alone; every process draws the global batch and keeps its own rows.
 """
 
 import math
@@ -168,7 +170,7 @@ def plant(
     chosen = {name: size for name, size in given.items() if size is not None}
     sizes = _OWN_SIZES[kind]._replace(**chosen)
     if min(sizes.d_in, sizes.n_features, sizes.sparsity) <= 0 or (sizes.noise or 0) < 0:
-        raise ValueError(f"{sizes} must be positive, noise perhaps zero.")
+        raise ValueError(f"{sizes} must be positive; noise may be zero.")
     atoms_ND = _random(seed, 0).standard_normal((sizes.n_features, sizes.d_in))
     if kind == "p3":
         draw_codes = _tree(sizes)
@@ -193,7 +195,7 @@ def _in_halves(atoms_ND: np.ndarray, halves: Sequence[tuple[int, int]]) -> np.nd
     """Keeps row n in the halves of the columns that `halves` lists in turn, and sets the others to zero."""
     n_features, width = atoms_ND.shape
     if width % 2:
-        raise ValueError(f"d_in={width} must be even: two halves stand side by side.")
+        raise ValueError(f"d_in={width} must be even: it is split into two halves.")
     return atoms_ND * np.resize(halves, (n_features, 2)).repeat(width // 2, axis=1)
 
 

@@ -157,7 +157,7 @@ def test_a_threshold_that_was_edited_after_its_note_is_refused(tmp_path):
     ("fields", "message"),
     [
         ({"subtract_b_dec": False}, r"topk does not subtract b_dec, unlike AutoEncoderTopK"),
-        ({"d_out": 4}, r"autoencoders alone"),
+        ({"d_out": 4}, r"only autoencoders"),
         ({"norm_weighted": True}, r"norm_weighted"),
     ],
 )

@@ -318,7 +318,7 @@ def test_another_recipe_is_refused_and_nothing_overwritten(copy, manifest):
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(ValueError, match="files that are no store"):
+    with pytest.raises(ValueError, match="files that are not a store"):
         write_store(tmp_path)
     assert contents(tmp_path) == {"thesis.tex": b"precious"}
 

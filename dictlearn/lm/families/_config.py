@@ -50,7 +50,7 @@ class Config:
         """The config with other values; these do not come from the file and need not be read."""
         other = Config({**self.values, **values}, self.room)
         self._read.update(values)
-        other._read = self._read  # the same set: what is read of the one is read of the other
+        other._read = self._read  # the same set: a key read through one counts as read in the other
         self._parts.append(other)
         return other
 

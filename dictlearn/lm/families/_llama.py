@@ -52,7 +52,7 @@ def llama_spec(
         **dict.fromkeys(("bias_qkv", "bias_o"), lambda: config.flag("attention_bias", False)),
         "bias_mlp": lambda: config.flag("mlp_bias", False),
     }
-    # Only what a family has is read: a key of another family is left over, and told.
+    # Only the family's own keys are read: a key of another family is left over, and reported.
     given = {field: read() for field, read in usual.items() if field not in fields}
     return Spec(
         n_layers=config.number("num_hidden_layers"),

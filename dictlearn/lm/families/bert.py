@@ -53,7 +53,7 @@ def spec(config: Config) -> BertSpec:
         ValueError: for a value that is missing or out of range, and for another activation, other positions
             or a decoder.
     """
-    config.get("tie_word_embeddings")  # of a head that is left aside
+    config.get("tie_word_embeddings")  # of a head that is left out
     config.only("hidden_act", "gelu")
     config.only("position_embedding_type", "absolute")
     config.only("is_decoder", False)
