@@ -1,7 +1,7 @@
 """Dictionary learning on neural-network activations, in JAX, at any scale.
 
-The names of the package are listed in `__init__.pyi`, and each is imported when it is first used: JAX, Flax and
-Orbax take seconds, which `import dictlearn` and the command line's help need not wait for.
+The names of the package are listed in `__init__.pyi`, and each is imported when it is first used. JAX, Flax and
+Orbax take seconds to import; `import dictlearn` and the command line's help do not wait for them.
 """
 
 import lazy_loader

@@ -9,12 +9,12 @@ weights).
     whiten             (x - mu) W^T                     W = Lambda^-1/2 V^T of the covariance V Lambda V^T
 
 The first three are scalar kinds: one number for the inputs and one for the targets, the same number in an
-autoencoder; with several concatenated sources, one number for each of them. The next two are per-token
-kinds: they exist only for autoencoders, because the statistics of a transcoder's target are not known
-from its input, and no weights can absorb them. Whitening (in the basis of the principal components) is
-also for autoencoders, and is inverted exactly; directions with less than 1e-6 of the largest variance are
-scaled as if they had that variance. Scalar kinds, token_unit and whitening work at any scale of the
-activations; the 1e-5 of token_layernorm matters where deviations are below 1e-2.
+autoencoder. With several concatenated sources there is one number for each. The next two are per-token kinds:
+they exist only for autoencoders, because the statistics of a transcoder's target are not known from its input,
+and no weights can absorb them. Whitening (in the basis of the principal components) is also for autoencoders,
+and is inverted exactly. Directions with less than 1e-6 of the largest variance are scaled as if they had that
+variance. Scalar kinds, token_unit and whitening work at any scale of the activations; the 1e-5 of
+token_layernorm matters where deviations are below 1e-2.
 
 Source: Anthropic's update of April 2024 and Llama Scope (mean_norm_sqrt_d); Rajamanoharan et al. 2024,
 "Jumping ahead", and Gemma Scope (unit_mean_sq); the released code of Gao et al. 2024, whose paper divides

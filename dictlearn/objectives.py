@@ -30,9 +30,9 @@ def mean_squared_error(out: Out, batch: Batch) -> Float[Array, " B"]:
 
 
 def fvu(out: Out, batch: Batch) -> Float[Array, " B"]:
-    """`|y - yhat|^2` divided by the mean squared distance of the batch's targets to their mean: the mean
-    over tokens is the fraction of variance unexplained within the batch (the normalised MSE of Gao et al.
-    2024, with the batch's own mean and variance)."""
+    """`|y - yhat|^2` divided by the mean squared distance of the batch's targets to their mean. The mean over
+    tokens is the fraction of variance unexplained within the batch (the normalised MSE of Gao et al. 2024, with
+    the batch's own mean and variance)."""
     centred_BD = batch.y_BD - batch.y_BD.mean(0)
     return squared_error(out, batch) / jnp.mean(jnp.sum(centred_BD**2, -1))
 

@@ -1,8 +1,8 @@
 """The training loop: every program of an experiment over one stream, with checkpoints that resume exactly.
 
 A checkpoint holds the state of every learner, the step, the config, the normalisation and the versions.
-The batch of a step is a pure function of the stream's seed and the step, and nothing that is logged is
-read back, so a run that was killed and resumed is bit for bit equal to an undisturbed run.
+The batch of a step is a pure function of the stream's seed and the step, and nothing that is logged is read
+back. So a run that was killed and resumed equals an undisturbed run to the bit.
 """
 
 import logging

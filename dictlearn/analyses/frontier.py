@@ -1,7 +1,7 @@
 """The L0 frontier: the curves of several kinds of dictionaries, and all of them at one L0.
 
-Explained variance and CE score trade off against L0, so kinds are compared at an L0 within their curves: by
-interpolation between the two measured points around it, linear in log L0. Nothing is extrapolated. With a
+Explained variance and CE score trade off against L0, so kinds are compared at an L0 within their curves. Values
+are interpolated between the two measured points around it, linearly in log L0. Nothing is extrapolated. With a
 reference, each dictionary also gets the L0 at which the reference reaches its value of the first metric.
 """
 

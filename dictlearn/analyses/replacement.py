@@ -2,7 +2,7 @@
 predictions.
 
 With one run per layer, whose transcoders replace all MLPs, this is the replacement model of Dunefsky et al.
-2024 and Ameisen et al. 2025 (`circuits/replacement.py`): each layer reads the errors of the layers before.
+2024 and Ameisen et al. 2025 (`circuits/replacement.py`). Each layer reads the errors of the layers before.
 """
 
 from collections.abc import Sequence

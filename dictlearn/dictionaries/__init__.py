@@ -1,9 +1,8 @@
 """Dictionaries: Linen modules with the interface `types.Dictionary`. `make` finds them by name.
 
-Most of them combine two independent choices: the structure, how the latents are decoded (one a file of
-this folder), and the activation, which latents fire (one a file of `_activations/`). A structure takes
-any `activation`; the name of an activation is the name of the linear SAE or transcoder with that
-activation.
+Most of them combine two independent choices. The structure says how the latents are decoded (one a file of this
+folder); the activation says which latents fire (one a file of `_activations/`). A structure takes any
+`activation`; the name of an activation is the name of the linear SAE or transcoder with that activation.
 
     make("topk", d_in=64, n_latents=512, k=8)
     make("matryoshka", activation="jumprelu", d_in=64, n_latents=512, sparsity=1e-3)

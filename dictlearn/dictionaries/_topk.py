@@ -74,18 +74,16 @@ def bound(k: Scalar, k_max: int | None, n_latents: int) -> int:
 
 
 def n_used(k: Scalar, width: int) -> jax.Array | None:
-    """The number of entries, in order of rank, that a traced `k` keeps of `width` entries (a fraction counts
-    as one entry), so that loops need not be as long as the bound; None, for all, where k is a Python
-    number."""
+    """The number of entries, in order of rank, that a traced `k` keeps of `width` entries (a fraction counts as
+    one entry), so that loops need not be as long as the bound. None, for all, if k is a Python number."""
     if isinstance(k, int):
         return None
     return max_over_members(jnp.minimum(jnp.ceil(jnp.asarray(k)), width).astype(jnp.int32))
 
 
 def k_sparse(k: Scalar | None, n_latents: int) -> int:
-    """The number of active latents up to which a token is computed sparsely where k is shared by the batch:
-    3 k; all latents where 3 k is a large part of them, or where k is None (it has no bound, or it is
-    annealed)."""
+    """The number of active latents up to which a token is computed sparsely, where k is shared by the batch:
+    3 k. All latents if 3 k is a large part of them, or if k is None (it has no bound, or it is annealed)."""
     if k is None:
         return n_latents
     few = max(8, round(3 * float(k)))

@@ -6,17 +6,16 @@
 
 After every update W is rectified and its rows are divided by their sums, and rows of Lambda longer than
 delta are shortened to delta. `delta` is on the scale of the inputs (in the paper: standardised inputs,
-delta = 1). `start` finds C, relative to b_dec, in a sample of the stream; every atom starts at a random
-point of C, at different points while there are enough, and its encoder row starts at the atom divided by
-its squared norm.
+delta = 1). `start` finds C, relative to b_dec, in a sample of the stream. Every atom starts at a random point
+of C; the points differ while there are enough. Its encoder row starts at the atom divided by its squared norm.
 
 Source: Fel et al. 2025 (arXiv:2502.12892), A-SAE (delta = 0) and RA-SAE. The bound on Lambda is that of
 their code; the text bounds the squared norm.
 
-Differs: atoms have unit norm, without which TopK compares coefficients of atoms of different norms; in
-the paper the atoms have the norm of their point in the hull, times a common multiplier exp(m), which we
-leave out. In the paper atom i starts at point i, and is zero where there are too few points. A row of W
-that would be all zero becomes uniform. AuxK is ours.
+Differs: atoms have unit norm, without which TopK compares coefficients of atoms of different norms. In the
+paper the atoms have the norm of their point in the hull, times a common multiplier exp(m), which we leave out.
+In the paper atom i starts at point i, and is zero where there are too few points. A row of W that would be all
+zero becomes uniform. AuxK is ours.
 """
 
 import jax

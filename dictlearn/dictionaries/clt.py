@@ -3,13 +3,13 @@
     z^l = x^l W_enc^l + b_enc^l    f = activation(z)    yhat^l = sum_{m <= l} f^m W_dec^{m->l} + b_dec^l
 
 The inputs x = [x^1 ... x^L] and the targets y = [y^1 ... y^L] are concatenated over layers (`mlp_in.*` to
-`mlp_out.*`). Latent i belongs to layer i mod L: a mesh that splits the latents then gives every device
-the same share of every layer, and no layer's product moves a code. W_enc_FD has only the columns of its
-latent's layer, and `W_dec_m_FD`, of the F / L latents of layer m, has only the columns of the layers m, m
-+ 1, ...: L (L + 1) / 2 decoders. The norm |d_i| of a latent is the norm of everything that it writes. The
-default activation is "jumprelu" with the penalty sparsity * sum_i tanh(c f_i |d_i|) and no revival; TopK
-divides its k among the latents of all layers. The gradients are in ops/jumprelu.py. Without `d_out` the
-targets are the inputs, and the encoder subtracts b_dec.
+`mlp_out.*`). Latent i belongs to layer i mod L. A mesh that splits the latents then gives every device the same
+share of every layer, and no layer's product moves a code. W_enc_FD has only the columns of its latent's layer.
+`W_dec_m_FD`, of the F / L latents of layer m, has only the columns of the layers m, m + 1, ...; together that
+is L (L + 1) / 2 decoders. The norm |d_i| of a latent is the norm of everything that it writes. The default
+activation is "jumprelu" with the penalty sparsity * sum_i tanh(c f_i |d_i|) and no revival; TopK divides its k
+among the latents of all layers. The gradients are in ops/jumprelu.py. Without `d_out` the targets are the
+inputs, and the encoder subtracts b_dec.
 
 Source: Ameisen et al. 2025, "Circuit tracing", appendix on cross-layer transcoders, read at second hand.
 Normalise inputs and outputs layer by layer (`mean_norm_sqrt_d`), and use the rule with `unit_norm` false.

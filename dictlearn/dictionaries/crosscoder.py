@@ -2,8 +2,8 @@
 
     z = (x - b_dec) W_enc + b_enc   f = activation(z)   yhat^l = f W_dec^l + b_dec^l   w_i = sum_l |W_dec,i^l|
 
-A latent is weighted by w_i: the activations are `norm_weighted` by default, so ReLU penalises f_i w_i,
-TopK and BatchTopK (the default) rank by f_i w_i, and the tanh penalty of JumpReLU reads c f_i w_i.
+A latent is weighted by w_i. The activations are `norm_weighted` by default: ReLU penalises f_i w_i, TopK and
+BatchTopK (the default) rank by f_i w_i, and the tanh penalty of JumpReLU reads c f_i w_i.
 
 The sources are concatenated, x = [x^1 ... x^L], and so are the rows of W_dec and of W_enc. Every rule,
 sum and product is therefore that of an autoencoder of width L D, and the encoder of the concatenation is
@@ -12,10 +12,10 @@ belong to one source. All sources start with the same rows.
 
 Source: Lindsey et al. 2024, "Sparse crosscoders for cross-layer features and model diffing" (ReLU);
 Bussmann et al. 2024 (arXiv:2412.06410) for BatchTopK, ranked by summed norms as crosscoders for model
-diffing do. With w the sum of the norms, a latent of one source alone has no extra cost; `weight_by`
-"joint" takes the norm of the whole row instead, and a shared latent then costs less than two exclusive
-ones. With `d_out` it reads some taps and writes the same number of others: the acausal form. Use ReLU
-with the rule's `unit_norm` false: an atom at unit norm cannot express the scale of each source.
+diffing do. With w the sum of the norms, a latent of one source alone has no extra cost. `weight_by` "joint"
+takes the norm of the whole row instead; a shared latent then costs less than two exclusive ones. With `d_out`
+it reads some taps and writes the same number of others: the acausal form. Use ReLU with the rule's `unit_norm`
+false: an atom at unit norm cannot express the scale of each source.
 
 Differs: an autoencoder reads x - b_dec, as all dictionaries here do; the paper reads x.
 """

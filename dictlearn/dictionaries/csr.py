@@ -4,12 +4,12 @@
     loss = L(f) + multi L(f') + AuxK + gamma contrastive(f)          (ops/contrastive.py)
 
 Source: Wen et al. 2025 (arXiv:2503.01776); Multi-TopK from Gao et al. 2024. As in their code, codes are
-scaled to unit norm before the contrastive loss, the temperature is 0.2 and the coefficient 0.1 (text and
+scaled to unit norm before the contrastive loss. The temperature is 0.2 and the coefficient 0.1 (text and
 images; the paper: 1, without scaling). Their settings: F = 4 d_in, aux_k = 512, mean squared error.
 
-Differs: the decoder starts as the encoder's transpose and is then untied, where their code ties them; the
-two views of a token come from one forward pass, because theirs are equal. The contrastive loss holds
-codes as `[B, F]`.
+Differs: the decoder starts as the encoder's transpose and is then untied, where their code ties them. The two
+views of a token come from one forward pass, because theirs are equal. The contrastive loss holds codes as `[B,
+F]`.
 """
 
 from typing import ClassVar

@@ -5,16 +5,15 @@
                "relu"      phi = max(y, 0)
     group k of K           p_k = p_1 (p_K / p_1)^((k - 1) / (K - 1))
 
-The biases have no gradient: the rule `adapt_bias`, which wraps this dictionary's rule by default, lowers
-the bias of a latent that fires on more than its share p_k of the tokens and raises the biases of dead
-latents. One group is bias adaptation (BA). a = exp(log_scale) is learned. `start` sets each bias at the
+The biases have no gradient: the rule `adapt_bias`, which wraps this dictionary's rule by default, moves them.
+It lowers the bias of a latent that fires on more than its share p_k of the tokens, and raises the biases of
+dead latents. One group is bias adaptation (BA). a = exp(log_scale) is learned. `start` sets each bias at the
 quantile of its latent's frequency, within [-1, 0].
 
-Source: Chen et al. 2025 (arXiv:2506.14002), sections 3 and 5 and appendix B.2, read at second hand;
-inputs `token_unit` or `unit_mean_sq`, atoms held at unit norm by the rule (`unit_norm`), batches of 512,
-50 steps between bias updates. The paper's loss is half of `squared_error`, which is the same under Adam.
-The first version has p_1 0.1 and p_K 0.001 over 10 groups; the next version has 0.5 and 0.001 or
-0.0001.
+Source: Chen et al. 2025 (arXiv:2506.14002), sections 3 and 5 and appendix B.2, read at second hand. The paper's
+settings: inputs `token_unit` or `unit_mean_sq`, atoms held at unit norm by the rule (`unit_norm`), batches of
+512, 50 steps between bias updates. The paper's loss is half of `squared_error`, which is the same under Adam.
+The first version has p_1 0.1 and p_K 0.001 over 10 groups; the next version has 0.5 and 0.001 or 0.0001.
 
 UNSURE: which of the two activations a figure of the paper used (there too, the gated one is for language
 models), the initial a (1 here) and the initial b (0 in the paper).

@@ -10,9 +10,9 @@ batch without g trains a TopK.
 
 Source: Olmo et al. 2024 (arXiv:2411.10397), section 3, read at second hand.
 
-UNSURE, and so our choice: L is summed over the sequence, and g has a root mean square of 1 over tokens
-and dimensions (the streams scale it), so that beta has no unit and |a| is near 1 for unit atoms; AuxK
-ranks dead latents by z.
+UNSURE, and so our choice: L is summed over the sequence. g has a root mean square of 1 over tokens and
+dimensions (the streams scale it), so that beta has no unit and |a| is near 1 for unit atoms. AuxK ranks dead
+latents by z.
 """
 
 from typing import ClassVar

@@ -7,9 +7,8 @@ k is J L and `width` is L. Values may be negative. With L = 1 the codes are the 
 pursuit.
 
 Source: Donhauser et al. 2024 (iterative codebook feature learning, arXiv:2412.16247), algorithm "batched
-OMP". The paper takes k = 100 and width = 5, on inputs that are PCA-whitened with control data and then
-scaled to unit norm (stream normalisation `whiten`), and redraws near-duplicates (`revive`: rule
-`redraw`).
+OMP". The paper takes k = 100 and width = 5, on inputs that are PCA-whitened with control data and then scaled
+to unit norm (stream normalisation `whiten`). It redraws near-duplicates (`revive`: rule `redraw`).
 """
 
 from typing import ClassVar

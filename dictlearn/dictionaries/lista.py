@@ -9,8 +9,8 @@ L, where L is the largest eigenvalue of D D^T.
 
 Source: Gregor & LeCun 2010.
 
-Differs: their inhibition matrix S, `[F, F]`, is I - W_out W_back^T, two matrices `[F, D]`; D is learned
-at the same time, at the codes f*, where they take it as given. The penalty trains only the network.
+Differs: their inhibition matrix S, `[F, F]`, is I - W_out W_back^T, two matrices `[F, D]`. D is learned at the
+same time, at the codes f*; they take it as given. The penalty trains only the network.
 """
 
 from typing import ClassVar

@@ -5,10 +5,10 @@ reconstructed.
     training   f = OMP_k(x_M in D_M)     yhat_M = x_M     yhat_rest = (sg(f) D + b_dec)_rest
     inference  f = OMP_k(x in D)         yhat = f D + b_dec
 
-yhat equals the input at the observed coordinates, so any objective counts only the hidden coordinates and
-no gradient reaches the others; the logged explained variance then compares the error of the hidden
-coordinates with the variance of all. With `observed` = 1 every coordinate is used for the code and is
-reconstructed: the standard objective, which fits the noise when F exceeds the number of planted features.
+yhat equals the input at the observed coordinates, so any objective counts only the hidden coordinates and no
+gradient reaches the others. The logged explained variance then compares the error of the hidden coordinates
+with the variance of all. With `observed` = 1 every coordinate is used for the code and is reconstructed: the
+standard objective, which fits the noise when F exceeds the number of planted features.
 
 Source: Chidambaram et al. 2023 (arXiv:2302.12715).
 

@@ -30,7 +30,7 @@ class Matryoshka(Linear):
         prefixes: the m_j in ascending order, as shares of F (float) or numbers of latents (int), the last
             one all of F.
         weights: w_j for all but the last, None for ones.
-        draw: the number of prefixes that a step uses in addition to the whole, 0 for all; they are drawn
+        draw: the number of prefixes that a step uses in addition to the whole, 0 for all. They are drawn
             without replacement by `seed`, with probability proportional to m_j^-power - m_{j+1}^-power (a
             truncated Pareto law, rounded down to `prefixes`).
 

@@ -1,9 +1,8 @@
 """The language models of a config, and the model of each side of its stream.
 
-`config.model` holds the arguments of `lm.load` for one model; `config.models` holds them for several
-models by label, for rows of several models side by side: `{"base": {"path": ...}, "chat": {"path":
-...}}`. The model of a side is the model from whose weights the side was harvested, identified by their
-sha256.
+`config.model` holds the arguments of `lm.load` for one model. `config.models` holds them for several models by
+label, for rows of several concatenated models: `{"base": {"path": ...}, "chat": {"path": ...}}`. The model of a
+side is the model from whose weights the side was harvested, identified by their sha256.
 """
 
 import inspect

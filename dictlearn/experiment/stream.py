@@ -10,9 +10,9 @@ from dictlearn.streams import Origin, Process, Stream
 
 
 def open_stream(config: Mapping, share: Process | None = None) -> Stream:
-    """The stream of the config, with the batch size and the seed of the top level, the fields of `carried`
-    and, where the stream runs the model, the model and the harvest of the config. share: which part of a
-    batch to read; None for one part for each process."""
+    """The stream of the config, with the batch size and the seed of the top level and the fields of `carried`.
+    A stream that runs the model also gets the model and the harvest of the config. share: which part of a batch
+    to read; None for one part for each process."""
     more = carried(config)
     arguments: dict[str, Any] = _arguments(config, None)
     if "context" in more and "context" not in streams.parameters(arguments["name"]):

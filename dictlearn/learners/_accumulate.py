@@ -1,7 +1,7 @@
 """Gradient accumulation over parts of a batch: the memory of one part, the gradient of the whole batch.
 
-It wraps the gradient of a learner and not the learner: the mean must be taken before the rule updates
-anything, or Adam's moments would be the moments of the parts.
+It wraps the gradient of a learner and not the learner. The mean must be taken before the rule updates anything,
+or Adam's moments would be the moments of the parts.
 """
 
 import dataclasses

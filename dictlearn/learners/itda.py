@@ -2,17 +2,15 @@
 
     l(x) = |x - xhat|^2 / |x|^2        D <- D u {x / |x|} for the tokens with l(x) > tau
 
-Each atom keeps its key, the sequence and the position of its token: dictionaries of two models that read
-the same text in the same order can be compared by their keys alone (analyses/similarity.py), in any
-basis.
+Each atom keeps its key, the sequence and the position of its token. Dictionaries of two models that read the
+same text in the same order can then be compared by their keys only (analyses/similarity.py), in any basis.
 
-`tolerance` is tau, which decides the size. Alternatively, `size` decides it: at step t of T the
-dictionary may hold size (t / T)^(1/4) atoms, about as it grows under a fixed tau, and the tokens of
-largest l(x) fill the free rows, so tau is found batch by batch and the size is reached. With both, a
-token must meet both conditions. If tokens compete for the last rows, the tokens with the largest l(x)
-win. At the same size, a lower tau that fills the rows with the first tokens reconstructs better than the
-tau that just fills them (experiments/itda_vs_sae.py), but only the latter has atoms that represent the
-whole data.
+`tolerance` is tau, which decides the size. Alternatively, `size` decides it: at step t of T the dictionary may
+hold size (t / T)^(1/4) atoms, which is about its growth under a fixed tau. The tokens of largest l(x) fill the
+free rows, so tau is found batch by batch and the size is reached. With both, a token must meet both conditions.
+If tokens compete for the last rows, the tokens with the largest l(x) win. At the same size, a lower tau that
+fills the rows with the first tokens reconstructs better than the tau that just fills them
+(experiments/itda_vs_sae.py). But only the latter has atoms that represent the whole data.
 
 Source: Leask et al. 2025, "Inference-Time Decomposition of Activations", section 3.3 and Algorithm 1.
 

@@ -9,8 +9,8 @@ Source: the GGUF specification (docs/gguf.md of ggml-org/ggml); `dequantize_row_
 Differs: version 3 and little-endian only; six tensor types, and all types of the `gguf` package
 where that is installed; no arrays of arrays in the metadata.
 
-A file is not trusted: every length is checked against the size of the file before it is used, and
-whatever does not fit is a ValueError that names the file.
+A file is not trusted. Every length is checked against the size of the file before it is used; a length that
+does not fit is a ValueError that names the file.
 """
 
 import math

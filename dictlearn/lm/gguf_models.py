@@ -1,7 +1,7 @@
 """Decoders in GGUF files: hyperparameters from the metadata, parameters from the tensors.
 
-GGUF stores matrices as `[out, in]`, and in some families the query and key rows of each head in the order of
-the rotary form that pairs dimension 2i with 2i + 1; both are undone here. It stores the gains of norms
+GGUF stores matrices as `[out, in]`. In some families it stores the query and key rows of each head in the order
+of the rotary form that pairs dimension 2i with 2i + 1. Both are undone here. It stores the gains of norms
 themselves, also for Gemma, and fused queries, keys and values concatenated. The differences of a family are in
 its file in `families`.
 

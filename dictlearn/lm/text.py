@@ -41,9 +41,9 @@ def documents(
     r"""The documents of a corpus, shuffled and split into train and held-out.
 
     The order and the side of a document are a hash of the seed and its text. So they are the same on every
-    machine and for any order of the files, equal documents are on the same side, and a document added to a
-    corpus moves no other to the other side. The fraction `held_out` is met in expectation. Empty documents
-    (blank or null) are left out.
+    machine and for any order of the files. Equal documents are on the same side, and a new document in a corpus
+    does not change the side of any other. The fraction `held_out` is met in expectation. Empty documents (blank
+    or null) are left out.
 
     Args:
         source: "wiki" (`wiki_leads`), or

@@ -1,6 +1,6 @@
 """Meters: evaluations as folds. Sums and counts are computed on the device in float32, added on the host in
-float64 and divided once, so any partition of the tokens into batches gives the same result. Activations of
-any scale give the same shares (`ops/lengths.py`); an undefined value is NaN.
+float64 and divided once. So any partition of the tokens into batches gives the same result. Activations of any
+scale give the same shares (`ops/lengths.py`); an undefined value is NaN.
 
 A meter is one file of this folder without a leading underscore, found by its name. It holds
 
@@ -170,7 +170,7 @@ def not_finite(reading: Reading) -> jax.Array:
 
 def refuse_not_finite(number) -> None:
     """Raises ValueError if the targets of some tokens of a batch are not finite: they would make every mean
-    NaN, and leaving them out would measure other data than was asked for."""
+    NaN, and a mean without them would be of other data."""
     if number:
         raise ValueError(
             f"{number:.0f} tokens of a batch have activations that are not finite; mask them, or inspect"

@@ -6,13 +6,13 @@
 Gradients reach W_enc, b_enc and W_dec of dead latents only, through the same sparse rule as the main
 path. If fewer than `aux_k` latents are dead, all of them are used.
 
-On one device, where at most one latent in FEW is dead, the dead latents are gathered and multiplied
-densely: five products of their width cost less than aux_k rows for each token.
+On one device, where at most one latent in FEW is dead, the dead latents are gathered and multiplied densely.
+Five products of their width cost less than aux_k rows for each token.
 
-The gradient of a few latents should not cost an array of all. `reconstruct_residual` therefore returns
-the weights: all other readers use the returned weights, and the backward pass adds AuxK's part to their
-gradient in place, in loops of one iteration or none, because XLA keeps the carry of a loop in place but
-copies the result of a branch.
+The gradient of a few latents should not cost an array of all. `reconstruct_residual` therefore returns the
+weights, and all other readers use the returned ones. The backward pass adds AuxK's part to their gradient in
+place. It does so in loops of one iteration or none, because XLA keeps the carry of a loop in place but copies
+the result of a branch.
 
 Source: Gao et al. 2024 (arXiv:2406.04093), section A.2.
 

@@ -1,8 +1,8 @@
 """Control flow in compiled programs that stays a branch, or a loop, where XLA would otherwise make a select.
 
-`switch` is a `lax.switch` whose backward pass keeps only the arguments and recomputes the branch taken;
-the gradient of a plain switch keeps what any branch would need, and zeros for the branches that are not
-taken. `any_member` and `max_over_members` make a predicate and a loop bound equal for every member of an
+`switch` is a `lax.switch` whose backward pass keeps only the arguments and recomputes the branch taken. The
+gradient of a plain switch keeps the intermediate values of every branch, with zeros for the branches that are
+not taken. `any_member` and `max_over_members` make a predicate and a loop bound equal for every member of an
 enclosing `vmap`.
 """
 

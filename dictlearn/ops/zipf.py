@@ -5,8 +5,8 @@
 Source: Ayonrinde 2024 (arXiv:2411.02124).
 
 UNSURE, because we could not verify the paper's fit and its definition of an under-used latent. Ours:
-least squares of log p on log(r + shift), with the shift of smallest error among SHIFTS, over the ranks
-with p > 0 except the lowest tenth of them; a latent is under-used below `margin` times the law.
+least squares of log p on log(r + shift), with the shift of smallest error among SHIFTS, over the positive
+densities except the lowest tenth of them. A latent is under-used below `margin` times the law.
 """
 
 from typing import NamedTuple

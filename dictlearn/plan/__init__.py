@@ -1,11 +1,11 @@
 """The plan of a run: its memory, communication and time, from the compiler, before anything runs.
 
 The training step of every program, and the forward pass of the language model, are compiled ahead of time from
-shapes alone, for a TPU topology without the hardware (`topology`) or for the devices present. Neither
-activations nor weights need to exist. Memory and communication are the compiler's figures (plan/hlo.py reads
-them from the compiled program). Matrix products are counted before compilation (plan/operations.py). Times are
-a roofline: the largest of the times for matrix products at the chip's peak rate, for memory traffic, and for
-traffic between chips. They are assumed to overlap, so a step takes at least this time.
+shapes alone. They are compiled for a TPU topology without the hardware (`topology`) or for the devices present.
+Neither activations nor weights need to exist. Memory and communication are the compiler's figures (plan/hlo.py
+reads them from the compiled program). Matrix products are counted before compilation (plan/operations.py).
+Times are a roofline: the largest of the times for matrix products at the chip's peak rate, for memory traffic,
+and for traffic between chips. They are assumed to overlap, so a step takes at least this time.
 
 The programs of one experiment run one after another, and their states are held together. So the run needs
 the memory of all states, and of the temporaries of one program.

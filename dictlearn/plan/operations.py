@@ -1,9 +1,9 @@
 """Floating-point operations of a traced program: its matrix products, a multiply-add counted as two.
 
 The compiler's own count takes the body of a loop once, so operations are counted before compilation. A scan
-counts as often as its length, a loop of unknown length once, a conditional as its most expensive branch, and
-a choice by platform as the branch of that platform. Elementwise operations are not counted: a product over an
-axis of length D has D times as many.
+counts as often as its length, and a loop of unknown length once. A conditional counts as its most expensive
+branch, and a choice by platform as the branch of that platform. Elementwise operations are not counted: a
+product over an axis of length D has D times as many.
 """
 
 import math

@@ -3,7 +3,7 @@
 The page is one file without external resources: figures are inline, and without JavaScript only the
 sorting of the table is lost. It is computed from the files of the workdir: metrics.json is required,
 metrics.jsonl and scaling.json are optional. A run on a store with a language model also shows a few latents of
-its best dictionary; for them the store is read again and the model's unembedding is used.
+its best dictionary. For them the store is read again and the model's unembedding is used.
 """
 
 from collections.abc import Callable, Mapping

@@ -3,7 +3,7 @@
     lr(t) = lr min((t + 1) / W, fall(t))      within [0, lr]
 
 W is `warmup_steps`. After the warm-up, `constant` stays; `linear` and `cosine` fall to 0 at T; `inverse_sqrt`
-is sqrt(W / t); `wsd` (warm-up, stable, decay; Hu et al. 2024) stays, and falls linearly over the last
+is sqrt(W / t). `wsd` (warm-up, stable, decay; Hu et al. 2024) stays, and falls linearly over the last
 `decay_fraction` of the steps. A new schedule is one line of FALLS.
 
 Under `lr_law="sqrt_latents"` the plateau is lr sqrt(2^14 / n_latents), so that a rate found at one width

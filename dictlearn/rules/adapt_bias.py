@@ -16,7 +16,7 @@ then form one group:
 
 and dead latents rise as above. Use this form if the wanted L0 is known and the coefficient of a penalty is not:
 for JumpReLU with sparsity 0, whose threshold theta is -b. For a ReLU with sparsity 0 it acts as a bound, at a
-cost: the encoder grows against the bias, so `rate_down` / `every` must be large compared with lr, and `lowest`
+cost. The encoder grows against the bias, so `rate_down` / `every` must be large compared with lr, and `lowest`
 must be far below zero. Values also shrink by the bias. Do not use it for variants that choose k latents,
 because no bias changes their L0.
 

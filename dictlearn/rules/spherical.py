@@ -5,8 +5,8 @@
 All other parameters are constant. With lr 1, an atom whose loss falls with its length moves to the direction of
 its negative gradient, which is a step of power iteration. An atom without a gradient does not move.
 
-Source: the Modified BA of Chen et al. 2025 (arXiv:2506.14002), theorem 6.1, read at second hand: dictionary
-`gba` with one group, scale_start near zero, and constant biases (revive `adapt_bias`, both rates 0).
+Source: the Modified BA of Chen et al. 2025 (arXiv:2506.14002), theorem 6.1, read at second hand. It is
+dictionary `gba` with one group, scale_start near zero, and constant biases (revive `adapt_bias`, both rates 0).
 
 UNSURE: the paper's step size.
 

@@ -42,8 +42,8 @@ class Checkpoints:
     """The checkpoints of one run in one directory (a path, or gs://...), the newest `keep` of them.
 
     A context manager: its exit waits for pending saves. An error of a background save (a full disk, for
-    example) is raised once, as a RuntimeError, by the next `save`, `restore`, `wait` or `close`; earlier
-    steps are not affected, and saving can continue.
+    example) is raised once, as a RuntimeError, by the next `save`, `restore`, `wait` or `close`. Earlier steps
+    are not affected, and saving can continue.
     """
 
     def __init__(self, directory: epath.PathLike, keep: int = 3):
@@ -180,8 +180,8 @@ def versions() -> dict[str, str]:
 def _clear(path: epath.Path) -> None:
     """Removes a damaged step at `path`, before any process continues.
 
-    Orbax's `overwrite` has a race: a process that looks after process 0 has removed the old step takes
-    another branch than process 0, and each waits for the other at a barrier.
+    Orbax's `overwrite` has a race. A process that looks after process 0 has removed the old step takes another
+    branch than process 0, and each waits for the other at a barrier.
     """
     if jax.process_index() == 0 and path.exists():
         path.rmtree()
@@ -220,8 +220,8 @@ def _remove(directory: epath.Path, steps: set[int]) -> None:
 def _intact(directory: epath.Path) -> Iterator[epath.Path]:
     """Yields the intact checkpoints, newest first, the same ones on every process.
 
-    Raises RuntimeError at the end, unless a new start loses nothing: the directory has no step, or a
-    single step that was never sealed, which is the first save of a killed run.
+    Raises RuntimeError at the end, unless a new start loses nothing. That is so if the directory has no step,
+    or a single step that was never sealed, the first save of a killed run.
     """
     verified = _verified(directory) if jax.process_index() == 0 else iter(())
     while (step := int(multihost_utils.broadcast_one_to_all(np.int32(next(verified, -1))))) >= 0:

@@ -1,8 +1,8 @@
 """Folds the input normalisation, or the decoder norms, into the weights.
 
-The name of a leaf says how it is scaled (docs/design.md): `b_*` and `threshold*` are on the scale of the
-input, `log_threshold*` is the logarithm of such a value, `W_enc*` reads the input, `W_dec*` writes the
-target, `W_skip*` does both; all other leaves are unchanged. With s = scale_in and r = scale_out,
+The name of a leaf says how it is scaled (docs/design.md). `b_*` and `threshold*` are on the scale of the input;
+`log_threshold*` is the logarithm of such a value. `W_enc*` reads the input, `W_dec*` writes the target,
+`W_skip*` does both; all other leaves are unchanged. With s = scale_in and r = scale_out,
 
     scalar    b / s    threshold / s    W_dec s / r    W_skip s / r    b_dec / r
     whiten    W_enc W    W_dec W^-T    b_dec W^-T + mu    (codes, biases and thresholds are unchanged)

@@ -2,8 +2,8 @@
 
 The objective is the mean Huber loss of the residuals in log L, quadratic below 0.1 % and absolute
 beyond, so that one diverged run cannot bend the curve. L-BFGS minimises it from every point of the
-law's grid of starts, in coordinates that whiten the law's Jacobian at the start: over a real grid
-the features are so nearly collinear that plain coordinates stall in a valley.
+law's grid of starts, in coordinates that whiten the law's Jacobian at the start. Over a real grid the features
+are so nearly collinear that plain coordinates stall in a valley.
 
     fit                  the parameters, and the share of starts that found them
     bootstrap            the parameters again, from runs drawn with replacement

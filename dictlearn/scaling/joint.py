@@ -15,8 +15,8 @@ are nested in the joint one. No law is selected by them.
 
 Source: Gao et al. 2024, section 3.2, for the law; Hoffmann et al. 2022, appendix D.3, for intervals
 by bootstrap.
-Differs: intervals are 5-95 % and resample runs. On synthetic grids of 30 cells they contain the truth about
-90 times in 100; on 12 cells of 2 seeds about 80 times, so intervals of small grids are too short.
+Differs: intervals are 5-95 % and resample runs. On synthetic grids of 30 cells they contain the truth about 90
+times in 100. On 12 cells of 2 seeds they do so about 80 times: intervals of small grids are too short.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,10 +2,10 @@
 stream.
 
 A stream is one file of this folder without a leading underscore, and `make` finds the function of its own
-name in it. The file of a stream of a language model's activations also has a function `origin`, of some
-of the same arguments, which returns the origin of the rows before any is read; with `FROM_HARVEST =
-True`, its `path` is the folder that `dictlearn harvest` fills. A stream whose function takes `lm` and
-`recipe` runs the model itself. `blocks` gives the order in which a stream reads its rows.
+name in it. The file of a stream of a language model's activations also has a function `origin` of some of the
+same arguments. It returns the origin of the rows before any is read. With `FROM_HARVEST = True`, the stream's
+`path` is the folder that `dictlearn harvest` fills. A stream whose function takes `lm` and `recipe` runs the
+model itself. `blocks` gives the order in which a stream reads its rows.
 """
 
 import importlib

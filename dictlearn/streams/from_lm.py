@@ -1,14 +1,14 @@
 """Activations directly from a language model, without a store: recomputed whenever they are needed.
 
 The train sequences of a harvest's recipe are shuffled over the whole epoch, differently in every epoch,
-and split into pools of about `pool_rows` rows; the rows of a pool, its unmasked tokens, are shuffled
-within the pool. A pool is a pure function of (seed, epoch, number), so batch t is a pure function of
-(seed, t), and a run resumes to the bit. While the learner reads one pool, a thread computes the next one.
+and split into pools of about `pool_rows` rows. The rows of a pool, its unmasked tokens, are shuffled within the
+pool. A pool is a pure function of (seed, epoch, number), so batch t is a pure function of (seed, t), and a run
+resumes to the bit. While the learner reads one pool, a thread computes the next one.
 
 A store of the same recipe has the same rows; this stream costs a forward pass in each epoch instead of
-disk space. With several processes, the sequences are dealt to `lanes`, a batch takes the same number of
-rows from each lane, and a process computes only its own lanes, so that the rows of batch t and their
-order do not depend on the number of processes.
+disk space. The sequences are dealt to `lanes`, and a batch takes the same number of rows from each lane. With
+several processes, each computes only its own lanes. So the rows of batch t and their order do not depend on the
+number of processes.
 """
 
 import bisect

@@ -1,9 +1,9 @@
 """Activations from a `.npy` array [N, D], memory-mapped, or from a pair of arrays for a transcoder.
 
 Rows are shuffled one by one (`block_rows=1`), because such arrays usually are in the order of their text,
-where a block of consecutive rows is one sentence. This is slow. From the page cache, float32, D = 576, one
-reader on a busy two-core machine gave about 90 thousand rows a second in blocks of 1, 300 thousand in blocks
-of 4 and 1000 thousand in blocks of 16. Increase `block_rows` for an array that is already shuffled.
+where a block of consecutive rows is one sentence. This is slow. Measured from the page cache, float32, D = 576,
+one reader on a busy two-core machine, in thousands of rows a second: about 90 in blocks of 1, 300 in blocks of
+4, 1000 in blocks of 16. Increase `block_rows` for an array that is already shuffled.
 """
 
 from collections.abc import Mapping

@@ -4,8 +4,8 @@ uniformly.
     x_b = s_l(b) x_b^l(b),    l(b) uniform over the taps,    s_l the scale of tap l alone
 
 The tap of a row is drawn by Philox from (seed, t, process). Each row is already scaled by the scale of
-its own tap, so the stream's own normalisation is none: a dictionary of a group reads the rows of a tap
-with the scale that a stream of this tap alone would give them.
+its own tap, so the stream's own normalisation is none. A dictionary of a group reads the rows of a tap with the
+scale that a stream of this tap alone would give them.
 
 Source: Ghilardi et al. 2024/25 (arXiv:2410.21508), one dictionary for a group of layers.
 """

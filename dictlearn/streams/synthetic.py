@@ -18,9 +18,7 @@ V holds N unit rows, gaussian directions except in p3. The sizes mean the same i
 Source: p4 is the noisy over-realised setting of Chidambaram et al. 2023; p5 and p6 are X = H V of Chen et al.
 2025 (arXiv:2506.14002), p6 with its 3 and 20 features on. UNSURE: the paper's law of the coefficients, and
 whether p6 is the setting that it calls imbalanced (in p6 the tokens differ; in p2 the features differ).
-
 Differs: p2 rescales the other probabilities for the cap of 0.9, so that they still sum to s.
-
 Batch t is drawn by Philox from (seed, t) alone; every process draws the global batch and keeps its own rows.
 """
 

@@ -8,10 +8,10 @@ smallest value kept; a latent that has kept none uses the theta of Mutual Choice
 
 Source: Ayonrinde 2024 (arXiv:2411.02124).
 
-UNSURE, and our choice: the first `choose_after` passes select as Mutual Choice does, while AuxK raises
-the latents below the law (see mutual_choice.py); after that, the running densities and the law fitted to
-them are frozen. Every m_i is at least 1 where B k >= F allows it. A latent that is positive on fewer than
-m_i tokens leaves its remaining tokens unused.
+UNSURE, and our choice: the first `choose_after` passes select as Mutual Choice does, while AuxK raises the
+latents below the law (see mutual_choice.py). After that, the running densities and the law fitted to them are
+frozen. Every m_i is at least 1 where B k >= F allows it. A latent that is positive on fewer than m_i tokens
+leaves its remaining tokens unused.
 """
 
 import jax

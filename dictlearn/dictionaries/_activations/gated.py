@@ -7,8 +7,8 @@
 The authors' W_gate is W_enc_FD and their b_gate is b_enc_F. The gate learns from the auxiliary
 reconstruction and from the penalty, and it shares W_enc with the magnitude path; no gradient passes
 through [pi > 0]. The rule holds the atoms at unit norm. At inference the dictionary is a JumpReLU with
-thresholds b_mag - exp(r_mag) b_gate. `sparsity` is on the scale of a squared error summed over D, and it
-must be larger than the coefficient of a ReLU for the same L0, because the auxiliary loss pulls pi up.
+thresholds b_mag - exp(r_mag) b_gate. `sparsity` is on the scale of a squared error summed over D. It must be
+larger than the coefficient of a ReLU for the same L0, because the auxiliary loss pulls pi up.
 
 Source: Rajamanoharan et al. 2024 (arXiv:2404.16014), section 3.2 and the appendix on inference.
 

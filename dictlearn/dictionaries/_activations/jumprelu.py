@@ -12,13 +12,13 @@ every parameter. The parameter is log theta, as in Anthropic's update, so that t
 Source: Rajamanoharan et al. 2024 (arXiv:2407.14435), sections 3 and 4 ("l0"; "target_l0" from its
 appendix); Anthropic, January 2025 update ("tanh").
 
-The defaults are Gemma Scope's (arXiv:2408.05147) for inputs of mean squared norm 1
-(`unit_mean_sq`), which trains with the rule settings `b1` 0, lr 7e-5, `decay_fraction` 0 and the learner
-setting `penalty_warmup_steps` 10000. Anthropic's settings are: `penalty` "tanh", `threshold_start` 0.1,
-`bandwidth` 2, `sparsity` 20, `subtract_b_dec` false, `density_start` 10000 / F, `enc_scale` d_in / F,
-inputs `mean_norm_sqrt_d`; rule `unit_norm` false, lr 2e-4; learner `atom_norm` 0.58, `b_dec_start`
-"zeros", `penalty_warmup_steps` the whole run. Neither paper's grid of `sparsity` is known to us: sweep
-it. Compute in float32: bfloat16 does not resolve the window.
+The defaults are Gemma Scope's (arXiv:2408.05147) for inputs of mean squared norm 1 (`unit_mean_sq`). Gemma
+Scope trains with the rule settings `b1` 0, lr 7e-5, `decay_fraction` 0 and the learner setting
+`penalty_warmup_steps` 10000. Anthropic's settings are: `penalty` "tanh", `threshold_start` 0.1, `bandwidth` 2,
+`sparsity` 20, `subtract_b_dec` false, `density_start` 10000 / F, `enc_scale` d_in / F, inputs
+`mean_norm_sqrt_d`; rule `unit_norm` false, lr 2e-4; learner `atom_norm` 0.58, `b_dec_start` "zeros",
+`penalty_warmup_steps` the whole run. Neither paper's grid of `sparsity` is known to us: sweep it. Compute in
+float32: bfloat16 does not resolve the window.
 
 Differs: the warm-up also acts on `revival`, which Anthropic's does not. UNSURE how the papers would scale
 the bandwidth with the input (linearly here), and whether Anthropic's z has a gradient in the window

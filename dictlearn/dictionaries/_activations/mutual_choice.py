@@ -7,10 +7,9 @@ S is the mask of BatchTopK, and inference uses its threshold (see batch_topk.py)
 
 Source: Ayonrinde 2024 (arXiv:2411.02124).
 
-UNSURE, and our choice: a hard mask of the latents below `margin` times the fitted law (ops/zipf.py); the
-law is fitted to the running densities at every step; dead latents count as under-used. An under-used
-latent that is active in the batch also takes part in AuxK, because otherwise it would take part only when
-it is dead.
+UNSURE, and our choice: a hard mask of the latents below `margin` times the fitted law (ops/zipf.py). The law is
+fitted to the running densities at every step. Dead latents count as under-used. An under-used latent that is
+active in the batch also takes part in AuxK, because otherwise it would take part only when it is dead.
 """
 
 import jax

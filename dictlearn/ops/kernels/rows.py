@@ -1,13 +1,13 @@
 """The sparse decoder, its dot product and its transpose for NVIDIA GPUs, in Pallas (Triton).
 
-These are forms of the operations of `ops.sparse.rows`, equal to the forms in `ops.sparse.forms`: no `[B, K,
-D]` array, no `[B, F]` array, every output written once, sums in float32. A program owns a tile of the
+These are forms of the operations of `ops.sparse.rows`, equal to the forms in `ops.sparse.forms`. They make no
+`[B, K, D]` and no `[B, F]` array, write every output once, and sum in float32. A program owns a tile of the
 output and reads the rows it needs, ENTRIES at a time and WIDTH columns wide.
 
-The transpose sorts entries by latent (a stable sort, equal latents in the order of tokens) and sums the
-segment of every latent in that order, so that two runs agree to the bit. Atomic additions, which XLA's
-scatter uses, do not, and bfloat16 additions would round once for each token. Entries of value zero are
-dropped before the sort: padding does not make a long segment at latent 0.
+The transpose sorts entries by latent (a stable sort, equal latents in the order of tokens). It sums the segment
+of every latent in that order, so that two runs agree to the bit. Atomic additions, which XLA's scatter uses, do
+not, and bfloat16 additions would round once for each token. Entries of value zero are dropped before the sort:
+padding does not make a long segment at latent 0.
 """
 
 from functools import partial

@@ -2,9 +2,9 @@
 
 A program holds one row in registers and takes its largest entry k times, by reductions only; XLA would
 sort the whole row together with its indices. Entries are compared as integers with the same order as the
-floats, so that a taken entry (the smallest integer) is below -inf, equal entries are ordered by index,
-and a NaN comes first, as in `lax.top_k`. `ops.topk` calls it on chunk maxima and on the chunks it keeps:
-no row is wide.
+floats, so that a taken entry (the smallest integer) is below -inf. Equal entries are ordered by index, and a
+NaN comes first, as in `lax.top_k`. `ops.topk` calls it on chunk maxima and on the chunks it keeps: no row is
+wide.
 """
 
 from functools import partial

@@ -1,10 +1,9 @@
 """Scores updated by rows of the Gram matrix: `<x - sum_k v_k d_k, d_i> = <x, d_i> - sum_k v_k <d_k, d_i>`.
 
-A round then adds rows of the Gram matrix `W W^T` instead of a matrix product with W: one row a round
-where earlier values stay, all rows so far where they change. The matrix is computed once for each call,
-half of it by symmetry, tile by tile; tokens are processed in blocks whose scores stay in the cache. In
-units of one matrix product `x W^T`, on CPU (two cores; `benchmarks/pursuit.py` measures the whole), the
-costs are
+A round then adds rows of the Gram matrix `W W^T` instead of a matrix product with W. It adds one row a round
+where earlier values stay, and all rows so far where they change. The matrix is computed once for each call,
+half of it by symmetry, tile by tile; tokens are processed in blocks whose scores stay in the cache. In units of
+one matrix product `x W^T`, on CPU (two cores; `benchmarks/pursuit.py` measures the whole), the costs are
 
     updated     GRAM F / B + ROW rows / D            recomputed     rounds - 1
 

@@ -1,9 +1,9 @@
 """Encoding and decoding with k active latents of each token, with gradients as sparse as the codes.
 
-`select` does not choose: the caller selects `idx_BK` from pre-activations by any rule, without gradient,
-and `select` returns their values with the gradient of `<x, W[idx]> + b[idx]`. TopK, AuxK and all other
-selections therefore share one backward pass, and no `[B, F]` array is differentiated. Both rules equal
-`jax.grad` of the dense form (tests/ops).
+`select` does not choose. The caller selects `idx_BK` from pre-activations by any rule, without gradient, and
+`select` returns their values with the gradient of `<x, W[idx]> + b[idx]`. TopK, AuxK and all other selections
+therefore share one backward pass, and no `[B, F]` array is differentiated. Both rules equal `jax.grad` of the
+dense form (tests/ops).
 """
 
 import jax

@@ -5,10 +5,10 @@ loop: one gather (or scatter) of `[B, D]` for each entry, with no larger array. 
 in one body, which XLA compiles to one GPU kernel that keeps its sum in registers. gathered: all rows in
 one gather, an array `[B, K, D]` where XLA does not fuse it. scattered: all products in one scatter. Both
 work in blocks of tokens of at most BLOCK elements. matmul: codes scattered into `[B, F]` and one matrix
-product, which costs more arithmetic for fewer bytes and fewer roundings. It is used only for 16-bit
-operands, whose products are exact in one pass, and for up to DENSE latents for each entry, which is about
-where a TPU's compiler counts a product as long as the gather (docs/benchmarks.md); beyond these limits it
-is gathered or scattered.
+product, which costs more arithmetic for fewer bytes and fewer roundings. It is used only for 16-bit operands,
+whose products are exact in one pass, and for up to DENSE latents for each entry. At about that number a TPU's
+compiler counts a product as long as the gather (docs/benchmarks.md). Beyond these limits the form is gathered
+or scattered.
 
 All forms agree to rounding (tests/ops/sparse/test_forms.py), and all ignore the entries from `n_used` on.
 """
