@@ -1,5 +1,7 @@
 """A new family is one new file: dropped into the folder, it computes what transformers computes."""
 
+import pytest
+
 from tests.dropin import drop_in
 
 SEED_OSS = '''
@@ -22,17 +24,22 @@ PARITY = "test_it_computes_what_transformers_computes"
 SWITCHES = "test_every_switch_is_followed_or_refused_by_its_name"
 
 
-def dropped(folder, right="", wrong=""):
-    text = SEED_OSS.replace(right, wrong)
-    assert (text == SEED_OSS) == (right == wrong)
-    return drop_in(folder, {"lm/families/seed_oss": text}, SUITE, "seed_oss")["seed_oss"]
+SMOLLM3 = SEED_OSS.replace("Seed-OSS", "SmolLM3").replace("bias_o=out", "bias_o=False")
+"""Another Llama: its one switch of biases is also the output's, which is overlooked here."""
 
 
-def test_one_dropped_in_file_passes_conformance_untouched(tmp_path):
-    found = dropped(tmp_path)
-    assert (found.passed, found.failed) == ({PARITY, SWITCHES}, set()), found.log
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    assert SMOLLM3.count("bias_o=False") == 1
+    files = {"lm/families/seed_oss": SEED_OSS, "lm/families/smollm3": SMOLLM3}
+    return drop_in(tmp_path_factory.mktemp("new"), files, SUITE, "seed_oss or smollm3")
 
 
-def test_a_family_that_overlooks_a_switch_is_caught(tmp_path):
-    found = dropped(tmp_path, "bias_o=out)", "bias_o=False)")
-    assert (found.passed, found.failed) == ({PARITY}, {SWITCHES}), found.log
+def test_one_dropped_in_file_passes_conformance_untouched(found):
+    right = found["seed_oss"]
+    assert (right.passed, right.failed) == ({PARITY, SWITCHES}, set()), right.log
+
+
+def test_a_family_that_overlooks_a_switch_is_caught(found):
+    wrong = found["smollm3"]
+    assert (wrong.passed, wrong.failed) == ({PARITY}, {SWITCHES}), wrong.log
