@@ -146,6 +146,12 @@ def is_split() -> bool:
     return axis_size(TABLE["B"]) * axis_size(TABLE["F"]) > 1
 
 
+def platform() -> str | None:
+    """Of the devices of the current mesh (`jax.set_mesh`), under a trace too; None without a mesh."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device and device.platform
+
+
 def axis_size(name: str) -> int:
     """The number of ways in which the current mesh (`jax.set_mesh`) splits this axis; 1 without a mesh."""
     return dict(jax.sharding.get_abstract_mesh().shape).get(name, 1)

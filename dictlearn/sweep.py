@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dictlearn.sharding import TABLE, axis_size, is_split
+from dictlearn.sharding import TABLE, axis_size, is_split, platform
 from dictlearn.types import Batch, Learner
 
 
@@ -69,6 +69,9 @@ def sweep(build: Callable[[Any], Learner]) -> Sweep:
     def update(state, hparams, batch):
         if is_split() or axis_size(axis) > 1:
             return side_by_side(state, hparams, batch)
+        # Where the mesh says what it is of, a learner is traced once and not for every platform.
+        if known := platform():
+            return (in_turn if known == "cpu" else side_by_side)(state, hparams, batch)
         return lax.platform_dependent(state, hparams, batch, cpu=in_turn, default=side_by_side)
 
     first = jax.vmap(init, in_axes=(0, 0, None), spmd_axis_name=axis)

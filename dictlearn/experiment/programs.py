@@ -91,10 +91,13 @@ def _program(group: list[Member]) -> Program:
             built["rule"] = make("revive", inner=built["rule"])
         return make("learner", built=built)
 
+    tried = []
     for member in group:
         # A wrong value is refused now, in the learner and in the dictionary as `restore` makes it.
         build({key: part.swept for key, part in member.parts.items()})
-        set_up(module({"dictionary": member.dictionary.swept}))
+        if member.dictionary.swept not in tried:
+            set_up(module({"dictionary": member.dictionary.swept}))
+            tried.append(member.dictionary.swept)
     return Program(group, module, sweep(build), stacked)
 
 
