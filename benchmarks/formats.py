@@ -1,11 +1,12 @@
-"""Other libraries' files against those libraries: random dictionaries that they write are read here and written
-back, and read there again; the largest differences of codes and reconstructions, of the largest value.
+"""Other libraries' files, tested with those libraries. Random dictionaries that they write are read and written
+back here, and read there again. The results are the largest differences of codes and reconstructions, as shares of
+the largest value.
 
     python benchmarks/formats.py --saelens=PYTHON --sparsify=PYTHON --dictionary_learning=PYTHON
 
-PYTHON is the interpreter of an environment in which that library is installed, with torch: sae-lens 6.54.12,
-eai-sparsify 1.3.3, dictionary-learning 0.1.0, openai's sparse_autoencoder, circuit-tracer of decoderesearch
-(--circuit_tracer and --circuit_tracer_clt), llamascopium 2.0.0b34.
+PYTHON is the interpreter of an environment in which that library is installed, with torch. Libraries: sae-lens
+6.54.12, eai-sparsify 1.3.3, dictionary-learning 0.1.0, openai's sparse_autoencoder, circuit-tracer of
+decoderesearch (--circuit_tracer and --circuit_tracer_clt), llamascopium 2.0.0b34.
 """
 
 import argparse

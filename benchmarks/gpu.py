@@ -1,15 +1,15 @@
-"""Training steps on an accelerator, ours in both forms beside sparsify's in Triton and through torch.compile.
+"""Training steps on an accelerator: ours in both forms, sparsify's in Triton and through torch.compile.
 
     pip install 'jax[cuda12]==0.10.2' torch==2.13.0 && pip install --no-deps eai-sparsify==1.3.3
     python benchmarks/gpu.py [--cases=topk,wide,large] [--rounds=7] [--only=dictlearn] [--json=FILE]
 
-Contenders and rounds are those of benchmarks/train.py, each a process on the one device, which holds all of
-them at once: parameters, moments and gradients of `large` are 17 GB a contender, `--only` takes fewer.
-bfloat16 computation, float32 state. dictlearn: the forms of `dictlearn.ops.backend`; dictlearn_kernels:
-`kernel` for every operation (NVIDIA alone, as are the peers).
-Utilisation is of the operations of the model: 2 B d (n + 4 k), which are the encoder's product, the decoder,
-and the gradients of values, atoms and encoder rows at k latents a token; a step that multiplies more is
-credited no more. The peak is the device's dense bfloat16 rate, from the makers' data sheets.
+Contenders and rounds are as in benchmarks/train.py. Each contender is a process, and the one device holds all
+at once. Parameters, moments and gradients of `large` are 17 GB a contender; `--only` takes fewer. bfloat16
+computation, float32 state. dictlearn: the forms of `dictlearn.ops.backend`; dictlearn_kernels: `kernel` for
+every operation (NVIDIA only, as are the peers). Utilisation counts the operations of the model, 2 B d (n + 4
+k). These are the encoder's product, the decoder, and the gradients of values, atoms and encoder rows at k
+latents a token. Additional products of a step are not credited. The peak is the device's dense bfloat16 rate,
+from the makers' data sheets.
 """
 
 import argparse

@@ -1,16 +1,16 @@
-"""A language model's activations: our forward pass beside transformers', and a learner fed by it.
+"""A language model's activations: our forward pass and transformers', and a learner that trains on them.
 
     python benchmarks/harvest.py [--rounds=5] [--batches=8,16,32] [--only=forward|train] [--json=FILE]
 
-forward: SmolLM2-135M (4-bit weights made float32) to resid.9, ten blocks and no unembedding, sequences of
-128 of Wikipedia, until the activation is a numpy array; `transformers` on PyTorch with the same weights, two
-threads, inference mode, both of its attentions. Every round runs all of them at every batch size; medians,
-each one's best, the processor time of all threads (which other work on the machine disturbs less than it
-does the rate), and the largest difference of the outputs.
+forward: SmolLM2-135M (4-bit weights made float32) to resid.9, ten blocks and no unembedding, sequences of 128
+of Wikipedia, until the activation is a numpy array. `transformers` runs on PyTorch with the same weights, two
+threads, inference mode, and both of its attentions. Every round runs all of them at every batch size. The results are
+medians, the best of each, the processor time of all threads and the largest difference of the outputs. Other
+work on the machine disturbs processor time less than the rate.
 
-train: TopK, 16,384 latents, k 32, on `from_lm`, beside the language model alone and the learner alone on
-batches in memory; tokens/s in the steady state. On a CPU both share the cores, so the best there is is the
-sum of both times; on an accelerator with cores to spare, and with two of them, it is the slower one's.
+train: TopK, 16,384 latents, k 32, on `from_lm`; also the language model alone, and the learner alone on batches
+in memory. Tokens/s in the steady state. On a CPU both share the cores, so the bound is the sum of both times.
+On an accelerator with spare cores, and with two accelerators, it is the time of the slower one.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Whether activations on disk reach the training step in time.
+"""The speed of reading activations from disk, against the speed of the training step.
 
     python benchmarks/input.py [--rounds=5] [--steps=40] [--figure=docs/input.png] [--json=FILE]
 
 A store of bfloat16 rows is written to a temporary folder. Rounds interleave three rates, in rows per second,
-of which the medians count: the stream alone (`streams.read`, the threads and the prefetch of a run) from the
-page cache; the same after the kernel was told to forget the files; and the TopK step with everything on, on a
-batch in memory. Then `train` itself runs on the store, logging every step, and its reading, its waiting for a
-batch, the batch's way to the device and its steps are timed where they happen. Every step is waited for, so
-that none hides a late batch. The figure shows the last ones.
+and medians count. The first is the stream alone (`streams.read`, the threads and the prefetch of a run) from
+the page cache. The second is the same after the kernel was told to drop the files. The third is the TopK step
+with everything on, on a batch in memory. Then `train` itself runs on the store and logs every step. Its
+reading, its waiting for a batch, the transfer to the device and its steps are timed where they happen. Every
+step is waited for, so that none hides a late batch. The figure shows the last ones.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Top-k and the sparse rows' operations in every form, beside the naive way to write them.
+"""Top-k and the sparse rows' operations in every form, and written naively.
 
     python benchmarks/kernels.py [--d=768 --n=12288 --k=32 --batch=2048 --dtype=float32] [--json=FILE]
     python benchmarks/kernels.py --topology=v5e:2x2        (with libtpu: compiled for one TPU chip, not run)
 
 Run, rounds go round all forms and the bound, one encoder matmul `[B, d] x [d, n]`; figures are medians, also in
-such matmuls (GEMM-equivalents). `*` marks the form that `dictlearn.ops.backend` names for this backend;
-`kernel` is left out where there is no NVIDIA GPU. dense: codes scattered into `[B, n]` and a matmul; einsum:
-one gather and a contraction; sorted: one scatter of the products in the order of latents.
+such matmuls (GEMM-equivalents). `*` marks the form that `dictlearn.ops.backend` names for this backend.
+`kernel` is left out without an NVIDIA GPU. Naive forms are dense (codes scattered into `[B, n]` and a matmul),
+einsum (one gather and a contraction) and sorted (one scatter of the products in the order of latents).
 Compiled, figures are the compiler's: bytes read and written, operations, seconds (blank where it counts below
 zero) and temporary memory. It counts the body of a loop once; for `loop`, `unrolled` and a `gathered` in blocks
 its bytes, operations and seconds are multiplied by the turns.

@@ -1,11 +1,11 @@
-"""Memory that a plan predicts for this machine, beside what a run takes: training steps of any variant.
+"""Memory that a plan predicts for this machine, and memory that a run takes: training steps of any variant.
 
     python benchmarks/memory.py [--name=topk,batch_topk] [--d=256 --n=8192 --k=32 --batch=4096] [--json=FILE]
 
-predicted: `dictlearn.plan` for one device of this machine, all that it says is held. measured: the highest
-resident memory of three steps in a process of its own, above that before its arrays were made and after
-everything was imported and compiled (`VmHWM` of Linux, set back by /proc/self/clear_refs). Arrays must be of
-tens of megabytes, so that buffers outweigh what malloc keeps.
+predicted: all memory that `dictlearn.plan` says is held, for one device of this machine. measured: the highest
+resident memory of three steps in a separate process (`VmHWM` of Linux, reset by /proc/self/clear_refs).
+The memory after imports and compilation, before its arrays were made, is subtracted. Arrays must be of tens of
+megabytes, so that buffers outweigh the memory that malloc keeps.
 """
 
 import argparse

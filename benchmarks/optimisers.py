@@ -1,13 +1,13 @@
-"""Every optimiser and every schedule on planted data, each at its own best of three rates, beside Adam.
+"""Every optimiser and every schedule on planted data, each at its own best of three rates, against Adam.
 
     python benchmarks/optimisers.py [--seeds=3] [--only=NAME,NAME] [--json=FILE]
 
-P1 small: 64 unit atoms in 32 dimensions, 3 of them on at a time; TopK of 128 latents, k 3, no AuxK; 600
-steps of 256 tokens, 30 to warm up. The rates are a third of that in RATES, that rate and three times it.
-Recovered is the share of planted atoms with an atom of the dictionary at cosine 0.9 or above, a mean over
-seeds; explained is the explained variance of the last batch. Both are at the rate that recovered most, and of
-several that did, explained most.
-Nine dictionaries of one optimiser are one program. The table in docs/optimisers.md is this command's.
+P1 small: 64 unit atoms in 32 dimensions, 3 of them on at a time. TopK of 128 latents, k 3, no AuxK; 600 steps
+of 256 tokens, 30 to warm up. The rates are a third of that in RATES, that rate and three times it. Recovered is
+the share of planted atoms with an atom of the dictionary at cosine 0.9 or above, a mean over seeds. Explained
+is the explained variance of the last batch. Both are at the rate that recovered most, and of several that did,
+explained most. Nine dictionaries of one optimiser are one program. The table in docs/optimisers.md is this
+command's.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
     step = PEERS[name](case, x_BD)      step()
 
-dictionary_learning and SAELens: their trainers' `update` and `step`. sparsify's trainer runs a language model;
-its local step is repeated here in its order (unit norm, forward with the dead mask, backward, projection of the
-gradient as it does with Adam, Adam, counters), with Adam in place of its default: one optimiser for all. On
-`case["device"]` "cuda" it decodes in Triton and computes in bfloat16, as it always does there, and
-`sparsify_compiled` is the same with the forward pass through torch.compile; the others run on CPU alone.
+dictionary_learning and SAELens: their trainers' `update` and `step`. sparsify's trainer runs a language model,
+so its local step is repeated here in its order: unit norm, forward with the dead mask, backward, projection of
+the gradient, optimiser, counters. It has Adam in place of its default, so that all have one optimiser. On
+`case["device"]` "cuda" it decodes in Triton and computes in bfloat16, as it always does there.
+`sparsify_compiled` is the same with the forward pass through torch.compile. The others run on CPU only.
 `case["dead"]`: this share of latents is switched off by a bias of -1000 and counted as dead.
 """
 

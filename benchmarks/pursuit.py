@@ -1,14 +1,14 @@
-"""Pursuits beside scikit-learn, dictionary_learning and bare PyTorch, in units of one encoder matmul.
+"""Pursuits, compared with scikit-learn, dictionary_learning and plain PyTorch, in units of one encoder matmul.
 
     pip install torch==2.15.0 scikit-learn==1.9.1 dictionary-learning==0.1.0
     python benchmarks/pursuit.py [--d=768 --n=8192 --k=32 --batch=1024 --rounds=3] [--json=FILE]
 
 Tokens are sums of k of the atoms, which have unit length and random directions, with weights in [0.5, 1.5] and
-a tenth of noise; all methods get the same and take k steps. A method's time in `[B, D] x [D, F]` matmuls of the
-same round is its GEMM-equivalents: by the clock, and by the processor's time, which other work on the machine
-disturbs less. Everything that a method makes is counted, Gram matrices too, except where the name says
-otherwise. Slow peers get fewer tokens, and their time is scaled up. Medians.
-FVU = sum |x - xhat|^2 / sum |x|^2.
+a tenth of noise. All methods get the same tokens and take k steps. A method's time in `[B, D] x [D, F]` matmuls
+of the same round is its GEMM-equivalents. They are given by wall clock and by processor time, which other work
+on the machine disturbs less. Everything that a method makes is counted, Gram matrices too, except where the
+name says otherwise. Slow peers get fewer tokens, and their time is scaled up. Medians. FVU = sum |x - xhat|^2 /
+sum |x|^2.
 
 Measured at the defaults on two shared CPU cores (load 7 to 9), jax 0.10.2, torch 2.15, in GEMM-equivalents
 by the clock and by the processor's time:

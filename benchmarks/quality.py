@@ -1,14 +1,13 @@
-"""Explained variance beside the PyTorch peers: BatchTopK, Matryoshka and JumpReLU on the same tokens.
+"""Explained variance, compared with the PyTorch peers: BatchTopK, Matryoshka and JumpReLU on the same tokens.
 
     pip install torch==2.13.0 sae-lens==6.54.12 dictionary-learning==0.1.0
     dictlearn harvest --config=experiments/quickstart.py
     python benchmarks/quality.py [--store=runs/quickstart/activations] [--steps=1000] [--json=FILE]
 
-SmolLM2-135M, residual stream after block 9, n 4608, k 32, batches of 512 tokens in the same order for
-everybody, the same number of steps. Peers run their own trainers at their own defaults, but that warm-ups
-longer than a fifth of this short run are cut to it, and that inputs are scaled as their examples do: mean
-squared norm 1 for dictionary_learning, mean norm sqrt(d) for SAELens. Matryoshka has prefixes n/16, n/4, n
-everywhere.
+SmolLM2-135M, residual stream after block 9, n 4608, k 32, batches of 512 tokens in the same order for all, the
+same number of steps. Peers run their own trainers at their own defaults, with two exceptions. Warm-ups longer
+than a fifth of this short run are cut to a fifth. Inputs are scaled as in the peers' examples: mean squared
+norm 1 for dictionary_learning, mean norm sqrt(d) for SAELens. Matryoshka has prefixes n/16, n/4, n everywhere.
 
 Measured alike for all, in inference form, on 8192 held-out tokens:
 EV = 1 - sum |x - xhat|^2 / sum |x - mean|^2.

@@ -1,4 +1,4 @@
-"""The table of docs/scale.md: plans of experiments/million.py on slices of TPU pods that are not there.
+"""The table of docs/scale.md: plans of experiments/million.py for slices of TPU pods, without the hardware.
 
     python benchmarks/scale.py [--only=64,wide] [--json=FILE]          (with libtpu; half a minute a row)
 

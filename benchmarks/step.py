@@ -1,9 +1,9 @@
-"""The TopK training step with its sparse backward pass beside the same step by dense autodiff.
+"""The TopK training step with its sparse backward pass, compared with dense autodiff.
 
     python benchmarks/step.py [--d=768 --n=12288 --k=32 --batch=2048 --rounds=7] [--json=FILE]
 
 Both are the same learner with everything on (dead-latent counters, AuxK armed, projection, clipping, Adam,
-unit-norm atoms) on the same data; the dense one differentiates through `[B, F]` codes. Rounds interleave the
+unit-norm atoms) on the same data. The dense one differentiates through `[B, F]` codes. Rounds interleave the
 two and the bound, one encoder matmul; a step's time in matmuls is its GEMM-equivalents. Medians.
 """
 

@@ -1,15 +1,15 @@
-"""A sweep of twelve dictionaries (4 values of k, 3 learning rates) beside single runs and the peers' twelve.
+"""A sweep of twelve dictionaries (4 values of k, 3 learning rates), single runs, and the peers' twelve.
 
     pip install torch==2.13.0 sae-lens==6.54.12 dictionary-learning==0.1.0
     pip install --no-deps eai-sparsify==1.3.3
     python benchmarks/sweep.py [--cases=small,topk] [--rounds=5] [--only=NAME,NAME] [--json=FILE]
 
-sweep: ours, all twelve as the one program that `dictlearn train` makes of such a config. alone: ours, the same
-without a sweep, a program for each k. dictionary_learning: its `trainSAE` steps all trainers of a list on one
-batch; so twelve of its trainers here. SAELens and sparsify train one dictionary a run: one after another, each
-k built, warmed up and stepped, never two at once. The learning rate decides no time, so peers keep their own
-and what is trained alone is trained once for each k. All is on, as in train.py, which has the steps and says
-what a contender, a round and a GEMM-equivalent are; times are per dictionary.
+sweep: ours, all twelve as the one program that `dictlearn train` makes of such a config. alone: ours without a
+sweep, a program for each k. dictionary_learning: its `trainSAE` steps all trainers of a list on one batch, so
+twelve of its trainers. SAELens and sparsify train one dictionary a run: one after another, each k built, warmed
+up and stepped, never two at once. The learning rate does not affect the time, so peers keep their own, and runs
+without a sweep are one for each k. Everything is on, as in train.py, which has the steps and says what a
+contender, a round and a GEMM-equivalent are; times are per dictionary.
 """
 
 import argparse

@@ -1,18 +1,17 @@
-"""Training steps of ours beside the PyTorch peers', in encoder matmuls.
+"""Our training steps and the PyTorch peers', in units of encoder matmuls.
 
     pip install torch==2.13.0 sae-lens==6.54.12 dictionary-learning==0.1.0
     pip install --no-deps eai-sparsify==1.3.3
     python benchmarks/train.py [--cases=topk,aux] [--rounds=7] [--only=dictlearn,sparsify] [--json=FILE]
                                [--store=runs/quickstart/activations]
 
-Every contender is a process of its own that holds the same batch; rounds go round them, one window of a few
-steps each, beside the bound: one encoder matmul `[B, d] x [d, n]` of those sizes in XLA. A GEMM-equivalent is
-a step's median over the matmul's. Ours has everything on: counters of dead latents, AuxK armed, projection,
-clipping, Adam, unit norm. Memory is the process's peak over that of its imports, or the device's where the
-case names one (benchmarks/gpu.py). Peers that are not installed are left out. The data are sparse sums of 4 d
-unit directions, or activations of a store, whose width is then d; thresholds start so that k latents are
-active. Where the number of active latents is free, WARM steps go first: at a random start a few tokens have
-most.
+Every contender is a separate process that holds the same batch. A round runs a window of a few steps of each,
+and the bound: one encoder matmul `[B, d] x [d, n]` of those sizes in XLA. A GEMM-equivalent is a step's median
+over the matmul's. Ours has everything on: counters of dead latents, AuxK armed, projection, clipping, Adam,
+unit norm. Memory is the process's peak over that of its imports, or the device's where the case names one
+(benchmarks/gpu.py). Peers that are not installed are left out. The data are sparse sums of 4 d unit directions,
+or activations of a store, whose width is then d; thresholds start so that k latents are active. Where the
+number of active latents varies, WARM steps go first, because at a random start a few tokens have most of them.
 """
 
 import argparse

@@ -4,9 +4,9 @@
     dictlearn train   --config=experiments/compare.py
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 9, 105,000 tokens; 768 latents, batches of 512, 100
-steps (half a pass), Adam at 4e-3. Each kind is trained at three settings of what decides its L0, all three one
-program, all kinds on the same batches; the analysis `frontier` reads each curve at one L0 and draws them all.
-About twenty minutes on two CPU cores, most of it compiling and the pursuit kinds.
+steps (half a pass), Adam at 4e-3. Each kind is trained at three settings of the hyperparameter that decides its
+L0, as one program. All kinds see the same batches. The analysis `frontier` reads each curve at one L0 and draws
+them all. About twenty minutes on two CPU cores, most of it compiling and the pursuit kinds.
 
 Expected (at L0 16 on 8,192 held-out tokens, CE score on 1,024; jax 0.10.2; a short run, so kinds that start far
 from their L0 are behind):

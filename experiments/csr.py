@@ -1,18 +1,18 @@
-"""Contrastive sparse codes of sentence embeddings, searched for the nearest: one table, one figure.
+"""Contrastive sparse codes of sentence embeddings, for nearest-neighbour retrieval: one table, one figure.
 
     python experiments/csr.py                                      sentences.npy and labels.json, once
     dictlearn train --config=experiments/csr.py                    (`:smoke`: csr.py smoke first)
 
-embeds sentences of Wikipedia leads with MiniLM (384 wide, unit length) into runs/csr, trains on them and asks
-`retrieval`, whose classes are the leads' topics and whose groups are the articles. 16,000 sentences to train
-on, which are the database, 4,000 queries from other articles; 1536 latents (4 d), 250 steps of 256 sentences,
-all twelve dictionaries on the same batches. About twelve minutes of CPU time, four of them MiniLM's.
+The first embeds sentences of Wikipedia leads with MiniLM (384 wide, unit length) into runs/csr. The second
+trains on them and runs the analysis `retrieval`; classes are the leads' topics, groups are the articles. 16,000
+sentences to train on are the database, and 4,000 queries are from other articles. 1536 latents (4 d), 250 steps
+of 256 sentences, all twelve dictionaries on the same batches. Twelve minutes of CPU time.
 
 Claim (Wen et al. 2025, arXiv:2503.01776): k active latents retrieve better than k dimensions. At 8 they nearly
 retrieve as the whole embedding does, where as many principal components and the first dimensions do not.
 
-Expected (share of queries whose nearest sentence by angle has their topic, one of eleven, or is from their
-article; a standard error is 0.007; explained variance on the queries; jax 0.10.2):
+Expected: the share of queries whose nearest sentence by angle has their topic, one of eleven, or is from their
+article. A standard error is 0.007. Explained variance is on the queries (jax 0.10.2):
 
                     topic at k 8, 16, 32      article at k 8, 16, 32    explained variance
     csr, gamma 0    0.704   0.725   0.716     0.370   0.438   0.491     0.467   0.539   0.612

@@ -1,4 +1,4 @@
-"""End to end beside local: the L0 that each needs for the same CE score.
+"""End-to-end and local training: the L0 that each needs for the same CE score.
 
     dictlearn harvest --config=experiments/e2e_frontier.py:local
     dictlearn train   --config=experiments/e2e_frontier.py:local --workdir=runs/e2e_frontier/local
@@ -7,15 +7,15 @@
         --frontier.metrics="('ce_score', 'kl', 'explained_variance')" --frontier.reference="tuned local_more"
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 24 of 30. `local` trains TopK on activations. `tuned`
-goes on from there on whole sequences, three times: by the same objective (`local_more`), by KL(original ||
-spliced) (`e2e`), and by that and the errors of all later residual streams (`e2e_ds`, Braun et al. 2024). What
-tuning sees is the same for all. Without `config.start` the same configs train end to end from scratch.
+continues from it on whole sequences, three times. `local_more` has the same objective, `e2e` has KL(original ||
+spliced), and `e2e_ds` adds the errors of all later residual streams (Braun et al. 2024). The tokens are the
+same for all. Without `config.start` the same configs train end to end from scratch.
 
 Claim (Braun et al. 2024, GPT-2): for the same CE loss, end-to-end dictionaries need less than half the L0.
 
-Expected (512 latents; 76,800 tokens in batches of 512 out of 10,240, then 5,120 in batches of 4 sequences of
-64; measured on 998 held-out tokens of sequences as short; jax 0.10.2, CPU; docs/e2e_frontier.png; last column:
-the L0 at which `local_more` has that CE score, its two points joined in log L0):
+Expected: 512 latents; 76,800 tokens in batches of 512 out of 10,240, then 5,120 in batches of 4 sequences of
+64. Measured on 998 held-out tokens of sequences as short (jax 0.10.2, CPU; docs/e2e_frontier.png). The last
+column is the L0 at which `local_more` has that CE score, between its two points in log L0:
 
     kind          L0   CE score   KL      explained   dead    local needs
     local          8   0.818      2.049   0.492       0.102
@@ -27,10 +27,10 @@ the L0 at which `local_more` has that CE score, its two points joined in log L0)
     e2e_ds         8   0.839      1.848   0.477       0.100   12.9
                   32   0.891      1.357   0.553       0.000   -
 
-Twenty steps through the model at L0 8 are worth what local training has at L0 17 (13 with the later residual
-streams), as the paper says, and cost 0.030 of the explained variance (0.014); the same tokens under the local
-objective change nothing. At L0 32 both are better than anything the local curve reaches. The dictionaries are
-far from converged, both ratios are from one seed, and latents that were dead stay so.
+After twenty steps through the model, L0 8 has the CE score that local training has at L0 17 (13 with the later
+residual streams), as the paper says. This costs 0.030 of the explained variance (0.014). The same tokens under
+the local objective change nothing. At L0 32 both are better than anything the local curve reaches. The
+dictionaries are far from converged, both ratios are from one seed, and latents that were dead stay so.
 """
 
 from ml_collections import ConfigDict

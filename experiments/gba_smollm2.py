@@ -1,17 +1,17 @@
-"""Group bias adaptation on a real language model: its frontier, and how far three seeds agree.
+"""Group bias adaptation on a real language model: its frontier, and the agreement of three seeds.
 
     dictlearn harvest --config=experiments/quickstart.py           (once; the same activations)
     dictlearn train   --config=experiments/gba_smollm2.py
 
 The analyses `frontier` and `consistency` follow.
 
-SmolLM2-135M-Instruct (4-bit), residual stream after block 9, 105,000 tokens of Wikipedia leads, 768 latents,
+SmolLM2-135M-Instruct (4-bit), residual stream after block 9, 105,000 tokens of Wikipedia leads. 768 latents,
 300 steps of 512 (a pass and a half), biases adapted every 5 steps; four kinds, three settings of each, three
 seeds. `jumprelu_held` is JumpReLU without a penalty, its thresholds held at an L0 by `adapt_bias`.
 
-Expected (4,096 held-out tokens; means of three seeds, whose explained variance differs by at most 0.007; the
-last two: share of the latents that fire, and of the quarter whose largest activation is highest, that both
-other seeds have at cosine 0.9; jax 0.10.2, CPU):
+Expected: 4,096 held-out tokens; means of three seeds, whose explained variance differs by at most 0.007 (jax
+0.10.2, CPU). The last two columns are shares that both other seeds have at cosine 0.9: of the latents that
+fire, and of the quarter with the highest largest activation:
 
     kind            setting    L0      explained   dead     agreed   of the top quarter
     gba             0.05        9.5    0.673       0.025    0.006    0.018
@@ -28,9 +28,9 @@ other seeds have at cosine 0.9; jax 0.10.2, CPU):
                     32         32.4    0.746       0.012    0.001    0.005
 
 GBA's frontier lies 0.002 to 0.015 below TopK's, without a k and with fewer dead at the sparse end. Its seeds do
-not agree more than TopK's, which Chen et al. 2025 report after 100 million tokens (read at second hand): at
-150,000 hardly a latent of either is found again, and L1's are by far the most alike. The L0 is held at 32; at
-8 and 16 sixty updates, each of a hundredth of the largest activation, have not brought it down yet.
+not agree more than TopK's, as Chen et al. 2025 report after 100 million tokens (read at second hand). After
+150,000, hardly a latent of either is found again; L1's seeds agree by far the most. The L0 is held at 32; at 8
+and 16 sixty updates, each of a hundredth of the largest activation, have not brought it down yet.
 """
 
 from ml_collections import ConfigDict

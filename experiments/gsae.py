@@ -1,13 +1,13 @@
-"""Gradient SAEs beside TopK: choosing latents by what the loss does along them, and without knowing it.
+"""Gradient SAEs and TopK: latents chosen with the gradient of the loss along them, and without it.
 
     dictlearn harvest --config=experiments/gsae.py                (or `smoke`, `pod`)
     dictlearn train   --config=experiments/gsae.py
 
-SmolLM2-135M-Instruct (4-bit), residual stream after block 9, with the gradient of the summed token loss there
-beside each activation. beta of 0 is TopK on the same tokens. The analysis `gradient_choice` measures each
-dictionary twice on held-out text: `plain`, latents chosen by magnitude alone, as where the loss is not known,
-and `gradient`, chosen as in training, by the gradient at the original activation, whose labels are the text
-itself.
+SmolLM2-135M-Instruct (4-bit), residual stream after block 9, with the gradient of the summed token loss at each
+activation. beta of 0 is TopK on the same tokens. The analysis `gradient_choice` measures each dictionary twice
+on held-out text. In `plain`, latents are chosen by magnitude only, as where the loss is not known. In
+`gradient` they are chosen as in training, by the gradient at the original activation, with the text itself as
+labels.
 
 Claim (Olmo et al. 2024): lower loss of the spliced model at equal L0, fewer dead latents, a slightly larger
 MSE.
@@ -20,9 +20,9 @@ Expected (512 latents, k 16, 25,600 tokens out of 6,400; 1,024 held-out tokens; 
     0.3     0.582      0.826     1.806     0.580      0.824     1.839   0.023
     3       0.579      0.822     1.828     0.558      0.809     1.997   0.023
 
-At this size the gradient gains nothing: choosing by it costs explained variance, as expected, and the CE score
-too at beta 3, while training with it and choosing without leaves all three alike. Four passes over 6,400 tokens
-teach no latent what the loss reads; the claim is for millions.
+At this size the gradient gains nothing. Choosing by it costs explained variance, as expected, and at beta 3
+also CE score. Training with it and choosing without it makes no difference. Four passes over 6,400 tokens are
+too few to align latents with the loss; the claim is for millions.
 """
 
 from ml_collections import ConfigDict

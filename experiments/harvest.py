@@ -3,10 +3,10 @@
     dictlearn harvest --config=experiments/harvest.py --config.model=PATH --config.taps='resid.{4,8,12}' \
         --config.text=PATH --workdir=DIR
 
-`model` is a packaged model's name or a path (a GGUF file, a Hugging Face folder); `taps` is a pattern, or
-`--config.harvest.taps="('resid.4', 'mlp_out.8')"`; `text` is "wiki", or a file, folder or glob that
-`lm.documents` reads. The store is DIR/activations, written shard by shard: a harvest that was stopped goes
-on when it is run again. All taps come from one pass. Several processes (`jax.distributed`) share the shards.
+`model` is a packaged model's name or a path (a GGUF file, a Hugging Face folder). `taps` is a pattern, or
+`--config.harvest.taps="('resid.4', 'mlp_out.8')"`. `text` is "wiki", or a file, folder or glob that
+`lm.documents` reads. The store is DIR/activations, written shard by shard: a harvest that was stopped continues
+when it is run again. All taps come from one pass. Several processes (`jax.distributed`) share the shards.
 
 Then a dictionary on one of the taps; `--config.stream.name=from_lm` trains without the store:
 

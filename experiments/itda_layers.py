@@ -1,4 +1,4 @@
-"""Layers of two models matched by the keys of their ITDAs, beside CKA, SVCCA and relative representations.
+"""Layers of two models matched by the keys of their ITDAs, against CKA, SVCCA and relative representations.
 
     for w in float32 bfloat16 levels15 levels7; do
         dictlearn harvest --config=experiments/itda_layers.py:smollm2,$w,resid.2
@@ -8,14 +8,14 @@
             --workdir=runs/itda_layers/smollm2/$w-float32
     done
 
-SmolLM2-135M-Instruct against itself with its weights rounded, to bfloat16 and to 15 or 7 values a row
-(`config.model.levels`), and the sentence encoder all-MiniLM-L6-v2 likewise (`minilm`, resid.0 to resid.5).
+SmolLM2-135M-Instruct against itself with rounded weights: bfloat16, and 15 or 7 values a row
+(`config.model.levels`). The same for the sentence encoder all-MiniLM-L6-v2 (`minilm`, resid.0 to resid.5).
 20,000 tokens of Wikipedia leads, an ITDA of 512 atoms, k 8, for each tap. The two models cut text into other
 tokens, so their keys name different things, and `similarity` refuses the pair.
 
-Claim (Leask et al. 2025, section 5.1): a layer is found again in the other model by the Jaccard index of keys
-as well as by relative representations, and better than by CKA or SVCCA. There the models are GPT-2s from
-different initialisations (0.88, 0.87, 0.69, 0.50), which is harder: no such pair comes in a package.
+Claim (Leask et al. 2025, section 5.1): the Jaccard index of keys matches layers of two models as well as
+relative representations do, and better than CKA or SVCCA. There the models are GPT-2s from different
+initialisations (0.88, 0.87, 0.69, 0.50), which is harder: no such pair comes in a package.
 
 Expected (share of layers matched, of 20 in SmolLM2 and of 12 in MiniLM, half each way; jax 0.10.2, 2 CPU cores,
 three quarters of an hour when busy):
@@ -28,10 +28,10 @@ three quarters of an hour when busy):
               levels15    1.00   0.83       1.00    1.00    0.399
               levels7     0.42   0.50       0.50    0.42    0.295
 
-`bfloat16` is easy for all (Jaccard of the same layer 0.78 to 0.95, the next best at most 0.51); `levels15` is
-the claim, though among twenty a step is 0.05, among twelve 0.08; `levels7` is a broken SmolLM2, where nothing
-is left to match, and a poor MiniLM. Many BLAS threads on a busy machine wait for each other in SVCCA:
-OPENBLAS_NUM_THREADS=1.
+`bfloat16` is easy for all (Jaccard of the same layer 0.78 to 0.95, the next best at most 0.51). `levels15`
+shows the claim, but one layer is a step of 0.05 among twenty and 0.08 among twelve. `levels7` breaks SmolLM2,
+so that nothing is left to match, and is a poor MiniLM. Many BLAS threads on a busy machine wait for each other
+in SVCCA: OPENBLAS_NUM_THREADS=1.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""ITDA beside TopK on the same tokens: CE score and explained variance against L0, tokens and time.
+"""ITDA and TopK on the same tokens: CE score and explained variance against L0, tokens and time.
 
     dictlearn harvest --config=experiments/quickstart.py           (once; the same activations)
     dictlearn train   --config=experiments/itda_vs_sae.py
@@ -7,7 +7,7 @@
     dictlearn analyse cost runs/itda_time/* --workdir=runs/itda_time
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 9, one pass over 102,400 tokens, 1536 latents or
-atoms, k of 8, 16 and 32. `:topk`, `:itda` or `:itda_size` trains that kind alone.
+atoms, k of 8, 16 and 32. `:topk`, `:itda` or `:itda_size` trains only that kind.
 
 Claim (Leask et al. 2025, section 4): ITDA needs far fewer tokens than an SAE, and its reconstructions come
 close to TopK's without reaching them.
@@ -21,15 +21,15 @@ Expected (8,192 held-out tokens; dead fraction of ITDA 0; jax 0.10.2, 2 CPU core
     itda_size  0.582  0.653  0.730       0.827  0.881  0.928       6.4  13.5  28.5
 
 At L0 16: topk 0.727 (CE score 0.910), itda 0.707 (0.900), itda_size 0.670 (0.892). Explained variance of the
-batch at hand against tokens seen, k 16:
+current batch against tokens seen, k 16:
 
     tokens     5,120  10,240  20,480  51,200  102,400
     topk       0.309   0.487   0.603   0.669    0.727
     itda       0.695   0.684   0.687   0.678    0.689
     itda_size  0.626   0.616   0.629   0.628    0.644
 
-One dictionary, k 16, each column a run of its own whose rate falls to zero in it (`cost`: seconds of training
-without compiling, two idle cores):
+One dictionary, k 16, each column a separate run whose rate falls to zero at its end (`cost`: seconds of
+training without compiling, two idle cores):
 
     topk   tokens               5,120   10,240   25,600   51,200   102,400
            seconds               0.25     0.38     0.98     2.77      3.81
@@ -42,11 +42,11 @@ without compiling, two idle cores):
 
 At a tolerance of 0.2 the 1536 rows are full after 5,120 tokens (at k 32 soon after), and nothing changes from
 there. The CE score that ITDA has after 0.39 seconds (0.23 for 0.881) takes TopK half of its 102,400 tokens, 2.8
-seconds: seven to twelve times as long; TopK goes on from there, to 0.909 after ten times ITDA's time.
-`itda_size` is the threshold that just fills the rows in one pass: it keeps what is explained worst, outliers
-among it, and reconstructs less well. With 1024 rows, k 16, 51,200 tokens, explained variance of the last fifth:
-tolerance 0 (the first tokens there are) 0.647, 0.2 0.664, 0.3 0.653, 0.4 0.630 (980 atoms), 0.5 0.600 (583
-atoms); size 1024 0.628. In batches of 64 instead of 512: tolerance 0.3 0.634.
+seconds: seven to twelve times as long. TopK improves further, to 0.909 after ten times ITDA's time. `itda_size`
+is the threshold that just fills the rows in one pass: it keeps what is explained worst, outliers among it, and
+reconstructs less well. With 1024 rows, k 16, 51,200 tokens, explained variance of the last fifth is 0.628 with
+size 1024. By tolerance: 0 (the first tokens) 0.647, 0.2 0.664, 0.3 0.653, 0.4 0.630 (980 atoms), 0.5 0.600 (583
+atoms). In batches of 64 instead of 512: tolerance 0.3 0.634.
 """
 
 from ml_collections import ConfigDict

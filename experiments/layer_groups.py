@@ -1,4 +1,4 @@
-"""One dictionary for a group of layers beside one for each layer: what it saves and what it costs.
+"""One dictionary for a group of layers, compared with one for each layer: savings and cost.
 
     dictlearn harvest --config=experiments/layer_groups.py                 (or `pod`, `smoke`, here and below)
     dictlearn analyse layer_groups --config=experiments/layer_groups.py --layer_groups.n_tokens=2048
@@ -9,14 +9,14 @@
 
 SmolLM2-135M-Instruct (4-bit), the residual stream after some of its blocks, Wikipedia leads. Layers are
 clustered by angular distance into a third of their number. A group's dictionary reads each token at one of its
-layers (stream one_of_taps), for as many steps as the dictionary of one layer, so that all groups together cost
-a third of all layers. Every dictionary is measured on every layer of its own, under that layer's scale.
+layers (stream one_of_taps), for as many steps as the dictionary of one layer. So all groups together cost a
+third of all layers. Every dictionary is measured on every layer of its own, under that layer's scale.
 
 Claim (Ghilardi et al. 2024/25, arXiv:2410.21508): a third to a sixth of the training loses little quality.
 Theirs is Pythia to 1B with a billion tokens; `pod` is nearer to that: all blocks but the last, 16 D, k 128.
 
-Expected (768 latents, k 16, 150 steps of 512 tokens; explained variance and CE score on 2,048 and
-1,024 held-out tokens; one seed; jax 0.10.2, 2 CPU cores, a quarter of an hour when busy):
+Expected: 768 latents, k 16, 150 steps of 512 tokens, one seed. Explained variance and CE score on 2,048 and
+1,024 held-out tokens (jax 0.10.2, 2 CPU cores, a quarter of an hour when busy):
 
                  alone           group
     resid.2      0.867  0.852    0.837  0.825
@@ -26,7 +26,7 @@ Expected (768 latents, k 16, 150 steps of 512 tokens; explained variance and CE 
     resid.18     0.537  0.749    0.466  0.740
     resid.22     0.552  0.801    (a group of its own)
 
-The groups are the first five layers (AMAD 0.117) and the last: 153,600 tokens of training instead of 460,800
+The groups are the first five layers (AMAD 0.117) and the last. 153,600 tokens of training instead of 460,800
 cost 0.03 to 0.07 of explained variance and 0.01 to 0.03 of CE score. So few tokens are far from convergence.
 """
 

@@ -4,10 +4,10 @@
     dictlearn train --config=experiments/million.py        (on the slice, from a store)
 
 Arguments: topk, batch_topk; wide, 2^24 latents for 512 chips; v5e, 2^17 latents for 16 of the smallest chips;
-smoke, 2048 latents of planted activations on whatever is there. docs/scale.md has the plans of all.
+smoke, 2048 latents of planted activations on any device. docs/scale.md has the plans of all.
 
-Claim: a chip's memory and its traffic depend on its own share of tokens and latents, not on how many chips
-there are.
+Claim: a chip's memory and its traffic depend on its own share of tokens and latents, not on the number of
+chips.
 
 Expected: what `plan` says, in docs/scale.md; never run on TPUs. smoke, 200 steps on 2 CPU cores (jax 0.10.2):
 explained variance 0.57, L0 7.7, dead latents 0.1 %.

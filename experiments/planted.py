@@ -1,4 +1,4 @@
-"""Planted dictionaries found again: TopK on P1 small, alone and over-complete, with and without AuxK.
+"""Recovery of planted dictionaries: TopK on P1 small, alone and over-complete, with and without AuxK.
 
     dictlearn train --config=experiments/planted.py            (or :batch_topk, :relu, :smoke)
 

@@ -6,11 +6,11 @@
     dictlearn report  --config=experiments/quickstart.py
 
 SmolLM2-135M-Instruct (4-bit weights, so no number here compares with published ones), residual stream after
-block 9, 105,000 tokens of Wikipedia leads in sequences of 128, position 0 and special tokens masked. Four
+block 9. 105,000 tokens of Wikipedia leads in sequences of 128, position 0 and special tokens masked. Four
 widths x three values of k x two seeds: 24 dictionaries, each width one program, all on the same batches.
 
-Claim: normalised error falls with n at every k and with k at every n (Gao et al. 2024, figure 1), and the
-joint law predicts a cell of the grid that it was not fitted to.
+Claim: normalised error falls with n at every k and with k at every n (Gao et al. 2024, figure 1). The joint law
+predicts a cell of the grid that it was not fitted to.
 
 Expected (explained variance, mean of two seeds that differ by at most 0.003; 2 CPU cores, jax 0.10.2):
 

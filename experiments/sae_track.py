@@ -9,7 +9,7 @@ A llama of four layers (width 64, 1,024 byte-pair tokens) is trained on Wikipedi
 400. Each dictionary of its residual stream but the first starts from the one before (`config.start`), with a
 fresh optimiser and a fifth of the steps.
 
-Claim (Xu et al. 2024, on Pythia-410M): features form early and go on turning after their meaning has settled.
+Claim (Xu et al. 2024, on Pythia-410M): features form early and keep turning after their meaning has settled.
 
 Expected (256 latents, k 8, 300 steps of 256 tokens, then 60; medians over the latents that fire on 25
 or more of 2,048 held-out tokens; one seed; jax 0.10.2, 2 CPU cores, eight minutes when busy):
@@ -21,8 +21,8 @@ or more of 2,048 held-out tokens; one seed; jax 0.10.2, 2 CPU cores, eight minut
     step_200    4.66    0.851      0.01    0.962        0.400    0.268
     step_400    4.30    0.870      0.01    1.000        0.395    0.287
 
-The tokens of a latent are as much alike at step 200 as at the end, and four fifths of that at step 100, where
-its direction still has 30 degrees to turn. That atoms are near their place from step 0 on is of this model.
+The tokens of a latent are as similar at step 200 as at the end. At step 100 they are four fifths as similar,
+while its direction still has 30 degrees to turn. In this model atoms are near their place from step 0 on.
 """
 
 import sys

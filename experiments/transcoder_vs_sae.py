@@ -1,4 +1,4 @@
-"""Transcoders and skip transcoders of one MLP beside an SAE on its output, at the same L0.
+"""Transcoders and skip transcoders of one MLP, and an SAE on its output, at the same L0.
 
     dictlearn harvest --config=experiments/transcoder_vs_sae.py            (or `smoke`, `pod`, here and below)
     for k in sae transcoder; do dictlearn train --config=experiments/transcoder_vs_sae.py:$k \
@@ -10,8 +10,8 @@ SmolLM2-135M-Instruct (4-bit), MLP of block 5. The SAE reads and writes `mlp_out
 `mlp_in.5`: two runs on one store. `layer=L` takes another block, and `replacement` puts the `skip` of a run for
 each block into the model, all at once.
 
-Claim (Dunefsky et al. 2024, Paulo et al. 2025): a transcoder serves the model about as well as an SAE does, and
-a skip transcoder better than either.
+Claim (Dunefsky et al. 2024, Paulo et al. 2025): a transcoder preserves the model's loss about as well as an
+SAE, and a skip transcoder better than both.
 
 Expected (25,600 tokens of Wikipedia leads four times over, 768 latents; 4,096 held-out tokens, 1,024 for CE;
 jax 0.10.2, CPU). The loss is 2.98 nats, 3.14 without the MLP:
@@ -27,9 +27,9 @@ jax 0.10.2, CPU). The loss is 2.98 nats, 3.14 without the MLP:
                   16    13.0   0.394       0.484      0.173   0.010
                   32    22.4   0.391       0.469      0.184   0.000
 
-At L0 8 to 16 the skip transcoder explains the most and has the best CE score, 0.15 above both; the plain one
+At L0 8 to 16 the skip transcoder explains the most and has the best CE score, 0.15 above both. The plain one
 explains less than the SAE at every k. More latents do not help either on held-out text, and the SAE's KL is the
-lowest at all k: four passes over so few tokens are remembered (0.58 of the skip's last batch is explained). One
+lowest at all k. Four passes over so few tokens are memorised (0.58 of the skip's last batch is explained). One
 MLP costs 0.15 nats, so that the CE score moves by 0.1 where the loss does by 0.015. From tied random atoms, the
 learner's default, 55 to 60 % of the plain transcoder's latents died.
 """
