@@ -1,6 +1,6 @@
 """Other libraries' files, tested with those libraries. Random dictionaries that they write are read and written
-back here, and read there again. The results are the largest differences of codes and reconstructions, as shares of
-the largest value.
+back here, and read there again. The results are the largest differences of codes and reconstructions, as shares
+of the largest value.
 
     python benchmarks/formats.py --saelens=PYTHON --sparsify=PYTHON --dictionary_learning=PYTHON
 

@@ -4,9 +4,9 @@
 
 forward: SmolLM2-135M (4-bit weights made float32) to resid.9, ten blocks and no unembedding, sequences of 128
 of Wikipedia, until the activation is a numpy array. `transformers` runs on PyTorch with the same weights, two
-threads, inference mode, and both of its attentions. Every round runs all of them at every batch size. The results are
-medians, the best of each, the processor time of all threads and the largest difference of the outputs. Other
-work on the machine disturbs processor time less than the rate.
+threads, inference mode, and both of its attentions. Every round runs all of them at every batch size. The
+results are medians, the best of each, the processor time of all threads and the largest difference of the
+outputs. Other work on the machine disturbs processor time less than the rate.
 
 train: TopK, 16,384 latents, k 32, on `from_lm`; also the language model alone, and the learner alone on batches
 in memory. Tokens/s in the steady state. On a CPU both share the cores, so the bound is the sum of both times.
