@@ -6,8 +6,7 @@ Time: the step with everything on, on data in memory, at d 768, 8192 latents, k 
 values of one of the three. Every round takes all points in turn. The results are medians of the wall clock and
 of processor time, and the straight line a + b x through each row of points with its largest deviation. So is
 the slope of their logarithms: 1 is proportional, less if a part of the step does not grow (Adam is the same for
-    any
-batch).
+any batch).
 
 Devices: host devices share the machine's cores, so times would be meaningless. Instead the step is compiled for
 1, 2, 4 and 8 devices along the data and the model axis. The results are XLA's counts for one device:
