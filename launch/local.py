@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-AGAIN = 75
+EX_TEMPFAIL = 75
 """Exit status of a run that the same command goes on with."""
 
 
@@ -45,7 +45,7 @@ def main() -> int:
             print("\n".join(shlex.join([*settings(options.devices), *c]) for c in commands))
             return 0
         status = run(commands, settings(options.devices), options.grace, asked)
-        if status != AGAIN or asked:
+        if status != EX_TEMPFAIL or asked:
             break
     return status
 
@@ -67,7 +67,7 @@ def settings(devices: int | None) -> list[str]:
 
 
 def run(commands: list[list[str]], env: list[str], grace: float, asked: list[int]) -> int:
-    """Runs the processes to their end; 0, AGAIN if a restart may help, or the first one's other status. What
+    """Runs the processes to their end; 0, EX_TEMPFAIL if a restart may help, or the first one's other status. What
     ended first is the cause: after a kill, the errors of those who waited for the lost one are not theirs."""
     environment = {**os.environ, **dict(word.split("=", 1) for word in env[1:])}
     # Sessions of their own: a ^C at the terminal comes once, from here.
@@ -90,8 +90,8 @@ def run(commands: list[list[str]], env: list[str], grace: float, asked: list[int
         if code:
             by = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
             say(f"process {i}: {by}")
-    errors = [code for code in ends if code > 0 and code != AGAIN]
-    return errors[0] if errors and not lost else AGAIN if any(ends) else 0
+    errors = [code for code in ends if code > 0 and code != EX_TEMPFAIL]
+    return errors[0] if errors and not lost else EX_TEMPFAIL if any(ends) else 0
 
 
 def say(text: str) -> None:

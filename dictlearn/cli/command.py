@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             verb.run(config, workdir, arguments)
     except Stopped as stopped:
         print(f"dictlearn {arguments.verb}: {stopped}")
-        return interrupt.STATUS if stopped.interrupted else distributed.AGAIN
+        return interrupt.STATUS if stopped.interrupted else distributed.EX_TEMPFAIL
     except KeyboardInterrupt as error:
         print(
             f"dictlearn {arguments.verb}: interrupted; the same command continues from the saved state.",

@@ -115,7 +115,7 @@ def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tu
     if "words" in arguments:
         rest = _analysed(arguments, rest)
         if len(arguments.words) > 1:
-            return {}, _beside(arguments)
+            return {}, _result_folder(arguments)
     if published.asked(arguments):
         return _of_dictionary(arguments, rest)
     if arguments.config is None:
@@ -178,7 +178,7 @@ def _analysed(arguments: Namespace, rest: Sequence[str]) -> list[str]:
     return [word for word in rest if ours(word)]
 
 
-def _beside(arguments: Namespace) -> Path:
+def _result_folder(arguments: Namespace) -> Path:
     """The folder of the result for subjects on the command line: the workdir, or the workdir of the only
     subject, or runs/A-B.
     """

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import jax
 from orbax.checkpoint import multihost  # JAX has no public name for its key-value store
 
-AGAIN = 75
+EX_TEMPFAIL = 75
 """The exit status of a run that the same command resumes (EX_TEMPFAIL): launchers start it again."""
 START_SECONDS = 300
 HEARTBEAT_SECONDS = 30
@@ -129,9 +129,9 @@ def start(
     """Joins the other processes, before anything uses a device.
 
     heartbeat: the seconds of silence after which a process is dead. timeout: the seconds to wait for all. A
-    process that waited in vain says so on stderr and exits with AGAIN.
+    process that waited in vain says so on stderr and exits with EX_TEMPFAIL.
     """
-    late = threading.Timer(timeout, lambda: _exit(AGAIN, _late(place, timeout)))
+    late = threading.Timer(timeout, lambda: _exit(EX_TEMPFAIL, _late(place, timeout)))
     late.daemon = True
     late.start()
     try:
@@ -146,7 +146,7 @@ def start(
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 process 0 says what there is to say
 
 
-def several() -> bool:
+def is_multiprocess() -> bool:
     """Whether this process is one of several."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
@@ -157,7 +157,7 @@ def fail(status: int, error: BaseException, arguments: argparse.Namespace) -> No
     An error of the runtime is usually the death of another process. Then the heartbeat is awaited, which
     ends this process with a message that names the dead one.
     """
-    if not several():
+    if not is_multiprocess():
         return
     if isinstance(error, jax.errors.JaxRuntimeError):
         time.sleep(2 * arguments.heartbeat)
@@ -165,7 +165,7 @@ def fail(status: int, error: BaseException, arguments: argparse.Namespace) -> No
 
 
 class Watch:
-    """A context manager that is called after every step. It ends the process with AGAIN if no step ends for
+    """A context manager that is called after every step. It ends the process with EX_TEMPFAIL if no step ends for
     `seconds`, and names the processes that the others wait for: those with the fewest steps.
 
     A thread reports this process's steps to the coordination service every `seconds` / 10, so steps do not
@@ -177,7 +177,7 @@ class Watch:
         self._over = threading.Event()
 
     def __enter__(self) -> "Watch":
-        if several():
+        if is_multiprocess():
             threading.Thread(target=self._look, daemon=True).start()
         return self
 
@@ -199,7 +199,7 @@ class Watch:
             if still > self._seconds:
                 found = store.key_value_dir_get("dictlearn/steps/")
                 steps = {int(key.rpartition("/")[2]): int(value) for key, value in found}
-                _exit(AGAIN, _hung(self._steps, still, steps))
+                _exit(EX_TEMPFAIL, _hung(self._steps, still, steps))
 
 
 def _hung(mine: int, still: float, steps: Mapping[int, int]) -> str:

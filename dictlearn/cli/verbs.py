@@ -95,7 +95,7 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
 
 def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
     _measured(config, workdir, arguments, None)
-    if distributed.several() and config.get("analyses"):
+    if distributed.is_multiprocess() and config.get("analyses"):
         print(f"Analyses run in one process: dictlearn analyse --workdir={workdir}")
     else:
         every(config, workdir, arguments.allow_changed)

@@ -23,9 +23,9 @@ _DTYPES = ("float32", "bfloat16", "float16")
 def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
     metadata, tensors = gguf.read(path)
     spec = gguf_models.spec_from_gguf(metadata, tensors)
-    beside = path.parent / "tokenizer.json"
-    known = beside.is_file()
-    tokenizer = tokenizers.from_file(beside) if known else tokenizers.from_gguf(metadata)
+    file = path.parent / "tokenizer.json"
+    known = file.is_file()
+    tokenizer = tokenizers.from_file(file) if known else tokenizers.from_gguf(metadata)
     separator = tokenizers.separator_of_gguf(tokenizer, metadata, spec.vocab)
     params = weights.load_params(
         spec,
@@ -55,7 +55,7 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
     family = config["model_type"]
     called = families.tensor_names(family)
     where = names.sources(called, spec, tensors.names())
-    heads = names.heads_beside(called, spec, tensors.names())
+    heads = names.untied_heads(called, spec, tensors.names())
     weights.check_tied(tensors, where("embed_VD").name, heads)
     _tell_frequencies(spec, tensors)
     params = weights.load_params(

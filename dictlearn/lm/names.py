@@ -122,7 +122,7 @@ def sources(names: Names, spec: Shaped, present: Collection[str]) -> Callable[[s
     return source
 
 
-def heads_beside(names: Names, spec: Shaped, present: Collection[str]) -> list[str]:
+def untied_heads(names: Names, spec: Shaped, present: Collection[str]) -> list[str]:
     """The unembeddings in a file whose config ties them to the embedding.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 from dictlearn.files import digest
 from dictlearn.lm.weights import Safetensors
 
-_BESIDE = {"config_sha256": "config.json", "tokenizer_sha256": "tokenizer.json"}
+_DESCRIPTIONS = {"config_sha256": "config.json", "tokenizer_sha256": "tokenizer.json"}
 
 
 def of_folder(folder: Path, tensors: Safetensors) -> dict[str, str]:
@@ -27,7 +27,7 @@ def of_folder(folder: Path, tensors: Safetensors) -> dict[str, str]:
     """
     files = {tensors.main, *tensors.files.values()}
     weights = digest(*(folder / file for file in sorted(files)))
-    return {"file": tensors.main, "sha256": weights, **_beside(folder)}
+    return {"file": tensors.main, "sha256": weights, **_described(folder)}
 
 
 def of_gguf(path: Path, tensors: Mapping[str, Any]) -> dict[str, str]:
@@ -43,10 +43,10 @@ def of_gguf(path: Path, tensors: Mapping[str, Any]) -> dict[str, str]:
     kinds = Counter(tensor.kind.name for tensor in tensors.values())
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     found = {"file": path.name, "sha256": digest(path), "quantisation": listed}
-    beside = _beside(path.parent)
-    return found | {key: value for key, value in beside.items() if key == "tokenizer_sha256"}
+    described = _described(path.parent)
+    return found | {key: value for key, value in described.items() if key == "tokenizer_sha256"}
 
 
-def _beside(folder: Path) -> dict[str, str]:
-    found = {key: folder / name for key, name in _BESIDE.items()}
+def _described(folder: Path) -> dict[str, str]:
+    found = {key: folder / name for key, name in _DESCRIPTIONS.items()}
     return {key: digest(file) for key, file in found.items() if file.is_file()}

@@ -191,8 +191,8 @@ def _in_config(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _in_map(tokenizer: Tokenizer, folder: Path) -> Iterator[tuple[str, int | None]]:
-    beside = folder / "special_tokens_map.json"
-    special = read_json(beside) if beside.is_file() else {}
+    file = folder / "special_tokens_map.json"
+    special = read_json(file) if file.is_file() else {}
     for key in ("eos_token", "bos_token", "sep_token"):
         text = special.get(key)
         text = text.get("content") if isinstance(text, dict) else text

@@ -106,12 +106,12 @@ def store(
             _copy(tensors, ends, block * block_rows, into)
         return rows
 
-    def beside(block_K: np.ndarray, taps: Sequence[str]) -> np.ndarray:
+    def joined(block_K: np.ndarray, taps: Sequence[str]) -> np.ndarray:
         return _taps.side_by_side([gather(block_K, name) for name in taps])
 
     def raw(block_K: np.ndarray) -> Batch:
-        x_BD = beside(block_K, read)
-        found = Batch(x_BD, x_BD if target is None else beside(block_K, write))
+        x_BD = joined(block_K, read)
+        found = Batch(x_BD, x_BD if target is None else joined(block_K, write))
         if keys:
             number_B, place_B = (
                 gather(block_K, name, np.int32) for name in ("sequence_R", "position_R")

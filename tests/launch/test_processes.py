@@ -75,7 +75,7 @@ def test_four_processes_stop_after_one_step_with_the_parameters_of_one(tmp_path)
         time.sleep(0.05)
     running[2].terminate()
     said = [process.communicate(timeout=100)[1] for process in running]
-    assert [process.returncode for process in running] == [distributed.AGAIN] * 4, said
+    assert [process.returncode for process in running] == [distributed.EX_TEMPFAIL] * 4, said
     steps = {int(found) for text in said for found in re.findall(r"stopped at step (\d+)", text)}
     assert len(steps) == 1, said
     train({**config, "steps": steps.pop()}, tmp_path / "one")
@@ -134,7 +134,7 @@ def test_who_waits_in_vain_says_for_whom(process, message):
     found = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False
     )
-    assert found.returncode == distributed.AGAIN, found.stderr
+    assert found.returncode == distributed.EX_TEMPFAIL, found.stderr
     assert message in found.stderr
 
 
@@ -202,7 +202,7 @@ def test_a_hung_process_is_named_by_those_that_wait_for_it(monkeypatch):
             time.sleep(0.1)
         assert not ends, "a run that steps was ended"
         assert said.wait(30)
-    assert ends[0][0] == distributed.AGAIN
+    assert ends[0][0] == distributed.EX_TEMPFAIL
     assert "step 21 since the start has not ended" in ends[0][1]
     assert "Fewest steps, 2, has process 2, 3 of 4" in ends[0][1]
 

@@ -17,4 +17,4 @@ if __name__ == "__main__":
         train(json.loads(config), Path(workdir), lambda done, total: time.sleep(0.1))
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
-        sys.exit(distributed.AGAIN)
+        sys.exit(distributed.EX_TEMPFAIL)
