@@ -3,11 +3,11 @@
 
     python launch/local.py --processes=2 --devices=4 -- --config=experiments/planted.py --workdir=runs/planted
 
-Everything after `--` goes to each `dictlearn train`. --devices: CPU devices a process; left out, JAX uses what
-there is (one process is enough for the GPUs or TPUs of one machine). When a process ends badly, the others
-have --grace seconds to notice and are then killed. All are started again, at most --restarts times, if every
-one that ended badly was stopped (exit 75) or killed by a signal; an error (1, 2) is final. SIGTERM and ^C are
-handed on: the run saves, and this exits with 75. --dry-run prints the commands. Needs nothing but Python.
+Everything after `--` goes to each `dictlearn train`. --devices: CPU devices a process. Without it JAX uses the
+devices present; one process is enough for the GPUs or TPUs of one machine. When a process ends badly, the
+others have --grace seconds to notice and are then killed. All are started again, at most --restarts times, if
+every one that ended badly was stopped (exit 75) or killed by a signal; an error (1, 2) is final. SIGTERM and ^C
+are handed on: the run saves, and this exits with 75. --dry-run prints the commands. Needs nothing but Python.
 """
 
 import argparse
@@ -67,8 +67,9 @@ def settings(devices: int | None) -> list[str]:
 
 
 def run(commands: list[list[str]], env: list[str], grace: float, asked: list[int]) -> int:
-    """Runs the processes to their end; 0, EX_TEMPFAIL if a restart may help, or the first one's other status. What
-    ended first is the cause: after a kill, the errors of those who waited for the lost one are not theirs."""
+    """Runs the processes to their end; 0, EX_TEMPFAIL if a restart may help, or the first other status. The
+    first process to end is the cause: after a kill, the errors of processes that waited for the lost one do not
+    count."""
     environment = {**os.environ, **dict(word.split("=", 1) for word in env[1:])}
     # Sessions of their own: a ^C at the terminal comes once, from here.
     running = [subprocess.Popen(c, env=environment, start_new_session=True) for c in commands]

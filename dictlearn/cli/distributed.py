@@ -165,8 +165,8 @@ def fail(status: int, error: BaseException, arguments: argparse.Namespace) -> No
 
 
 class Watch:
-    """A context manager that is called after every step. It ends the process with EX_TEMPFAIL if no step ends for
-    `seconds`, and names the processes that the others wait for: those with the fewest steps.
+    """A context manager that is called after every step. It ends the process with EX_TEMPFAIL if no step ends
+    for `seconds`, and names the processes that the others wait for: those with the fewest steps.
 
     A thread reports this process's steps to the coordination service every `seconds` / 10, so steps do not
     wait. A single process is not watched.

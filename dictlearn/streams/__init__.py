@@ -57,7 +57,7 @@ class Origin(NamedTuple):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What the rows are made of, as names and checksums."""
+        """The content of the rows, as names and checksums."""
         taps = {"tap": list(self.read), "target": list(self.written)}
         return {"model": dict(self.model), **taps, **self.text, **self.rows}
 
@@ -86,7 +86,7 @@ class Stream(NamedTuple):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What the rows are made of. A run continues only on rows of the same fingerprint."""
+        """The content of the rows, as names and checksums. A run continues only on equal ones."""
         return {**fingerprint(self.origin or ()), **self.reads}
 
     def batch(self, step: int) -> Batch:
