@@ -1,12 +1,12 @@
 """Eight host devices for every test, shape annotations checked as the code runs, and one cache of compiled
-programs for all workers, the processes that tests start, and the next run: many tests compile what another has
-compiled. NumPy multiplies on one thread: on a busy machine the threads of small products spin longer than
-they work. XLA's machine code is left as it comes, but for the tests of LONG, optimised at the first level: most
-of a test's time goes into compiling, and what a test looks at is not what LLVM would have saved.
+programs. All workers, the processes that tests start, and the next run share it, because many tests compile the
+same programs. NumPy multiplies on one thread: on a busy machine the threads of small products spin longer than
+they work. XLA's machine code is not optimised, except for the tests of LONG, at the first level. Most of a
+test's time goes into compiling, and optimised code would not save as much.
 
-Tests go to workers by group: those of a conformance suite by member, all others by file. After a group, what it
-had kept is let go, and what it had compiled once the worker is large, or it grows by gigabytes. Tests named in
-SLOW are marked `slow`."""
+Tests go to workers by group: tests of a conformance suite by member, all others by file. After a group, its
+caches are dropped, and its compiled programs if the worker is large; otherwise it would grow by gigabytes.
+Tests named in SLOW are marked `slow`."""
 
 import contextlib
 import ctypes

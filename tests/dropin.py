@@ -9,9 +9,9 @@
         assert found["dropped_in"].passed
         assert not found["dropped_in"].failed
 
-The rooms' packages get a second folder each, which holds the new files, before tests are collected, in a
-process of its own: the suite finds the new members as it finds the others, by the names that the room gives.
-A failing control is the same text with a mistake in it, of which `failed` names the test.
+In a separate process, before tests are collected, each room's package gets a second folder with the new files.
+The suite then finds the new members as it finds the others, by the names that the room gives. A failing control
+is the same text with a mistake in it, of which `failed` names the test.
 """
 
 import importlib
@@ -31,7 +31,7 @@ class Found(NamedTuple):
     passed: set[str]
     """Names of the tests of one new member, without their parameters, of which every case passed."""
     failed: set[str]
-    """Those of which a case failed."""
+    """The members with a failed case."""
     log: str
 
 

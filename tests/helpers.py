@@ -49,7 +49,7 @@ def planted_config(name: str = "topk", **changes) -> dict:
 def run(config: dict, n_steps: int, mesh=None, dtype=np.float32, start=None):
     """(programs, final states, infos of every step) after `n_steps` on `mesh` (default: one device).
     dtype: float64, under `jax.enable_x64`, makes the state and the batches doubles.
-    start: states to go on from, by program, instead of `init`'s."""
+    start: states to continue from, by program, instead of `init`'s."""
     mesh = mesh or mesh_of(1, 1, 1)
     cast = lambda a: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a
     with jax.set_mesh(mesh):

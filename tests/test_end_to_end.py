@@ -1,4 +1,5 @@
-"""Training through the language model: what the KL is of, who sees what, where the parameters are."""
+"""Training through the language model: the KL, the inputs of each member, and the placement of the
+parameters."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Who may import whom (docs/design.md), and what may not be written anywhere: the fences of the house."""
+"""The layers of imports (docs/design.md), and code that may not be written anywhere."""
 
 import ast
 from pathlib import Path

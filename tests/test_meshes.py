@@ -35,8 +35,8 @@ def configs():
 
 
 def shapes():
-    """{label: its program's state, nowhere yet}; of the sweep's two dictionaries in one. A state whose tree and
-    leaves are another's is that one."""
+    """{label: the shapes of its program's state, not placed yet}; the sweep's two dictionaries in one. States
+    with the same tree and leaves have one entry."""
     found, labels = {}, {}
     for label, config, kept in configs():
         (program,) = experiment.programs(config, 32, None)

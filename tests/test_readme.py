@@ -1,4 +1,4 @@
-"""The Python of the README and of the docs is run as it stands; the README stays short."""
+"""The Python of the README and of the docs is run unchanged; the README stays short."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_blocks(file: str) -> list[dict]:
-    """The names that there are after each block of Python in a page, one after the other."""
+    """The names that are defined after each block of Python in a page, in order."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
     names, after = {}, []
     for block in blocks:

@@ -1,4 +1,4 @@
-"""Transcoders and skip transcoders: what they find in a planted MLP, and where they begin."""
+"""Transcoders and skip transcoders: recovery of a planted MLP, and their initialisation."""
 
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,5 @@
-"""What every analysis proves, whatever it asks. A new file in the folder is tested as it stands, on a small
-run of four dictionaries; what needs other subjects says which, in SUBJECTS."""
+"""Conformance of every analysis. A new file in the folder is tested on a small run of four dictionaries; an
+analysis that needs other subjects has an entry in SUBJECTS."""
 
 import inspect
 import json

@@ -11,7 +11,7 @@ from tests.helpers import planted_config
 
 
 def blocks(noise=0.3, tokens=400, widths=(2, 3, 1)):
-    """Layers in blocks: those of a block are one activation with a little of their own."""
+    """Layers in blocks: the layers of a block share one activation, with a little noise each."""
     random = np.random.default_rng(0)
     parts = []
     for n in widths:

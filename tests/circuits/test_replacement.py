@@ -37,8 +37,8 @@ def lm():
 
 
 def perfect(lm, layer, with_skip=False) -> Trained:
-    """The MLP of a layer as a transcoder, reading and writing scaled activations; the first half of the
-    neurons as theirs would be if they were linear, by the skip, if there is one."""
+    """The MLP of a layer as a transcoder that reads and writes scaled activations. With a skip, the first half
+    of the neurons is linear and computed by the skip."""
     block, norm = lm.params[f"block_{layer}"], Norm("unit_mean_sq", 0.5, 3.0)
     up_FD, down_FD = block["W_up_DM"].T / GAIN, block["W_down_MD"] * GAIN
     params = {"W_enc_FD": up_FD, "W_dec_FD": down_FD * (norm.scale_out / norm.scale_in)}

@@ -1,4 +1,4 @@
-"""What the command line sets wins or is refused, naming both."""
+"""A key that the command line sets wins, or is refused with both names."""
 
 import logging
 from argparse import Namespace

@@ -1,6 +1,7 @@
-"""What a run, its evaluation or its report could not do is refused before the first step.
+"""Runs that could not be trained, evaluated or reported are refused before the first step.
 
-Each refusal is one line, which names the key, its value, and what may be instead; nothing is written."""
+Each refusal is one line, which names the key, its value, and the values that are allowed; nothing is
+written."""
 
 import json
 import os

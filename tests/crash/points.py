@@ -2,11 +2,11 @@
 
     python -m tests.crash.points [--scenario=NAME ...] [--mode=NAME ...] [--points=0] [--seed=0] [--json]
 
-A command runs with the shim (`shim.c`). At its n-th change of a file it is killed, killed in the midst
-of a write, told of an input/output error, has no more room, or sees the clock jump back by an hour. For
-`power` it is killed, and what no fsync had brought to the disk is taken away. Then the same command is
-given once more. It must end with the bits of one that was not disturbed, without writing anew a checkpoint
-that was saved. --points: so many points of each scenario and mode, drawn from (seed); 0, all.
+A command runs with the shim (`shim.c`). At its n-th change of a file it is killed, killed during a write, gets
+an input/output error, finds the disk full, or sees the clock jump back by an hour. For `power` it is killed,
+and what no fsync had brought to the disk is taken away. Then the same command is given once more. It must end
+with the bits of an undisturbed command, without rewriting a checkpoint that was saved. --points: the number of
+points of each scenario and mode, drawn from (seed); 0 for all.
 """
 
 import argparse

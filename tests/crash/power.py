@@ -1,5 +1,5 @@
-"""What a power cut may take of the changes that a killed process had made: bytes and names that no fsync had
-brought to the disk. The worst is taken: files have the length of their last fsync, and renames are undone."""
+"""The changes of a killed process that a power cut may undo: bytes and names that no fsync had brought to the
+disk. The worst is taken: files have the length of their last fsync, and renames are undone."""
 
 import os
 from collections.abc import Sequence

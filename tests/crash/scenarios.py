@@ -32,7 +32,7 @@ class Scenario(NamedTuple):
 
 
 def prepare(data: Path) -> None:
-    """What the commands read."""
+    """The data that the commands read."""
     rows = np.random.default_rng(0).normal(size=(300, 8)).astype("f4")
     np.save(data / "x.npy", rows)
     write_lm(data)

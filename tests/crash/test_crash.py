@@ -1,5 +1,5 @@
-"""What writes to disk goes on after a crash at any of its changes, to the bits of an undisturbed run; see
-`points.py`, which tries every point, and here some of each."""
+"""Commands that write to disk continue after a crash at any change, to the bits of an undisturbed run.
+`points.py` tries every point; the tests try some of each."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Dictionaries over several layers or models: what they compute, beside what conformance asks of all."""
+"""Dictionaries over several layers or models: properties that conformance does not test."""
 
 import math
 import re

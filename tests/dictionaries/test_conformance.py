@@ -1,4 +1,4 @@
-"""What every dictionary proves, whatever its kind. A new file in the folder is tested as it stands."""
+"""Conformance of every dictionary. A new file in the folder is tested without changes here."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""A config is resolved once: what a swept key names, and what a record says of every subtree."""
+"""A config is resolved once: the arguments that swept keys name, and the hyperparameters in records."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is read back equals what was given, whatever a config holds."""
+"""A config that is read back equals the one given, for all values that it may hold."""
 
 import json
 from pathlib import Path

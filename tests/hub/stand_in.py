@@ -1,4 +1,4 @@
-"""A stand-in for the hub: one process, one folder, the part of its interface that libraries use to make a
+"""A stand-in for the hub: one process, one folder, the part of its interface with which libraries make a
 repository, commit files, list them and download them. Names of users, tokens and branches are not looked at.
 """
 

@@ -1,4 +1,4 @@
-"""What every format proves with every dictionary: it comes back to the bit, or is refused."""
+"""Conformance of every format with every dictionary: it comes back to the bit, or is refused."""
 
 import dataclasses
 

@@ -1,5 +1,5 @@
-"""Files that mean harm or are broken, in every format: one line names the file and what is wrong, nothing is
-run or written, and little memory is taken."""
+"""Malicious or broken files in every format: one line names the file and the fault, nothing is run or written,
+and little memory is taken."""
 
 import os
 import pickle

@@ -5,8 +5,8 @@
 A small planted run under `launch/local.py` has one worker after another killed with `kill -9`, each at a
 moment drawn from (seed): while it starts, compiles, trains or saves. If it ends before all are sent, another
 is begun. With --changes each run has one worker killed before one of its changes of the workdir
-(`tests/crash/shim.c`). What is left is compared to the bit with what the same run leaves undisturbed: every
-file and every leaf of every checkpoint (`tests/crash/bits.py`).
+(`tests/crash/shim.c`). The result is compared to the bit with that of the same run undisturbed: every file and
+every leaf of every checkpoint (`tests/crash/bits.py`).
 """
 
 import argparse
@@ -109,7 +109,7 @@ def planted(steps: int, every: int) -> dict:
 
 
 def differ(a: Path, b: Path) -> list[str]:
-    """What is not the same to the bit in two workdirs."""
+    """The names of files and leaves that differ in two workdirs."""
     from tests.crash.bits import bits
 
     one, other = bits(a), bits(b)

@@ -1,4 +1,4 @@
-"""What every learner proves, whatever it does. A new file in the folder is tested as it stands."""
+"""Conformance of every learner. A new file in the folder is tested without changes here."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""A new learner is one new file: dropped into the folder, it trains the dictionaries that there are."""
+"""A new learner is one new file: dropped into the folder, it trains the existing dictionaries."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What goes with a learner: starts, the mean of the weights, parts of a batch, mixed precision."""
+"""Options of a learner: starts, the mean of the weights, accumulation, mixed precision."""
 
 import jax
 import jax.numpy as jnp

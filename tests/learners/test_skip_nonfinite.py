@@ -1,4 +1,4 @@
-"""A step whose loss or gradient is not finite leaves a member as it was, and is counted and located."""
+"""A step whose loss or gradient is not finite leaves a member unchanged, and is counted and located."""
 
 import importlib
 import json

@@ -1,5 +1,5 @@
-"""What every family proves: a small model of it computes what transformers computes, from the files that it
-writes, and with every switch of its configuration class the other way it does so too, or says that it does not.
+"""Conformance of every family. A small model of it computes what transformers computes, from the files that
+transformers writes. With every switch of its configuration class the other way it does so too, or refuses.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""Configurations are read as they stand, old spellings and new, and what is not known is named."""
+"""Configurations are read in old spellings and new, and unknown keys are named."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What a GGUF file says of its model is followed as llama.cpp follows it, refused by its name, or told."""
+"""Metadata of a GGUF file is followed as llama.cpp follows it, refused by name, or reported."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a folder of a model holds is used, refused by its name, or told: keys, tensors and files."""
+"""Keys, tensors and files in a model's folder are used, refused by name, or reported."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""What a model was read from decides its identity: every file that its activations depend on."""
+"""The identity of a model is decided by every file that its activations depend on."""
 
 import json
 

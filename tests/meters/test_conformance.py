@@ -1,4 +1,4 @@
-"""What every meter in the folder promises: it is a fold, whatever the batches, the padding and the devices."""
+"""Conformance of every meter: it is a fold, for any batches, padding and devices."""
 
 import copy
 import itertools

@@ -1,4 +1,4 @@
-"""Rows over several sources: whose they are, and whether their parts are alike."""
+"""Rows over several sources: their owners, and the cosines between their parts."""
 
 import jax
 import jax.numpy as jnp

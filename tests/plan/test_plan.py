@@ -1,4 +1,5 @@
-"""A plan knows what a run will need: from shapes alone, on what is there and on slices that are not."""
+"""A plan states the needs of a run from shapes alone, for the devices present and for slices without the
+hardware."""
 
 import importlib.util
 import io

@@ -19,8 +19,8 @@ POSITIVE = np.arange(2 * PAIRS) % 2 == 0
 
 
 def heads_outputs():
-    """z [examples x heads, width] at the last position of pairs of prompts that differ in one token: a marker
-    that the values of three heads read, or one that nothing reads. Attention is uniform."""
+    """z [examples x heads, width] at the last position of pairs of prompts that differ in one token. It is a
+    marker that the values of three heads read, or one that nothing reads. Attention is uniform."""
     spec = replace(
         SPEC, n_layers=1, d_model=32, n_heads=HEADS, n_kv_heads=HEADS, head_dim=4, vocab=20
     )

@@ -1,4 +1,4 @@
-"""The page is one well-formed file that says what the files of the run say."""
+"""The page is one well-formed file with the values of the run's files."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Bias adaptation: the algorithm as written, what it does alone, and what it holds for others."""
+"""Bias adaptation: the algorithm as published, by itself and with other dictionaries."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""What every rule proves, whatever it moves. A new file in the folder is tested as it stands."""
+"""Conformance of every rule. A new file in the folder is tested without changes here."""
 
 import functools
 import inspect
@@ -84,8 +84,8 @@ def told(tree):
 
 
 def taken(rule, dtype, mesh=None):
-    """(params, state) after one step, over the devices of a mesh or on one, once what every rule owes in either
-    type has been seen: the tree, the types, one compilation, and steps that resume to the bit."""
+    """(params, state) after one step, over the devices of a mesh or on one. Checks first, in either type, the
+    tree, the types, one compilation, and steps that resume to the bit."""
     params, grads, extra = problem(dtype)
     params = jax.tree.map(jnp.array, params)
     first = rule.init(params), params

@@ -1,4 +1,5 @@
-"""Another encoder for trained atoms: less error at the same L0, of any variant, beside the run's own."""
+"""A pursuit as the encoder of trained atoms: less error at the same L0 than the trained encoder, for any
+variant."""
 
 import dataclasses
 import json

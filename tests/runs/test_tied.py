@@ -1,4 +1,4 @@
-"""A run goes on over, and is evaluated on, what it was trained on; on nothing else without a word."""
+"""A run continues and is evaluated on the data that it was trained on; other data is refused or reported."""
 
 import json
 import logging

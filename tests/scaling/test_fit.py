@@ -1,4 +1,4 @@
-"""What is planted is found, outliers do not matter, and held-out cells are not seen by the fit."""
+"""Planted laws are found, outliers do not matter, and held-out cells are not seen by the fit."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,6 +1,7 @@
-"""What every stream in the folder promises: dictionaries train on it, resume to the bit, and are evaluated.
+"""Conformance of every stream: dictionaries train on it, resume to the bit, and are evaluated.
 
-A stream says what it is opened with in ARGUMENTS; one without an entry is opened with nothing, as a drop-in."""
+ARGUMENTS has the arguments of each stream; a stream without an entry, such as a drop-in, is opened without
+any."""
 
 import dataclasses
 import json

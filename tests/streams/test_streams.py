@@ -1,4 +1,4 @@
-"""What every stream promises: batch t is a function of (seed, t), whoever reads it."""
+"""Batch t of every stream is a function of (seed, t), for any number of readers."""
 
 import grain
 import numpy as np
