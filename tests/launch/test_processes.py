@@ -192,7 +192,7 @@ def test_a_hung_process_is_named_by_those_that_wait_for_it(monkeypatch):
     ends, said = [], threading.Event()
     end = lambda status, message: (ends.append((status, message)), said.set())
     store = Store({"dictlearn/steps/1": "3", "dictlearn/steps/2": "2", "dictlearn/steps/3": "2"})
-    monkeypatch.setattr(distributed, "several", lambda: True)
+    monkeypatch.setattr(distributed, "is_multiprocess", lambda: True)
     monkeypatch.setattr("jax.process_index", lambda: 0)
     monkeypatch.setattr(distributed, "_exit", end)
     monkeypatch.setattr(distributed.multihost, "get_jax_distributed_client", lambda: store)
