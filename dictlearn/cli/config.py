@@ -28,8 +28,16 @@ READS = {"evaluate": measure, "model": language.load, "harvest": Recipe, "mesh":
 def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
     """`get_config(arg)` of a file, with `--config.KEY=VALUE` applied by ml_collections, and checked.
 
-    Raises ValueError for a file that is not an experiment and for unknown keys; exits with status 2 for other
-    arguments.
+    Args:
+        file: the file of the experiment.
+        arg: the text after the colon of `--config=FILE:ARG`; "" for none.
+        rest: the words of the command line that set keys.
+
+    Returns:
+        The config as nested dicts. Exits with status 2 for words that do not set a key.
+
+    Raises:
+        ValueError: for a file that is not an experiment, and for unknown keys.
     """
     config = _experiment(file, arg)
     for name in set(experiment.SUBTREES) - set(config):
@@ -105,8 +113,15 @@ def _grow(config: ConfigDict, path: Sequence[str]) -> None:
 
 
 def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tuple[dict, Path]:
-    """The config as nested dicts, and the workdir. With `from_workdir`, the config may be the one in the
-    workdir. A bare verb has neither.
+    """The config and the workdir of a command.
+
+    Args:
+        arguments: the parsed arguments.
+        rest: the words that the parser does not know.
+        from_workdir: whether the config may be the one in the workdir.
+
+    Returns:
+        (the config as nested dicts, the workdir). A verb that reads no config has neither.
     """
     if "config" not in arguments:
         if rest:

@@ -58,10 +58,19 @@ def find(
     process: int | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Place | None:
-    """The place of this process; None for a single process.
+    """Finds the place of this process.
 
-    coordinator: HOST:PORT, or "auto" to let JAX find it. Values that are None are read from the environment.
-    Raises ValueError if only some of the three are known, or if they contradict each other.
+    Args:
+        coordinator: HOST:PORT of process 0, or "auto" to let JAX find all three.
+        processes: the number of processes.
+        process: the index of this one.
+        environment: the variables from which values that are None are read.
+
+    Returns:
+        A Place; None for a single process.
+
+    Raises:
+        ValueError: if only some of the three are known, or if they contradict each other.
     """
     coordinator = coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
     if coordinator == "auto":
@@ -109,7 +118,12 @@ def add_arguments(parser: argparse.ArgumentParser, steps: bool) -> None:
 def join(arguments: argparse.Namespace, together: bool) -> None:
     """Finds this process's place from the flags of `add_arguments`, if there are any, and calls `start`.
 
-    together: whether several processes can share the work; if not, several raise ValueError.
+    Args:
+        arguments: the parsed flags.
+        together: whether several processes can share the work.
+
+    Raises:
+        ValueError: for one of several processes, if they cannot share the work.
     """
     if not together:
         if "JAX_COORDINATOR_ADDRESS" in os.environ or _managed(os.environ):
@@ -128,8 +142,12 @@ def start(
 ) -> None:
     """Joins the other processes, before anything uses a device.
 
-    heartbeat: the seconds of silence after which a process is dead. timeout: the seconds to wait for all. A
-    process that waited in vain says so on stderr and exits with EX_TEMPFAIL.
+    After the timeout, the process prints on stderr which processes are missing, and exits with EX_TEMPFAIL.
+
+    Args:
+        place: the place of this process.
+        heartbeat: the seconds without a heartbeat after which a process is dead.
+        timeout: the seconds to wait for all processes.
     """
     late = threading.Timer(timeout, lambda: _exit(EX_TEMPFAIL, _late(place, timeout)))
     late.daemon = True
@@ -156,6 +174,11 @@ def fail(status: int, error: BaseException, arguments: argparse.Namespace) -> No
 
     An error of the runtime is usually the death of another process. Then the heartbeat is awaited, which
     ends this process with a message that names the dead one.
+
+    Args:
+        status: the exit status.
+        error: the error.
+        arguments: the parsed flags of `add_arguments`.
     """
     if not is_multiprocess():
         return

@@ -30,9 +30,17 @@ def model(word: str) -> dict[str, str]:
 
 
 def winning(config: dict, given: Sequence[str]) -> dict:
-    """`config` without the sweeps of its file over `given` keys.
+    """Drops the sweeps that keys on the command line replace.
 
-    Raises ValueError, naming both, for a given key that something else overrides.
+    Args:
+        config: the config of the file, with the given keys set.
+        given: the keys that the command line sets.
+
+    Returns:
+        The config without the file's sweeps over these keys.
+
+    Raises:
+        ValueError: for a given key that something else overrides, naming both.
     """
     blocks, left_out = dict(_blocks(config)), []
     for key in given:

@@ -62,9 +62,19 @@ def views(sides: Sequence[Side]) -> list[View]:
 
 
 def chosen(config: Mapping, stream: Stream | None, runs_model: bool) -> dict[str, Mapping]:
-    """The meters of an evaluation and their settings: `config.meters`, or all meters that can be measured.
-    stream: None where rows come from the model. Raises ValueError for a meter that cannot be measured,
-    with what it needs."""
+    """The meters of an evaluation: `config.meters`, or all meters that can be measured.
+
+    Args:
+        config: the config.
+        stream: the stream of the rows; None if the rows come from the model.
+        runs_model: whether the language model is evaluated.
+
+    Returns:
+        {meter: its settings}.
+
+    Raises:
+        ValueError: for a meter that cannot be measured, naming its need.
+    """
     there = {None} | ({"model"} if runs_model else set())
     there |= {"truth"} if stream is not None and stream.truth is not None else set()
     given = config.get("meters") or {}
@@ -93,8 +103,19 @@ def arguments(config: Mapping) -> dict[str, Mapping]:
 def sides(
     origin: Sequence[Origin], loaded: Mapping[str, language.LM], allow_changed: bool = False
 ) -> list[Side]:
-    """The model of each origin. Raises ValueError for an origin whose weights none of the loaded models has;
-    where they may have changed, models in the order of the config take its place."""
+    """The model of each origin.
+
+    Args:
+        origin: the origins of the stream.
+        loaded: the models of the config, by label.
+        allow_changed: whether an origin whose weights no model has gets a model in the order of the config.
+
+    Returns:
+        One Side for each origin.
+
+    Raises:
+        ValueError: for an origin whose weights no model has.
+    """
     labels = _labels(origin, {label: lm.source for label, lm in loaded.items()}, allow_changed)
     return [Side(label, loaded[label], one) for label, one in zip(labels, origin, strict=True)]
 

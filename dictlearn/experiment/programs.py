@@ -43,8 +43,16 @@ class Program(NamedTuple):
 
 
 def programs(config: Mapping, d_in: int, d_out: int | None) -> list[Program]:
-    """The programs of an experiment, in the order of its members and of their sweeps. d_out: None for an
-    autoencoder."""
+    """Groups the members of an experiment into programs.
+
+    Args:
+        config: the config.
+        d_in: the width of the inputs.
+        d_out: the width of the targets; None for an autoencoder.
+
+    Returns:
+        The programs, in the order of the members and of their sweeps.
+    """
     groups: list[list[Member]] = []
     for member in members(config):
         sized = _sized(member, {"d_in": d_in, "d_out": d_out})
@@ -130,7 +138,16 @@ def _bounded(group: list[Member]) -> Member:
 
 
 def init(program: Program, batch: Batch, mesh):
-    """The state of a program's learner, from a sample of the stream, placed on `mesh`."""
+    """Initialises the learner of a program.
+
+    Args:
+        program: the program.
+        batch: a sample of the stream.
+        mesh: the mesh on which the state is placed.
+
+    Returns:
+        The state, each leaf [N, ...].
+    """
     abstract = jax.eval_shape(program.learner.init, _keys(program), program.hparams, batch)
     placed = sharding.shardings(abstract, mesh, lead="N")
     make = jax.jit(program.learner.init, out_shardings=placed)
@@ -138,7 +155,16 @@ def init(program: Program, batch: Batch, mesh):
 
 
 def abstract_states(programs: list[Program], d_in: int, d_out: int | None, mesh=None) -> dict:
-    """The result of `init` for each program, as ShapeDtypeStructs, placed on `mesh` if there is one."""
+    """The shapes of the states that `init` makes.
+
+    Args:
+        programs: the programs.
+        d_in, d_out: as in `programs`.
+        mesh: the mesh of the shapes; None for shapes without a placement.
+
+    Returns:
+        {key of the program: ShapeDtypeStructs}.
+    """
 
     def one(program):
         rows = math.prod(mesh.shape.values()) if mesh else 1

@@ -10,9 +10,21 @@ from dictlearn.streams import Origin, Process, Stream
 
 
 def open_stream(config: Mapping, share: Process | None = None) -> Stream:
-    """The stream of the config, with the batch size and the seed of the top level and the fields of `carried`.
-    A stream that runs the model also gets the model and the harvest of the config. share: which part of a batch
-    to read; None for one part for each process."""
+    """Opens the stream of a config, with the batch size and the seed of the top level and the fields of
+    `carried`.
+
+    A stream that runs the model also gets the model and the harvest of the config.
+
+    Args:
+        config: the config.
+        share: (index, count) of the part of a batch to read; None for one part for each process.
+
+    Returns:
+        A Stream.
+
+    Raises:
+        ValueError: for an objective that runs the model, on a stream without one.
+    """
     more = carried(config)
     arguments: dict[str, Any] = _arguments(config, None)
     if "context" in more and "context" not in streams.parameters(arguments["name"]):

@@ -23,7 +23,14 @@ def decimals(largest: float) -> str:
 def table(name: str, heads: Sequence[str], rows: Iterable[str], kind: str = "") -> str:
     """A table that scrolls sideways on a narrow screen.
 
-    heads: whole `th` elements. rows: the cells of each row. kind: its CSS class.
+    Args:
+        name: its name, for screen readers.
+        heads: whole `th` elements.
+        rows: the cells of each row, as HTML.
+        kind: its CSS class.
+
+    Returns:
+        HTML.
     """
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return (

@@ -56,7 +56,16 @@ def line(panel: Panel, points: Sequence[tuple[float, float]], colour: str) -> st
 
 
 def bar(panel: Panel, left: float, right: float, height: float, colour: str) -> str:
-    """A bar from the axis up, with a thin white gap at its side."""
+    """A bar from the axis up, with a thin white gap at its side.
+
+    Args:
+        panel: the panel.
+        left, right, height: its edges, in units of the data.
+        colour: its colour.
+
+    Returns:
+        SVG.
+    """
     x0, y0 = panel.at(left, panel.y[0])
     x1, y1 = panel.at(right, height)
     width = max(x1 - x0 - 0.6, 0.4)

@@ -125,8 +125,16 @@ def with_pursuit_encoder(dictionary: Trained, method: str, k: int, **options) ->
 
 
 def with_pursuit_encoders(run: Run, methods: Sequence[str], k: int) -> Run:
-    """The run with a copy of every dictionary for each of these pursuits, each token at its own L0 but at
-    most k. For `topk_n64_0` it also has `topk+gradient_n64_0`, with `encoder` in its hparams."""
+    """Adds a copy of every dictionary of a run for each of these pursuits.
+
+    Args:
+        run: the run.
+        methods: pursuits, of METHODS.
+        k: the largest number of active latents of a token; each token has its own L0, at most k.
+
+    Returns:
+        The run with the copies: for `topk_n64_0` also `topk+gradient_n64_0`, with `encoder` in its hparams.
+    """
     programs, variables = list(run.programs), dict(run.variables)
     for method in methods:
         for program in run.programs:

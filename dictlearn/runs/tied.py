@@ -12,10 +12,16 @@ from dictlearn.streams._fingerprint import differ
 def refuse_other_data(
     path: Path, was: Mapping[str, Any], now: Mapping[str, Any], allow_changed: bool
 ) -> None:
-    """Compares the fingerprint of the run in `path` with the current one of its stream. `was` is empty for a
-    dictionary that was published: nothing is compared.
+    """Compares the fingerprint of a run with the current one of its stream.
 
-    Raises ValueError that names the differences; if they are allowed, the log has them instead.
+    Args:
+        path: the workdir of the run.
+        was: the fingerprint of the run; empty for a published dictionary, for which nothing is compared.
+        now: the current fingerprint.
+        allow_changed: whether differences are logged instead of refused.
+
+    Raises:
+        ValueError: for other data, naming the differences.
     """
     changed = was and "; ".join(differ(was, values.to_json(now, "data")))
     if not changed:

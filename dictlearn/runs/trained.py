@@ -145,8 +145,18 @@ class Run(NamedTuple):
 
 
 def restore_run(workdir: str | Path, mesh=None) -> Run:
-    """The newest intact checkpoint of a workdir, placed on `mesh` or on one device. Raises FileNotFoundError
-    where there is none."""
+    """Restores a run from its newest intact checkpoint.
+
+    Args:
+        workdir: the workdir of the run.
+        mesh: the mesh on which the variables are placed; None for one device.
+
+    Returns:
+        A Run.
+
+    Raises:
+        FileNotFoundError: if the workdir has no checkpoint.
+    """
     directory = Path(workdir) / "checkpoints"
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory} does not exist; `dictlearn train` writes it.")
@@ -170,8 +180,16 @@ def restore_run(workdir: str | Path, mesh=None) -> Run:
 
 
 def abstract(programs: list[Program], meta: Mapping, mesh=None) -> tuple[dict, dict]:
-    """The content of a checkpoint with this meta, as ShapeDtypeStructs: the states by program, and the
-    arrays of the normalisation; placed on `mesh` if there is one."""
+    """The content of a checkpoint as ShapeDtypeStructs.
+
+    Args:
+        programs: the programs of the run.
+        meta: the metadata of the checkpoint.
+        mesh: the mesh of the shapes; None for shapes without a placement.
+
+    Returns:
+        (the states by program, the arrays of the normalisation).
+    """
     states = experiment.abstract_states(programs, meta["d_in"], meta["d_out"], mesh)
     placed = mesh and sharding.everywhere(mesh)
     one = lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=placed)

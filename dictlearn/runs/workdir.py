@@ -36,7 +36,19 @@ def write_json(path: Path, tree: Mapping) -> None:
 
 
 def read_json(path: Path, made_by: str) -> Any:
-    """A JSON file of a workdir. Raises FileNotFoundError with the name of the command that writes it."""
+    """Reads a JSON file of a workdir.
+
+    Args:
+        path: the file.
+        made_by: the command that writes it, for messages.
+
+    Returns:
+        The content.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is damaged.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; `{made_by}` writes it.")
     try:
@@ -95,8 +107,16 @@ class Log:
         replace(path, "".join(line + "\n" for line in kept))
 
     def take(self, step: int, tokens: int, infos: list[tuple[list[str], dict]]) -> dict[str, Any]:
-        """Takes a logged step, and returns the previous line, which is now written. infos: for each program,
-        the names of its members and its info, every value [N]."""
+        """Takes a logged step, and writes the previous one.
+
+        Args:
+            step: the step.
+            tokens: the number of tokens up to it.
+            infos: for each program, the names of its members and its info, every value [N].
+
+        Returns:
+            The line that was written; {} if there was none.
+        """
         before, self._waiting = self._write(), (step, tokens, infos)
         return before
 
