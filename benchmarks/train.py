@@ -232,7 +232,7 @@ def tell(title: str, case: dict, rows: dict) -> None:
 
 
 def installed(names: list[str]) -> list[str]:
-    """Those of `names` that can be run here; says which cannot."""
+    """The names that can be run here; prints the others."""
     there = [
         name for name in names if name not in MODULES or importlib.util.find_spec(MODULES[name])
     ]

@@ -64,7 +64,7 @@ def evaluate(
         path: the workdir of the run.
         progress: called with (tokens done, tokens in total).
         allow_changed: whether the run is measured even on other data than it was trained on.
-        dictionary: a published dictionary, measured instead of those of the run in `path`.
+        dictionary: a published dictionary, measured instead of the run in `path`.
 
     Returns:
         {name: {"label", "hparams", METRIC: value, ..., "sides"}}. Where there are several models (or

@@ -89,7 +89,7 @@ def _experiment(file: Path, arg: str) -> Any:
         raise ValueError(
             f"get_config of {file} failed ({said}); --debug shows where."
             if "get_config" in vars(module)
-            else f"{file} is no experiment, with a get_config(arg) that returns a ConfigDict ({said})."
+            else f"{file} is not an experiment, with a get_config(arg) that returns a ConfigDict ({said})."
         ) from error
     if not isinstance(config, ConfigDict):
         raise ValueError(f"get_config of {file} gives {config!r}; it must give a ConfigDict.")

@@ -1,5 +1,5 @@
-"""Running statistics that a forward pass keeps in `stats`: small modules whose leaves are flat, as those of
-the dictionary are.
+"""Running statistics that a forward pass keeps in `stats`: small modules whose leaves are flat, like the
+leaves of the dictionary.
 
     Step        number of training passes, for schedules and random draws
     Threshold   theta = E_batches[smallest positive score kept]

@@ -23,7 +23,7 @@ LARGEST = 2**64
 
 def settled(value: Any, where: str = "config") -> Any:
     """`value` in the form of a config: lists and arrays become tuples, a ConfigDict becomes a dict, a path its
-    string, and numbers of NumPy and JAX those of Python.
+    string, and numbers of NumPy and JAX become numbers of Python.
 
     Raises ValueError for any other value, with its key, which begins with `where`."""
     match value:

@@ -141,7 +141,7 @@ def _loading(name: str, written: Sequence[tuple[Trained, Written]]) -> str:
             parts.append(f"In {told[0]}:\n\n```python\n{code}\n```")
         else:
             paths = ", ".join(f"`{path}`" for path in there)
-            parts.append(f"{paths}: for dictlearn alone, in its format {format}.")
+            parts.append(f"{paths}: for dictlearn only, in its format {format}.")
     return "\n\n".join(parts)
 
 

@@ -1,7 +1,7 @@
 """Dictionaries by their names on the hub: owner/name, or owner/name/folder for one of several.
 
-A repository may hold thousands of dictionaries. Its files are listed first, and only those of one dictionary
-are downloaded. A revision follows an "@": owner/name/folder@revision.
+A repository may hold thousands of dictionaries. Its files are listed first, and only the files of one
+dictionary are downloaded. A revision follows an "@": owner/name/folder@revision.
 """
 
 import contextlib

@@ -67,7 +67,7 @@ _WRITTEN = {
     "gated": "gated",
 }
 _STRUCTURES = {*_WRITTEN, "matryoshka"}
-"""Dictionaries that encode and decode as their activation alone."""
+"""Structures whose inference is that of the linear dictionary with their activation."""
 _NORMS = ("none", "layer_norm", "constant_norm_rescale", "expected_average_only_in")
 
 

@@ -26,7 +26,7 @@ _LEAVES = {
 LEAVES = set(_LEAVES.values())
 _KINDS = {"topk": "topk", "groupmax": "group_max"}
 _STRUCTURES = {*_KINDS.values(), "matryoshka"}
-"""Dictionaries that encode and decode as their activation alone."""
+"""Structures whose inference is that of the linear dictionary with their activation."""
 
 
 def recognises(path: Path) -> bool:

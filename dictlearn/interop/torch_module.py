@@ -21,7 +21,7 @@ _ACTIVATIONS = {
     *("batch_topk", "mutual_choice", "feature_choice"),
 }
 _STRUCTURES = {*_ACTIVATIONS, "matryoshka"}
-"""Dictionaries that encode and decode as their activation alone."""
+"""Structures whose inference is that of the linear dictionary with their activation."""
 _LINEAR = ("W_enc_FD", "b_enc_F", "W_dec_FD", "b_dec_D", "W_skip_DD", "log_threshold_F")
 _STATS = (
     *("threshold_mean", "threshold_weight", "threshold_F", "kept_F", "density_F", "density_weight"),

@@ -25,7 +25,8 @@ _PARQUET, _ARROW = (".parquet",), (".arrow", ".feather")
 TOKENS = (".npy", ".npz", ".safetensors")
 """The endings of token arrays, which `text_tokens` reads."""
 _KINDS = ((*PLAIN, *_LINES, *_PARQUET, *TOKENS), _ARROW, _CSV, _JSON)
-"""Of a folder the files of the first of these kinds are read: beside them, the others describe a corpus."""
+"""The kinds of files in a folder, in order of preference. Only the first kind present is read: next to it, the
+other kinds describe a corpus."""
 KNOWN = tuple(ending for kind in _KINDS for ending in kind)
 _CACHED = "cache-"
 """How the names of the files begin in which `datasets` keeps what was computed from others of the folder."""
@@ -117,7 +118,7 @@ def texts(source: str | Path, column: str, split: str | None) -> Iterator[str]:
         if split is not None:
             raise ValueError(f"{split=}, but {str(source)!r} is not a saved dataset with splits.")
         paths = files(source)
-        # A text file alone is a corpus; among others it is a document.
+        # A single text file is a corpus; among others it is a document.
         paragraphs = not Path(source).is_dir() and paths == [Path(source)]
         found = (text for path in paths for text in _file(path, column, paragraphs))
     return (text for text in found if text and not text.isspace())

@@ -35,11 +35,11 @@ def _intro(study: Study) -> str:
         f" most {shown(DENSEST, '.0%')} of these tokens. Cut by density into equal groups,"
         f" from rare to dense, each group shows the latent whose {PASSAGES} strongest passages"
         " stand out most: the weakest of their peaks over the latent's mean activation. A latent"
-        " that peaks on the same token as one before it is passed over.</p>"
+        " that peaks on the same token as one before it is skipped.</p>"
         "<p><b>Passages.</b> The strongest activations, one a document, strongest first. The"
         " darker a token's background, the larger its activation, relative to the latent's"
-        ' largest; <mark style="--a:1">the peak</mark> is underlined, and its activation stands'
-        " before the passage, in units of the normalised activations. Hover over a token for its"
+        ' largest; <mark style="--a:1">the peak</mark> is underlined, and its activation is'
+        " printed before the passage, in units of the normalised activations. Hover over a token for its"
         f" own.</p>{_LOGITS if study.latents[0].logits else ''}"
     )
 
