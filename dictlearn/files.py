@@ -11,6 +11,9 @@ import platform
 import re
 import shutil
 import time
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +23,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 TEMPORARY = ".tmp"
+DAMAGE = (
+    *(ValueError, EOFError, OSError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, SafetensorError),
+)
+"""What NumPy, zipfile and safetensors raise for a file of arrays that is damaged."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _HERE, _EXCHANGE = -100, 2

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from dictlearn import dictionaries, files
 from dictlearn.interop import _layout
@@ -130,7 +130,7 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         with safe_open(path, "np") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
             return {k: (tuple(one.get_shape()), one.get_dtype()) for k, one in slices.items()}
-    except (SafetensorError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except files.DAMAGE as error:
         raise ValueError(f"{path.name} is neither safetensors nor npz: {error}") from error
 
 
@@ -142,7 +142,7 @@ def _read(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
                 return {name: whole(archive[name]) for name in names}
         with safe_open(path, "np") as file:
             return {name: whole(file.get_tensor(name)) for name in names}
-    except (SafetensorError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except files.DAMAGE as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error
 
 

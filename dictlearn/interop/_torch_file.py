@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from dictlearn import files
+
 MOST_PICKLE = 1 << 20
 """Bytes of data.pkl, which holds names and shapes."""
 NOTE = "dictlearn.json"
@@ -64,7 +66,7 @@ def is_torch(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(re.fullmatch(r"[^/]+/data\.pkl", name) for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except files.DAMAGE:
         return False
 
 

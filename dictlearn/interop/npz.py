@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dictlearn import files
 from dictlearn.interop import _foreign, _layout
 from dictlearn.runs.trained import Trained
 
@@ -28,8 +29,11 @@ def recognises(path: Path) -> bool:
     """
     if not (path.is_file() and zipfile.is_zipfile(path)):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return "header.npy" in archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "header.npy" in archive.namelist()
+    except files.DAMAGE:
+        return False
 
 
 def load(path: Path) -> Trained:
@@ -50,7 +54,7 @@ def load(path: Path) -> Trained:
         with np.load(path, allow_pickle=False) as archive:
             header = json.loads(str(archive["header"]))
             return _layout.unpack(header, shapes, archive.__getitem__)
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except files.DAMAGE as error:
         raise ValueError(str(error)) from error
 
 

@@ -5,13 +5,14 @@ arrays the tokens are called `input_ids` or `tokens`; `attention_mask`, of the s
 padding. Nothing is unpickled.
 """
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
+
+from dictlearn import files
 
 _NAMES = ("input_ids", "tokens")
 _MASK = "attention_mask"
@@ -73,9 +74,10 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray]:
         if path.suffix == ".npy":
             return {_NAMES[0]: np.load(path, mmap_mode="r", allow_pickle=False)}
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            # np.load leaves a file open that is no archive.
+            with path.open("rb") as opened, np.lib.npyio.NpzFile(opened) as file:
                 return {name: file[name] for name in file.files if name in (*_NAMES, _MASK)}
         with safe_open(path, "numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys() if name in (*_NAMES, _MASK)}  # noqa: SIM118
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, SafetensorError) as error:
+    except files.DAMAGE as error:
         raise ValueError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 import grain
 import numpy as np
 
-from dictlearn.files import digest
+from dictlearn.files import DAMAGE, digest
 from dictlearn.normalise import (
     SCALAR_KINDS,
     Norm,
@@ -122,7 +122,7 @@ def _open(path: str | Path) -> np.ndarray:
         raise FileNotFoundError(f"There is no array at {path}.")
     try:
         rows_ND = np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} cannot be mapped as an .npy array: {error}") from error
     if rows_ND.dtype.kind not in "fiu":
         raise ValueError(f"{path} holds {rows_ND.dtype}, not real numbers; save it as float32.")
