@@ -29,6 +29,7 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from dictlearn.runs._clock import CLOCK
 from dictlearn.runs._seal import SEAL, damage, seal
 
 RECORD = "record.json"
@@ -90,7 +91,8 @@ class Checkpoints:
         record = json.dumps({"meta": meta, "leaves": _leaves(state)}, indent=1)
         path = self._directory / str(step)
         _clear(path)
-        response = _orbax().save_async(path, state)
+        with CLOCK.told(f"checkpoint {path}"):
+            response = _orbax().save_async(path, state)
         kept = [*self._steps, step][-self._keep :]
         self._pending = step, self._thread.submit(_finish, path, response, record, kept)
 
@@ -192,18 +194,20 @@ def _orbax():
     """Orbax, imported at the first save or load, because its import takes half as long as that of JAX."""
     from orbax.checkpoint import v1
 
-    logging.getLogger("absl").addFilter(_is_no_echo)
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).addFilter(_is_no_echo)
     return v1
 
 
 def _is_no_echo(record: logging.LogRecord) -> bool:
-    """Orbax's threads log the traceback of an error that `wait` raises."""
-    return not (record.exc_info and "orbax" in record.pathname)
+    """Orbax's threads and tasks log the tracebacks of an error that `wait` or `restore` tells."""
+    return not (record.exc_info and "orbax" in f"{record.pathname} {record.getMessage()}")
 
 
 def _finish(path: epath.Path, response: Any, record: str, kept: list[int]) -> None:
     """Waits for the commit of `path`, seals it, then removes every step that is not in `kept`."""
-    response.result()
+    with CLOCK.told(f"checkpoint {path}"):
+        response.result()
     if jax.process_index() != 0:
         return
     (path / RECORD).write_text(record)

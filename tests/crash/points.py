@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,8 +25,9 @@ from pathlib import Path
 from tests.crash import power, shim
 
 MODES = (*shim.MODES, "power")
-SECONDS = 120
-"""How long a command may take."""
+SECONDS = {mode: 25 if mode == "clock" else 120 for mode in MODES}
+"""How long a command may take. Under a clock that was set back it may wait, and then it says so."""
+WAITED = -signal.SIGABRT
 LOADED = "CRASH_LOADED"
 
 
@@ -84,7 +86,7 @@ class Tries:
     def scenario(
         self, name: str, modes: Sequence[str], points: int, chance: random.Random, quiet: bool
     ) -> dict[str, dict]:
-        """{mode: {points, of, problems}} of one scenario."""
+        """{mode: {points, of, waited, problems}} of one scenario."""
         before = self.data / "before" / name
         before.mkdir()
         status = self._fork(lambda: self.table[name].begin(self.data, before) or 0)
@@ -102,14 +104,18 @@ class Tries:
         for mode in modes:
             began, every = time.monotonic(), list(_points(changes, mode))
             chosen = sorted(chance.sample(every, min(points, len(every)))) if points else every
-            problems = []
+            problems, self.waited = [], 0
             for n in chosen:
                 if problem := self._point(name, n, mode, wanted, after):
                     problems.append(f"{n} ({_said(changes[n - 1], self.work)}): {problem}")
-            found[mode] = {"points": len(chosen), "of": len(every), "problems": problems}
+            found[mode] = {"points": len(chosen), "of": len(every), "waited": self.waited}
+            found[mode]["problems"] = problems
             if not quiet:
                 seconds = time.monotonic() - began
-                print(f"{name:20}{mode:6}{len(chosen):5} points{seconds:7.0f} s", flush=True)
+                waited = f", {self.waited} waited for the clock" if self.waited else ""
+                print(
+                    f"{name:20}{mode:6}{len(chosen):5} points{seconds:7.0f} s{waited}", flush=True
+                )
                 print("".join(f"    {problem}\n" for problem in problems), end="", flush=True)
         return found
 
@@ -121,7 +127,9 @@ class Tries:
         said, changes = self.log.read_text(), shim.told(self.trace)
         if "Traceback" in said or "unexpected" in said:
             return f"a traceback: {said[:1500]}"
-        if status not in ((0,) if mode == "clock" else (0, 1, -9)):
+        if status == WAITED and mode == "clock" and f"{shim.BEHIND} s" in said:
+            self.waited += 1
+        elif status not in ((0,) if mode == "clock" else (0, 1, -9)):
             return f"status {status}: {said[-500:]}"
         if status == 1 and "error: " not in said:
             return f"status 1 without a line: {said[-500:]}"
@@ -147,7 +155,7 @@ class Tries:
             os.environ.update(shim.settings(self.work, self.trace, n, mode))
             return self.table[name].run(self.data, self.work)
 
-        return self._fork(run)
+        return self._fork(run, SECONDS[mode])
 
     def _to_the_end(self, name: str) -> tuple[int, dict]:
         """The status of the undisturbed command and the bits that it leaves."""
@@ -170,7 +178,7 @@ class Tries:
         """What is in each part of the folder that is always whole; None for one that is not there."""
         return {part: _content(self.work / part) for part in self.table[name].whole}
 
-    def _fork(self, function: Callable[[], int]) -> int:
+    def _fork(self, function: Callable[[], int], seconds: float = 120) -> int:
         """The exit status of a function in a fork, or minus the signal that ended it."""
         sys.stdout.flush()
         if not (child := os.fork()):
@@ -184,10 +192,10 @@ class Tries:
             finally:
                 sys.stdout.flush(), sys.stderr.flush()
                 os._exit(status)
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + seconds
         while not (ended := os.waitpid(child, os.WNOHANG))[0]:
             if time.monotonic() > deadline:
-                os.kill(child, 6)
+                os.kill(child, signal.SIGABRT)
             time.sleep(0.005)
         return os.waitstatus_to_exitcode(ended[1])
 

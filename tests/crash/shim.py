@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 SOURCE = Path(__file__).with_name("shim.c")
+BEHIND = 3600
+"""Seconds by which `clock` sets the clock back."""
 MODES = ("kill", "tear", "eio", "full", "clock")
 """How a change goes wrong; see `shim.c`."""
 

@@ -29,7 +29,7 @@ def tried(*words):
 @pytest.mark.parametrize(
     ("scenarios", "modes", "points"),
     [
-        # Without `clock`, under which a save may hang: docs/faults.md.
+        # Without `clock`, under which a save may wait for 25 s: docs/faults.md.
         (("checkpoints",), ("kill", "tear", "eio", "full", "power"), 1),
         (("log", "checksums"), MODES, 2),
         (("lm.save", "export saelens", "export safetensors"), ("tear", "power"), 1),

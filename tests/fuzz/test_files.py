@@ -3,6 +3,7 @@
 Seeded, and bounded by DICTLEARN_FUZZ_SECONDS (15), of which each test takes a part. The answer is a result or a
 line that refuses, in bounded time and memory; what is refused has written nothing."""
 
+import gc
 import importlib
 import json
 import os
@@ -95,7 +96,7 @@ def run(tmp_path_factory):
 VERBS = (["export"], ["eval"], ["report"], ["fit"], ["analyse", "consistency"])
 
 
-def test_no_damage_to_a_run_is_answered_with_a_traceback(run, tmp_path, capsys):
+def test_no_damage_to_a_run_is_answered_with_a_traceback(run, tmp_path, capsys, caplog):
     small = [path for path, data in content(run).items() if len(data) < 1 << 16]
     counts, copy = Counter(), tmp_path / "run"
     for chance in tries(3):
@@ -111,6 +112,8 @@ def test_no_damage_to_a_run_is_answered_with_a_traceback(run, tmp_path, capsys):
         code = answer(capsys, *words, f"--workdir={copy}")
         assert code == 0 or content(copy) == before, (words, path)
         counts["refused" if code else "done"] += 1
+    gc.collect()  # Tasks whose errors nobody took say so when they go.
+    assert not [record for record in caplog.records if record.exc_info]
     print(f"commands on damaged workdirs: {dict(counts)}")
     assert counts["refused"]
 
