@@ -1,9 +1,9 @@
 """Objectives: `(out, batch) -> loss of each token [B]`, float32. The learner takes the mean over tokens.
 
-`make` finds an objective by its name. The first three differ only in scale, which decides the meaning of
-a sparsity coefficient: `squared_error` sums over D, `mean_squared_error` averages over D, `fvu` divides
-by the variance of the batch. `kl` is end to end: it measures the language model's predictions from the
-reconstruction, not the distance to the activation.
+`make` finds an objective by its name. The first three differ only in scale, which decides the meaning of a
+sparsity coefficient. `squared_error` sums over D, `mean_squared_error` averages over D, `fvu` divides by the
+variance of the batch. `kl` is end to end: it measures the language model's predictions from the reconstruction,
+not the distance to the activation.
 """
 
 import functools

@@ -8,9 +8,9 @@ are cut into groups of equal size. Each group gives the latent whose top passage
 their peaks, over the latent's mean activation where it fires. A latent that peaks on the same token as one
 already chosen is replaced by the next of its group.
 
-Logits: (W_dec_i * g) U for the decoder row of latent i, in units of the normalised activations, where g is the
-gain of the model's last norm and U its unembedding. The division of the norm, and every layer after the tap,
-are left out. Only taps that write to the residual stream have it.
+Logits: (W_dec_i * g) U for the decoder row of latent i, in units of the normalised activations. g is the gain
+of the model's last norm, and U its unembedding. The division of the norm, and every layer after the tap, are
+left out. Only taps that write to the residual stream have it.
 
 Axes: E an active code, I a chosen latent; the others as in `dictlearn.types`.
 """

@@ -4,8 +4,8 @@
     formation_i(t) = mean_{u != v in U_i} s(x_u^t, x_v^t) - mean_{u != v random} s(x_u^t, x_v^t)
 
 U_i are the tokens on which latent i is largest in the last dictionary. Formation is how similar these tokens
-already are at checkpoint t, by their activations (s is the cosine) or by their codes (s is the cosine, or
-either Jaccard index).
+already are at checkpoint t. The similarity is of their activations (s is the cosine) or of their codes (s is
+the cosine, or either Jaccard index).
 
 Source: Xu et al. 2024 (arXiv:2412.17626), SAE-Track: 25 top tokens. UNSURE: the paper's normalisation of its
 progress measure; here it is the plain difference, 0 for tokens as similar as random ones.

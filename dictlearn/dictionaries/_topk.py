@@ -75,7 +75,7 @@ def bound(k: Scalar, k_max: int | None, n_latents: int) -> int:
 
 def n_used(k: Scalar, width: int) -> jax.Array | None:
     """The number of entries, in order of rank, that a traced `k` keeps of `width` entries (a fraction counts as
-    one entry), so that loops need not be as long as the bound. None, for all, if k is a Python number."""
+    one entry). With it, loops need not be as long as the bound. None, for all, if k is a Python number."""
     if isinstance(k, int):
         return None
     return max_over_members(jnp.minimum(jnp.ceil(jnp.asarray(k)), width).astype(jnp.int32))

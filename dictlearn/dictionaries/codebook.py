@@ -10,8 +10,8 @@ is VQ.
 Source: Tamkin, Taufeeque & Goodman 2023 (arXiv:2310.17230). Inner products and the mean are as in the
 code; the paper writes a sum.
 
-Differs: codes start at rows of the sample, not at Gaussian noise; the layer norm is the stream's
-normalisation `token_layernorm`; there is no commitment term, because it trains what comes before.
+Differs: codes start at rows of the sample, not at Gaussian noise. The layer norm is the stream's normalisation
+`token_layernorm`. There is no commitment term, because it trains the layers before the codebook.
 """
 
 from typing import ClassVar

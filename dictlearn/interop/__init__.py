@@ -206,8 +206,8 @@ def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
         workdir: the workdir of the run.
         format: one of `names()`.
         out: the folder of the files `NAME{SUFFIX}`, and of `index.json`, which maps each file to its
-            hyperparameters, the input of its encoder, and the normalisation that remains to be applied
-            (`none` where it is folded).
+            hyperparameters, the input of its encoder, and the normalisation to apply before it (`none` where it
+            is folded).
 
     Returns:
         The paths written.

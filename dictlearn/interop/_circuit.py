@@ -38,8 +38,8 @@ def sites(folder: Path, layers: Iterable[int]) -> tuple[Site, ...]:
 
 
 def write(folder: Path, site: Site, kind: str) -> None:
-    """Writes config.yaml for a dictionary of layers 0, 1, ..., if its model has a name and all layers share the
-    hook that is read and the hook that is written."""
+    """Writes config.yaml for a dictionary of layers 0, 1, ..., if its model has a name and all layers read the
+    same hook and write the same hook."""
     places = [_place(taps) for taps in (site.tap, site.target)]
     name = site.model.get("name")
     if None in places or not isinstance(name, str):

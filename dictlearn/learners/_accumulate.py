@@ -16,8 +16,9 @@ from dictlearn.types import Batch
 
 
 class Seen(NamedTuple):
-    """Statistics of a forward pass for rules and logging: the number of tokens on which each latent fired,
-    its largest pre-activation, and the squared error and the number of active latents of each token."""
+    """Statistics of a forward pass for rules and logging. Of each latent: the number of tokens on which it
+    fired, and its largest pre-activation. Of each token: the squared error, and the number of active
+    latents."""
 
     count_F: jax.Array
     max_F: jax.Array

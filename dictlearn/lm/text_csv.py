@@ -1,7 +1,7 @@
-"""A column of text in a CSV file with a header, parted by commas, semicolons or tabs.
+"""A column of text in a CSV file with a header, separated by commas, semicolons or tabs.
 
-Fields may be quoted and go over several lines. A row that has not as many fields as the header is an error,
-because its text could be another column's.
+Fields may be quoted and span several lines. A row with another number of fields than the header is an error,
+because its text could be from another column.
 """
 
 import csv
@@ -21,7 +21,7 @@ def rows(path: Path, column: str) -> Iterator[str]:
         column: the name of the column.
 
     Returns:
-        An iterator of strings; blank lines are no rows.
+        An iterator of strings; blank lines are skipped.
 
     Raises:
         ValueError: for a header without the column or with two of that name, for a row of another length and

@@ -154,8 +154,8 @@ def _rows(W_FD, dead_G):
 
 
 def loss(residual_BD: Float[Array, "B D"], ehat_BD: Float[Array, "B D"]) -> Float[Array, " B"]:
-    """The loss of each token, normalised so that its mean over the batch is 1 where `ehat` is the mean of
-    the residual; zero where `ehat` is zero everywhere (no latent is dead)."""
+    """The loss of each token, normalised so that its mean over the batch is 1 where `ehat` is the mean of the
+    residual. It is zero where `ehat` is zero everywhere (no latent is dead)."""
     residual_BD = lax.stop_gradient(residual_BD)
     spread = jnp.mean(jnp.sum((residual_BD - residual_BD.mean(0)) ** 2, -1))
     error_B = jnp.sum((residual_BD - ehat_BD) ** 2, -1)

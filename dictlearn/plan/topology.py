@@ -6,7 +6,7 @@ install dictlearn-jax[tpu]`).
 
 Source: Google Cloud's pages on the architecture of each TPU version: peak bfloat16 operations, memory,
 memory bandwidth, and bandwidth between chips. The last is the bandwidth of a chip over all its links in one
-direction (half of what the pages call bidirectional); a collective over one mesh axis may use fewer links.
+direction (half of the bidirectional rate in the pages). A collective over one mesh axis may use fewer links.
 """
 
 import importlib.util

@@ -1,8 +1,8 @@
 """Several stores of one text, concatenated: the same tokens through several models, as a crosscoder reads
 them.
 
-The models must have the same tokenizer. Rows belong to the same tokens only if the token files of the stores
-are equal byte for byte, and their recipes are equal except for the model and the taps. Everything in `store`
+The models must have the same tokenizer. The token files of the stores must be equal byte for byte, and their
+recipes equal except for the model and the taps; otherwise rows belong to other tokens. Everything in `store`
 applies to each store.
 """
 

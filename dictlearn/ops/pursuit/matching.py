@@ -36,8 +36,8 @@ def pursue(
     nonnegative: bool = False,
     mask_F: Bool[Array, " F"] | None = None,
 ) -> tuple[Float[Array, "B K"], Int[Array, "B K"], Float[Array, "B F"]]:
-    """(values, indices, scores of the first round), without gradient: `k_max / width` rounds, each of which
-    selects the `width` atoms of largest `<r, d>` (of largest magnitude, if `absolute`) among the atoms of
+    """(values, indices, scores of the first round), without gradient. There are `k_max / width` rounds, each of
+    which selects the `width` atoms of largest `<r, d>` (of largest magnitude, if `absolute`) among the atoms of
     `mask_F`.
 
     k: values from this entry on are zero; a number, or a number for each token `[B]`; may be traced; None
