@@ -55,7 +55,7 @@ def test_what_saelens_cannot_hold_is_written_in_our_own_format_and_the_card_says
     same(one, interop.load("me/mp"))
     card = (there[0] / "me/mp/README.md").read_text()
     assert "library_name: dictlearn" in card
-    assert "`mp_0.safetensors`: for dictlearn alone" in card
+    assert "`mp_0.safetensors`: for dictlearn only" in card
     assert "from sae_lens" not in card
 
 
