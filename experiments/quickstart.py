@@ -44,9 +44,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config.harvest = {
         "taps": ("resid.9",),
         "text": "wiki",
-        "n_tokens": 8_000 if smoke else 105_000,
+        "n_tokens": 4_000 if smoke else 105_000,
         "sequence_length": 64 if smoke else 128,
-        "shard_rows": 4096 if smoke else 32_768,
+        "shard_rows": 2048 if smoke else 32_768,
     }
     config.stream = {
         "name": "store",
@@ -65,5 +65,5 @@ def get_config(arg: str = "") -> ConfigDict:
 
     config.evaluate = {"n_tokens": 8192, "n_sequences": 8}
     if smoke:
-        config.evaluate = {"n_tokens": 1024, "n_sequences": 4}
+        config.evaluate = {"n_tokens": 1024, "n_sequences": 2}
     return config

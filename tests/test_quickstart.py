@@ -65,7 +65,7 @@ def test_the_page_names_every_dictionary(inside):
 def test_a_second_harvest_changes_nothing_and_another_recipe_is_refused(inside, capsys):
     before = {p: p.read_bytes() for p in STORE.iterdir()}
     assert cli.main(["harvest", CONFIG]) == 0
-    assert cli.main(["harvest", CONFIG, "--config.harvest.n_tokens=4000"]) == 1
+    assert cli.main(["harvest", CONFIG, "--config.harvest.n_tokens=3000"]) == 1
     assert "n_tokens" in capsys.readouterr().err
     assert cli.main(["harvest", CONFIG, "--config.harvest.taps=('resid.99',)"]) == 1
     assert "resid.0" in capsys.readouterr().err

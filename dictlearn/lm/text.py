@@ -106,6 +106,7 @@ def sequences(
     first: int = 1,
     pad: int | None = None,
     vocab: int | None = None,
+    n_tokens: int | None = None,
 ) -> tuple[Packed, Packed]:
     """The token sequences of a corpus, shuffled and split into train and held-out.
 
@@ -117,6 +118,7 @@ def sequences(
     Args:
         source, seed, held_out, column, split, n_documents: as in `documents`.
         tokenizer, length, separator, special, first, pad, vocab: as in `pack`.
+        n_tokens: as in `pack`, of the train documents alone.
 
     Returns:
         (train, held-out), each (tokens_ST, mask_ST).
@@ -141,10 +143,11 @@ def sequences(
         reading = {"column": column, "split": split, "n_documents": n_documents}
         sides = documents(source, seed, held_out, **reading)
         nothing = Packed(np.zeros((0, length), np.int32), np.zeros((0, length), bool))
-        packing = {**masking, "vocab": vocab}
         train, rest = (
-            pack(side, tokenizer, length, separator, **packing) if side else nothing
-            for side in sides
+            pack(side, tokenizer, length, separator, **masking, vocab=vocab, n_tokens=enough)
+            if side
+            else nothing
+            for side, enough in zip(sides, (n_tokens, None), strict=True)
         )
         return train, rest
     if not all(in_tokens):
@@ -169,6 +172,7 @@ def pack(
     first: int = 1,
     pad: int | None = None,
     vocab: int | None = None,
+    n_tokens: int | None = None,
 ) -> Packed:
     """Concatenates documents, each followed by the separator, and cuts them into sequences.
 
@@ -183,6 +187,7 @@ def pack(
         first: masks this many positions at the start of each sequence.
         pad: masks this token; None for none.
         vocab: the number of rows of the embedding of the model that will read the tokens; None to not check.
+        n_tokens: stops reading once the sequences hold this many unmasked tokens; None to read all texts.
 
     Returns:
         (tokens_ST, mask_ST): int32 tokens, and False where a token is masked.
@@ -202,18 +207,24 @@ def pack(
         tokenizer = Tokenizer.from_str(tokenizer.to_str())
         tokenizer.no_truncation()
         tokenizer.no_padding()
-    pieces = [np.array([], np.int32)]
+    tokens, masks = [np.zeros((0, length), np.int32)], [np.zeros((0, length), bool)]
+    rest, left = np.array([], np.int32), n_tokens
     for chunk in _chunks(texts):
         encoded = tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
-        pieces.append(np.array([id for one in encoded for id in (*one.ids, separator)], np.int32))
+        ids = np.array([id for one in encoded for id in (*one.ids, separator)], np.int32)
         if vocab is not None:
-            check(pieces[-1], vocab, "The text", tokenizer)
-    flat = np.concatenate(pieces)
-    n_sequences = flat.size // length
-    if n_sequences == 0:
-        raise ValueError(f"{len(texts)} texts give {flat.size} tokens, fewer than {length=}.")
-    tokens_ST = flat[: n_sequences * length].reshape(n_sequences, length)
-    return Packed(tokens_ST, _mask(tokens_ST, tokenizer, separator, special, first, pad))
+            check(ids, vocab, "The text", tokenizer)
+        rest = np.concatenate([rest, ids])
+        whole = rest.size - rest.size % length
+        tokens.append(rest[:whole].reshape(-1, length))
+        masks.append(_mask(tokens[-1], tokenizer, separator, special, first, pad))
+        rest = rest[whole:]
+        if left is not None and (left := left - int(masks[-1].sum())) <= 0:
+            break
+    packed = Packed(np.concatenate(tokens), np.concatenate(masks))
+    if len(packed.tokens_ST) == 0:
+        raise ValueError(f"{len(texts)} texts give {rest.size} tokens, fewer than {length=}.")
+    return packed
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -1,9 +1,8 @@
 """Fits a law to runs: robust least squares, bootstrap intervals and held-out errors.
 
 The objective is the mean Huber loss of the residuals in log L, quadratic below 0.1 % and absolute
-beyond, so that one diverged run cannot bend the curve. L-BFGS minimises it from every point of the
-law's grid of starts, in coordinates that whiten the law's Jacobian at the start. Over a real grid the features
-are so nearly collinear that plain coordinates stall in a valley.
+beyond, so that one diverged run cannot bend the curve. It is minimised from every point of the law's grid of
+starts, all of them at once (`_descend`).
 
     fit                  the parameters, and the share of starts that found them
     bootstrap            the parameters again, from runs drawn with replacement
@@ -13,8 +12,7 @@ are so nearly collinear that plain coordinates stall in a valley.
 A cell is a distinct setting of the inputs; runs of one cell differ by their seeds.
 
 Source: Hoffmann et al. 2022, "Training compute-optimal large language models", appendix D.3.
-Differs: the whitening, and an objective multiplied by 1e6, so that L-BFGS's absolute tolerances lie
-far below the objective of any residual that matters.
+Differs: BFGS in whitened coordinates in place of L-BFGS.
 
 Axes are as in `laws`; arrays are float64 and losses are losses, not their logarithms.
 """
@@ -22,18 +20,15 @@ Axes are as in `laws`; arrays are float64 and losses are losses, not their logar
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import huber
 
+from dictlearn.scaling._descend import descend
 from dictlearn.scaling.laws import Inputs, Law, features, log_loss, start_grid
 
 DELTA = 1e-3
 """Where the Huber loss turns from square to absolute: a residual of 0.1 % in L."""
 
-_OBJECTIVE_SCALE = 1e6
 _EXACT = 0.5e-12  # the Huber loss of a residual of 1e-6, where comparing objectives is meaningless
-_SMALLEST_SINGULAR = 1e-2  # of the largest: flatter directions are stretched no further than this
-_LBFGS = {"maxiter": 500, "maxfun": 1000, "ftol": 1e-10, "gtol": 1e-9, "maxcor": 20}
 
 
 class Fit(NamedTuple):
@@ -66,14 +61,11 @@ def fit(law: Law, inputs: Inputs, losses_R: Any, delta: float = DELTA) -> Fit:
             parameters, and inputs that vary too little to identify the parameters.
     """
     table_ERP, log_losses_R = _prepared(law, inputs, losses_R)
-    weights_R = np.full(log_losses_R.size, 1.0 / log_losses_R.size)
-    ends, values = [], []
-    for start_P in start_grid(law):
-        end_P, value = _descend(table_ERP, log_losses_R, weights_R, start_P, delta)
-        ends.append(end_P)
-        values.append(value)
-    near = np.array(values) <= 1.01 * min(values) + _EXACT
-    return Fit(law, ends[np.argmin(values)], float(min(values)), float(near.mean()))
+    starts_SP = start_grid(law)
+    weights_SR = np.full((len(starts_SP), log_losses_R.size), 1.0 / log_losses_R.size)
+    ends_SP, values_S = descend(table_ERP, log_losses_R, weights_SR, starts_SP, delta)
+    near_S = values_S <= 1.01 * values_S.min() + _EXACT
+    return Fit(law, ends_SP[values_S.argmin()], float(values_S.min()), float(near_S.mean()))
 
 
 def bootstrap(
@@ -98,11 +90,8 @@ def bootstrap(
     n_runs = log_losses_R.size
     uniform_R = np.full(n_runs, 1.0 / n_runs)
     counts_AR = np.random.default_rng(seed).multinomial(n_runs, uniform_R, n_samples)
-    samples = [
-        _descend(table_ERP, log_losses_R, weights_R, fitted.theta_P, DELTA)[0]
-        for weights_R in counts_AR / n_runs
-    ]
-    return np.array(samples)
+    starts_AP = np.tile(fitted.theta_P, (n_samples, 1))
+    return descend(table_ERP, log_losses_R, counts_AR / n_runs, starts_AP, DELTA)[0]
 
 
 def held_out(law: Law, inputs: Inputs, losses_R: Any) -> np.ndarray:
@@ -116,12 +105,9 @@ def held_out(law: Law, inputs: Inputs, losses_R: Any) -> np.ndarray:
     Returns:
         Predicted losses [R].
     """
-    losses_R = np.asarray(losses_R, np.float64)
     cell_R = cells(law, inputs)
-    predicted_R = np.empty_like(losses_R)
-    for cell in range(cell_R.max() + 1):
-        predicted_R[cell_R == cell] = _predict_left_out(law, inputs, losses_R, cell_R == cell)
-    return predicted_R
+    out_CR = np.arange(cell_R.max() + 1)[:, None] == cell_R
+    return _predict_left_out(law, inputs, losses_R, out_CR)[cell_R, np.arange(cell_R.size)]
 
 
 def largest_out(law: Law, inputs: Inputs, losses_R: Any, name: str) -> tuple:
@@ -136,8 +122,7 @@ def largest_out(law: Law, inputs: Inputs, losses_R: Any, name: str) -> tuple:
     """
     values_R = np.asarray(inputs[name], np.float64)
     largest_R = values_R == values_R.max()
-    predicted = _predict_left_out(law, inputs, np.asarray(losses_R, np.float64), largest_R)
-    return largest_R, predicted
+    return largest_R, _predict_left_out(law, inputs, losses_R, largest_R[None])[0, largest_R]
 
 
 def cells(law: Law, inputs: Inputs) -> np.ndarray:
@@ -165,40 +150,21 @@ def mean_huber(predicted_R: np.ndarray, losses_R: Any) -> float:
     return float(np.mean(huber(DELTA, np.log(predicted_R) - np.log(losses_R))))
 
 
-def _predict_left_out(law, inputs, losses_R, out_R) -> np.ndarray:
-    rest = {name: np.asarray(inputs[name])[~out_R] for name in law.inputs}
-    left_out = {name: np.asarray(inputs[name])[out_R] for name in law.inputs}
-    return np.exp(log_loss(law, fit(law, rest, losses_R[~out_R]).theta_P, left_out))
-
-
-def _descend(table_ERP, log_losses_R, weights_R, start_P, delta) -> tuple:
-    """One L-BFGS run in the coordinates that whiten the Jacobian at the start."""
-    n_terms, n_runs, n_parameters = table_ERP.shape
-    start_ER = table_ERP @ start_P
-    whiten_PP = _whitening(table_ERP, start_ER, weights_R)
-    white_table = (table_ERP @ whiten_PP).reshape(n_terms * n_runs, n_parameters)
-
-    def objective(step_P):
-        exponent_ER = start_ER + (white_table @ step_P).reshape(n_terms, n_runs)
-        log_loss_R = np.logaddexp.reduce(exponent_ER, axis=0)
-        residual_R = log_loss_R - log_losses_R
-        slope_R = weights_R * np.clip(residual_R, -delta, delta)
-        gradient_P = (np.exp(exponent_ER - log_loss_R) * slope_R).ravel() @ white_table
-        value = weights_R @ huber(delta, residual_R)
-        return _OBJECTIVE_SCALE * value, _OBJECTIVE_SCALE * gradient_P
-
-    origin_P = np.zeros(n_parameters)
-    end = minimize(objective, origin_P, jac=True, method="L-BFGS-B", options=_LBFGS)
-    return start_P + whiten_PP @ end.x, end.fun / _OBJECTIVE_SCALE
-
-
-def _whitening(table_ERP, exponent_ER, weights_R) -> np.ndarray:
-    """Directions, one per column, along each of which the log losses change by about one: [P, P]."""
-    share_ER = np.exp(exponent_ER - np.logaddexp.reduce(exponent_ER, axis=0))
-    jacobian_RP = np.einsum("er,erp->rp", share_ER, table_ERP)
-    gram_PP = jacobian_RP.T @ (weights_R[:, None] * jacobian_RP)
-    squares_P, directions_PP = np.linalg.eigh(gram_PP)
-    return directions_PP / np.sqrt(np.maximum(squares_P, _SMALLEST_SINGULAR**2 * squares_P[-1]))
+def _predict_left_out(law, inputs, losses_R, out_CR) -> np.ndarray:
+    """Losses [C, R] by the best fit to the runs that each row leaves in."""
+    losses_R = np.asarray(losses_R, np.float64)
+    for out_R in out_CR:
+        rest = {name: np.asarray(inputs[name])[~out_R] for name in law.inputs}
+        _prepared(law, rest, losses_R[~out_R])
+    table_ERP, log_losses_R = _prepared(law, inputs, losses_R)
+    starts_SP = start_grid(law)
+    weights_CR = ~out_CR / (~out_CR).sum(1, keepdims=True)
+    weights_BR = np.repeat(weights_CR, len(starts_SP), axis=0)
+    starts_BP = np.tile(starts_SP, (len(out_CR), 1))
+    ends_BP, values_B = descend(table_ERP, log_losses_R, weights_BR, starts_BP, DELTA)
+    best_C = values_B.reshape(len(out_CR), -1).argmin(1)
+    ends_CSP = ends_BP.reshape(len(out_CR), len(starts_SP), -1)
+    return np.exp(log_loss(law, ends_CSP[np.arange(len(out_CR)), best_C], inputs))
 
 
 def _prepared(law: Law, inputs: Inputs, losses_R: Any) -> tuple:

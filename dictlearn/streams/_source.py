@@ -90,6 +90,7 @@ class Source:
             column=recipe.column,
             split=recipe.split,
             vocab=lm.spec.vocab,
+            n_tokens=recipe.n_tokens,
         )
         self.train = _first(train, recipe.n_tokens)
         example = jax.ShapeDtypeStruct((1, self.train.tokens_ST.shape[1]), jnp.int32)

@@ -49,6 +49,25 @@ def test_the_mask_drops_position_zero_and_special_tokens_and_nothing_else():
         assert mask_ST[row, column] == (column > 0 and token not in special)
 
 
+@pytest.mark.parametrize("n_tokens", [1, 12, None])
+def test_it_reads_no_further_than_the_tokens_asked_for(n_tokens, monkeypatch):
+    whole = text.pack(TEXTS, TOKENIZER, 3, SEPARATOR)
+    read = []
+    chunks = lambda texts: (read.append(one) or [one] for one in texts)
+    monkeypatch.setattr(text, "_chunks", chunks)
+    found = text.pack(TEXTS, TOKENIZER, 3, SEPARATOR, n_tokens=n_tokens)
+    for mine, all_of_them in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(mine, all_of_them[: len(mine)])
+    if n_tokens is None:
+        assert len(found.mask_ST) == len(whole.mask_ST)
+        return
+    assert len(read) < len(TEXTS)
+    assert found.mask_ST.sum() >= n_tokens
+    if len(read) > 1:
+        fewer = text.pack(read[:-1], TOKENIZER, 3, SEPARATOR)
+        assert fewer.mask_ST.sum() < n_tokens
+
+
 @pytest.mark.parametrize("special", [True, False])
 @pytest.mark.parametrize("first", [0, 1, 3])
 def test_what_is_masked_is_chosen_by_the_caller(special, first):
