@@ -38,8 +38,7 @@ def descend(
     Args:
         table_ERP: the features of the law for every run.
         log_losses_R: the logarithms of the losses.
-        weights_BR: the weights of the runs, which sum to 1 in each row; 0 leaves a run out.
-        starts_BP: where each fit starts.
+        weights_BR, starts_BP: of each fit; the weights sum to 1, and 0 leaves a run out.
         delta: the residual from which the Huber loss is linear.
 
     Returns:
