@@ -33,7 +33,7 @@ def parquet(path: Path, column: str) -> Iterator[str | None]:
         with parquet.ParquetFile(path) as file:
             _check_column(path, file.schema_arrow, column)
             yield from _strings(path, file.iter_batches(_ROWS, columns=[column]), column)
-    except (lib.ArrowException, OSError) as error:
+    except (lib.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: broken or not Parquet: {error}.") from error
 
 
@@ -59,7 +59,7 @@ def arrow(path: Path, column: str) -> Iterator[str | None]:
             _check_column(path, reader.schema, column)
             batches = map(reader.get_batch, range(reader.num_record_batches)) if whole else reader
             yield from _strings(path, batches, column)
-    except (lib.ArrowException, OSError) as error:
+    except (lib.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: broken or not Arrow: {error}.") from error
 
 

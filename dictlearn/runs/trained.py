@@ -46,7 +46,15 @@ class Site(NamedTuple):
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> "Site":
-        """The site from the dict of `_asdict`, also after JSON."""
+        """The site from the dict of `_asdict`, also after JSON. Raises ValueError for taps that are no list of
+        names, and a model or a text that is no object."""
+        for key in ("tap", "target"):
+            taps = told[key]
+            if not isinstance(taps, list | tuple) or not all(isinstance(tap, str) for tap in taps):
+                raise ValueError(f"{key}={taps!r} of a site must be a list of names.")
+        for key in ("model", "text"):
+            if not isinstance(told[key], Mapping):
+                raise ValueError(f"{key}={told[key]!r} of a site must be an object.")
         return cls(**{**told, "tap": tuple(told["tap"]), "target": tuple(told["target"])})
 
     @classmethod
