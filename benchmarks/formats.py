@@ -6,7 +6,8 @@ of the largest value.
 
 PYTHON is the interpreter of an environment in which that library is installed, with torch. Libraries: sae-lens
 6.54.12, eai-sparsify 1.3.3, dictionary-learning 0.1.0, openai's sparse_autoencoder, circuit-tracer of
-decoderesearch (--circuit_tracer and --circuit_tracer_clt), llamascopium 2.0.0b34.
+decoderesearch (--circuit_tracer and --circuit_tracer_clt), llamascopium 2.0.0b34, overcomplete
+0.3.0.
 """
 
 import argparse
@@ -190,6 +191,41 @@ def results(one, x):
     return codes, one.denormalize_activations({hook: one.decode(codes)}, scales)[hook]
 """
 
+OVERCOMPLETE = """
+import sys, unittest.mock
+# It draws figures, with a function that newer Matplotlibs lack.
+sys.modules["overcomplete.visualization"] = unittest.mock.MagicMock()
+import numpy, torch
+from overcomplete import sae
+step, root = sys.argv[1:]
+points = dict(points=torch.randn(24, D, generator=torch.Generator().manual_seed(1)))
+CASES = {
+    "SAE.pt": ("SAE", {}), "TopKSAE.pt": ("TopKSAE", dict(top_k=5)), "JumpSAE.pt": ("JumpSAE", {}),
+    "RATopKSAE.pt": ("RATopKSAE", dict(top_k=5) | points), "RAJumpSAE.pt": ("RAJumpSAE", points),
+}
+identity = dict(dictionary_params=dict(normalization="identity"))
+
+def make(kind, fields):
+    return getattr(sae, kind)(D, F, **fields)
+
+def save(one, path):
+    one.eval()
+    known = {} if path.endswith("JumpSAE.pt") else dict(top_k=getattr(one, "top_k", None))
+    torch.save({**one.state_dict(), **known}, path)
+
+def load(path):
+    state = torch.load(path, weights_only=True)
+    state.pop("top_k", None)
+    kind, fields = CASES[path.rpartition("/")[2]]
+    plain = "dictionary._weights" in state
+    fields = {k: v for k, v in fields.items() if k != "points" or not plain} | (identity if plain else {})
+    one = getattr(sae, kind.removeprefix("RA") if plain else kind)(D, F, **fields)
+    one.load_state_dict(state)
+    return one.eval()
+
+results = lambda one, x: (one.encode(x)[1], one(x)[2])
+"""
+
 BOTH = """
 x = torch.tensor(numpy.load(f"{root}/x.npy"))
 for name, (kind, fields) in CASES.items():
@@ -254,6 +290,7 @@ def main() -> None:
         "circuit_tracer": CIRCUIT_TRACER,
         "circuit_tracer_clt": CIRCUIT_TRACER_CLT,
         "llamascopium": LLAMASCOPIUM,
+        "overcomplete": OVERCOMPLETE,
     }
     for format in scripts:
         parser.add_argument(f"--{format}", metavar="PYTHON")

@@ -19,14 +19,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dictlearn import lm as language
 from dictlearn.analyses._passages import Passage, documents, passage, readable
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
+from dictlearn.runs.active import active
 from dictlearn.runs.trained import Trained
 from dictlearn.streams import _taps, store
 
@@ -175,7 +174,7 @@ def firings(
         tensors = store.map_tensors(path, shard)
         row_R = np.flatnonzero(tensors["sequence_R"] < n_sequences)
         for first in range(0, len(row_R), _BATCH):
-            parts.append(_active(dictionary, tensors, tap, row_R[first : first + _BATCH]))
+            parts.append(active(dictionary, tensors, tap, row_R[first : first + _BATCH], _BATCH))
             done += min(_BATCH, len(row_R) - first)
             if progress:
                 progress(done, n_tokens)
@@ -190,24 +189,6 @@ def firings(
         n_tokens,
         n_sequences,
     )
-
-
-def _active(
-    dictionary: Trained, tensors, tap: Sequence[str], row_B: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """(latent_E, sequence_E, position_E, val_E) of some rows; a short batch is padded with zeros, so that the
-    encoder is compiled once.
-    """
-    rows_BD = np.concatenate([tensors[name][row_B] for name in tap], axis=1)
-    x_BD = np.zeros((_BATCH, rows_BD.shape[1]), np.float32)
-    x_BD[: len(row_B)] = rows_BD
-    codes = jax.device_get(dictionary.encode(jnp.asarray(x_BD)))
-    val = codes.val[: len(row_B)]
-    row_E, slot_E = np.nonzero(val)
-    latent_E = slot_E if codes.idx_BK is None else codes.idx_BK[row_E, slot_E]
-    where_E = row_B[row_E]
-    found = latent_E, tensors["sequence_R"][where_E], tensors["position_R"][where_E]
-    return *(a.astype(np.int32) for a in found), val[row_E, slot_E]
 
 
 def _candidates(found: Firings) -> np.ndarray:

@@ -147,6 +147,26 @@ def _export(config: Mapping, workdir: Path, arguments) -> None:
         print(path)
 
 
+def _latents(config: Mapping, workdir: Path, arguments) -> None:
+    from dictlearn.interop import _latent_cache as latent_cache
+
+    tap = config["stream"]["tap"]
+    folder = workdir / "latents" / "+".join(tap)
+    recipe = {k: v for k, v in config["harvest"].items() if k not in ("taps", "held_out")}
+    with Progress("latents", "sequences") as progress:
+        latent_cache.write(
+            arguments.dictionary,
+            language.load(**config["model"]),
+            tap,
+            folder,
+            splits=arguments.splits,
+            progress=progress,
+            n_tokens=arguments.n_tokens,
+            **recipe,
+        )
+    print(f"latents: {folder}")
+
+
 def _convert(config: Mapping, workdir: Path, arguments) -> None:
     interop.convert(arguments.source, arguments.target, arguments.to)
     print(arguments.target)
@@ -231,6 +251,16 @@ VERBS = {
             "--out": {"metavar": "DIR", "help": "folder of the files; default DIR/export"},
         },
         from_workdir=True,
+    ),
+    "latents": Verb(
+        _latents,
+        "every active code of a dictionary on a text, as delphi's latent cache -> latents/TAP",
+        published.FLAGS
+        | {
+            "--dictionary": {"metavar": "PATH", "required": True, "help": "of any format"},
+            "--splits": {"type": int, "default": 5, "help": "files, each with as many latents"},
+            "--n_tokens": {"type": int, "help": "tokens of the text; default all"},
+        },
     ),
     "convert": Verb(
         _convert,

@@ -20,12 +20,12 @@ PRODUCTS = [(name, other) for name in NAMES for other in dictionaries.activation
 TRANSCODES = [name for name in NAMES if dictionaries.variant(name).transcodes]
 
 
-def trained(name, norm=None, **fields):
+def trained(name, norm=None, d_in=D, **fields):
     """A dictionary with random leaves: no two of them alike, none as it starts."""
     known = dictionaries.fields(name, fields.get("activation"))
     sizes = {key: value for key, value in SIZES.items() if key in known}
-    module = dictionaries.make(name, d_in=D, n_latents=F, **sizes, **fields)
-    x = jax.ShapeDtypeStruct((1, D), jnp.float32)
+    module = dictionaries.make(name, d_in=d_in, n_latents=F, **sizes, **fields)
+    x = jax.ShapeDtypeStruct((1, d_in), jnp.float32)
     shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, method="encode"), x)
     rng = np.random.default_rng(0)
     draw = lambda leaf: jnp.asarray(rng.integers(1, 9, leaf.shape) / 8, leaf.dtype)
@@ -117,10 +117,16 @@ def written(format, path) -> Trained:
     raw = {"subtract_b_dec": False}
     kinds = [trained("relu"), trained("topk"), trained("jumprelu", **raw), trained("relu", **raw)]
     path.mkdir()
-    for one in [*kinds, trained("clt", d_out=D)]:
+    for one in [*kinds, trained("clt", d_out=D), without_b_dec(trained("relu"))]:
         if held(one, format, file(path, format)):
             return one
     pytest.fail("no plain dictionary can be written in this format")
+
+
+def without_b_dec(one: Trained) -> Trained:
+    params = one.variables["params"]
+    params = {**params, "b_dec_D": jnp.zeros_like(params["b_dec_D"])}
+    return dataclasses.replace(one, variables={**one.variables, "params": params})
 
 
 @pytest.fixture
