@@ -10,7 +10,7 @@ from . import (
     scaling,
     streams,
 )
-from .interop import load
+from .interop import load, load_all
 from .learners.ema import ema
 from .learners.gradient import gradient
 from .learners.itda import itda
@@ -44,6 +44,7 @@ __all__ = [
     "itda",
     "lm",
     "load",
+    "load_all",
     "meters",
     "objectives",
     "restore",

@@ -8,54 +8,24 @@ A format is a file of this folder without a leading underscore, found by its nam
     load(path)              the Trained in it; raises ValueError for a damaged or a foreign file
     save(trained, path)     writes it; raises ValueError for a dictionary that it cannot hold
     LIBRARY                 optional: the other library, and its code that loads {path} of {repo} on the hub
+    save_all(trained, path) optional: writes several into the folder `path`, which the library reads as one
 
 Files are untrusted: `load` runs no code from them, and checks every array before it reads it.
 """
 
-import importlib
-import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 from dictlearn import files
 from dictlearn.experiment import values
-from dictlearn.interop import _foreign, _hub, _layout, _torch_file
+from dictlearn.interop import _find, _layout
+from dictlearn.interop._find import format_of, names, recognised
+from dictlearn.interop._find import library as library
 from dictlearn.runs.owner import owned
 from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import write_json
 
-__all__ = ["load", "names", "save"]
-
-
-def names() -> list[str]:
-    """The names of all formats: the files of this folder.
-
-    Returns:
-        The names in alphabetical order.
-
-    Example:
-        >>> {"npz", "safetensors"} <= set(names())
-        True
-    """
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in found if not name.startswith("_"))
-
-
-def format_of(name: str) -> ModuleType:
-    """The module of a format.
-
-    Args:
-        name: a format, of `names()`.
-
-    Returns:
-        The module.
-
-    Raises:
-        ValueError: for an unknown format; the message lists the known ones.
-    """
-    if name not in names():
-        raise ValueError(f"unknown format {name!r}; the formats are {', '.join(names())}.")
-    return importlib.import_module(f"{__name__}.{name}")
+__all__ = ["load", "load_all", "names", "save", "save_all"]
 
 
 def load(path: str | Path) -> Trained:
@@ -86,57 +56,52 @@ def load(path: str | Path) -> Trained:
         >>> bool((again.reconstruct(x_BD) == trained.reconstruct(x_BD)).all())
         True
     """
-    path = _here(path)
+    path = _find.here(path)
     name = recognised(path)
-    if name is None and (lone := _lone(path)):
+    if name is None and (lone := _find.lone(path)):
         path, name = lone, recognised(lone)
     if name is None:
-        known = ", ".join(names())
-        raise ValueError(f"{path} is not in a known format{_why(path)}; the formats are {known}.")
+        raise ValueError(_find.unknown(path))
     try:
         return format_of(name).load(path)
     except ValueError as error:
         raise ValueError(f"{path} is not a complete {name} dictionary: {error}") from error
 
 
-def _here(path: str | Path) -> Path:
-    """The path; for a name on the hub, the path of its download."""
-    named = None if Path(path).exists() else _hub.name_of(str(path))
-    path = Path(path) if named is None else _hub.fetch(named)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; `dictlearn export` writes dictionaries.")
-    return path
-
-
-def _lone(path: Path) -> Path | None:
-    """The only file of arrays in a folder."""
-    inside = path.iterdir() if path.is_dir() else ()
-    arrays = [each for each in inside if each.suffix in _foreign.ARRAYS]
-    return arrays[0] if len(arrays) == 1 else None
-
-
-def recognised(path: Path) -> str | None:
-    """Recognises the format of a file or a folder.
+def load_all(path: str | Path) -> dict[str, Trained]:
+    """Loads every dictionary in a folder and the folders in it: of an export, a release, a transcoder set.
 
     Args:
-        path: the file or the folder.
+        path: a folder on this machine, or a single dictionary.
 
     Returns:
-        The name of the format; None if no format recognises it.
+        The dictionaries by their path in the folder without a suffix ("layer_0"), numbers in their order.
+
+    Raises:
+        FileNotFoundError: if the path does not exist.
+        ValueError: if there is none, or if one is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> import jax
+        >>> from dictlearn import dictionaries
+        >>> module = dictionaries.make("relu", d_in=4, n_latents=16, sparsity=0.1)
+        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
+        >>> leaves = module.init(jax.random.key(1), x_BD, method="encode")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_all([Trained(module, leaves, name=name) for name in "ab"], f"{folder}/two", "npz")
+        ...     sorted(load_all(f"{folder}/two"))
+        ['a', 'b']
     """
-    return next((name for name in names() if format_of(name).recognises(path)), None)
-
-
-def _why(path: Path) -> str:
-    """The fault of a file of arrays that no format recognises; "" if it has none."""
-    try:
-        if _torch_file.is_torch(path):
-            _torch_file.read(path)
-        elif path.suffix in _foreign.ARRAYS and path.is_file():
-            _foreign.shapes(path)
-    except ValueError as error:
-        return f": {str(error).rstrip('.')}"
-    return ""
+    path = _find.here(path)
+    found = {"/".join(one.relative_to(path).parts): one for one in _find.every(path)}
+    if not found:
+        raise ValueError(_find.unknown(path))
+    suffixes = tuple(format_of(name).SUFFIX for name in names())
+    plain = lambda name: next(
+        (name.removesuffix(s) for s in suffixes if s and name.endswith(s)), name
+    )
+    return {plain(name) or one.stem: load(one) for name, one in found.items()}
 
 
 def save(trained: Trained, path: str | Path, format: str) -> None:
@@ -164,38 +129,83 @@ def save(trained: Trained, path: str | Path, format: str) -> None:
         safetensors
     """
     path, writer = Path(path), format_of(format)
-    beyond = (
-        []
-        if writer.LEAVES is None
-        else sorted(_layout.flat(trained.variables).keys() - writer.LEAVES)
-    )
+    _check_leaves(trained, format)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.whole(path) as half:
+        writer.save(trained, half)
+
+
+def save_all(dictionaries: Sequence[Trained], path: str | Path, format: str) -> None:
+    """Writes several dictionaries into a folder, atomically: each under its own name, or as what the format has
+    for several, such as circuit-tracer's transcoder sets.
+
+    Args:
+        dictionaries: the dictionaries.
+        path: the folder, replaced as a whole.
+        format: one of `names()`.
+
+    Raises:
+        ValueError: for an unknown format, for a dictionary that it cannot hold, and for two of one name.
+
+    Example:
+        >>> import tempfile
+        >>> import jax
+        >>> from dictlearn import dictionaries
+        >>> module = dictionaries.make("relu", d_in=4, n_latents=16, sparsity=0.1)
+        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
+        >>> one = Trained(module, module.init(jax.random.key(1), x_BD, method="encode"), name="a")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_all([one], f"{folder}/all", "npz")
+        ...     [path.name for path in Path(f"{folder}/all").iterdir()]
+        ['a.npz']
+    """
+    path, writer = Path(path), format_of(format)
+    for trained in dictionaries:
+        _check_leaves(trained, format)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.whole(path) as half:
+        half.mkdir()
+        if together := vars(writer).get("save_all"):
+            together(dictionaries, half)
+            return
+        for trained in dictionaries:
+            one = half / f"{trained.name}{writer.SUFFIX}"
+            if one.exists() or one.parent != half:
+                raise ValueError(f"{trained.name!r} is no name, or that of two dictionaries.")
+            writer.save(trained, one)
+
+
+def _check_leaves(trained: Trained, format: str) -> None:
+    """Raises ValueError for leaves that a format does not know."""
+    known = format_of(format).LEAVES
+    beyond = [] if known is None else sorted(_layout.flat(trained.variables).keys() - known)
     if beyond:
         whole = [name for name in names() if format_of(name).LEAVES is None]
         raise ValueError(
             f"{format} cannot hold {', '.join(beyond)} of {trained.name or type(trained.module).__name__}, "
             f"which changes its function; use {' or '.join(whole)}."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.whole(path) as half:
-        writer.save(trained, half)
 
 
 def convert(source: str | Path, target: str | Path, to: str) -> None:
-    """Writes the dictionary in a file in another format. If the format cannot hold the normalisation, it is
-    folded into the weights, where this is possible.
+    """Writes the dictionary in a file, or all in a folder, in another format. If the format cannot hold a
+    normalisation, it is folded into the weights, where this is possible.
 
     Args:
-        source: a file or a folder of any format.
-        target: the file or the folder to write.
+        source: a file or a folder of any format, or a folder of several (`load_all`).
+        target: the file or the folder to write; for several, the folder of `save_all`.
         to: one of `names()`.
 
     Raises:
         FileNotFoundError: if the source does not exist.
         ValueError: for a source of no format, for an unknown format, and for a dictionary that it cannot hold.
     """
-    whole = format_of(to).LEAVES is None
-    trained = load(source)
-    save(trained if whole else folded(trained), target, to)
+    fold = folded if format_of(to).LEAVES is not None else lambda trained: trained
+    path = _find.here(source)
+    if _find.several(path):
+        save_all([fold(trained) for trained in load_all(path).values()], target, to)
+    else:
+        save(fold(load(path)), target, to)
 
 
 def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
@@ -228,18 +238,6 @@ def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
             }
         write_json(out / "index.json", index)
     return [*(out / name for name in index), out / "index.json"]
-
-
-def library(format: str) -> tuple[str, str] | None:
-    """The library that loads a format from the hub.
-
-    Args:
-        format: one of `names()`.
-
-    Returns:
-        (its title, the code with {repo} and {path}); None if no other library loads the format from the hub.
-    """
-    return vars(format_of(format)).get("LIBRARY")
 
 
 def folded(trained: Trained) -> Trained:

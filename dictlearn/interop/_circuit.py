@@ -3,7 +3,7 @@ write, and the check that circuit-tracer can compute a dictionary."""
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,40 @@ def write(folder: Path, site: Site, kind: str) -> None:
     config |= dict(zip(("feature_input_hook", "feature_output_hook"), places, strict=True))
     lines = (f"{key}: {json.dumps(value)}\n" for key, value in config.items())
     (folder / CONFIG).write_text("".join(lines), "utf-8")
+
+
+def ordered(dictionaries: Sequence[Trained]) -> tuple[list[Trained], Site]:
+    """The transcoders of a set by layer, and their sites as one. Raises ValueError where they are not one of
+    each layer from 0 on, between the same places, and of one width."""
+    by_layer = {_layer(one): one for one in dictionaries}
+    layers = sorted(by_layer)
+    if len(layers) != len(dictionaries) or layers != list(range(len(layers))):
+        told = ", ".join(str(_layer(one)) for one in dictionaries)
+        raise ValueError(f"a set has one transcoder of each layer from 0 on; these are of {told}.")
+    whole = [by_layer[layer] for layer in layers]
+    widths = sorted({one.module.n_latents for one in whole})
+    if len(widths) > 1:
+        raise ValueError(f"a set has transcoders of one width; these have {widths} latents.")
+    first = whole[0].sites[0]
+    taps = [tuple(one.sites[0]._asdict()[side][0] for one in whole) for side in ("tap", "target")]
+    if None in map(_place, taps) or not isinstance(first.model.get("name"), str):
+        raise ValueError(
+            f"circuit-tracer has no hooks for {taps[0]} and {taps[1]} of a named model."
+        )
+    return whole, first._replace(tap=taps[0], target=taps[1])
+
+
+def _layer(trained: Trained) -> int:
+    """The layer of a transcoder. Raises ValueError where its site does not say one."""
+    site = trained.sites[0] if len(trained.sites) == 1 else None
+    taps = (*site.tap, *site.target) if site else ()
+    found = [re.match(r"blocks\.(\d+)\.", _hooks.hook(tap)) for tap in taps]
+    layers = {int(each[1]) for each in found if each}
+    if len(found) != 2 or None in found or len(layers) != 1:
+        raise ValueError(
+            f"{trained.name} does not say its layer: it reads and writes {', '.join(taps) or 'nothing known'}."
+        )
+    return layers.pop()
 
 
 def _place(taps: tuple[str, ...]) -> str | None:

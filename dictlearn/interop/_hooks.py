@@ -8,6 +8,7 @@ from dictlearn.runs.trained import Site
 _OURS = {
     "hook_resid_post": "resid",
     "hook_resid_mid": "resid_mid",
+    "mlp.hook_in": "mlp_in",
     "hook_mlp_out": "mlp_out",
     "hook_attn_out": "attn_out",
     "attn.hook_z": "attn_z",

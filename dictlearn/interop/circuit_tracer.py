@@ -5,11 +5,13 @@
 W_enc and W_dec are [F, D]. With `activation_function.threshold` it is a JumpReLU, without it a ReLU. An
 optional `config.yaml` in the same folder names the hooks. TopK is not written, because circuit-tracer reads the
 files of a set as ReLU; BatchTopK is written as a JumpReLU with its threshold. Everything that the library has
-no key for is kept as `note` in the metadata.
+no key for is kept as `note` in the metadata. Several are written as a set, by the layers of their sites, with a
+`config.yaml`.
 """
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,20 @@ def save(trained: Trained, path: Path) -> None:
     if threshold_F is not None:
         arrays[_THRESHOLD] = threshold_F
     files.save_tensors(arrays, path, {_note.METADATA: json.dumps(_note.note(trained))})
+
+
+def save_all(dictionaries: Sequence[Trained], path: Path) -> None:
+    """Writes a set.
+
+    Args:
+        dictionaries: one of each layer from 0 on, in any order.
+        path: the folder, which exists.
+
+    Raises:
+        ValueError: for a dictionary that circuit-tracer does not compute, or whose site says no layer; for
+            layers that are missing, twice, of another place or width.
+    """
+    whole, site = _circuit.ordered(dictionaries)
+    for layer, trained in enumerate(whole):
+        save(trained, path / f"layer_{layer}.safetensors")
+    _circuit.write(path, site, "transcoder_set")

@@ -64,6 +64,46 @@ def test_a_layer_computes_what_is_documented_and_is_written_back(threshold, skip
     agrees(interop.load(tmp_path / "ours.safetensors"), X, codes, y)
 
 
+def transcoder(layer, site=True, n_latents=F):
+    module = dictionaries.make("relu", d_in=D, d_out=D, n_latents=n_latents, sparsity=0.1)
+    shapes = {"W_enc_FD": (n_latents, D), "W_dec_FD": (n_latents, D)}
+    params = draw(shapes | {"b_enc_F": (n_latents,), "b_dec_D": (D,)})
+    at = Site({"name": "toy"}, (f"mlp_in.{layer}",), (f"mlp_out.{layer}",), {})
+    return Trained(module, {"params": params}, sites=(at,) if site else (), name=f"of_{layer}")
+
+
+def test_a_set_is_written_and_loaded_in_one_call(tmp_path):
+    interop.save_all(
+        [transcoder(layer) for layer in (1, 10, 0, *range(2, 10))],
+        tmp_path / "set",
+        "circuit_tracer",
+    )
+    found = interop.load_all(tmp_path / "set")
+    assert list(found) == [f"layer_{n}" for n in range(11)]
+    assert [one.name for one in found.values()] == [f"of_{n}" for n in range(11)]
+    written = (tmp_path / "set" / "config.yaml").read_text()
+    assert (
+        'model_kind: "transcoder_set"\nscan: "toy"\nfeature_input_hook: "mlp.hook_in"\n' in written
+    )
+    with pytest.raises(ValueError, match="11 dictionaries"):
+        interop.load(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ([transcoder(0), transcoder(2)], "of 0, 2"),
+        ([transcoder(0), transcoder(0)], "of 0, 0"),
+        ([transcoder(0), transcoder(1, n_latents=8)], r"\[8, 12\]"),
+        ([transcoder(0, site=False)], "of_0"),
+    ],
+)
+def test_what_is_no_set_is_refused(of, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        interop.save_all(of, tmp_path / "set", "circuit_tracer")
+    assert not list(tmp_path.iterdir())
+
+
 def clt(path, threshold=True):
     path.mkdir()
     for i in range(L):

@@ -48,3 +48,15 @@ def test_what_cannot_be_converted_is_told_in_a_line(tmp_path, capsys):
         assert cli.main(["convert", *paths, words[2]]) == 1
         assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["one.npz"]
+
+
+def test_all_dictionaries_of_a_folder_go_into_another(tmp_path):
+    ones = [trained("relu", norm=Norm("unit_mean_sq", 0.5, 0.5)), trained("topk")]
+    interop.save_all(ones, tmp_path / "ours", "npz")
+    interop.convert(tmp_path / "ours", tmp_path / "theirs", "saelens")
+    found = interop.load_all(tmp_path / "theirs")
+    assert list(found) == ["relu_0", "topk_0"]
+    assert found["relu_0"].norm == Norm()
+    same(ones[1], found["topk_0"])
+    with pytest.raises(ValueError, match="topk_0"):
+        interop.save_all([ones[1], ones[1]], tmp_path / "twice", "npz")
