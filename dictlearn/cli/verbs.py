@@ -18,6 +18,8 @@ from dictlearn import analyses, interop, meters, sharding
 from dictlearn import lm as language
 from dictlearn.cli import distributed, published
 from dictlearn.cli.analyse import analyse, every
+from dictlearn.cli.latents import FLAGS as LATENTS
+from dictlearn.cli.latents import latents
 from dictlearn.cli.progress import Progress
 from dictlearn.evaluate import check, evaluate
 from dictlearn.harvest import harvest
@@ -147,26 +149,6 @@ def _export(config: Mapping, workdir: Path, arguments) -> None:
         print(path)
 
 
-def _latents(config: Mapping, workdir: Path, arguments) -> None:
-    from dictlearn.interop import _latent_cache as latent_cache
-
-    tap = config["stream"]["tap"]
-    folder = workdir / "latents" / "+".join(tap)
-    recipe = {k: v for k, v in config["harvest"].items() if k not in ("taps", "held_out")}
-    with Progress("latents", "sequences") as progress:
-        latent_cache.write(
-            arguments.dictionary,
-            language.load(**config["model"]),
-            tap,
-            folder,
-            splits=arguments.splits,
-            progress=progress,
-            n_tokens=arguments.n_tokens,
-            **recipe,
-        )
-    print(f"latents: {folder}")
-
-
 def _convert(config: Mapping, workdir: Path, arguments) -> None:
     interop.convert(arguments.source, arguments.target, arguments.to)
     print(arguments.target)
@@ -253,14 +235,9 @@ VERBS = {
         from_workdir=True,
     ),
     "latents": Verb(
-        _latents,
+        latents,
         "every active code of a dictionary on a text, as delphi's latent cache -> latents/TAP",
-        published.FLAGS
-        | {
-            "--dictionary": {"metavar": "PATH", "required": True, "help": "of any format"},
-            "--splits": {"type": int, "default": 5, "help": "files, each with as many latents"},
-            "--n_tokens": {"type": int, "help": "tokens of the text; default all"},
-        },
+        LATENTS,
     ),
     "convert": Verb(
         _convert,
