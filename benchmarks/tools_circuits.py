@@ -1,5 +1,5 @@
-"""circuit-tracer on a transcoder set and on a cross-layer transcoder trained here: its features, their values, the
-errors of its replacement model and its attribution graph, beside ours. Run by benchmarks/tools.py."""
+"""circuit-tracer on a transcoder set and on a cross-layer transcoder trained here: features, their values,
+the errors of its replacement model and its attribution graph, beside ours. Run by benchmarks/tools.py."""
 
 import dataclasses
 import tempfile
