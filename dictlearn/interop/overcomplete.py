@@ -9,8 +9,8 @@ relaxed archetypal SAE has the atoms W C + Relax, of the arrays of `dictionary`.
 Two things are not in what its `state_dict` gives. k: add it, `{**sae.state_dict(), "top_k": sae.top_k}`, with
 None for an SAE without one. The normalisation of the atoms, which `sae.eval()` applies: atoms are read that one
 of its normalisations leaves as they are. Ours are written as they are, for a library that is told
-`dictionary_params={"normalization": "identity"}`; BatchTopK is written as a JumpReLU with its threshold. What
-the library has no word for is kept as an entry of the archive, which torch passes over.
+`dictionary_params={"normalization": "identity"}`; BatchTopK is written as a JumpReLU with its threshold.
+Everything that the library has no key for is kept as an entry of the archive, which torch ignores.
 """
 
 from pathlib import Path
