@@ -70,16 +70,17 @@ def write(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(folder) as half:
         half.mkdir()
-        edges = np.linspace(0, n_latents, splits + 1).astype(int).tolist()
-        parts = [
-            _Split(start, stop - 1, half / f"{start}.events")
-            for start, stop in itertools.pairwise(edges)
-        ]
+        parts = _parts(n_latents, splits, half)
         _spill(dictionary, source, parts, progress)
         for part in parts:
             _settle(part, source.train.tokens_ST, half)
-        about = _about(source, splits)
-        (half / "config.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        about = json.dumps(_about(source, splits), indent=2)
+        (half / "config.json").write_text(about + "\n", "utf-8")
+
+
+def _parts(n_latents: int, splits: int, folder: Path) -> list[_Split]:
+    edges = itertools.pairwise(np.linspace(0, n_latents, splits + 1).astype(int).tolist())
+    return [_Split(start, stop - 1, folder / f"{start}.events") for start, stop in edges]
 
 
 def _spill(dictionary: Trained, source: Source, parts: Sequence[_Split], progress) -> None:

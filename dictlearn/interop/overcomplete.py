@@ -67,21 +67,10 @@ def load(path: Path) -> Trained:
     arrays = _arrays(state)
     if note is None:
         _check_normalised(arrays)
-    with np.errstate(over="ignore"):
-        atoms_FD = arrays["atoms"] * np.exp(arrays[_SCALE])
-    _foreign.finite({f"{_SCALE} times the atoms": atoms_FD}, path.name)
-    n_latents, d_in = atoms_FD.shape
-    leaves = {
-        "params/W_enc_FD": arrays[_ENCODER],
-        "params/b_enc_F": arrays.get(_BIAS, np.zeros(n_latents, np.float32)),
-        "params/W_dec_FD": atoms_FD,
-        "params/b_dec_D": np.zeros(d_in, np.float32),
-    }
-    if _THRESHOLDS in arrays:
-        leaves[_note.THRESHOLD] = arrays[_THRESHOLDS]
-    fields |= {"subtract_b_dec": False}
-    module = dictionaries.make(kind, d_in=d_in, n_latents=n_latents, **fields)
-    return _note.noted(note, module, leaves, name=path.stem)
+    leaves = _leaves(arrays, path)
+    n_latents, d_in = leaves["params/W_dec_FD"].shape
+    fields |= {"subtract_b_dec": False, "d_in": d_in, "n_latents": n_latents}
+    return _note.noted(note, dictionaries.make(kind, **fields), leaves, name=path.stem)
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -94,18 +83,8 @@ def save(trained: Trained, path: Path) -> None:
     Raises:
         ValueError: for a dictionary that overcomplete does not compute.
     """
-    made, leaves = dictionaries.describe(trained.module), _foreign.leaves(trained)
-    name, kind = made["name"], made.get("activation")
-    if kind not in _KINDS or name not in _STRUCTURES:
-        raise ValueError(f"overcomplete has no SAE for {name} with {kind}.")
-    _foreign.check_raw(trained)
-    _foreign.check_plain(made, "overcomplete")
-    if made["d_out"] is not None:
-        raise ValueError(f"overcomplete has autoencoders alone; this {name} is a transcoder.")
-    if np.any(np.asarray(leaves["params/b_dec_D"])):
-        raise ValueError(
-            f"overcomplete adds nothing to f D; this {name} has a b_dec that is not 0."
-        )
+    leaves = _foreign.leaves(trained)
+    _check(trained, leaves)
     arrays = {
         _ENCODER: leaves["params/W_enc_FD"],
         _BIAS: leaves["params/b_enc_F"],
@@ -117,6 +96,39 @@ def save(trained: Trained, path: Path) -> None:
         arrays[_THRESHOLDS] = _foreign.log_threshold(threshold_F)
     whole = {key: np.asarray(array, np.float32) for key, array in arrays.items()}
     _torch_write.write(path, whole, _note.note(trained))
+
+
+def _check(trained: Trained, leaves: dict[str, Any]) -> None:
+    """Raises ValueError for a dictionary that the library does not compute."""
+    made = dictionaries.describe(trained.module)
+    name, kind = made["name"], made.get("activation")
+    if kind not in _KINDS or name not in _STRUCTURES:
+        raise ValueError(f"overcomplete has no SAE for {name} with {kind}.")
+    _foreign.check_raw(trained)
+    _foreign.check_plain(made, "overcomplete")
+    if made["d_out"] is not None:
+        raise ValueError(f"overcomplete has autoencoders alone; this {name} is a transcoder.")
+    if np.any(np.asarray(leaves["params/b_dec_D"])):
+        raise ValueError(
+            f"overcomplete adds nothing to f D; this {name} has a b_dec that is not 0."
+        )
+
+
+def _leaves(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """The leaves of the arrays."""
+    with np.errstate(over="ignore"):
+        atoms_FD = arrays["atoms"] * np.exp(arrays[_SCALE])
+    _foreign.finite({f"{_SCALE} times the atoms": atoms_FD}, path.name)
+    n_latents, d_in = atoms_FD.shape
+    leaves = {
+        "params/W_enc_FD": arrays[_ENCODER],
+        "params/b_enc_F": arrays.get(_BIAS, np.zeros(n_latents, np.float32)),
+        "params/W_dec_FD": atoms_FD,
+        "params/b_dec_D": np.zeros(d_in, np.float32),
+    }
+    if _THRESHOLDS in arrays:
+        leaves[_note.THRESHOLD] = arrays[_THRESHOLDS]
+    return leaves
 
 
 def _kind(state: _state.State, noted: bool) -> tuple[str, dict[str, Any]]:
