@@ -13,8 +13,9 @@ A format is a file of this folder without a leading underscore, found by its nam
 Files are untrusted: `load` runs no code from them, and checks every array before it reads it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from dictlearn import files
 from dictlearn.experiment import values
@@ -82,16 +83,9 @@ def load_all(path: str | Path) -> dict[str, Trained]:
         ValueError: if there is none, or if one is damaged.
 
     Example:
-        >>> import tempfile
-        >>> import jax
-        >>> from dictlearn import dictionaries
-        >>> module = dictionaries.make("relu", d_in=4, n_latents=16, sparsity=0.1)
-        >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
-        >>> leaves = module.init(jax.random.key(1), x_BD, method="encode")
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save_all([Trained(module, leaves, name=name) for name in "ab"], f"{folder}/two", "npz")
-        ...     sorted(load_all(f"{folder}/two"))
-        ['a', 'b']
+        >>> load_all("/nowhere")
+        Traceback (most recent call last):
+        FileNotFoundError: /nowhere does not exist; `dictlearn export` writes dictionaries.
     """
     path = _find.here(path)
     found = {"/".join(one.relative_to(path).parts): one for one in _find.every(path)}
@@ -153,11 +147,11 @@ def save_all(dictionaries: Sequence[Trained], path: str | Path, format: str) -> 
         >>> from dictlearn import dictionaries
         >>> module = dictionaries.make("relu", d_in=4, n_latents=16, sparsity=0.1)
         >>> x_BD = jax.random.normal(jax.random.key(0), (8, 4))
-        >>> one = Trained(module, module.init(jax.random.key(1), x_BD, method="encode"), name="a")
+        >>> leaves = module.init(jax.random.key(1), x_BD, method="encode")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save_all([one], f"{folder}/all", "npz")
-        ...     [path.name for path in Path(f"{folder}/all").iterdir()]
-        ['a.npz']
+        ...     save_all([Trained(module, leaves, name=name) for name in "ab"], f"{folder}/two", "npz")
+        ...     sorted(load_all(f"{folder}/two"))
+        ['a', 'b']
     """
     path, writer = Path(path), format_of(format)
     for trained in dictionaries:
@@ -165,14 +159,20 @@ def save_all(dictionaries: Sequence[Trained], path: str | Path, format: str) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(path) as half:
         half.mkdir()
-        if together := vars(writer).get("save_all"):
-            together(dictionaries, half)
-            return
+        vars(writer).get("save_all", _each(writer))(dictionaries, half)
+
+
+def _each(writer: ModuleType) -> Callable[[Sequence[Trained], Path], None]:
+    """Writes dictionaries under their own names."""
+
+    def save_all(dictionaries: Sequence[Trained], path: Path) -> None:
         for trained in dictionaries:
-            one = half / f"{trained.name}{writer.SUFFIX}"
-            if one.exists() or one.parent != half:
+            one = path / f"{trained.name}{writer.SUFFIX}"
+            if one.exists() or one.parent != path:
                 raise ValueError(f"{trained.name!r} is no name, or that of two dictionaries.")
             writer.save(trained, one)
+
+    return save_all
 
 
 def _check_leaves(trained: Trained, format: str) -> None:

@@ -14,7 +14,6 @@ the other, so that memory holds the codes of one batch, and then of one file.
 """
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from dictlearn import files
 from dictlearn import lm as language
 from dictlearn.runs.active import active
 from dictlearn.runs.trained import Trained
+from dictlearn.runs.workdir import write_json
 from dictlearn.streams._source import Forward, Recipe, Source, cut
 
 LEAST = 1e-5
@@ -74,8 +74,7 @@ def write(
         _spill(dictionary, source, parts, progress)
         for part in parts:
             _settle(part, source.train.tokens_ST, half)
-        about = json.dumps(_about(source, splits), indent=2)
-        (half / "config.json").write_text(about + "\n", "utf-8")
+        write_json(half / "config.json", _about(source, splits))
 
 
 def _parts(n_latents: int, splits: int, folder: Path) -> list[_Split]:
