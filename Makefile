@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check
 PIP = $(BIN)/python $(INSTALL)
 
-.PHONY: demo check test tests newest newest-with lint clean
+.PHONY: demo check test tests newest newest-with environments lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/dictlearn harvest $(CONFIG)
@@ -51,6 +51,11 @@ newest-with: $(NEWEST)/ready
 	@cd $(NEWEST) && bin/python -c "import sys, flax, jax; print(sys.version, jax.__version__, flax.__version__)"
 	$(NEWEST)/bin/pytest -n 2 --no-loadscope-reorder $(NEWEST_TESTS)
 
+# Both environments, beside each other: installing waits for files more than for a core.
+environments:
+	@python=$$($(PYTHON) .ci/newest_python.py); \
+	$(MAKE) --no-print-directory -j 2 $(VENV)/tested $${python:+$(NEWEST)/ready NEWEST_PYTHON="$$python"}
+
 lint: $(VENV)/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -71,8 +76,8 @@ $(VENV)/tested: $(VENV)/ready
 
 $(NEWEST)/ready: pyproject.toml
 	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
-	rm -rf build
-	$(NEWEST)/bin/python $(INSTALL) . beartype psutil pytest pytest-xdist
+	mkdir $(NEWEST)/source && cp -r pyproject.toml README.md LICENSE dictlearn $(NEWEST)/source
+	$(NEWEST)/bin/python $(INSTALL) $(NEWEST)/source beartype psutil pytest pytest-xdist
 	touch $@
 
 clean:

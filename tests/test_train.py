@@ -37,7 +37,7 @@ def settings(**changes):
 def start(tmp_path_factory):
     """Starts `dictlearn train` on a workdir; gives the process, which writes to `said`."""
     file = tmp_path_factory.mktemp("config") / "planted.py"
-    config = settings(steps=1000, checkpoint_every=50, sweep=TWO_PROGRAMS)
+    config = settings(steps=700, checkpoint_every=50, sweep=TWO_PROGRAMS)
     file.write_text(CONFIG.format(config=config))
 
     def go(workdir):
@@ -103,7 +103,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(
         while max(steps_on_disk(workdir), default=0) <= before and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        time.sleep(0.5 * chance.random())
+        time.sleep(0.25 * chance.random())
         process.kill()
         process.wait()
     assert not (workdir / "metrics.json").exists(), "the run ended before it could be killed"
