@@ -139,7 +139,9 @@ class Tries:
         for part, is_now in self._parts(name).items():
             if is_now not in (before[part], after[part]):
                 return f"{part} is neither what it was nor what it is to be"
-        saved = _saved(changes if status != -9 else made, reported=mode == "power")
+        # After a failed change the command goes on; that change itself was not made.
+        made += changes[n if mode == "eio" else n - 1 :] if status != -9 else []
+        saved = _saved(made, reported=mode == "power")
         status, found = self._to_the_end(name)
         if status:
             return f"the next command: status {status}: {self.log.read_text()[-1500:]}"

@@ -96,6 +96,8 @@ def run(tmp_path_factory):
 VERBS = (["export"], ["eval"], ["report"], ["fit"], ["analyse", "consistency"])
 
 
+# Orbax leaves what else it was to read, where one array of a checkpoint cannot be read.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object _read_array")
 def test_no_damage_to_a_run_is_answered_with_a_traceback(run, tmp_path, capsys, caplog):
     small = [path for path, data in content(run).items() if len(data) < 1 << 16]
     counts, copy = Counter(), tmp_path / "run"
