@@ -74,7 +74,11 @@ def write_records(path: Path, records: Mapping[str, Mapping]) -> None:
 
 def read_records(path: Path) -> dict[str, dict]:
     """The records of a file such as `metrics.json`; hyperparameters equal those that were written."""
-    found = read_json(path, f"dictlearn eval --workdir={path.parent}")
+    again = f"dictlearn eval --workdir={path.parent}"
+    found = read_json(path, again)
+    for name, record in found.items() if isinstance(found, dict) else [("it", found)]:
+        if not isinstance(record, dict) or not isinstance(record.get("hparams"), dict):
+            raise ValueError(f"{path} is damaged: {name} is no record; `{again}` writes it again.")
     told = lambda record: {**record, "hparams": values.from_json(record["hparams"])}
     return {name: told(record) for name, record in found.items()}
 

@@ -1,6 +1,7 @@
 """A damaged or unfinished checkpoint is named in a warning, and the one before it is used."""
 
 import gc
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from dictlearn.runs._seal import SEAL
 from dictlearn.runs.checkpoint import Checkpoints
+from dictlearn.runs.workdir import read_records
 from tests.runs.states import (
     delete,
     files_in,
@@ -124,3 +126,11 @@ def test_a_directory_where_all_is_damaged_is_an_error_that_says_where(copy):
         pytest.raises(RuntimeError, match=rf"{copy}.*\[1, 2\]"),
     ):
         checkpoints.restore(like(state_at(0)))
+
+
+@pytest.mark.parametrize("odd", [[], 3, None, {"a": 3}, {"a": {}}, {"a": {"hparams": 3}}])
+def test_records_that_are_none_are_named(tmp_path, odd):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(odd))
+    with pytest.raises(ValueError, match=r"metrics\.json"):
+        read_records(path)
