@@ -5,12 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from dictlearn.scaling import joint
 from dictlearn.scaling.draw import draw
 from dictlearn.scaling.fit import bootstrap, fit
 from dictlearn.scaling.joint import curves, identified, irreducible, joint_law
 from dictlearn.scaling.laws import JOINT, NESTED, OPENAI_GPT4, log_loss
-from tests.scaling.test_fit import one_start
 
 TRUTH = [OPENAI_GPT4[name] for name in JOINT.parameters]
 
@@ -28,14 +26,6 @@ def planted(widths, ks, seeds, noise, truth=TRUTH, seed=0):
 
 SMALL = planted((512, 1024, 2048, 4096), (8, 16, 32), seeds=2, noise=0.002)
 WIDE = (2 ** np.arange(11, 20, 2), 2 ** np.arange(2, 8))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_start_each():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joint, "JOINT", one_start(JOINT))
-        patch.setattr(joint, "NESTED", tuple(map(one_start, NESTED)))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +63,7 @@ def test_every_nested_law_is_scored_and_the_power_law_is_the_worst(report):
 def what_is_identified(runs):
     inputs = {"n": [run["n_latents"] for run in runs], "k": [run["k"] for run in runs]}
     losses = [run["loss"] for run in runs]
-    fitted = fit(one_start(JOINT), inputs, losses)
+    fitted = fit(JOINT, inputs, losses)
     draws = bootstrap(fitted, inputs, losses, 100, seed=0)
     return identified(irreducible(fitted.theta_P, draws, inputs), draws)
 
