@@ -83,9 +83,9 @@ def load_all(path: str | Path) -> dict[str, Trained]:
         ValueError: if there is none, or if one is damaged.
 
     Example:
-        >>> load_all("/nowhere")
+        >>> load_all("/nowhere/set")
         Traceback (most recent call last):
-        FileNotFoundError: /nowhere does not exist; `dictlearn export` writes dictionaries.
+        FileNotFoundError: /nowhere/set does not exist; `dictlearn export` writes dictionaries.
     """
     path = _find.here(path)
     found = {"/".join(one.relative_to(path).parts): one for one in _find.every(path)}
