@@ -34,6 +34,11 @@ from dictlearn.train import train
 
 TAP, T, S, F = "resid.9", 64, 32, 768
 LATENTS = 5
+MEASURES = (
+    *("explained_variance", "l0", "l1", "l2_ratio", "cossim", "relative_reconstruction_bias"),
+    *("ce_loss_without_sae", "ce_loss_with_sae"),
+)
+"""Those that all say in the same words; SAEBench 0.6.0 has E[x^2] for E[x] in its explained variance."""
 
 EVALUATED = """
 from datasets import Dataset
@@ -81,10 +86,8 @@ save_feature_centric_vis(seen, Path(f"{home}/page.html"))
 found = {"bytes of its page": len(Path(f"{home}/page.html").read_bytes())}
 for n, latent in enumerate(latents):
     histogram = seen.feature_data_dict[latent].acts_histogram_data
-    groups = seen.feature_data_dict[latent].sequence_data.seq_group_data
-    largest = max(max(one.feat_acts) for group in groups for one in group.seq_data)
     found[f"density of {latent}, %"] = float(histogram.title.split("= ")[1].rstrip("%"))
-    found[f"largest of {latent}"] = largest / lengths[latent]
+    found[f"largest of {latent}"] = seen.feature_stats.max[n] / lengths[latent]
 """
 
 DELPHI = """
@@ -143,6 +146,7 @@ def said_here(lm: language.LM, trained: Trained, tokens_ST: np.ndarray) -> dict[
         for k, v in logits.items()
     }
     found |= {f"ce_loss_{k}_sae": float(one["ce"] / one["n"]) for k, one in losses.items()}
+    found = {name: found[name] for name in MEASURES}
     return found | {"codes": np.asarray(dense(codes, F))}
 
 

@@ -72,7 +72,8 @@ def trained_here(home: Path, name: str, tap, target, dictionary: Mapping) -> Tra
         "objective": {"name": "fvu"},
         "rule": {"name": "adam", "lr": 2e-3, "warmup_steps": 10},
     }
-    config["stream"]["normalise"] = "unit_mean_sq"
+    # A scale for each of several sources cannot be folded into the weights.
+    config["stream"]["normalise"] = "unit_mean_sq" if isinstance(tap, str) else "none"
     train(config, home / name)
     return restore(home / name)[0].folded()
 
@@ -84,12 +85,14 @@ def compare(given: Mapping[str, str]) -> None:
         language.save(lm, home / "model")
         harvest(lm, home / "activations", (*READ, *WRITTEN), n_tokens=8_000, sequence_length=64)
         one = {"name": "batch_topk", "n_latents": F, "k": 8}
-        whole = {"name": "clt", "activation": "batch_topk", "sources": LAYERS, "k": 8 * LAYERS}
+        whole = {"name": "clt", "activation": "jumprelu", "sources": LAYERS, "sparsity": 0.1}
+        whole |= {"penalty": "target_l0", "target_l0": 8.0 * LAYERS, "bandwidth": 0.05}
+        whole |= {"threshold_start": 0.05}
         sets = {
-            "circuit_tracer": [
+            "circuit_tracer": lambda: [
                 trained_here(home, f"layer{n}", READ[n], WRITTEN[n], one) for n in range(LAYERS)
             ],
-            "circuit_tracer_clt": [
+            "circuit_tracer_clt": lambda: [
                 trained_here(home, "clt", READ, WRITTEN, whole | {"n_latents": LAYERS * F})
             ],
         }
@@ -99,8 +102,8 @@ def compare(given: Mapping[str, str]) -> None:
         taps = lm.forward(lm.params, tokens_ST)[1]
         x_LTD, y_LTD = (np.stack([taps[tap][0] for tap in names]) for names in (READ, WRITTEN))
         print("| tool | measure | there | here | difference |\n|---|---|---|---|---|")
-        for format, dictionaries in sets.items():
-            path = home / "ours"
+        for format, make in sets.items():
+            path, dictionaries = home / "ours", make()
             if format == "circuit_tracer":
                 interop.save_all(dictionaries, path, format)
             else:

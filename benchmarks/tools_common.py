@@ -9,11 +9,13 @@ from typing import Any
 MODEL = """
 import json, numpy, torch
 torch.set_grad_enabled(False)
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 told = json.load(open(f"{home}/model/config.json"))
 end = "<|endoftext|>"
-tokenizer = PreTrainedTokenizerFast(
-    tokenizer_file=f"{home}/model/tokenizer.json", bos_token=end, eos_token=end, pad_token=end)
+PreTrainedTokenizerFast(
+    tokenizer_file=f"{home}/model/tokenizer.json", bos_token=end, eos_token=end, pad_token=end
+).save_pretrained(f"{home}/tokenizer")
+tokenizer = AutoTokenizer.from_pretrained(f"{home}/tokenizer")
 tokens = numpy.load(f"{home}/tokens.npy")
 
 def configured():
@@ -52,7 +54,7 @@ def ran(python: str, script: str, home: Path, **known: Any) -> dict[str, float]:
 
 
 def table(tool: str, theirs: Mapping[str, float], ours: Mapping[str, float]) -> None:
-    for name in theirs.keys() & ours.keys():
+    for name in filter(theirs.__contains__, ours):
         change = abs(theirs[name] - ours[name]) / max(abs(ours[name]), 1e-9)
         print(f"| {tool} | {name} | {theirs[name]:.6g} | {ours[name]:.6g} | {change:.1e} |")
     for name in sorted(theirs.keys() - ours.keys()):

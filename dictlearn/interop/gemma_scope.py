@@ -5,7 +5,8 @@
 Gemma Scope 1 has `params.npz` with W_enc [D, F], W_dec [F, D'], b_enc, b_dec and threshold. Gemma Scope 2 has
 `params.safetensors` with w_enc and w_dec instead, and affine_skip_connection [D, D'] where there is a skip. An
 optional `config.json` in the same folder has the site. Files are written in the format of 2, with a `note` in
-the metadata for everything else. Cross-layer transcoders, whose w_dec has three axes, are refused.
+the metadata for everything else. Cross-layer transcoders, whose w_dec has three axes, are
+`gemma_scope_clt`.
 """
 
 import json
