@@ -121,7 +121,9 @@ def _sites(path: Path, names: list[str]) -> tuple[Site, ...]:
     if not all((path / name / "config.json").is_file() for name in names):
         return ()
     told = [_foreign.config(path, f"{name}/config.json") for name in names]
-    hooks = [tuple(one.get(f"hf_hook_point_{side}") for one in told) for side in ("in", "out")]
-    if not all(isinstance(hook, str) for side in hooks for hook in side):
+    read, written = (
+        tuple(one.get(f"hf_hook_point_{side}") for one in told) for side in ("in", "out")
+    )
+    if not all(isinstance(hook, str) for hook in (*read, *written)):
         return ()
-    return (Site({"name": told[0].get("model_name")}, *hooks, {}),)
+    return (Site({"name": told[0].get("model_name")}, read, written, {}),)
