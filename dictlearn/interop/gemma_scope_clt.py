@@ -121,9 +121,8 @@ def _sites(path: Path, names: list[str]) -> tuple[Site, ...]:
     if not all((path / name / "config.json").is_file() for name in names):
         return ()
     told = [_foreign.config(path, f"{name}/config.json") for name in names]
-    read, written = (
-        tuple(one.get(f"hf_hook_point_{side}") for one in told) for side in ("in", "out")
-    )
-    if not all(isinstance(hook, str) for hook in (*read, *written)):
+    side = lambda key: tuple(hook for one in told if isinstance(hook := one.get(key), str))
+    read, written = side("hf_hook_point_in"), side("hf_hook_point_out")
+    if not len(read) == len(written) == len(names):
         return ()
     return (Site({"name": told[0].get("model_name")}, read, written, {}),)
