@@ -197,7 +197,7 @@ def of_sae(given: Mapping[str, str]) -> None:
             cached = json.loads((home / "latents" / TAP / "config.json").read_text())
             kept = cached["n_tokens"] // T
             rows, mask = whole.tokens_ST[:kept], whole.mask_ST[:kept]
-            x_STD = np.asarray(lm.forward(lm.params, rows)[1][TAP])
+            x_STD = np.asarray(jax.jit(lambda rows: lm.forward(lm.params, rows)[1][TAP])(rows))
             codes = np.asarray(dense(trained.encode(x_STD.reshape(rows.size, -1)), F))
             mine = of_latents(codes * mask.reshape(-1, 1), often)
             table("delphi", ran(python, MODEL + DELPHI, home, **known), mine)

@@ -43,7 +43,7 @@ with torch.no_grad():
     context = model.setup_attribution(s)
 numpy.save(f"{home}/codes.npy", codes.float().numpy())
 numpy.save(f"{home}/errors.npy", context.error_vectors.float().numpy())
-graph = attribute(s, model, max_n_logits=3, batch_size=64)
+graph = attribute(s, model, max_n_logits=3, batch_size=64, max_feature_nodes=256)
 found = {
     "features of the graph": len(graph.active_features), "edges": int((graph.adjacency_matrix != 0).sum()),
     "logits": len(graph.logit_probabilities)}
