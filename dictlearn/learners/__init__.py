@@ -11,6 +11,7 @@ wrapper has a field `inner` and passes its variables on. Info has `finite`, whic
 may be taken.
 """
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -37,9 +38,15 @@ def names() -> list[str]:
         >>> names()
         ['gradient', 'itda']
     """
+    return list(_files())
+
+
+@functools.cache
+def _files() -> tuple[str, ...]:
+    """The folder is listed once: names are asked for at every use of a learner."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
     files = sorted(name for name in found if not name.startswith("_"))
-    return [name for name in files if "inner" not in _parameters(getattr(_module(name), name))]
+    return tuple(name for name in files if "inner" not in _parameters(getattr(_module(name), name)))
 
 
 def factory(name: str) -> Callable[..., Learner]:

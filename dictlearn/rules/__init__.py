@@ -8,6 +8,7 @@ changes its inputs or its updates.
 batch and each token's squared error. `make` finds the file by the rule's name.
 """
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -98,6 +99,7 @@ def make(name: str, **arguments) -> optax.GradientTransformationExtraArgs:
     return optax.with_extra_args_support(factory(name)(**arguments))
 
 
+@functools.cache
 def _files() -> list[str]:
     found = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(name for name in found if not name.startswith("_"))

@@ -1,17 +1,20 @@
 """Conformance of every dictionary. A new file in the folder is tested without changes here."""
 
 import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn import dictionaries, experiment, normalise
+from dictlearn import dictionaries, experiment, normalise, sharding
 from dictlearn.experiment.stream import open_stream
 from dictlearn.ops.firing import dense
 from dictlearn.runs.checkpoint import Checkpoints
 from dictlearn.runs.fold import fold_normalisation
+from dictlearn.streams import Stream
 from dictlearn.streams._place import place
 from dictlearn.types import Batch, Codes
 from tests.helpers import mesh_of, planted_config, run
@@ -35,34 +38,66 @@ PRODUCTS = [
 """Structures with an activation that is not their default."""
 
 
-def one(states, key, n=0):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf[n]), states[key].variables)
+def one(state, n=0):
+    return jax.tree.map(lambda leaf: np.array(leaf[n]), state.variables)
 
 
-def training(name):
-    steps = 100 * PATIENCE.get(name, 1)
-    rule = {"rule": {"lr": 3e-3}} if name in LEARNT else {}
-    return planted_config(name, steps=steps, **rule)
+class Begun(NamedTuple):
+    """A run before its first step, of which several tests take steps of their own."""
+
+    stream: Stream
+    program: experiment.Program
+    update: Callable
+    first: Any
+
+    def steps(self, n, change=lambda first: first):
+        """(state, infos) after n steps from `first`, as `change` makes it."""
+        mesh, infos = mesh_of(1, 1, 1), []
+        first = change(numpy(self.first))
+        with jax.set_mesh(mesh):
+            state = jax.device_put(first, sharding.shardings(first, mesh, lead="N"))
+            for t in range(n):
+                batch = place(self.stream.batches[t], mesh)
+                state, info = self.update(state, self.program.hparams, batch)
+                infos.append(info)
+        assert self.update._cache_size() == 1, "a second step compiled again"
+        return jax.device_get((state, infos))
+
+
+@functools.cache
+def begun(name, **fields):
+    rule = {"rule": {"lr": 3e-3, "decay_fraction": 0.0}} if name in LEARNT else {}
+    config, mesh = planted_config(name, steps=300, dictionary=fields, **rule), mesh_of(1, 1, 1)
+    with jax.set_mesh(mesh):
+        stream = open_stream(config)
+        (program,) = experiment.programs(config, stream.d_in, None)
+        state = experiment.init(program, place(stream.batches[0], mesh), mesh)
+        return Begun(stream, program, experiment.update(program, state, mesh), numpy(state))
 
 
 @functools.cache
 def after(name):
-    """(programs, states, infos, first states) of a whole run."""
-    config = training(name)
-    first = run(config, 0)[1]
-    return *run(config, config["steps"], start=first), first
+    """(state, infos) of 100 steps, or of as many as the dictionary needs."""
+    return begun(name).steps(100 * PATIENCE.get(name, 1))
 
 
 def built(name):
     """(module, variables) of that run, and raw activations to try it on."""
-    programs, states, *_ = after(name)
-    x = jax.random.normal(jax.random.key(9), (32, 32))
-    return programs[0].module({}), one(states, programs[0].key), x
+    x = np.random.default_rng(9).standard_normal((32, 32), np.float32)
+    return begun(name).program.module({}), one(after(name)[0]), x
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def call(module, variables, x, method):
-    return module.apply(variables, x, method=method)
+@functools.partial(jax.jit, static_argnums=0)
+def encode(module, variables, x):
+    return dense(module.apply(variables, x, method="encode"), module.n_latents)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def read(module, variables, x):
+    """(codes, the reconstruction from them as they are, and from their other form)."""
+    y, codes = module.apply(variables, x, method="reconstruct")
+    full = dense(codes, module.n_latents)
+    return full, y, module.apply(variables, Codes(full), method="decode")
 
 
 def only(name):
@@ -76,19 +111,19 @@ def foldable(name):
 @every
 def test_encoding_is_per_token(name):
     module, variables, x = built(name)
-    codes = lambda x: dense(call(module, variables, x, "encode"), 64)
-    np.testing.assert_allclose(codes(x)[::3], codes(x[::3]), atol=1e-6)
+    codes = lambda x: np.asarray(read(module, variables, x)[0])
+    np.testing.assert_allclose(codes(x)[::3], encode(module, variables, x[::3]), atol=1e-6)
     np.testing.assert_allclose(codes(x[::-1])[::-1], codes(x), atol=1e-6)
 
 
 def raw_inputs(width=32):
-    mix = jax.random.normal(jax.random.key(3), (width, width)) + 2 * jnp.eye(width)
-    return np.asarray(4 + jax.random.normal(jax.random.key(2), (64, width)) @ mix)
+    normal = np.random.default_rng(3).standard_normal
+    mix = normal((width, width), np.float32) + 2 * np.eye(width, dtype=np.float32)
+    return 4 + normal((32, width), np.float32) @ mix
 
 
 def reconstruct(module, variables, x):
-    codes = call(module, variables, x, "encode")
-    return np.asarray(call(module, variables, codes, "decode"))
+    return np.asarray(read(module, variables, x)[1])
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if foldable(name)])
@@ -108,23 +143,18 @@ def test_folding_a_scale_keeps_the_function(name):
 
 @every
 def test_decoding_reads_either_form_of_codes(name):
-    module, variables, x = built(name)
-    codes = call(module, variables, x, "encode")
-    full = Codes(dense(codes, 64))
-    found = call(module, variables, codes, "decode")
-    np.testing.assert_allclose(found, call(module, variables, full, "decode"), atol=1e-5)
+    _, found, again = read(*built(name))
+    np.testing.assert_allclose(found, again, atol=1e-5)
 
 
 @by_gradient
 def test_training_lowers_the_loss_and_moves_every_parameter(name):
-    programs, states, infos, start = after(name)
-    key = programs[0].key
-    losses = [info[key]["reconstruction"][0] for info in infos]
+    state, infos = after(name)
+    losses = [info["reconstruction"][0] for info in infos]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[1:11])
-    assert np.isfinite(infos[-1][key]["loss"]).all()
-    moved = jax.tree.map(
-        lambda a, b: np.abs(a - b).max(), states[key].variables, start[key].variables
-    )
+    assert np.isfinite(infos[-1]["loss"]).all()
+    first = begun(name).first.variables
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.variables, first)
     for path, change in jax.tree_util.tree_leaves_with_path(moved["params"]):
         assert change > 0, f"{jax.tree_util.keystr(path)} never moved"
 
@@ -140,17 +170,18 @@ def member(tree, n):
 
 @by_gradient
 def test_a_sweep_over_eight_devices_equals_a_run_of_its_own_on_one(name):
-    """The last of four members, in float64. test_sweep.py and test_sharding.py take these apart."""
+    """The last of four members: it begins as the run of its own does, and goes on in float64. test_sweep.py and
+    test_sharding.py take these apart."""
+    config = planted_config(name, sweep={"seed": (1, 0), "lr": (1e-3, 3e-3)})
+    (sweep,), first, _ = run(config, 0)
+    first = numpy(first)
+    mine = member(first[sweep.key], 3)
+    close(mine.variables, begun(name).first.variables, 1e-6)
     with jax.enable_x64(True):
-        config = planted_config(name, sweep={"seed": (0, 1), "lr": (1e-3, 3e-3)})
-        (sweep,), first, _ = run(config, 0, dtype=np.float64)
-        first = numpy(first)
-        split = run(config, 3, mesh_of(2, 2, 2), dtype=np.float64, start=numpy(first))[1:]
-        alone = planted_config(name, seed=1, rule={"lr": 3e-3}, stream={"seed": 0})
-        (program,), state, _ = run(alone, 0, dtype=np.float64)
-        mine = {program.key: member(first[sweep.key], 3)}
-        close(one(state, program.key), one(mine, program.key), 1e-6)
-        whole = run(alone, 3, dtype=np.float64, start=mine)[1:]
+        split = run(config, 3, mesh_of(2, 2, 2), dtype=np.float64, start=first)[1:]
+        alone = planted_config(name, rule={"lr": 3e-3})
+        key = begun(name).program.key
+        (program,), *whole = run(alone, 3, dtype=np.float64, start={key: mine})
         states, infos = ([each[program.key] for each in part] for part in ([whole[0]], whole[1]))
         wanted = [
             member(split[0][sweep.key], 3),
@@ -166,7 +197,7 @@ def close(found, wanted, tolerance):
 
 @pytest.mark.parametrize("name", [n for n in NAMES if "aux_k" in dictionaries.fields(n)])
 def test_a_dead_latent_comes_alive_under_auxk(name):
-    on = survivors(name, aux_k=8)
+    on = survivors(name)
     assert on >= 12, f"of 32 latents killed, {on} came alive with AuxK"
 
 
@@ -176,38 +207,25 @@ def test_without_auxk_few_dead_latents_come_alive(name):
     assert off <= 6, f"of 32 latents killed, {off} came alive without AuxK"
 
 
-def survivors(name, aux_k):
-    """How many of every other latent, 32 killed by their bias, fire after 300 steps."""
-    fields = {
-        "aux_k": aux_k,
-        **REVIVES.get(name, {}),
-    }
-    config = planted_config(
-        name, steps=300, dictionary=fields, rule={"lr": 3e-3, "decay_fraction": 0.0}
-    )
-    mesh = mesh_of(1, 1, 1)
-    with jax.set_mesh(mesh):
-        stream = open_stream(config)
-        (program,) = experiment.programs(config, stream.d_in, None)
-        state = experiment.init(program, place(stream.batches[0], mesh), mesh)
-        params = state.variables["params"]
-        params["b_enc_F"] = params["b_enc_F"].at[:, ::2].set(-1.0)
-        update = experiment.update(program, state, mesh)
-        fired = np.zeros(64)
-        for t in range(300):
-            state, _ = update(state, program.hparams, place(stream.batches[t], mesh))
-            if t >= 280:
-                fired += np.asarray(state.inner.silent_F[0]) == 0
-        return int((fired[::2] > 0).sum())
+def survivors(name, **fields):
+    """How many of every other latent, 32 killed by their bias, fire in the last 20 of 300 steps."""
+
+    def killed(state):
+        state.variables["params"]["b_enc_F"][:, ::2] = -1.0
+        return state
+
+    run = begun(name, **fields, **REVIVES.get(name, {}))
+    state, _ = run.steps(300, killed)
+    return int((state.inner.silent_F[0, ::2] < 20 * 128).sum())
 
 
 @every
 def test_a_checkpoint_brings_it_back_to_the_bit(name, tmp_path):
-    programs, states, *_ = after(name)
+    program, states = begun(name).program, {begun(name).program.key: after(name)[0]}
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(2, states, {"step": 2})
         checkpoints.wait()
-        wanted = experiment.abstract_states(programs, 32, None)
+        wanted = experiment.abstract_states([program], 32, None)
         step, found, _ = checkpoints.restore(lambda meta: wanted)
     assert step == 2
     jax.tree.map(np.testing.assert_array_equal, found, states)
@@ -216,10 +234,10 @@ def test_a_checkpoint_brings_it_back_to_the_bit(name, tmp_path):
 @every
 def test_it_runs_in_bfloat16(name):
     module, variables, x = built(name)
-    low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables)
-    y = call(module, low, call(module, low, x.astype(jnp.bfloat16), "encode"), "decode")
+    low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (variables, x))
+    y = np.asarray(read(module, *low)[1])
     assert y.dtype == jnp.bfloat16
-    assert bool(jnp.isfinite(y.astype(jnp.float32)).all())
+    assert np.isfinite(y.astype(np.float32)).all()
 
 
 @every
@@ -247,13 +265,14 @@ def test_an_autoencoder_alone_refuses_another_width(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if transcodes(name)])
 def test_a_transcoder_reads_one_width_and_writes_another(name):
     module = dictionaries.make(name, d_in=6, d_out=10, n_latents=16, **only(name))
-    x, alive = jnp.ones((4, 6)), jnp.zeros(16, bool)
+    x, alive = np.ones((4, 6), np.float32), jnp.zeros(16, bool)
     variables = jax.jit(module.init)(jax.random.key(0), x, alive)
-    train = jax.jit(lambda v: module.apply(v, x, alive, mutable=["stats"])[0])
-    assert train(variables).y_BD.shape == (4, 10)
-    shifted = {**variables, "params": {**variables["params"], "b_dec_D": jnp.ones(10)}}
-    encode = lambda v: dense(call(module, v, x, "encode"), 16)
-    np.testing.assert_array_equal(encode(shifted), encode(variables))
+    train = lambda v: module.apply(v, x, alive, mutable=["stats"])[0]
+    assert jax.eval_shape(train, variables).y_BD.shape == (4, 10)
+    b_dec_D = np.ones(10, np.float32)
+    shifted = {**variables, "params": {**variables["params"], "b_dec_D": b_dec_D}}
+    codes = [encode(module, each, x) for each in (shifted, variables)]
+    np.testing.assert_array_equal(*codes)
 
 
 @pytest.mark.parametrize(("name", "activation"), PRODUCTS)
@@ -261,18 +280,16 @@ def test_a_structure_with_any_activation_trains_and_is_described(name, activatio
     config = planted_config(
         name, steps=40, rule={"lr": 3e-3}, dictionary={"activation": activation}
     )
-    programs, states, infos = run(config, 40)
-    key = programs[0].key
-    module, variables = programs[0].module({}), one(states, key)
-    losses = [info[key]["reconstruction"][0] for info in infos]
+    (program,), states, infos = run(config, 40)
+    module, variables = program.module({}), one(states[program.key])
+    losses = [info[program.key]["reconstruction"][0] for info in infos]
     assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5]), losses
     assert dictionaries.make(**dictionaries.describe(module)) == module
-    x = jax.random.normal(jax.random.key(9), (32, 32))
-    codes = lambda x: dense(call(module, variables, x, "encode"), 64)
-    np.testing.assert_allclose(codes(x[::-1])[::-1], codes(x), atol=1e-6)
-    y, found = call(module, variables, x, "reconstruct")
-    full = Codes(dense(found, 64))
-    np.testing.assert_allclose(y, call(module, variables, full, "decode"), atol=1e-5)
+    x = np.random.default_rng(9).standard_normal((32, 32), np.float32)
+    codes, y, again = read(module, variables, x)
+    turned = np.asarray(read(module, variables, x[::-1])[0])[::-1]
+    np.testing.assert_allclose(turned, codes, atol=1e-6)
+    np.testing.assert_allclose(y, again, atol=1e-5)
 
 
 def transcoder(name):
@@ -283,20 +300,21 @@ def transcoder(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if transcodes(name)])
 def test_a_skip_joins_every_reconstruction_and_is_no_part_of_an_autoencoder(name):
     module, alive = dictionaries.make(name, **transcoder(name)), jnp.zeros(16, bool)
-    x = jax.random.normal(jax.random.key(1), (4, 6))
+    random = np.random.default_rng(1).standard_normal
+    x, W_DD = random((4, 6), np.float32), random((10, 6), np.float32)
     variables = jax.jit(module.init)(jax.random.key(0), x, alive)
     assert not np.asarray(variables["params"]["W_skip_DD"]).any()
-    W_DD = jax.random.normal(jax.random.key(2), (10, 6))
     moved = {**variables, "params": {**variables["params"], "W_skip_DD": W_DD}}
-    read = lambda v: module.apply(v, x, method="reconstruct")[0]
-    np.testing.assert_allclose(read(moved), read(variables) + x @ W_DD.T, rtol=1e-5, atol=1e-5)
-    train = jax.jit(lambda v: module.apply(v, x, alive, mutable=["stats"])[0])
-    before, after = train(variables), train(moved)
-    pairs = [(before.y_BD, after.y_BD)]
-    pairs += [(a, b) for (_, a), (_, b) in zip(before.others, after.others, strict=True)]
-    for a, b in pairs:
-        np.testing.assert_allclose(b, a + x @ W_DD.T, rtol=1e-5, atol=1e-5)
+
+    @jax.jit
+    def told(variables):
+        """Every reconstruction: at inference, in training, and of parts of the latents."""
+        out = module.apply(variables, x, alive, mutable=["stats"])[0]
+        read = module.apply(variables, x, method="reconstruct")[0]
+        return [read, out.y_BD, *(y_BD for _, y_BD in out.others)]
+
+    for before, after in zip(told(variables), told(moved), strict=True):
+        np.testing.assert_allclose(after, before + x @ W_DD.T, rtol=1e-5, atol=1e-5)
+    narrow = dictionaries.make(name, **{**transcoder(name), "d_out": None})
     with pytest.raises(ValueError, match="skip=True"):
-        dictionaries.make(name, **{**transcoder(name), "d_out": None}).init(
-            jax.random.key(0), x, alive
-        )
+        jax.eval_shape(narrow.init, jax.random.key(0), x, alive)
