@@ -1,22 +1,18 @@
 """Conformance of every dictionary. A new file in the folder is tested without changes here."""
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn import dictionaries, experiment, normalise, sharding
-from dictlearn.experiment.stream import open_stream
+from dictlearn import dictionaries, experiment, normalise
 from dictlearn.ops.firing import dense
 from dictlearn.runs.checkpoint import Checkpoints
 from dictlearn.runs.fold import fold_normalisation
-from dictlearn.streams import Stream
-from dictlearn.streams._place import place
 from dictlearn.types import Batch, Codes
+from tests.dictionaries.begun import begun, numpy
 from tests.helpers import mesh_of, planted_config, run
 
 NAMES = dictionaries.names()
@@ -40,39 +36,6 @@ PRODUCTS = [
 
 def one(state, n=0):
     return jax.tree.map(lambda leaf: np.array(leaf[n]), state.variables)
-
-
-class Begun(NamedTuple):
-    """A run before its first step, of which several tests take steps of their own."""
-
-    stream: Stream
-    program: experiment.Program
-    update: Callable
-    first: Any
-
-    def steps(self, n, change=lambda first: first):
-        """(state, infos) after n steps from `first`, as `change` makes it."""
-        mesh, infos = mesh_of(1, 1, 1), []
-        first = change(numpy(self.first))
-        with jax.set_mesh(mesh):
-            state = jax.device_put(first, sharding.shardings(first, mesh, lead="N"))
-            for t in range(n):
-                batch = place(self.stream.batches[t], mesh)
-                state, info = self.update(state, self.program.hparams, batch)
-                infos.append(info)
-        assert self.update._cache_size() == 1, "a second step compiled again"
-        return jax.device_get((state, infos))
-
-
-@functools.cache
-def begun(name, **fields):
-    rule = {"rule": {"lr": 3e-3, "decay_fraction": 0.0}} if name in LEARNT else {}
-    config, mesh = planted_config(name, steps=300, dictionary=fields, **rule), mesh_of(1, 1, 1)
-    with jax.set_mesh(mesh):
-        stream = open_stream(config)
-        (program,) = experiment.programs(config, stream.d_in, None)
-        state = experiment.init(program, place(stream.batches[0], mesh), mesh)
-        return Begun(stream, program, experiment.update(program, state, mesh), numpy(state))
 
 
 @functools.cache
@@ -157,11 +120,6 @@ def test_training_lowers_the_loss_and_moves_every_parameter(name):
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.variables, first)
     for path, change in jax.tree_util.tree_leaves_with_path(moved["params"]):
         assert change > 0, f"{jax.tree_util.keystr(path)} never moved"
-
-
-def numpy(tree):
-    """The same values in memory of their own: what a step was given is not there after it."""
-    return jax.tree.map(lambda leaf: np.array(leaf), tree)
 
 
 def member(tree, n):
