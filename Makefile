@@ -11,7 +11,7 @@ TESTS = $(BIN)/pytest -n 2 --no-loadscope-reorder
 # The fast part that also runs on the newest Python here, with the newest releases of everything.
 NEWEST := .venv-newest
 KINDS := batch_topk jumprelu matryoshka mp
-NEWEST_TESTS = tests/ops tests/rules/test_rules.py tests/learners/test_gradient.py tests/learners/test_conformance.py \
+NEWEST_TESTS = tests/ops/sparse tests/ops/topk tests/rules/test_rules.py tests/learners/test_gradient.py \
   tests/test_sweep.py tests/runs/test_checkpoint.py \
   $(KINDS:%="tests/dictionaries/test_conformance.py::test_it_runs_in_bfloat16[%]")
 # Python compiles what is imported when it is imported first; all of it beforehand takes a minute more. Where the

@@ -71,6 +71,9 @@ LONG = (
 """Tests whose many steps take longer than compiling them: their programs, and those of the processes that they
 start, are optimised."""
 
+TOGETHER = ("analyses/test_conformance.py",)
+"""Conformance suites whose members look at the same trained runs, which two workers would each train."""
+
 LIMIT = pytest.StashKey[float]()
 
 SLOW = (
@@ -108,7 +111,7 @@ SLOW = (
 def group(nodeid: str) -> str:
     """What goes to one worker together: of a conformance suite, the tests whose ids begin with one member."""
     file, _, test = nodeid.partition("::")
-    if not file.endswith("test_conformance.py") or "[" not in test:
+    if not file.endswith("test_conformance.py") or file.endswith(TOGETHER) or "[" not in test:
         return file
     return f"{file}[{test.partition('[')[2].rstrip(']').partition('-')[0]}]"
 
