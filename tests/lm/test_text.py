@@ -142,8 +142,8 @@ def test_documents_of_a_text_file_are_parted_by_blank_lines(tmp_path):
 
 
 def test_an_unknown_source_or_fraction_or_line_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"'corpus\.csv'.*'wiki'.*\.txt, .*\.jsonl, "):
-        text.documents("corpus.csv")
+    with pytest.raises(ValueError, match=r"'corpus\.docx'.*'wiki'.*\.txt, .*\.jsonl, "):
+        text.documents("corpus.docx")
     with pytest.raises(ValueError, match=r"held_out=1\.5"):
         text.documents("wiki", held_out=1.5)
     path = tmp_path / "bad.jsonl"
