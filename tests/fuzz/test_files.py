@@ -1,7 +1,8 @@
 """Files that are handed over, damaged: dictionaries of every format, a run's workdir, text and tokens.
 
-Seeded, and bounded by DICTLEARN_FUZZ_SECONDS (15), of which each test takes a part. The answer is a result or a
-line that refuses, in bounded time and memory; what is refused has written nothing."""
+Seeded. A test takes a number of tries, the same on every machine, or a part of DICTLEARN_FUZZ_SECONDS where it
+is set. The answer is a result or a line that refuses, in bounded time and memory; what is refused has written
+nothing."""
 
 import gc
 import importlib
@@ -26,14 +27,13 @@ from tests.fuzz.answers import answer
 from tests.fuzz.damage import damaged, odd
 from tests.interop.test_conformance import parts, trained
 
-SECONDS = float(os.environ.get("DICTLEARN_FUZZ_SECONDS", "15")) / 5
-LEAST = 8
+SECONDS = float(os.environ.get("DICTLEARN_FUZZ_SECONDS", "0")) / 5
 
 
-def tries(seed):
-    """Chances until the time is over."""
+def tries(seed, n):
+    """Chances, n of them, and more until the time is over."""
     chance, end, tried = random.Random(seed), time.monotonic() + SECONDS, 0
-    while tried < LEAST or time.monotonic() < end:
+    while tried < n or time.monotonic() < end:
         yield chance
         tried += 1
 
@@ -69,7 +69,7 @@ def files(tmp_path_factory):
 
 def test_no_damage_to_a_dictionary_is_answered_with_a_traceback(files, tmp_path, capsys):
     counts, sources = Counter(), sorted(files.iterdir())
-    for chance in tries(2):
+    for chance in tries(2, 60):
         source = chance.choice(sources)
         path = chance.choice(parts(source))
         whole = path.read_bytes()
@@ -96,12 +96,12 @@ def run(tmp_path_factory):
 VERBS = (["export"], ["eval"], ["report"], ["fit"], ["analyse", "consistency"])
 
 
-# Orbax leaves what else it was to read, where one array of a checkpoint cannot be read.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object _read_array")
+# Where one array of a checkpoint cannot be read, Orbax leaves its other coroutines unfinished.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object ")
 def test_no_damage_to_a_run_is_answered_with_a_traceback(run, tmp_path, capsys, caplog):
-    small = [path for path, data in content(run).items() if len(data) < 1 << 16]
+    small = sorted(path for path, data in content(run).items() if len(data) < 1 << 16)
     counts, copy = Counter(), tmp_path / "run"
-    for chance in tries(3):
+    for chance in tries(3, 8):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(run, copy)
         # A checkpoint has more files than all else, and its seal finds most damage.
@@ -158,7 +158,7 @@ def refusal(path):
 def test_no_damage_to_a_text_is_an_error_of_another_kind(tmp_path):
     texts(tmp_path)
     paths, counts = sorted(tmp_path.iterdir()), Counter()
-    for chance in tries(4):
+    for chance in tries(4, 400):
         path = chance.choice(paths)
         whole = path.read_bytes()
         path.write_bytes(harmed(chance, path, whole))
