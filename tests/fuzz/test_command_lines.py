@@ -4,17 +4,16 @@ DICTLEARN_FUZZ_SECONDS where that is set.
 The array is never there or is damaged, so every input is refused: in one line, by nothing unforeseen, in
 bounded time and memory, and with nothing written."""
 
-import os
 import random
-import time
 from pathlib import Path
 
 import numpy as np
 
 from tests.cli.test_refused import FILE
 from tests.fuzz.answers import answer
+from tests.fuzz.tries import tries
 
-SECONDS, TRIES = float(os.environ.get("DICTLEARN_FUZZ_SECONDS", "0")), 300
+TRIES = 300
 KEYS = [
     "seed",
     "steps",
@@ -134,8 +133,8 @@ def refused(capsys, *argv: str) -> None:
 def test_no_command_line_is_answered_with_a_traceback(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("c.py").write_text(FILE)
-    chance, end, tried = random.Random(0), time.monotonic() + SECONDS, 0
-    while time.monotonic() < end or tried < TRIES:
+    tried = 0
+    for chance in tries(0, TRIES, 1.0):
         refused(capsys, "train", "--config=c.py:gone.npy", "--workdir=r", *words(chance))
         tried += 1
     assert {path.name for path in tmp_path.iterdir()} <= {"c.py", "__pycache__"}

@@ -7,10 +7,7 @@ nothing."""
 import gc
 import importlib
 import json
-import os
-import random
 import shutil
-import time
 from collections import Counter
 
 import numpy as np
@@ -25,17 +22,10 @@ from dictlearn.runs.checkpoint import RECORD
 from tests.cli.test_refused import FILE
 from tests.fuzz.answers import answer
 from tests.fuzz.damage import damaged, odd
+from tests.fuzz.tries import tries
 from tests.interop.test_conformance import parts, trained
 
-SECONDS = float(os.environ.get("DICTLEARN_FUZZ_SECONDS", "0")) / 5
-
-
-def tries(seed, n):
-    """Chances, n of them, and more until the time is over."""
-    chance, end, tried = random.Random(seed), time.monotonic() + SECONDS, 0
-    while tried < n or time.monotonic() < end:
-        yield chance
-        tried += 1
+SHARE = 0.2
 
 
 def content(folder):
@@ -69,7 +59,7 @@ def files(tmp_path_factory):
 
 def test_no_damage_to_a_dictionary_is_answered_with_a_traceback(files, tmp_path, capsys):
     counts, sources = Counter(), sorted(files.iterdir())
-    for chance in tries(2, 60):
+    for chance in tries(2, 60, SHARE):
         source = chance.choice(sources)
         path = chance.choice(parts(source))
         whole = path.read_bytes()
@@ -101,7 +91,7 @@ VERBS = (["export"], ["eval"], ["report"], ["fit"], ["analyse", "consistency"])
 def test_no_damage_to_a_run_is_answered_with_a_traceback(run, tmp_path, capsys, caplog):
     small = sorted(path for path, data in content(run).items() if len(data) < 1 << 16)
     counts, copy = Counter(), tmp_path / "run"
-    for chance in tries(3, 8):
+    for chance in tries(3, 8, SHARE):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(run, copy)
         # A checkpoint has more files than all else, and its seal finds most damage.
@@ -158,7 +148,7 @@ def refusal(path):
 def test_no_damage_to_a_text_is_an_error_of_another_kind(tmp_path):
     texts(tmp_path)
     paths, counts = sorted(tmp_path.iterdir()), Counter()
-    for chance in tries(4, 400):
+    for chance in tries(4, 400, SHARE):
         path = chance.choice(paths)
         whole = path.read_bytes()
         path.write_bytes(harmed(chance, path, whole))
