@@ -20,8 +20,9 @@ from types import ModuleType
 from dictlearn import files
 from dictlearn.experiment import values
 from dictlearn.interop import _find, _layout
-from dictlearn.interop._find import format_of, names, recognised
+from dictlearn.interop._find import format_of, names
 from dictlearn.interop._find import library as library
+from dictlearn.interop._find import recognised as recognised
 from dictlearn.runs.owner import owned
 from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import write_json
@@ -57,10 +58,11 @@ def load(path: str | Path) -> Trained:
         >>> bool((again.reconstruct(x_BD) == trained.reconstruct(x_BD)).all())
         True
     """
-    path = _find.here(path)
-    name = recognised(path)
-    if name is None and (lone := _find.lone(path)):
-        path, name = lone, recognised(lone)
+    return _read(*_find.one(_find.here(path)))
+
+
+def _read(path: Path, name: str | None) -> Trained:
+    """The dictionary of a path, by the format that recognises it."""
     if name is None:
         raise ValueError(_find.unknown(path))
     try:
@@ -88,14 +90,14 @@ def load_all(path: str | Path) -> dict[str, Trained]:
         FileNotFoundError: /nowhere/set does not exist; `dictlearn export` writes dictionaries.
     """
     path = _find.here(path)
-    found = {"/".join(one.relative_to(path).parts): one for one in _find.every(path)}
+    found = {"/".join(one.relative_to(path).parts): (one, name) for one, name in _find.every(path)}
     if not found:
         raise ValueError(_find.unknown(path))
     suffixes = tuple(format_of(name).SUFFIX for name in names())
     plain = lambda name: next(
         (name.removesuffix(s) for s in suffixes if s and name.endswith(s)), name
     )
-    return {plain(name) or one.stem: load(one) for name, one in found.items()}
+    return {plain(key) or one[0].stem: _read(*one) for key, one in found.items()}
 
 
 def save(trained: Trained, path: str | Path, format: str) -> None:
@@ -201,11 +203,11 @@ def convert(source: str | Path, target: str | Path, to: str) -> None:
         ValueError: for a source of no format, for an unknown format, and for a dictionary that it cannot hold.
     """
     fold = folded if format_of(to).LEAVES is not None else lambda trained: trained
-    path = _find.here(source)
-    if _find.several(path):
+    path, name = _find.one(_find.here(source))
+    if name is None and path.is_dir():
         save_all([fold(trained) for trained in load_all(path).values()], target, to)
     else:
-        save(fold(load(path)), target, to)
+        save(fold(_read(path, name)), target, to)
 
 
 def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:

@@ -75,30 +75,33 @@ def here(path: str | Path) -> Path:
     return path
 
 
-def lone(path: Path) -> Path | None:
+def one(path: Path) -> tuple[Path, str | None]:
+    """(the path, or the only file of arrays in it; its format, None if no format recognises it)."""
+    name = recognised(path)
+    if name is None and (lone := _lone(path)):
+        return lone, recognised(lone)
+    return path, name
+
+
+def _lone(path: Path) -> Path | None:
     """The only file of arrays in a folder."""
     inside = path.iterdir() if path.is_dir() else ()
     arrays = [each for each in inside if each.suffix in _foreign.ARRAYS]
     return arrays[0] if len(arrays) == 1 else None
 
 
-def every(path: Path) -> Iterator[Path]:
-    """The dictionaries in a folder, in the order of their names, numbers by their value."""
-    if recognised(path):
-        yield path
+def every(path: Path) -> Iterator[tuple[Path, str]]:
+    """The dictionaries in a folder and their formats, in the order of their names, numbers by their value."""
+    if name := recognised(path):
+        yield path, name
     elif path.is_dir() and not path.is_symlink():
-        for one in sorted(path.iterdir(), key=_by_number):
-            yield from every(one)
+        for inside in sorted(path.iterdir(), key=_by_number):
+            yield from every(inside)
 
 
 def _by_number(path: Path) -> list[str | int]:
     """Orders a 10 after a 9."""
     return [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", path.name)]
-
-
-def several(path: Path) -> bool:
-    """Whether a path is a folder that is no dictionary and holds no lone one."""
-    return path.is_dir() and not recognised(path) and not lone(path)
 
 
 def unknown(path: Path) -> str:

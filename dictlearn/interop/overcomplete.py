@@ -158,14 +158,14 @@ def _arrays(state: _state.State) -> dict[str, np.ndarray]:
     sizes |= {_THRESHOLDS: (n_latents,)} if _THRESHOLDS in state.found else {}
     if _WEIGHTS in state.found:
         found = state.arrays(sizes | {_WEIGHTS: (n_latents, d_in)})
-        return (
-            found | {name: found[key] for name, key in names.items()} | {"atoms": found[_WEIGHTS]}
-        )
-    points = state.matrix("dictionary.C")[0]
-    shapes = ((n_latents, points), (points, d_in), (n_latents, d_in))
-    found = state.arrays(sizes | dict(zip(_ARCHETYPAL, shapes, strict=True)))
-    w, c, relax = (found[key] for key in _ARCHETYPAL)
-    return found | {name: found[key] for name, key in names.items()} | {"atoms": w @ c + relax}
+        atoms_FD = found[_WEIGHTS]
+    else:
+        points = state.matrix("dictionary.C")[0]
+        shapes = ((n_latents, points), (points, d_in), (n_latents, d_in))
+        found = state.arrays(sizes | dict(zip(_ARCHETYPAL, shapes, strict=True)))
+        w, c, relax = (found[key] for key in _ARCHETYPAL)
+        atoms_FD = w @ c + relax
+    return found | {name: found[key] for name, key in names.items()} | {"atoms": atoms_FD}
 
 
 def _check_normalised(arrays: dict[str, np.ndarray]) -> None:

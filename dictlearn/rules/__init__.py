@@ -100,9 +100,9 @@ def make(name: str, **arguments) -> optax.GradientTransformationExtraArgs:
 
 
 @functools.cache
-def _files() -> list[str]:
+def _files() -> tuple[str, ...]:
     found = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in found if not name.startswith("_"))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
 def _module(name: str) -> ModuleType:
