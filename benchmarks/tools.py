@@ -23,7 +23,7 @@ import numpy as np
 import tools_circuits
 from tools_common import MODEL, TRANSFORMER_LENS, ran, table
 
-from dictlearn import dense, interop, meters, restore
+from dictlearn import dense, events, interop, meters, restore
 from dictlearn import lm as language
 from dictlearn.harvest import harvest
 from dictlearn.interop import _latent_cache
@@ -163,7 +163,8 @@ def of_sae(given: Mapping[str, str]) -> None:
         trained = trained_here(lm, home)
         interop.save(trained, home / "sae", "saelens")
         text = {"text": "wiki", "sequence_length": T, "n_tokens": 60 * S}
-        _latent_cache.write(trained, lm, (TAP,), home / "latents" / TAP, **text)
+        found = events.gather(events.job(trained, events.of_text(lm, (TAP,), **text)))
+        _latent_cache.write(found, home / "latents" / TAP)
         rows_ST = language.sequences("wiki", lm.tokenizer, T - 1, lm.separator)[1].tokens_ST[:S]
         tokens_ST = np.concatenate([np.full((S, 1), lm.separator), rows_ST], axis=1).astype(
             np.int32

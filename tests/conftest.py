@@ -85,6 +85,7 @@ SLOW = (
     "cli/test_interrupt.py",
     "cli/test_refused.py",
     "crash/",
+    "events/test_cache_processes.py",
     "dictionaries/test_allocation.py",
     "fuzz/",
     "dictionaries/test_conformance.py",

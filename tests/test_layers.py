@@ -16,6 +16,7 @@ LAYERS = (
     {"sweep"},
     {"experiment"},
     {"runs"},
+    {"events"},
     {"interop"},
     {"train", "plan", "harvest", "evaluate", "scaling"},
     {"analyses", "circuits"},

@@ -12,7 +12,7 @@ Logits: (W_dec_i * g) U for the decoder row of latent i, in units of the normali
 of the model's last norm, and U its unembedding. The division of the norm, and every layer after the tap, are
 left out. Only taps that write to the residual stream have it.
 
-Axes: E an active code, I a chosen latent; the others as in `dictlearn.types`.
+Axes: E an active code, I a chosen latent, P a passage; the others as in `dictlearn.types`.
 """
 
 from collections import Counter
@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dictlearn import events
 from dictlearn import lm as language
 from dictlearn.analyses._passages import Passage, documents, passage, readable
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
-from dictlearn.runs.active import active
+from dictlearn.events import Events
 from dictlearn.runs.trained import Trained
 from dictlearn.streams import _taps, store
 
@@ -37,25 +38,7 @@ N_ACTIVE = 16_000_000
 
 FEWEST, DENSEST = 20, 0.05
 PASSAGES, LOGITS = 8, 10
-_BATCH = 4096
 _STREAM_TAPS = ("embed", "resid", "resid_mid", "attn_out", "mlp_out")
-
-
-class Firings(NamedTuple):
-    """The active codes on the `n_tokens` tokens of the first `n_sequences` sequences.
-
-    They are sorted by latent, then by value, the largest first: latent i has start_F[i] to start_F[i + 1].
-    """
-
-    sequence_E: np.ndarray
-    position_E: np.ndarray
-    val_E: np.ndarray
-    start_F: np.ndarray
-    n_tokens: int
-    n_sequences: int
-
-    def of(self, latent: int) -> slice:
-        return slice(int(self.start_F[latent]), int(self.start_F[latent + 1]))
 
 
 class Logits(NamedTuple):
@@ -105,17 +88,25 @@ def examples(subjects: Sequence[Subject], *, dictionary: str = "", n: int = 12) 
         ValueError: for an unknown dictionary; the message lists the known ones.
     """
     (subject,) = exactly(1, subjects, "examples")
-    found = {one.name: one for one in subject.trained}
-    chosen = dictionary or max(found, key=lambda name: _explained(found[name]))
-    if chosen not in found:
-        raise ValueError(f"{dictionary=} is not of {subject.name}; there are {', '.join(found)}.")
+    best = chosen(subject, dictionary)
     subject.check_data()
-    seen = study(found[chosen], subject.lm, subject.config["stream"], n)
+    seen = study(best, subject.lm, subject.config["stream"], n)
     rows = [
         (latent.index, latent.density, latent.largest, _peaks(latent)) for latent in seen.latents
     ]
     columns = ("latent", "density", "largest activation", "peaks on")
-    return Result(seen._asdict(), [Table(f"Latents of {chosen}", columns, rows)])
+    return Result(seen._asdict(), [Table(f"Latents of {best.name}", columns, rows)])
+
+
+def chosen(subject: Subject, name: str = "") -> Trained:
+    """The dictionary of that name; without a name, the one with the largest explained variance.
+
+    Raises ValueError, listing the names, for an unknown one.
+    """
+    found = {one.name: one for one in subject.trained}
+    if name and name not in found:
+        raise ValueError(f"{name!r} is not a dictionary of {subject.name}: {', '.join(found)}.")
+    return found[name or max(found, key=lambda one: _explained(found[one]))]
 
 
 def _explained(dictionary: Trained) -> float:
@@ -143,72 +134,48 @@ def study(
     taps = store.open_manifest(stream["path"])["recipe"]["taps"]
     tap = _taps.chosen(list(taps), stream.get("tap"))
     target = _taps.chosen(list(taps), stream["target"]) if stream.get("target") else tap
-    tokens_ST, mask_ST = store.tokens(stream["path"], "train")
+    tokens_ST, _ = store.tokens(stream["path"], "train")
     lm.check_tokens(tokens_ST, f"The text of {stream['path']}")
-    found = firings(dictionary, stream["path"], tap, mask_ST, progress)
+    found = firings(dictionary, stream["path"], tap, progress)
     document_ST = documents(tokens_ST, lm.separator)
     candidates = _candidates(found)
-    chosen = choose(found, tokens_ST, document_ST, candidates, n)
-    logits = direct_logits(dictionary, lm, target, chosen)
+    shown = choose(found, tokens_ST, document_ST, candidates, n)
+    logits = direct_logits(dictionary, lm, target, shown)
     latents = [
         _latent(i, found, tokens_ST, document_ST, lm, one)
-        for i, one in zip(chosen, logits, strict=True)
+        for i, one in zip(shown, logits, strict=True)
     ]
     n_latents = dictionary.module.n_latents
-    counts = found.n_tokens, found.n_sequences, len(candidates), n_latents
+    counts = found.n_tokens, len(found.tokens_ST), len(candidates), n_latents
     return Study(dictionary.name, ", ".join(target), latents, *counts)
 
 
-def firings(
-    dictionary: Trained, path, tap: Sequence[str], mask_ST: np.ndarray, progress=None
-) -> Firings:
+def firings(dictionary: Trained, path, tap: Sequence[str], progress=None) -> Events:
     """Every active code on the first sequences that hold N_TOKENS tokens, or about N_ACTIVE active codes by the
     dictionary's L0.
     """
     l0 = dictionary.metrics.get("l0") or 1.0
-    total_S = np.cumsum(mask_ST.sum(axis=1))
-    most = min(N_TOKENS, int(N_ACTIVE / max(l0, 1.0)))
-    n_sequences = max(1, int(np.searchsorted(total_S, most, side="right")))
-    n_tokens, done, parts = int(total_S[n_sequences - 1]), 0, []
-    for shard in store.open_manifest(path)["shards"]:
-        tensors = store.map_tensors(path, shard)
-        row_R = np.flatnonzero(tensors["sequence_R"] < n_sequences)
-        for first in range(0, len(row_R), _BATCH):
-            parts.append(active(dictionary, tensors, tap, row_R[first : first + _BATCH], _BATCH))
-            done += min(_BATCH, len(row_R) - first)
-            if progress:
-                progress(done, n_tokens)
-    latent_E, sequence_E, position_E, val_E = map(np.concatenate, zip(*parts, strict=True))
-    order_E = np.lexsort((-val_E, latent_E))
-    edges = np.arange(dictionary.module.n_latents + 1)
-    return Firings(
-        sequence_E[order_E],
-        position_E[order_E],
-        val_E[order_E],
-        np.searchsorted(latent_E[order_E], edges),
-        n_tokens,
-        n_sequences,
-    )
+    rows = events.of_store(path, tap, min(N_TOKENS, int(N_ACTIVE / max(l0, 1.0))))
+    return events.gather(events.job(dictionary, rows, progress or (lambda done, total: None)))
 
 
-def _candidates(found: Firings) -> np.ndarray:
+def _candidates(found: Events) -> np.ndarray:
     """Latents that are neither too rare nor too dense, in order of density."""
-    fired_F = np.diff(found.start_F)
+    fired_F = found.count_F
     fit = np.flatnonzero((fired_F >= FEWEST) & (fired_F <= DENSEST * found.n_tokens))
     return fit[np.argsort(fired_F[fit], kind="stable")]
 
 
 def choose(
-    found: Firings, tokens_ST: np.ndarray, document_ST: np.ndarray, candidates: np.ndarray, n: int
+    found: Events, tokens_ST: np.ndarray, document_ST: np.ndarray, candidates: np.ndarray, n: int
 ) -> list[int]:
     """The latents to show, by the rule in the head of this file."""
     chosen, peaks = [], set()
     for group in np.array_split(candidates, n):
         tops = {i: top(found, document_ST, i) for i in group.tolist()}
-        standing = {i: _standing(found, i, entries) for i, entries in tops.items()}
+        standing = {i: _standing(found, i, val_P) for i, (_, val_P) in tops.items()}
         for i in sorted(standing, key=standing.__getitem__, reverse=True):
-            first = tops[i][0]
-            peak = int(tokens_ST[found.sequence_E[first], found.position_E[first]])
+            peak = int(tokens_ST.flat[tops[i][0][0]])
             if peak not in peaks:
                 chosen.append(i)
                 peaks.add(peak)
@@ -216,19 +183,18 @@ def choose(
     return chosen
 
 
-def top(found: Firings, document_ST: np.ndarray, latent: int) -> np.ndarray:
-    """The entries of a latent's PASSAGES largest activations, at most one per document, the largest first."""
-    of = found.of(latent)
-    document_E = document_ST[found.sequence_E[of], found.position_E[of]]
-    _, first = np.unique(document_E, return_index=True)
-    return of.start + np.sort(first)[:PASSAGES]
+def top(found: Events, document_ST: np.ndarray, latent: int) -> tuple[np.ndarray, np.ndarray]:
+    """(place_P, val_P) of the PASSAGES largest activations, at most one a document, the largest first."""
+    place_E, val_E = found.of(latent)
+    order_E = np.argsort(-val_E, kind="stable")
+    _, first = np.unique(document_ST.ravel()[place_E[order_E]], return_index=True)
+    chosen_P = order_E[np.sort(first)[:PASSAGES]]
+    return place_E[chosen_P], val_E[chosen_P]
 
 
-def _standing(found: Firings, latent: int, entries: np.ndarray) -> float:
+def _standing(found: Events, latent: int, val_P: np.ndarray) -> float:
     """How far the top passages stand out; 0 for fewer than PASSAGES."""
-    if len(entries) < PASSAGES:
-        return 0.0
-    return float(found.val_E[entries[-1]] / found.val_E[found.of(latent)].mean())
+    return float(val_P[-1] / found.of(latent)[1].mean()) if len(val_P) == PASSAGES else 0.0
 
 
 def direct_logits(
@@ -252,13 +218,13 @@ def _extremes(lm: language.LM, logits_V: np.ndarray) -> Logits:
     return Logits(*([(readable(lm.tokenizer, v), float(logits_V[v])) for v in end] for end in ends))
 
 
-def _latent(index: int, found: Firings, tokens_ST, document_ST, lm, logits) -> Latent:
-    of = found.of(index)
+def _latent(index: int, found: Events, tokens_ST, document_ST, lm, logits) -> Latent:
+    place_E, val_E = found.of(index)
     val_ST = np.zeros(tokens_ST.shape, np.float32)
-    val_ST[found.sequence_E[of], found.position_E[of]] = found.val_E[of]
+    val_ST.flat[place_E] = val_E
     passages = []
-    for entry in top(found, document_ST, index):
-        at = int(found.sequence_E[entry]), int(found.position_E[entry])
+    for place in top(found, document_ST, index)[0].tolist():
+        at = divmod(place, found.length)
         passages.append(passage(lm.tokenizer, tokens_ST, val_ST, document_ST, at))
-    n_fired, largest = of.stop - of.start, float(found.val_E[of.start])
-    return Latent(index, n_fired, n_fired / found.n_tokens, largest, passages, logits)
+    density, largest = float(found.density_F[index]), float(found.largest_F[index])
+    return Latent(index, len(val_E), density, largest, passages, logits)

@@ -1,35 +1,26 @@
 """`dictlearn latents`: every active code of a dictionary on a text, as delphi's latent cache."""
 
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
-from dictlearn import lm as language
-from dictlearn.cli import published
-from dictlearn.cli.progress import Progress
+from dictlearn.cli import events
 from dictlearn.interop import _latent_cache as latent_cache
 
 FLAGS = {
-    **published.FLAGS,
-    "--dictionary": {"metavar": "PATH", "required": True, "help": "a dictionary of any format"},
+    **events.FLAGS,
     "--splits": {"type": int, "default": 5, "help": "files, each with as many latents"},
-    "--n_tokens": {"type": int, "help": "tokens of the text; default all"},
 }
 
 
-def latents(config: Mapping, workdir: Path, arguments) -> None:
+def latents(config: Mapping, workdir: Path, arguments: Namespace) -> None:
     """Writes workdir/latents/TAP."""
-    tap = config["stream"]["tap"]
-    folder = workdir / "latents" / "+".join(tap)
-    recipe = {k: v for k, v in config["harvest"].items() if k not in ("taps", "held_out")}
-    with Progress("latents", "sequences") as progress:
-        latent_cache.write(
-            arguments.dictionary,
-            language.load(**config["model"]),
-            tap,
-            folder,
-            splits=arguments.splits,
-            progress=progress,
-            n_tokens=arguments.n_tokens,
-            **recipe,
-        )
+    tap = config["stream"].get("tap") or config["harvest"]["taps"]
+    subject, dictionary = events.dictionary_of(config, workdir, arguments)
+    latent_cache.check(arguments.splits, dictionary.module.n_latents)
+    found = events.cached(subject, dictionary, workdir, arguments)
+    folder = workdir / "latents" / "+".join([tap] if isinstance(tap, str) else tap)
+    recipe = config.get("harvest", {})
+    where = {"split": recipe.get("split") or "train", "column": recipe.get("column", "text")}
+    latent_cache.write(found, folder, splits=arguments.splits, **where)
     print(f"latents: {folder}")

@@ -18,6 +18,8 @@ from dictlearn import analyses, interop, meters, sharding
 from dictlearn import lm as language
 from dictlearn.cli import distributed, published
 from dictlearn.cli.analyse import analyse, every
+from dictlearn.cli.events import FLAGS as EVENTS
+from dictlearn.cli.events import events
 from dictlearn.cli.latents import FLAGS as LATENTS
 from dictlearn.cli.latents import latents
 from dictlearn.cli.progress import Progress
@@ -234,10 +236,18 @@ VERBS = {
         },
         from_workdir=True,
     ),
+    "events": Verb(
+        events,
+        "every active code of a dictionary on a text, sorted by latent -> events/NAME",
+        _CHANGED | EVENTS,
+        from_workdir=True,
+        together=True,
+    ),
     "latents": Verb(
         latents,
-        "every active code of a dictionary on a text, as delphi's latent cache -> latents/TAP",
-        LATENTS,
+        "the same events as delphi's latent cache -> latents/TAP",
+        _CHANGED | LATENTS,
+        from_workdir=True,
     ),
     "convert": Verb(
         _convert,

@@ -9,130 +9,88 @@
 Source: the code of eai-delphi 0.1.3 (`delphi/latents/cache.py`, `loader.py`). Here, a file whose codes are too
 large for float16 holds float32, and a file whose latents never fire is empty, where delphi stops.
 
-The text passes through the model once. Codes go to the disk batch by batch, and from there into one file after
-the other, so that memory holds the codes of one batch, and then of one file.
+The codes come from an event cache (`dictlearn.events`). Memory holds one file of them.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dictlearn import files
-from dictlearn import lm as language
-from dictlearn.runs.active import active
-from dictlearn.runs.trained import Trained
+from dictlearn.events import Events
 from dictlearn.runs.workdir import write_json
-from dictlearn.streams._source import Forward, Recipe, Source, cut
 
 LEAST = 1e-5
-_EVENT = np.dtype([("at", "<u4", 3), ("val", "<f4")])
-
-
-class _Split(NamedTuple):
-    """The latents from start to end, the last included, and the file of their events."""
-
-    start: int
-    end: int
-    events: Path
 
 
 def write(
-    dictionary: Trained,
-    lm: language.LM,
-    tap: Sequence[str],
+    found: Events,
     folder: str | Path,
     *,
     splits: int = 5,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    **recipe: Any,
+    split: str = "train",
+    column: str = "text",
 ) -> None:
     """Writes the latent cache of a dictionary.
 
     Args:
-        dictionary: the dictionary.
-        lm: the model that it reads.
-        tap: the taps that it reads, concatenated.
+        found: every active code of the dictionary on a text.
         folder: the folder of the files, replaced as a whole; its name is the hookpoint.
         splits: the number of files, each with as many latents.
-        progress: called with (sequences done, sequences in all).
-        recipe: the text, as in `config.harvest`; all of it is read.
+        split, column: where the text was in its source, for config.json.
 
     Raises:
-        ValueError: for what a harvest refuses, and for more files than latents.
+        ValueError: for more files than latents.
     """
-    folder, n_latents = Path(folder), dictionary.module.n_latents
-    if not 1 <= splits <= n_latents:
-        raise ValueError(f"{splits=} must be at least 1 and at most the {n_latents} latents.")
-    source = Source(lm, Recipe.of(taps=tuple(tap), dtype="float32", held_out=0.0, **recipe))
+    folder = Path(folder)
+    check(splits, found.n_latents)
+    edges = np.linspace(0, found.n_latents, splits + 1).astype(int).tolist()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(folder) as half:
         half.mkdir()
-        parts = _parts(n_latents, splits, half)
-        _spill(dictionary, source, parts, progress)
-        for part in parts:
-            _settle(part, source.train.tokens_ST, half)
-        write_json(half / "config.json", _about(source, splits))
+        for start, stop in itertools.pairwise(edges):
+            arrays = _arrays(found, start, stop)
+            files.save_tensors(arrays, half / f"{start}_{stop - 1}.safetensors")
+        about = _about(found.recipe["rows"], found, splits)
+        write_json(
+            half / "config.json", {**about, "dataset_split": split, "dataset_column": column}
+        )
 
 
-def _parts(n_latents: int, splits: int, folder: Path) -> list[_Split]:
-    edges = itertools.pairwise(np.linspace(0, n_latents, splits + 1).astype(int).tolist())
-    return [_Split(start, stop - 1, folder / f"{start}.events") for start, stop in edges]
+def check(splits: int, n_latents: int) -> None:
+    """Raises ValueError for more files than latents."""
+    if not 1 <= splits <= n_latents:
+        raise ValueError(f"{splits=} must be at least 1 and at most the {n_latents} latents.")
 
 
-def _spill(dictionary: Trained, source: Source, parts: Sequence[_Split], progress) -> None:
-    """Appends the events of the text to the file of their split, batch by batch."""
-    tokens_ST, size = source.train.tokens_ST, source.recipe.lm_batch
-    batch, edges = size * tokens_ST.shape[1], [part.start for part in parts]
-    forward = Forward(source, source.taps)
-    jobs = cut(np.arange(len(tokens_ST)), size)
-    for n, rows in enumerate(forward.rows(source.train, jobs)):
-        events = _events(dictionary, rows, source.taps, batch)
-        part_E = np.searchsorted(edges, events["at"][:, 2], side="right") - 1
-        for i, part in enumerate(parts):
-            own = events[part_E == i]
-            own["at"][:, 2] -= part.start
-            with part.events.open("ab") as file:
-                own.tofile(file)
-        progress(min((n + 1) * size, len(tokens_ST)), len(tokens_ST))
-
-
-def _events(dictionary: Trained, rows, tap: Sequence[str], batch: int) -> np.ndarray:
-    """The events of some rows, in their order."""
-    found = active(dictionary, rows, tap, np.arange(len(rows["sequence_R"])), batch)
-    latent_E, sequence_E, position_E, val_E = (column[np.abs(found[3]) > LEAST] for column in found)
-    events = np.empty(len(val_E), _EVENT)
-    events["at"], events["val"] = np.stack([sequence_E, position_E, latent_E], axis=1), val_E
-    return events
-
-
-def _settle(part: _Split, tokens_ST: np.ndarray, folder: Path) -> None:
-    """The file of a split, from its events."""
-    events = np.fromfile(part.events, _EVENT)
-    small = events["at"].max(initial=0) < 1 << 16
-    fits = np.abs(events["val"]).max(initial=0) <= np.finfo(np.float16).max
-    arrays = {
-        "locations": events["at"].astype(np.uint16 if small else np.uint32),
-        "activations": events["val"].astype(np.float16 if fits else np.float32),
-        "tokens": np.asarray(tokens_ST, np.int64),
-    }
-    files.save_tensors(arrays, folder / f"{part.start}_{part.end}.safetensors")
-    part.events.unlink()
-
-
-def _about(source: Source, splits: int) -> dict[str, Any]:
-    """config.json, as delphi writes it."""
-    recipe, tokens_ST = source.recipe, source.train.tokens_ST
+def _arrays(found: Events, start: int, stop: int) -> dict[str, np.ndarray]:
+    """The arrays of the file of latents start to stop, by sequence and position."""
+    own = slice(int(found.start_F[start]), int(found.start_F[stop]))
+    latent_E = np.repeat(np.arange(stop - start), found.count_F[start:stop])
+    place_E, val_E = found.place_E[own], found.val_E[own]
+    kept_E = np.flatnonzero(np.abs(val_E) > LEAST)
+    kept_E = kept_E[np.argsort(place_E[kept_E], kind="stable")]
+    sequence_E, position_E = np.divmod(place_E[kept_E], found.length)
+    at_E = np.stack([sequence_E, position_E, latent_E[kept_E]], axis=1)
+    small = at_E.max(initial=0) < 1 << 16
+    fits = np.abs(val_E).max(initial=0) <= np.finfo(np.float16).max
     return {
-        "dataset_repo": Path(recipe.text).name,
-        "dataset_split": recipe.split or "train",
+        "locations": at_E.astype(np.uint16 if small else np.uint32),
+        "activations": val_E[kept_E].astype(np.float16 if fits else np.float32),
+        "tokens": np.asarray(found.tokens_ST, np.int64),
+    }
+
+
+def _about(rows: dict[str, Any], found: Events, splits: int) -> dict[str, Any]:
+    """config.json, as delphi writes it, but for the place of the text in its source."""
+    return {
+        "dataset_repo": rows["text"]["source"],
         "dataset_name": "",
-        "dataset_column": recipe.column,
-        "batch_size": recipe.lm_batch,
-        "cache_ctx_len": tokens_ST.shape[1],
-        "n_tokens": tokens_ST.size,
+        "batch_size": rows["lm_batch"],
+        "cache_ctx_len": found.length,
+        "n_tokens": found.tokens_ST.size,
         "n_splits": splits,
-        "model_name": source.lm.name,
+        "model_name": rows["model"]["name"],
     }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from dictlearn import cli, dense, interop
+from dictlearn import cli, dense, events, interop
 from dictlearn import lm as language
 from dictlearn.interop import _latent_cache as latent_cache
 from tests.interop.test_conformance import trained
@@ -48,11 +48,15 @@ def read(folder):
     return tokens_ST, codes_STF
 
 
+def gathered(one, lm, **text):
+    return events.gather(events.job(one, events.of_text(lm, (TAP,), **text)))
+
+
 def test_the_files_hold_every_code_at_its_token(home, lm):
     one = trained("topk", d_in=lm.spec.d_model)
     folder = home / "latents" / TAP
     text = {"text": home / "text.jsonl", "sequence_length": T, "lm_batch": 4}
-    latent_cache.write(one, lm, (TAP,), folder, splits=3, **text)
+    latent_cache.write(gathered(one, lm, **text), folder, splits=3)
     assert sorted(path.name for path in folder.iterdir()) == [
         *("0_9.safetensors", "10_20.safetensors", "21_31.safetensors", "config.json")
     ]
@@ -74,9 +78,8 @@ def test_codes_beyond_float16_and_latents_that_never_fire(home, lm):
     b_enc = np.where(np.arange(F) < 16, 1e5, -1e5).astype("f4")
     one = dataclasses.replace(one, variables={"params": {**params, "b_enc_F": b_enc}})
     folder = home / "large" / TAP
-    latent_cache.write(
-        one, lm, (TAP,), folder, splits=2, text=home / "text.jsonl", sequence_length=T
-    )
+    text = {"text": home / "text.jsonl", "sequence_length": T}
+    latent_cache.write(gathered(one, lm, **text), folder, splits=2)
     kinds = {path.name: load_file(path)["activations"] for path in folder.glob("*.safetensors")}
     assert kinds["0_15.safetensors"].min() > 9e4
     assert kinds["16_31.safetensors"].shape == (0,)

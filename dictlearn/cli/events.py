@@ -1,0 +1,81 @@
+"""`dictlearn events`: every active code of a dictionary on a text, as an event cache; other verbs read it."""
+
+import re
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+from dictlearn import events as cache
+from dictlearn.analyses import Subject
+from dictlearn.analyses.examples import chosen
+from dictlearn.cli import published
+from dictlearn.cli.progress import Progress
+from dictlearn.experiment.stream import origin
+from dictlearn.runs.trained import Trained
+
+FLAGS = {
+    **published.FLAGS,
+    "--name": {
+        "metavar": "NAME",
+        "help": "a dictionary of the run; default the one with the largest explained variance",
+    },
+    "--n_tokens": {"type": int, "metavar": "N", "help": "tokens of the text; default all"},
+}
+
+
+def events(config: Mapping, workdir: Path, arguments: Namespace) -> None:
+    """Writes workdir/events/NAME."""
+    subject, dictionary = dictionary_of(config, workdir, arguments)
+    cached(subject, dictionary, workdir, arguments)
+    print(f"events: {folder(workdir, dictionary)}")
+
+
+def dictionary_of(config: Mapping, workdir: Path, arguments: Namespace) -> tuple[Subject, Trained]:
+    """The dictionary that the arguments name, in a subject that knows its model and its stream.
+
+    Raises ValueError for an unknown name, and for other data than the run was trained on.
+    """
+    own, allowed = arguments.dictionary, arguments.allow_changed
+    given = [own] if own else []
+    subject = Subject(workdir.name, workdir, given, setup=config, allow_changed=allowed)
+    dictionary = own or chosen(subject, arguments.name or "")
+    if not own:
+        subject.check_data()
+    return subject, dictionary
+
+
+def cached(
+    subject: Subject, dictionary: Trained, workdir: Path, arguments: Namespace
+) -> cache.Events:
+    """The event cache of a dictionary, written first where it does not exist."""
+    path, rows = folder(workdir, dictionary), _rows(subject, arguments)
+    with Progress("events", "tokens") as progress:
+        cache.write(cache.job(dictionary, rows, progress), path)
+    return cache.read(path)
+
+
+def folder(workdir: Path, dictionary: Trained) -> Path:
+    """The folder of the event cache of a dictionary."""
+    return workdir / "events" / safe(dictionary.name)
+
+
+def safe(name: str) -> str:
+    """A name of a dictionary as the name of a file."""
+    return re.sub(r"[^\w+-]+", "_", name).strip("_") or "dictionary"
+
+
+def _rows(subject: Subject, arguments: Namespace) -> cache.Rows:
+    """The rows of the run's store; where it has none, the model runs over the text."""
+    config, n_tokens = subject.config, arguments.n_tokens
+    found = origin(config) or ()
+    if len(found) != 1 or found[0].scales:
+        raise ValueError(
+            f"config.stream of {subject.name} has no rows of one language model; events need its text."
+        )
+    (site,) = found
+    if site.path is not None:
+        return cache.of_store(site.path, site.read, n_tokens)
+    left_out = {"taps", "held_out"} if arguments.dictionary else {"taps"}
+    recipe = {key: value for key, value in config["harvest"].items() if key not in left_out}
+    recipe |= {"n_tokens": n_tokens} if n_tokens else {}
+    return cache.of_text(subject.lm, site.read, **{"seed": config["seed"], **recipe})
