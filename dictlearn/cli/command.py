@@ -15,7 +15,9 @@ KEYS = """\
 Any key of the config can be set: --config.batch_size=4096 --config.sweep.k='(16, 32)'. Short for keys of
 subtrees: --config.model=NAME or =PATH, --config.taps='resid.{4,8}', --config.text=PATH, --mesh.data=8.
 """
-TOGETHER = "Harvest, train, eval and events may run in several processes, each with the same arguments."
+TOGETHER = (
+    "Harvest, train, eval and events may run in several processes, each with the same arguments."
+)
 EXPECTED = (ValueError, TypeError, OSError, RuntimeError, ModuleNotFoundError, MemoryError)
 """Errors of bad input. They are printed in one line; `--debug` shows the traceback."""
 UNEXPECTED = "unexpected"
