@@ -1,7 +1,7 @@
 """Cross-layer transcoders by their layers: latent j of layer l is latent j L + l of ours."""
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,9 +19,11 @@ LEAVES = {
 }
 
 
-def joined(layers: Sequence[Mapping[str, np.ndarray]]) -> tuple[Dictionary, dict[str, np.ndarray]]:
+def joined(
+    layers: Sequence[Mapping[str, np.ndarray]], **fields: Any
+) -> tuple[Dictionary, dict[str, np.ndarray]]:
     """(module, leaves) of the arrays of each layer: W_enc [F, D], b_enc, b_dec, W_dec [F, L - l, D] and, for a
-    JumpReLU, threshold."""
+    JumpReLU, threshold. `fields` are of the dictionary, in place of those of a JumpReLU or a ReLU."""
     n, (each, d_in) = len(layers), layers[0]["W_enc"].shape
     woven = lambda key: np.stack([one[key] for one in layers], axis=1)
     leaves = {
@@ -35,7 +37,8 @@ def joined(layers: Sequence[Mapping[str, np.ndarray]]) -> tuple[Dictionary, dict
     if kind == "jumprelu":
         leaves[_note.THRESHOLD] = _foreign.log_threshold(woven("threshold").reshape(-1))
     sizes = {"d_in": n * d_in, "d_out": n * d_in, "n_latents": n * each, "sources": n}
-    return dictionaries.make("clt", activation=kind, sparsity=0.0, **sizes), leaves
+    fields = fields or {"activation": kind, "sparsity": 0.0}
+    return dictionaries.make("clt", **fields, **sizes), leaves
 
 
 def parted(trained: Trained) -> list[dict[str, np.ndarray]]:
