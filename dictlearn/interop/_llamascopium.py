@@ -130,7 +130,7 @@ def config(sae_type: str, width: int, n_latents: int, **told: Any) -> dict[str, 
 
 
 def check(made: Mapping[str, Any], names: Container[str], kinds: Mapping[str, str]) -> str:
-    """The act_fn of a dictionary, by its activation. Raises ValueError for one of another name, and for what the
+    """The act_fn of a dictionary, by its activation. Raises ValueError for another name, and for what the
     library does not compute; `made` describes the dictionary."""
     name, activation = made["name"], str(made.get("activation"))
     if name not in names or activation not in kinds:
