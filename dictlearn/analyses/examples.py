@@ -8,9 +8,7 @@ are cut into groups of equal size. Each group gives the latent whose top passage
 their peaks, over the latent's mean activation where it fires. A latent that peaks on the same token as one
 already chosen is replaced by the next of its group.
 
-Logits: (W_dec_i * g) U for the decoder row of latent i, in units of the normalised activations. g is the gain
-of the model's last norm, and U its unembedding. The division of the norm, and every layer after the tap, are
-left out. Only taps that write to the residual stream have it.
+Logits: the direct effect of the decoder row of latent i (_logits.py), in units of the normalised activations.
 
 Axes: E an active code, I a chosen latent, P a passage; the others as in `dictlearn.types`.
 """
@@ -23,6 +21,7 @@ import numpy as np
 
 from dictlearn import events
 from dictlearn import lm as language
+from dictlearn.analyses import _logits
 from dictlearn.analyses._passages import Passage, documents, passage, readable
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
@@ -38,7 +37,6 @@ N_ACTIVE = 16_000_000
 
 FEWEST, DENSEST = 20, 0.05
 PASSAGES, LOGITS = 8, 10
-_STREAM_TAPS = ("embed", "resid", "resid_mid", "attn_out", "mlp_out")
 
 
 class Logits(NamedTuple):
@@ -200,22 +198,17 @@ def _standing(found: Events, latent: int, val_P: np.ndarray) -> float:
 def direct_logits(
     dictionary: Trained, lm: language.LM, target: Sequence[str], chosen: list[int]
 ) -> list[Logits | None]:
-    """The extreme tokens of each latent's direct effect on the logits; None for several concatenated taps, or
-    for a tap outside the residual stream.
+    """The extreme tokens of each latent's direct effect on the logits (_logits.py); None for several
+    concatenated taps, or for a tap outside the residual stream.
     """
-    if len(target) > 1 or target[0].split(".")[0] not in _STREAM_TAPS:
+    if not _logits.writes_to_stream(target) or not chosen:
         return [None] * len(chosen)
-    params = lm.params
-    unembed_DV = np.asarray(params["embed_VD"]).T if lm.spec.tied else params["unembed_DV"]
     atoms_ID = np.asarray(dictionary.variables["params"]["W_dec_FD"])[chosen]
-    logits_IV = (atoms_ID * np.asarray(params["norm_D"])) @ np.asarray(unembed_DV)
-    return [_extremes(lm, logits_V) for logits_V in logits_IV]
-
-
-def _extremes(lm: language.LM, logits_V: np.ndarray) -> Logits:
-    order_V = np.argsort(logits_V, kind="stable")
-    ends = order_V[::-1][:LOGITS], order_V[:LOGITS]
-    return Logits(*([(readable(lm.tokenizer, v), float(logits_V[v])) for v in end] for end in ends))
+    found = _logits.direct(lm, atoms_ID, LOGITS)
+    said = lambda tokens, weights: [
+        (readable(lm.tokenizer, v), float(w)) for v, w in zip(tokens.tolist(), weights, strict=True)
+    ]
+    return [Logits(said(t, tw), said(b, bw)) for t, tw, b, bw, _ in zip(*found, strict=True)]
 
 
 def _latent(index: int, found: Events, tokens_ST, document_ST, lm, logits) -> Latent:

@@ -16,12 +16,8 @@ from rich.console import Console
 
 from dictlearn import analyses, interop, meters, sharding
 from dictlearn import lm as language
-from dictlearn.cli import distributed, published
+from dictlearn.cli import distributed, events, features, latents, published
 from dictlearn.cli.analyse import analyse, every
-from dictlearn.cli.events import FLAGS as EVENTS
-from dictlearn.cli.events import events
-from dictlearn.cli.latents import FLAGS as LATENTS
-from dictlearn.cli.latents import latents
 from dictlearn.cli.progress import Progress
 from dictlearn.evaluate import check, evaluate
 from dictlearn.harvest import harvest
@@ -237,16 +233,22 @@ VERBS = {
         from_workdir=True,
     ),
     "events": Verb(
-        events,
+        events.events,
         "every active code of a dictionary on a text, sorted by latent -> events/NAME",
-        _CHANGED | EVENTS,
+        _CHANGED | events.FLAGS,
         from_workdir=True,
         together=True,
     ),
+    "features": Verb(
+        features.features,
+        "a page for every latent of a dictionary -> features/NAME/index.html",
+        _CHANGED | features.FLAGS,
+        from_workdir=True,
+    ),
     "latents": Verb(
-        latents,
+        latents.latents,
         "the same events as delphi's latent cache -> latents/TAP",
-        _CHANGED | LATENTS,
+        _CHANGED | latents.FLAGS,
         from_workdir=True,
     ),
     "convert": Verb(

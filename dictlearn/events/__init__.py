@@ -1,6 +1,7 @@
-"""The event cache: every active code of a dictionary on a text, sorted by latent.
+"""The event cache: every active code of a dictionary on a text, sorted by latent, and its reads.
 
-gather    in memory        write    to a folder, in one pass, by any number of processes        read    from it
+gather     in memory          write    to a folder, in one pass, by any number of processes
+read       from a folder      windows, near    where a latent fires, and which latents are alike
 """
 
 from dictlearn.events.cache import Events, read

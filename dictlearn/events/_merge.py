@@ -15,6 +15,7 @@ import numpy as np
 
 from dictlearn import files
 from dictlearn.events._parts import Segment
+from dictlearn.events.cache import largest
 
 _BYTES_OF_AN_EVENT = 24
 """Memory that an event takes while it is merged: its place, its value, and where they go."""
@@ -116,12 +117,3 @@ def _gathered(found: Sequence[Segment], at: list[int], start_F, low: int, high: 
         place_E[to_E], val_E[to_E] = segment.place_E[own], segment.val_E[own]
         next_F, at[i] = next_F + count_F, own.stop
     return place_E, val_E
-
-
-def largest(val_E: np.ndarray, start_F: np.ndarray) -> np.ndarray:
-    """The largest value of each latent, 0 for one without events."""
-    fired_F = np.diff(start_F) > 0
-    found = np.zeros(len(fired_F), np.float32)
-    if fired_F.any():
-        found[fired_F] = np.maximum.reduceat(val_E, start_F[:-1][fired_F])
-    return found

@@ -83,6 +83,26 @@ class Events:
         own = slice(int(self.start_F[latent]), int(self.start_F[latent + 1]))
         return self.place_E[own], self.val_E[own]
 
+    def first(self, n_sequences: int) -> "Events":
+        """The events of the first sequences; the cache itself if it has no more."""
+        if n_sequences >= len(self.tokens_ST):
+            return self
+        kept = np.flatnonzero(self.place_E < n_sequences * self.length)
+        start_F = np.searchsorted(kept, self.start_F)
+        place_E, val_E = self.place_E[kept], self.val_E[kept]
+        text = self.tokens_ST[:n_sequences], self.mask_ST[:n_sequences]
+        largest_F = largest(val_E, start_F)
+        return Events(start_F, place_E, val_E, largest_F, *text, recipe=self.recipe)
+
+
+def largest(val_E: np.ndarray, start_F: np.ndarray) -> np.ndarray:
+    """The largest value of each latent, 0 for one without events."""
+    fired_F = np.diff(start_F) > 0
+    found = np.zeros(len(fired_F), np.float32)
+    if fired_F.any():
+        found[fired_F] = np.maximum.reduceat(val_E, start_F[:-1][fired_F])
+    return found
+
 
 def read(path: str | Path, verify: bool = True) -> Events:
     """Opens an event cache.

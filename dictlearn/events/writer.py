@@ -20,9 +20,9 @@ import numpy as np
 
 from dictlearn import files
 from dictlearn.events import _parts
-from dictlearn.events._merge import largest, merge, save
+from dictlearn.events._merge import merge, save
 from dictlearn.events._parts import Found
-from dictlearn.events.cache import FORMAT, MANIFEST, Events, damaged, open_manifest
+from dictlearn.events.cache import FORMAT, MANIFEST, Events, damaged, largest, open_manifest
 from dictlearn.events.rows import Rows
 from dictlearn.runs.active import active
 from dictlearn.runs.owner import owned

@@ -5,7 +5,7 @@ from collections import Counter
 
 from dictlearn.analyses._passages import Cell, Passage
 from dictlearn.analyses.examples import DENSEST, FEWEST, PASSAGES, Latent, Logits, Study
-from dictlearn.report.markup import decimals, shown
+from dictlearn.report.markup import decimals, marked, shown, token
 
 _LOGITS = (
     "<p><b>Logits.</b> What the latent writes into the residual stream, taken straight to the"
@@ -48,7 +48,7 @@ def _card(latent: Latent) -> str:
     form = decimals(latent.largest)
     passages = "".join(_passage(passage, latent.largest, form) for passage in latent.passages)
     words = Counter(passage.cells[passage.peak].text for passage in latent.passages)
-    peaks = ", ".join(f"{_token(word)} × {count}" for word, count in words.most_common(3))
+    peaks = ", ".join(f"{token(word)} × {count}" for word, count in words.most_common(3))
     return (
         f'<article class="latent"><h3>Latent {latent.index}</h3><p class="note">Fires on'
         f" {shown(latent.density, '.2%')} of tokens ({latent.n_fired:,}); largest activation"
@@ -70,17 +70,12 @@ def _passage(passage: Passage, largest: float, form: str) -> str:
 def _cell(cell: Cell, largest: float, form: str, peak: bool) -> str:
     """A cell, shaded if the latent is active; a space before a word is not shaded."""
     if cell.val <= 0:
-        return _marked(cell.text)
+        return marked(cell.text)
     text = cell.text.lstrip(" ") or cell.text
     space = " " * (len(cell.text) - len(text))
     tag, share = "mark" if peak else "span", cell.val / largest
     shade = f'style="--a:{share:.2f}" title="{cell.val:{form}}"'
-    return f"{space}<{tag} {shade}>{_marked(text)}</{tag}>"
-
-
-def _marked(text: str) -> str:
-    """Text with visible line ends."""
-    return html.escape(text).replace("\n", '<i class="mark">↵</i>')
+    return f"{space}<{tag} {shade}>{marked(text)}</{tag}>"
 
 
 def _logits(logits: Logits) -> str:
@@ -95,11 +90,4 @@ def _logits(logits: Logits) -> str:
 
 def _logit(entry: tuple[str, float]) -> str:
     text, weight = entry
-    return f'<tr><td>{_token(text)}</td><td class="number">{shown(weight, "+.2f")}</td></tr>'
-
-
-def _token(text: str) -> str:
-    """A single token with visible white space."""
-    marks = {" ": "·", "\n": "↵", "\t": "⇥", "\N{NO-BREAK SPACE}": "⍽"}
-    seen = (f'<i class="mark">{marks[c]}</i>' if c in marks else html.escape(c) for c in text)
-    return f"<code>{''.join(seen)}</code>"
+    return f'<tr><td>{token(text)}</td><td class="number">{shown(weight, "+.2f")}</td></tr>'

@@ -1,4 +1,4 @@
-"""The format of numbers and tables on the page."""
+"""The format of numbers, tokens and tables on a page."""
 
 import html
 import math
@@ -18,6 +18,18 @@ def decimals(largest: float) -> str:
     """The format that shows `largest` with three significant digits, for values up to it."""
     places = 2 - math.floor(math.log10(largest)) if largest > 0 else 2
     return f".{max(0, places)}f"
+
+
+def marked(text: str) -> str:
+    """Text with visible line ends, as HTML."""
+    return html.escape(text).replace("\n", '<i class="mark">↵</i>')
+
+
+def token(text: str) -> str:
+    """A single token with visible white space, as HTML."""
+    marks = {" ": "·", "\n": "↵", "\t": "⇥", "\N{NO-BREAK SPACE}": "⍽"}
+    seen = (f'<i class="mark">{marks[c]}</i>' if c in marks else html.escape(c) for c in text)
+    return f"<code>{''.join(seen)}</code>"
 
 
 def table(name: str, heads: Sequence[str], rows: Iterable[str], kind: str = "") -> str:

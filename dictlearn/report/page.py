@@ -32,10 +32,10 @@ def render(run: Run, study: Study | None) -> str:
         ("latents", "A few latents", cards.section(study) if study else ""),
     ]
     present = [section for section in sections if section[2]]
-    return Template(_asset("page.html")).substitute(
+    return Template(asset("page.html")).substitute(
         title=html.escape(f"Dictionaries of {where}"),
-        style=_asset("style.css"),
-        script=_asset("sort.js"),
+        style=asset("style.css"),
+        script=asset("sort.js"),
         contents="".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in present),
         summary=_summary(run, where),
         sections="".join(
@@ -45,7 +45,7 @@ def render(run: Run, study: Study | None) -> str:
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     return (resources.files("dictlearn.report") / name).read_text("utf-8")
 
 

@@ -73,6 +73,17 @@ def bar(panel: Panel, left: float, right: float, height: float, colour: str) -> 
     return f'<rect {shape} fill="{colour}"/>'
 
 
+def bars(panel: Panel, heights: Sequence[float]) -> str:
+    """Bars of width 1 from x = 0 on, as one path."""
+    _, base = panel.at(0, panel.y[0])
+    drawn = []
+    for i, height in enumerate(heights):
+        if height:
+            (left, top), (right, _) = panel.at(i, height), panel.at(i + 1, 0)
+            drawn.append(f"M{left:.1f} {base:.1f}V{top:.1f}H{right - 0.5:.1f}V{base:.1f}")
+    return f'<path d="{"".join(drawn)}"/>'
+
+
 def text(panel: Panel, x: float, y: float, name: str, colour: str) -> str:
     """Text just above a data point, centred."""
     across, height = panel.at(x, y)

@@ -1,0 +1,148 @@
+"""The page of one latent, from its `Feature`."""
+
+import html
+from collections.abc import Sequence
+from functools import cache
+from string import Template
+
+from dictlearn.report.features.panels import Feature, Group, Lens, Panels, Window
+from dictlearn.report.markup import decimals, marked, shown, token
+from dictlearn.report.page import asset
+from dictlearn.report.svg import Panel, bars
+
+_CUT = "…"
+_ALIGNED = "dimensions of its atom: value, share"
+
+
+def render(panels: Panels, one: Feature) -> str:
+    """The page as text."""
+    n, form = panels.found.n_latents, decimals(one.largest)
+    groups = "".join(_group(group, one.largest, form) for group in one.groups)
+    return _template().substitute(
+        index=one.index,
+        before=(one.index - 1) % n,
+        after=(one.index + 1) % n,
+        name=html.escape(panels.dictionary.name or "dictionary"),
+        summary=_summary(one, panels, form),
+        body=f'<section class="panels-of">{_panels(one, form)}</section>{groups}',
+    )
+
+
+@cache
+def _template() -> Template:
+    return Template(asset("features/latent.html"))
+
+
+def _summary(one: Feature, panels: Panels, form: str) -> str:
+    n_tokens = panels.found.n_tokens
+    if not one.n_fired:
+        return f'<p class="lead">It never fired on {n_tokens:,} tokens.</p>{_explained(one)}'
+    peaks = ", ".join(f"{token(text)} × {count}" for text, count in one.peaks)
+    return (
+        f'{_explained(one)}<p class="lead">Fires on {shown(one.density, ".3%")} of {n_tokens:,} tokens'
+        f" ({one.n_fired:,}); largest activation {one.largest:{form}}, mean where it fires"
+        f" {one.mean:{form}}; peaks on {peaks}.</p>"
+    )
+
+
+def _explained(one: Feature) -> str:
+    if one.explanation is None:
+        return ""
+    said, score = one.explanation
+    scored = "" if score is None else f' <span class="note">score {score:.2f}</span>'
+    return f'<p class="explanation">{html.escape(said)}{scored}</p>'
+
+
+def _panels(one: Feature, form: str) -> str:
+    parts = [_activations(one, form)]
+    if one.lens:
+        parts.append(_lens(one.lens))
+    like = "".join(_table(name, map(_neighbour, near)) for name, near in one.near.items() if near)
+    parts.append(_panel("Latents like it", f'<div class="tables">{like}</div>') if like else "")
+    return "".join(parts)
+
+
+def _activations(one: Feature, form: str) -> str:
+    title = f"Activations, density {shown(one.density, '.3%')}"
+    drawn = _histogram(one.counts, "0", f"{one.largest:{form}}", title) if one.n_fired else ""
+    aligned = (
+        f'<td>{at}</td><td class="number">{shown(value, "+.3f")}</td>'
+        f'<td class="number">{shown(share, ".1%")}</td>'
+        for at, value, share in one.aligned
+    )
+    return _panel(title, f"{drawn}{_table(_ALIGNED, aligned)}")
+
+
+def _panel(title: str, body: str) -> str:
+    return f'<div class="panel"><h2>{title}</h2>{body}</div>'
+
+
+def _table(title: str, rows) -> str:
+    head = f"<h3>{title}</h3>" if title else ""
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<div>{head}<table><tbody>{body}</tbody></table></div>"
+
+
+def _neighbour(near: tuple[int, float]) -> str:
+    latent, score = near
+    return f'<td><a href="{latent}.html">{latent}</a></td><td class="number">{shown(score, ".2f")}</td>'
+
+
+def _lens(lens: Lens) -> str:
+    title = "Direct effect on the logits of all tokens"
+    form = decimals(max(abs(lens.low), abs(lens.high)))
+    ends = (shown(lens.low, form), shown(lens.high, form))
+    sides = "".join(
+        _table(name, (_logit(*one) for one in side))
+        for name, side in (("raises", lens.top), ("lowers", lens.bottom))
+    )
+    note = "Unit atom, gain of the last norm, unembedding; later layers and the norm's division are left out."
+    return _panel(
+        "Logits",
+        f'{_histogram(lens.counts, *ends, title)}<div class="tables">{sides}</div><p class="note">{note}</p>',
+    )
+
+
+def _logit(text: str, weight: float) -> str:
+    return f'<td>{token(text)}</td><td class="number">{shown(weight, "+.2f")}</td>'
+
+
+def _histogram(counts: Sequence[int], low: str, high: str, title: str) -> str:
+    tallest, n = max(counts, default=0) or 1, len(counts)
+    panel = Panel((0, n), (0, tallest * 1.05))
+    panel.grid([(0, low), (n, high)], [(0, "0"), (tallest, f"{tallest:,}")])
+    panel.add(bars(panel, counts))
+    return panel.svg(title)
+
+
+def _group(group: Group, largest: float, form: str) -> str:
+    if group.share is None:
+        title = "Largest activations"
+    else:
+        title = (
+            f"Interval {group.low:{form}} – {group.high:{form}}"
+            f' <span class="note">contains {shown(group.share, ".1%")}</span>'
+        )
+    windows = "".join(_window(one, largest, form) for one in group.windows)
+    listed = f'<ol class="passages">{windows}</ol>' if windows else ""
+    return f"<section><h2>{title}</h2>{listed}</section>"
+
+
+def _window(one: Window, largest: float, form: str) -> str:
+    before, after = _CUT * one.cut_before, _CUT * one.cut_after
+    cells = "".join(
+        marked(text) if val == 0 else _cell(text, val, largest, form, i == one.peak)
+        for i, (text, val) in enumerate(one.cells)
+    )
+    return (
+        f'<li><span class="value">{one.val:{form}}</span>'
+        f'<span class="text">{before}{cells}{after}</span></li>'
+    )
+
+
+def _cell(text: str, val: float, largest: float, form: str, peak: bool) -> str:
+    """An active cell, shaded by its share of the largest activation; a space before a word is not shaded."""
+    word = text.lstrip(" ") or text
+    space, tag = " " * (len(text) - len(word)), "mark" if peak else "span"
+    shade = f'style="--a:{abs(val) / largest:.2f}" title="{val:{form}}"'
+    return f"{space}<{tag} {shade}>{marked(word)}</{tag}>"

@@ -1,0 +1,208 @@
+"""What a feature page shows of a latent, as data: computed once for all latents, or when a page asks for it.
+
+Source: the panels of SAEDashboard (code of 0.8.0) and of Neuronpedia.
+Differs: windows never cross documents; intervals are of the magnitude; latents are also compared by their
+directions and by the tokens on which they fire.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dictlearn.analyses import _logits
+from dictlearn.analyses._passages import group, readable
+from dictlearn.events import Events, near, windows
+from dictlearn.lm import LM
+from dictlearn.runs.atoms import atoms, encoder_rows
+from dictlearn.runs.trained import Trained
+
+TOP, INTERVALS, EACH = 20, 10, 5
+"""Windows of the largest activations; intervals, and windows of each."""
+LOGITS, NEAREST, ALIGNED = 10, 5, 3
+MOST_TOKENS = 1_000_000
+"""Latents are compared on the first sequences, of at most so many tokens."""
+_TORN = "\N{REPLACEMENT CHARACTER}"
+
+
+class Window(NamedTuple):
+    """Cells of text, (text, activation) each. `peak` is the cell of the peak, whose activation is `val`.
+    cut_before, cut_after: whether the document goes on."""
+
+    cells: list[tuple[str, float]]
+    peak: int
+    val: float
+    cut_before: bool
+    cut_after: bool
+
+
+class Group(NamedTuple):
+    """Windows of one interval. share: of all activations of the latent; None for the largest ones."""
+
+    low: float
+    high: float
+    share: float | None
+    windows: list[Window]
+
+
+class Lens(NamedTuple):
+    """The tokens whose logits a latent raises and lowers most, and a histogram of all, from `low` to `high`."""
+
+    top: list[tuple[str, float]]
+    bottom: list[tuple[str, float]]
+    counts: list[int]
+    low: float
+    high: float
+
+
+class Feature(NamedTuple):
+    """One latent. counts: a histogram of its activations, up to the largest. near: {name: [(latent, score)]}.
+    aligned: the largest dimensions of its unit atom, [(dimension, value, share of the L1 norm)]. peaks: the
+    tokens at its top peaks, with how many there are."""
+
+    index: int
+    n_fired: int
+    density: float
+    largest: float
+    mean: float
+    counts: list[int]
+    groups: list[Group]
+    peaks: list[tuple[str, int]]
+    lens: Lens | None
+    near: Mapping[str, list[tuple[int, float]]]
+    aligned: list[tuple[int, float, float]]
+    explanation: tuple[str, float | None] | None
+
+
+class Panels:
+    """The data of all pages of one dictionary.
+
+    Args:
+        dictionary, lm, found, explanations: as in `features.write`.
+    """
+
+    def __init__(
+        self,
+        dictionary: Trained,
+        lm: LM,
+        found: Events,
+        explanations: Mapping[int, tuple[str, float | None]],
+    ):
+        self.dictionary, self.lm, self.found, self.explanations = (
+            dictionary,
+            lm,
+            found,
+            explanations,
+        )
+        lm.check_tokens(np.asarray(found.tokens_ST), f"The text of {dictionary.name}")
+        self._bounds = windows.bounds(found.tokens_ST, lm.separator)
+        self._atoms_FD = _unit(atoms(dictionary))
+        self._near = _neighbours(dictionary, self._atoms_FD, found)
+        target = dictionary.sites[0].target if dictionary.sites else ()
+        writes = _logits.writes_to_stream(target)
+        self._effects = _logits.direct(lm, self._atoms_FD, LOGITS) if writes else None
+        self._words: dict[int, str] = {}
+
+    def feature(self, i: int) -> Feature:
+        """The data of a latent."""
+        found = self.found
+        size_E = np.abs(found.of(i)[1])
+        groups = self._groups(i)
+        words = (
+            Counter(one.cells[one.peak][0] for one in groups[0].windows) if groups else Counter()
+        )
+        return Feature(
+            i,
+            len(size_E),
+            float(found.density_F[i]),
+            float(size_E.max(initial=0.0)),
+            float(size_E.mean()) if len(size_E) else 0.0,
+            windows.histogram(found, i).tolist(),
+            groups,
+            words.most_common(3),
+            self._lens(i),
+            {name: one.of(i) for name, one in self._near.items()},
+            _aligned(self._atoms_FD[i]),
+            self.explanations.get(i),
+        )
+
+    def _groups(self, i: int) -> list[Group]:
+        """The largest activations, then the intervals; none for a latent that never fires."""
+        place_E, val_E = self.found.of(i)
+        if not len(val_E):
+            return []
+        best = windows.top(self.found, i, TOP, self._bounds)
+        largest = float(np.abs(val_E).max())
+        seen = lambda places: [self._window(place, place_E, val_E) for place in places.tolist()]
+        found = [Group(0.0, largest, None, seen(best))]
+        for one in windows.intervals(self.found, i, INTERVALS, EACH):
+            found.append(Group(one.low, one.high, one.share, seen(one.place_P)))
+        return found
+
+    def _window(self, place: int, place_E: np.ndarray, val_E: np.ndarray) -> Window:
+        own = self._bounds.around(place)
+        low, high = np.searchsorted(place_E, (own.start, own.stop))
+        val_T = np.zeros(own.stop - own.start, np.float32)
+        val_T[place_E[low:high].astype(np.int64) - own.start] = val_E[low:high]
+        tokens = self.found.tokens_ST.reshape(-1)[own].tolist()
+        at, cells = (
+            place - own.start,
+            list(zip(map(self.word, tokens), val_T.tolist(), strict=True)),
+        )
+        if any(_TORN in text for text, _ in cells):
+            cells, at = _whole_characters(self.lm, tokens, val_T, at)
+        before = own.start > int(self._bounds.first_U[place])
+        after = own.stop < int(self._bounds.stop_U[place])
+        return Window(cells, at, float(val_T[place - own.start]), before, after)
+
+    def word(self, token: int) -> str:
+        """The text of a token."""
+        if token not in self._words:
+            self._words[token] = self.lm.tokenizer.decode([token], skip_special_tokens=False)
+        return self._words[token]
+
+    def _lens(self, i: int) -> Lens | None:
+        if self._effects is None:
+            return None
+        tops, weights, bottoms, lows, counts_IN = self._effects
+        said = lambda tokens, values: [
+            (readable(self.lm.tokenizer, v), w)
+            for v, w in zip(tokens.tolist(), values.tolist(), strict=True)
+        ]
+        top, bottom = said(tops[i], weights[i]), said(bottoms[i], lows[i])
+        return Lens(top, bottom, counts_IN[i].tolist(), bottom[0][1], top[0][1])
+
+
+def _neighbours(dictionary: Trained, atoms_FD: np.ndarray, found: Events) -> dict[str, near.Near]:
+    some = found.first(max(1, MOST_TOKENS // found.length))
+    named = {"decoder": near.cosine(atoms_FD, NEAREST)}
+    if (rows_FD := encoder_rows(dictionary)) is not None:
+        named["encoder"] = near.cosine(rows_FD, NEAREST)
+    return {
+        **named,
+        "fires on the same tokens": near.jaccard(some, NEAREST),
+        "correlates": near.pearson(some, NEAREST),
+    }
+
+
+def _unit(atoms_FD: np.ndarray) -> np.ndarray:
+    size_F = np.linalg.norm(atoms_FD, axis=1, keepdims=True)
+    return atoms_FD / np.where(size_F > 0, size_F, 1)
+
+
+def _aligned(atom_D: np.ndarray) -> list[tuple[int, float, float]]:
+    order = np.argsort(-np.abs(atom_D), kind="stable")[:ALIGNED]
+    total = float(np.abs(atom_D).sum()) or 1.0
+    return [(int(d), float(atom_D[d]), float(abs(atom_D[d])) / total) for d in order]
+
+
+def _whole_characters(lm: LM, tokens: Sequence[int], val_T: np.ndarray, at: int):
+    """(cells, the cell of token `at`): a cell is several tokens where only together they spell a character."""
+    found = group(lm.tokenizer, tokens)
+    cells = [(text, _extreme(val_T[members])) for text, members in found]
+    return cells, next(i for i, (_, members) in enumerate(found) if at < members.stop)
+
+
+def _extreme(val_T: np.ndarray) -> float:
+    return float(val_T[np.abs(val_T).argmax()])

@@ -1,0 +1,33 @@
+"""The atoms and the encoder rows of a trained dictionary, one for each latent."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dictlearn.runs.trained import Trained
+from dictlearn.types import Codes
+
+_BATCH = 1024
+
+
+def atoms(dictionary: Trained) -> np.ndarray:
+    """What each latent adds to the raw reconstruction at an activation of 1, `[F, D]`.
+
+    It is the difference between the decoded unit code and the decoded empty code, so it holds for every
+    dictionary whose decoder is linear in the codes, whatever its parameters are called.
+    """
+    n, found = dictionary.module.n_latents, []
+    for start in range(0, n, _BATCH):
+        idx_BK = jnp.minimum(jnp.arange(start, start + _BATCH), n - 1)[:, None]
+        decoded = [
+            np.asarray(dictionary.decode(Codes(jnp.full(idx_BK.shape, val), idx_BK)))
+            for val in (1.0, 0.0)
+        ]
+        found.append(decoded[0] - decoded[1])
+    return np.concatenate(found)[:n]
+
+
+def encoder_rows(dictionary: Trained) -> np.ndarray | None:
+    """The direction that each latent reads, `[F, D]`; None for a dictionary without a linear encoder."""
+    rows_FD = dictionary.variables["params"].get("W_enc_FD")
+    return None if rows_FD is None else np.asarray(jax.device_get(rows_FD), np.float32)
