@@ -181,8 +181,9 @@ class Linear(Dictionary):
             return None, read, atoms
         codes, helped_F = chosen.aux or (chosen.codes, dead_F)
         x_BD, W_enc_FD, b_enc_F = read
+        weights = W_enc_FD, b_enc_F, atoms
         ehat_BD, (W_enc_FD, b_enc_F, atoms) = auxk.reconstruct_residual(
-            x_BD, pre_BF, codes, helped_F, W_enc_FD, b_enc_F, atoms, aux_k
+            x_BD, pre_BF, codes, helped_F, *weights, aux_k, self.activation.aux_rectified
         )
         return ehat_BD, (x_BD, W_enc_FD, b_enc_F), atoms
 

@@ -109,7 +109,9 @@ class CLT(Linear):
         codes, helped_F = chosen.aux or (chosen.codes, dead_F)
         helped_F = helped_F & ~(dense(codes, self.n_latents) > 0).any(0)
         _, idx_BK = top_k(pre_BF, self.activation.aux_k, helped_F)
-        val_BK = nn.relu(jnp.take_along_axis(pre_BF, idx_BK, axis=1)) * helped_F[idx_BK]
+        val_BK = jnp.take_along_axis(pre_BF, idx_BK, axis=1) * helped_F[idx_BK]
+        if self.activation.aux_rectified:
+            val_BK = nn.relu(val_BK)
         return self._written(Codes(val_BK, idx_BK), self.decoders)
 
     def _parts(self, entries, val, atoms):

@@ -1,6 +1,6 @@
 """AuxK: the dead latents reconstruct the residual of the other latents.
 
-    ehat = TopK_{aux_k}(pre restricted to dead latents) W_dec        (no bias)
+    ehat = ReLU(TopK_{aux_k}(pre restricted to dead latents)) W_dec        (no bias)
     loss = |sg(y - yhat) - ehat|^2 / sum-of-squares of sg(y - yhat) about its mean
 
 Gradients reach W_enc, b_enc and W_dec of dead latents only, through the same sparse rule as the main
@@ -14,7 +14,10 @@ weights, and all other readers use the returned ones. The backward pass adds Aux
 place. It does so in loops of one iteration or none, because XLA keeps the carry of a loop in place but copies
 the result of a branch.
 
-Source: Gao et al. 2024 (arXiv:2406.04093), section A.2.
+Rectified, as published, only dead latents whose pre-activations reach above zero learn, and these become fewer.
+`rectified=False` keeps the values below zero too, as SAELens does: then every dead latent learns.
+
+Source: Gao et al. 2024 (arXiv:2406.04093), section A.2; SAELens 6 (without the rectification).
 
 Differs: the released code masks latents that are not dead by zero, ours by minus infinity; b_dec is not
 part of the target.
@@ -49,40 +52,42 @@ def reconstruct_residual(
     b_enc_F: Float[Array, " F"],
     W_dec_FE: Float[Array, "F E"],
     aux_k: int,
+    rectified: bool,
 ) -> tuple[Float[Array, "B E"], tuple]:
     """`ehat`, and `(W_enc, b_enc, W_dec)` for all other readers.
 
-    x_BD: the encoder's input, with `b_dec` already subtracted. pre_BF: its pre-activations. Latents that
-    are active in `codes` do not count as dead. ehat is zero, and its computation is skipped, where no
-    latent is dead.
+    x_BD: the encoder's input, with `b_dec` already subtracted. pre_BF: its pre-activations. rectified:
+    whether values below zero are dropped. Latents that are active in `codes` do not count as dead. ehat is
+    zero, and its computation is skipped, where no latent is dead.
     """
     dead_F = dead_F & (count(codes, dead_F.shape[0]) == 0)
     arrays = lax.stop_gradient(pre_BF), dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE
+    floor = 0.0 if rectified else -jnp.inf
     if is_split():
-        return _over_shards(aux_k, *arrays), arrays[3:]
-    ehat_BE, *weights = cast(tuple, _custom_vjp(aux_k, *arrays))
+        return _over_shards(aux_k, floor, *arrays), arrays[3:]
+    ehat_BE, *weights = cast(tuple, _custom_vjp(aux_k, floor, *arrays))
     return ehat_BE, tuple(weights)
 
 
-def _over_shards(aux_k, pre_BF, dead_F, *moving):
+def _over_shards(aux_k, floor, pre_BF, dead_F, *moving):
     def none(pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
         return jnp.zeros((len(x_BD), W_dec_FE.shape[1]), jnp.result_type(pre_BF, W_dec_FE))
 
     def among_many(pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
-        val_BK, idx_BK = top_k(pre_BF, aux_k, dead_F)
-        val_BK = select(val_BK, idx_BK, x_BD, W_enc_FD, b_enc_F)
-        return decode(jax.nn.relu(val_BK), idx_BK, W_dec_FE)
+        top_BK, idx_BK = top_k(pre_BF, aux_k, dead_F)
+        val_BK = select(top_BK, idx_BK, x_BD, W_enc_FD, b_enc_F)
+        return decode(jnp.where(top_BK > floor, val_BK, 0), idx_BK, W_dec_FE)
 
     form = any_member(dead_F.sum() > 0).astype(jnp.int32)
     return switch(form, (none, among_many), (pre_BF, dead_F), *moving)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _custom_vjp(aux_k, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
-    return _forward(aux_k, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _custom_vjp(aux_k, floor, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
+    return _forward(aux_k, floor, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE)[0]
 
 
-def _forward(aux_k, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
+def _forward(aux_k, floor, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
     n, few = dead_F.shape[0], dead_F.shape[0] // FEW
     (dead_G,) = jnp.nonzero(dead_F, size=few, fill_value=n)
     n_dead = dead_F.sum()
@@ -95,14 +100,16 @@ def _forward(aux_k, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
     )
 
     def among_few(pre_BF):
-        f_BG = jax.nn.relu(jnp.take(pre_BF, dead_G, axis=1, mode="fill", fill_value=0))
+        pre_BG = jnp.take(pre_BF, dead_G, axis=1, mode="fill", fill_value=-jnp.inf)
+        kept_BG = pre_BG > floor
         if aux_k < few:
-            f_BG = jnp.where(row_top(f_BG, aux_k), f_BG, 0)
+            kept_BG &= row_top(_above_least(pre_BG, kept_BG), aux_k)
+        f_BG = jnp.where(kept_BG, pre_BG, 0)
         return f_BG @ _rows(W_dec_FE, dead_G), f_BG, no_entries
 
     def among_many(pre_BF):
         val_BK, idx_BK = top_k(pre_BF, aux_k, dead_F)
-        val_BK = jax.nn.relu(val_BK)
+        val_BK = jnp.where(val_BK > floor, val_BK, 0)
         return rows_sum(val_BK, idx_BK, W_dec_FE), no_f, (val_BK, idx_BK)
 
     forms = (lambda pre_BF: (no_ehat, no_f, no_entries)), among_few, among_many
@@ -111,16 +118,16 @@ def _forward(aux_k, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
     return (ehat_BE, *weights), (form, dead_G, f_BG, entries, x_BD, W_enc_FD, W_dec_FE)
 
 
-def _backward(aux_k, saved, bars):
+def _backward(aux_k, floor, saved, bars):
     form, dead_G, f_BG, (val_BK, idx_BK), x_BD, W_enc_FD, W_dec_FE = saved
     g_BE, *totals = bars
     n = len(W_enc_FD)
 
     def few_bar(f_BG, g_BE):
-        return jnp.where(f_BG > 0, g_BE @ _rows(W_dec_FE, dead_G).T, 0)
+        return jnp.where(f_BG != 0, g_BE @ _rows(W_dec_FE, dead_G).T, 0)
 
     def many_bar(val_BK, g_BE):
-        return jnp.where(val_BK > 0, rows_dot(g_BE, idx_BK, W_dec_FE), 0)
+        return jnp.where(val_BK != 0, rows_dot(g_BE, idx_BK, W_dec_FE), 0)
 
     def add_few(turn, totals):
         _, f, g = lax.optimization_barrier((turn, f_BG, g_BE))
@@ -147,6 +154,13 @@ def _backward(aux_k, saved, bars):
 
 
 _custom_vjp.defvjp(_forward, _backward)
+
+
+def _above_least(pre_BG, kept_BG):
+    """Scores in the order of the kept entries, all positive, as `row_top` needs them; zero for the others."""
+    least_B1 = jnp.min(jnp.where(kept_BG, pre_BG, jnp.inf), -1, keepdims=True)
+    tiny = jnp.finfo(pre_BG.dtype).tiny
+    return jnp.where(kept_BG, jnp.maximum(pre_BG - least_B1, tiny), 0)
 
 
 def _rows(W_FD, dead_G):

@@ -22,28 +22,31 @@ def setting():
 CODES = Codes(jnp.ones((B, 1)), jnp.zeros((B, 1), jnp.int32))
 
 
-def aux_loss(W_enc, b_enc, W_dec, dead, x, residual, k=K):
+def aux_loss(W_enc, b_enc, W_dec, dead, x, residual, k=K, rectified=False):
     pre = x @ W_enc.T + b_enc
-    ehat, _ = auxk.reconstruct_residual(x, pre, CODES, dead, W_enc, b_enc, W_dec, k)
+    ehat, _ = auxk.reconstruct_residual(x, pre, CODES, dead, W_enc, b_enc, W_dec, k, rectified)
     return auxk.loss(residual, ehat).mean()
 
 
-def dense_loss(W_enc, b_enc, W_dec, dead, x, residual, k=K):
+def dense_loss(W_enc, b_enc, W_dec, dead, x, residual, k=K, rectified=False):
     pre = jnp.where(dead, x @ W_enc.T + b_enc, -jnp.inf)
-    kept = pre >= jnp.sort(pre, -1)[:, -k, None]
-    ehat = jnp.where(kept & (pre > 0), pre, 0) @ W_dec
+    kept = dead & (pre >= jnp.sort(pre, -1)[:, -k, None])
+    if rectified:
+        kept &= pre > 0
+    ehat = jnp.where(kept, pre, 0) @ W_dec
     centred = residual - residual.mean(0)
     return jnp.sum((residual - ehat) ** 2) / jnp.sum(centred**2)
 
 
-@pytest.mark.parametrize(("every", "k"), [(3, 4), (8, 4), (8, 2)])
-def test_its_gradient_is_the_dense_forms_and_reaches_dead_latents_only(every, k):
-    """Eleven dead latents; four, which are cut out; four of which half compete."""
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize(("every", "k"), [(3, 4), (3, 16), (8, 4), (8, 2), (16, 4)])
+def test_its_gradient_is_the_dense_forms_and_reaches_dead_latents_only(every, k, rectified):
+    """Eleven dead latents, also fewer than k; four, which are cut out; four of which half compete; two."""
     x, W_enc, b_enc, W_dec, residual = setting()
     dead = jnp.arange(F) % every == 1
     arguments = W_enc, b_enc, W_dec, dead, x, residual
-    found = jax.value_and_grad(aux_loss, argnums=(0, 1, 2))(*arguments, k)
-    wanted = jax.value_and_grad(dense_loss, argnums=(0, 1, 2))(*arguments, k)
+    found = jax.value_and_grad(aux_loss, argnums=(0, 1, 2))(*arguments, k, rectified)
+    wanted = jax.value_and_grad(dense_loss, argnums=(0, 1, 2))(*arguments, k, rectified)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     for gradient in found[1]:
@@ -51,19 +54,22 @@ def test_its_gradient_is_the_dense_forms_and_reaches_dead_latents_only(every, k)
     assert np.abs(found[1][0]).max() > 0
 
 
+@pytest.mark.parametrize("rectified", [False, True])
 @pytest.mark.parametrize("n_dead", [0, 4, 11])
-def test_weights_handed_through_have_both_gradients(n_dead):
+def test_weights_handed_through_have_both_gradients(n_dead, rectified):
     x, W_enc, b_enc, W_dec, residual = setting()
     dead = jnp.arange(F) >= F - n_dead
     more = lambda W_enc, b_enc, W_dec: jnp.sum(jnp.cos(x @ W_enc.T + b_enc) @ W_dec)
 
     def both(W_enc, b_enc, W_dec, x):
         pre = x @ W_enc.T + b_enc
-        ehat, handed = auxk.reconstruct_residual(x, pre, CODES, dead, W_enc, b_enc, W_dec, K)
+        ehat, handed = auxk.reconstruct_residual(
+            x, pre, CODES, dead, W_enc, b_enc, W_dec, K, rectified
+        )
         return auxk.loss(residual, ehat).mean() + more(*handed)
 
     def apart(W_enc, b_enc, W_dec, x):
-        aux = dense_loss(W_enc, b_enc, W_dec, dead, x, residual) if n_dead else 0
+        aux = dense_loss(W_enc, b_enc, W_dec, dead, x, residual, K, rectified) if n_dead else 0
         return aux + more(W_enc, b_enc, W_dec)
 
     found, wanted = (
@@ -95,3 +101,15 @@ def test_under_vmap_the_branch_stays_a_branch(n_dead):
     found = many(W_enc, b_enc, W_dec, dead, x, residual)
     one = aux_loss(W_enc, b_enc, W_dec, dead[1], x, residual)
     np.testing.assert_allclose(found, [0, one], rtol=1e-5)
+
+
+def test_a_latent_whose_pre_activations_are_all_negative_learns_without_rectification_alone():
+    x, W_enc, _, W_dec, residual = setting()
+    dead, sunk = (jnp.arange(F) > 0) & (jnp.arange(F) < 4), jnp.full(F, -100.0)
+    gradient = lambda rectified: jax.grad(aux_loss, argnums=1)(
+        W_enc, sunk, W_dec, dead, x, residual, K, rectified
+    )
+    assert not np.asarray(gradient(True)).any()
+    found = np.asarray(gradient(False))
+    assert (found[1:4] < 0).all()  # Each step raises the bias.
+    assert not found[4:].any()

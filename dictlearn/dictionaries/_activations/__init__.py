@@ -119,8 +119,8 @@ class Activation(nn.Module):
     """The interface of an activation. d_in, n_latents: the widths of its structure.
 
     Traits, each a property that a field may replace: `weighted`, whether it needs the norms of the atoms;
-    `aux_k`, the number of dead latents that AuxK uses for a token; `scales`, whether it is the same
-    function when the atoms are rescaled.
+    `aux_k`, the number of dead latents that AuxK uses for a token; `aux_rectified`, whether it rectifies
+    their pre-activations; `scales`, whether it is the same function when the atoms are rescaled.
     """
 
     d_in: int
@@ -156,6 +156,10 @@ class Activation(nn.Module):
     @property
     def aux_k(self) -> int:
         return 0
+
+    @property
+    def aux_rectified(self) -> bool:
+        return True
 
     @property
     def scales(self) -> bool:

@@ -38,6 +38,8 @@ class FeatureChoice(Activation):
         choose_after: the number of passes of Mutual Choice before Feature Choice begins.
         aux_k: the number of under-used latents that AuxK uses for a token, 0 for no AuxK (after
             `choose_after` AuxK uses dead latents only).
+        aux_rectified: whether AuxK rectifies the pre-activations of the latents that it uses. Without it, a
+            latent far below zero also receives a gradient.
         margin: the fraction of the law below which a latent is under-used.
         density_decay, threshold_decay: the decays of the running means.
     """
@@ -46,6 +48,7 @@ class FeatureChoice(Activation):
     law: str = "zipf"
     choose_after: int = 1000
     aux_k: int = 0
+    aux_rectified: bool = True
     margin: Scalar = 0.5
     density_decay: float = 0.999
     threshold_decay: float = 0.999

@@ -25,10 +25,13 @@ class GroupMax(Activation):
     Args:
         k: the number of groups, which bounds the active latents of a token.
         aux_k: the number of dead latents that AuxK uses for a token, 0 for no AuxK.
+        aux_rectified: whether AuxK rectifies the pre-activations of the latents that it uses. Without it, a
+            latent far below zero also receives a gradient.
     """
 
     k: int
     aux_k: int = 0
+    aux_rectified: bool = True
 
     def setup(self):
         n, k = self.n_latents, self.k

@@ -33,6 +33,8 @@ class TopK(Activation):
             given.
         aux_k: the number of dead latents that AuxK uses for a token, 0 for no AuxK (the paper: about d_in
             / 2).
+        aux_rectified: whether AuxK rectifies the pre-activations of the latents that it uses. Without it, a
+            latent far below zero also receives a gradient.
         multi: the weight of the Multi-TopK loss, the loss of the reconstruction from `multi_factor` k
             latents, 0 for none (the paper: 1/8), which keeps reconstructions good at other k.
         norm_weighted: whether latents are ranked by z |d_i|, for atoms that are not held at unit norm.
@@ -45,6 +47,7 @@ class TopK(Activation):
     k: Scalar
     k_max: int | None = None
     aux_k: int = 0
+    aux_rectified: bool = True
     multi: float = 0.0
     multi_factor: int = 4
     norm_weighted: bool = False
