@@ -1,10 +1,13 @@
 """Gradient training of any dictionary with any objective and rule.
 
-    loss = mean over tokens of (objective + w(t) penalty + aux_coefficient auxk)
+    loss = mean over tokens of (objective + w(t) e^p penalty + aux_coefficient auxk)
+    p <- p + penalty_rate (L0 / target_l0 - 1)          where `target_l0` is given, else p = 0
 
 The objective is that of the reconstruction plus, weighted, the objectives of the variant's `others`. w(t)
-rises linearly to 1 over `penalty_warmup_steps`. A latent is dead once `dead_after` tokens have passed
-since it last fired; the counter is advanced before AuxK reads it. Logging only reads `info`.
+rises linearly to 1 over `penalty_warmup_steps`. p finds the coefficient of the penalty at which a token has
+`target_l0` active latents, since no coefficient means the same on other data. A latent is dead once
+`dead_after` tokens have passed since it last fired; the counter is advanced before AuxK reads it. Logging only
+reads `info`.
 """
 
 from typing import Any, NamedTuple, cast
@@ -29,12 +32,13 @@ _START = start()
 
 class State(NamedTuple):
     """variables: the module's params and stats. rule: the state of the rule. silent_F: the number of tokens
-    since each latent last fired, saturating at 2^30. step: the number of updates."""
+    since each latent last fired, saturating at 2^30. step: the number of updates. pressure: p."""
 
     variables: dict
     rule: Any
     silent_F: jax.Array
     step: jax.Array
+    pressure: jax.Array
 
 
 def gradient(
@@ -46,6 +50,8 @@ def gradient(
     dead_after: int = 10_000_000,
     aux_coefficient: float = 1 / 32,
     penalty_warmup_steps: int = 0,
+    target_l0: float | None = None,
+    penalty_rate: float = 0.01,
     accumulate: int = 1,
     compute_dtype: str = "float32",
 ) -> Learner:
@@ -59,6 +65,9 @@ def gradient(
         dead_after: the number of tokens without firing after which a latent is dead.
         aux_coefficient: the coefficient of AuxK.
         penalty_warmup_steps: the number of steps over which the penalty rises to its full weight.
+        target_l0: the wanted number of active latents of a token; None for the penalty as the dictionary
+            states it.
+        penalty_rate: the speed of the search for the coefficient.
         accumulate: the number of parts of the batch that are processed one after another; dictionary and
             objective see a part as their batch.
         compute_dtype: "float32" or "bfloat16", the precision of the forward and backward pass; state,
@@ -69,7 +78,8 @@ def gradient(
         latents, and `finite`: whether loss and gradient are finite.
 
     Raises:
-        ValueError: for another precision, or for an `accumulate` below 1.
+        ValueError: for another precision, for an `accumulate` below 1, and, at the first update, for a
+            `target_l0` of a dictionary without a penalty.
 
     Example:
         >>> import jax, optax
@@ -91,9 +101,10 @@ def gradient(
     def init(key: jax.Array, batch: Batch) -> State:
         variables = start(dictionary, key, batch)
         silent_F = jnp.zeros(dictionary.n_latents, jnp.int32)
-        return State(variables, moves.init(variables["params"]), silent_F, jnp.zeros((), jnp.int32))
+        rule_state, zero = moves.init(variables["params"]), jnp.zeros(())
+        return State(variables, rule_state, silent_F, zero.astype(jnp.int32), zero)
 
-    def losses(params, rest, step, batch: Batch, dead_F):
+    def losses(params, rest, weight, batch: Batch, dead_F):
         out, changed = _forward(dictionary, compute_dtype, params, rest, batch, dead_F)
         wide = lambda y_BD: y_BD.astype(batch.y_BD.dtype)
         error = lambda y_BD: objective(out._replace(y_BD=wide(y_BD)), batch).mean()
@@ -102,8 +113,9 @@ def gradient(
             weighted = [weight * error(y_BD) for weight, y_BD in out.others]
             parts["others"] = jnp.asarray(sum(weighted))
         if out.penalty_B is not None:
-            warm = jnp.minimum(1.0, (step + 1) / max(1, penalty_warmup_steps))
-            parts["penalty"] = warm * wide(out.penalty_B).mean()
+            parts["penalty"] = weight * wide(out.penalty_B).mean()
+        elif target_l0 is not None:
+            raise ValueError(f"{target_l0=} needs a dictionary with a penalty; others state k.")
         residual_BD = batch.y_BD - wide(out.y_BD)
         if out.residual_BD is not None:
             aux_B = auxk.loss(residual_BD, wide(out.residual_BD))
@@ -112,9 +124,9 @@ def gradient(
         seen = Seen(count(out.codes, n), wide(out.pre_BF.max(0)), error_B, l0(out.codes))
         return sum(parts.values()), (parts, changed, lax.stop_gradient(seen))
 
-    def differentiate(params, rest, step, batch: Batch, dead_F):
+    def differentiate(params, rest, weight, batch: Batch, dead_F):
         into = jax.value_and_grad(losses, has_aux=True)
-        (_, (parts, changed, seen)), grads = into(params, rest, step, batch, dead_F)
+        (_, (parts, changed, seen)), grads = into(params, rest, weight, batch, dead_F)
         return (grads, parts), changed, seen
 
     find = accumulated(differentiate, accumulate)
@@ -124,7 +136,9 @@ def gradient(
         rest = {name: value for name, value in state.variables.items() if name != "params"}
         silent_F = state.silent_F + batch.x_BD.shape[0]
         dead_F = silent_F > dead_after
-        (grads, parts), changed, seen = find(params, rest, state.step, batch, dead_F)
+        warm = jnp.minimum(1.0, (state.step + 1) / max(1, penalty_warmup_steps))
+        weight = warm * jnp.exp(state.pressure)
+        (grads, parts), changed, seen = find(params, rest, weight, batch, dead_F)
         firing = Firing(seen.count_F, seen.max_F, dead_F, dictionary.targets())
         extra = {"firing": firing, "batch": batch, "error_B": seen.error_B}
         updates, rule_state = moves.update(grads, state.rule, params, **extra)
@@ -133,7 +147,11 @@ def gradient(
         loss = sum(parts.values())
         info = {"loss": loss, **parts, **_reading(seen, batch, silent_F >= dead_after)}
         info["finite"] = all_finite((loss, grads))
-        return State({**changed, "params": params}, rule_state, silent_F, state.step + 1), info
+        pressure = state.pressure
+        if target_l0 is not None:
+            pressure += penalty_rate * jnp.clip(info["l0"] / target_l0 - 1, -1, 1)
+        variables = {**changed, "params": params}
+        return State(variables, rule_state, silent_F, state.step + 1, pressure), info
 
     def variables(state: State) -> dict:
         params = state.variables["params"]

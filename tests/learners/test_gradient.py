@@ -92,3 +92,36 @@ def test_k_of_each_member_is_its_own():
     l0 = infos[0][programs[0].key]["l0"]
     assert l0[0] == 1
     assert l0[0] < l0[1] < l0[2] <= 7
+
+
+@pytest.mark.parametrize("name", ["relu", "gated"])
+def test_the_penalty_finds_the_coefficient_of_the_wanted_l0(name):
+    """From coefficients ten times too small and too large; without a target each keeps an L0 of its own."""
+
+    def l0s(target):
+        config = planted_config(
+            name,
+            steps=600,
+            dictionary={"n_latents": 64},
+            rule={"lr": 4e-3, "warmup_steps": 30, "decay_fraction": 0.3},
+            learner={"target_l0": target, "penalty_rate": 0.05} if target else {},
+            sweep={"sparsity": (0.03, 3.0)},
+        )
+        _, _, infos = run(config, 600)
+        (found,) = infos[-1].values()
+        return np.asarray(found["l0"])
+
+    np.testing.assert_allclose(l0s(4.0), 4.0, rtol=0.1)
+    assert np.ptp(l0s(None)) > 4
+
+
+def test_a_target_without_a_penalty_is_refused():
+    train = gradient(
+        dictionaries.make("topk", d_in=16, n_latents=64, k=2),
+        objectives.make("fvu"),
+        rules.make("adam", lr=1e-3, steps=10),
+        target_l0=4.0,
+    )
+    state = train.init(jax.random.key(0), data())
+    with pytest.raises(ValueError, match=r"target_l0=4\.0.*penalty"):
+        train.update(state, data())
