@@ -20,7 +20,9 @@ from dictlearn.cli import distributed, events, features, latents, published
 from dictlearn.cli.analyse import analyse, every
 from dictlearn.cli.progress import Progress
 from dictlearn.evaluate import check, evaluate
+from dictlearn.experiment import members
 from dictlearn.harvest import harvest
+from dictlearn.runs import health
 from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import read_records, write_json
 from dictlearn.streams import Stream
@@ -91,6 +93,7 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
         workdir / "timing.json", {"train_seconds": seconds, "tokens_per_second": progress.rate}
     )
     _evaluate(config, workdir, arguments)
+    health.warn(workdir / "metrics.jsonl", members(config), config["steps"])
 
 
 def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
