@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from dictlearn.cli import distributed, environment, interrupt
+from dictlearn.cli import distributed, environment, interrupt, program_cache
 from dictlearn.cli.config import resolve
 from dictlearn.cli.verbs import VERBS, Verb
 from dictlearn.train import Stopped
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with interrupt.twice(), environment.without_echoes():
             environment.prepare()
+            program_cache.keep()
             environment.words(sys.argv[1:] if argv is None else argv)
             distributed.join(arguments, verb.together)
             config, workdir = resolve(arguments, rest, verb.from_workdir)
