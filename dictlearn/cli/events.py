@@ -1,5 +1,6 @@
 """`dictlearn events`: every active code of a dictionary on a text, as an event cache; other verbs read it."""
 
+import dataclasses
 import re
 from argparse import Namespace
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from dictlearn.analyses.examples import chosen
 from dictlearn.cli import published
 from dictlearn.cli.progress import Progress
 from dictlearn.experiment.stream import origin
-from dictlearn.runs.trained import Trained
+from dictlearn.runs.trained import Site, Trained
 
 FLAGS = {
     **published.FLAGS,
@@ -41,6 +42,9 @@ def dictionary_of(config: Mapping, workdir: Path, arguments: Namespace) -> tuple
     dictionary = own or chosen(subject, arguments.name or "")
     if not own:
         subject.check_data()
+    if not dictionary.sites:
+        sites = tuple(map(Site.at, origin(config) or ()))
+        dictionary = dataclasses.replace(dictionary, sites=sites)
     return subject, dictionary
 
 

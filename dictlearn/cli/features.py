@@ -8,7 +8,13 @@ from pathlib import Path
 from dictlearn.cli import events
 from dictlearn.cli.progress import Progress
 
-FLAGS = events.FLAGS
+FLAGS = {
+    **events.FLAGS,
+    "--effects": {
+        "action": "store_true",
+        "help": "effects on the loss in the largest windows; the model runs over the text",
+    },
+}
 
 
 def features(config: Mapping, workdir: Path, arguments: Namespace) -> None:
@@ -19,8 +25,10 @@ def features(config: Mapping, workdir: Path, arguments: Namespace) -> None:
     lm, said = subject.lm, explanations(workdir, dictionary.name)
     found = events.cached(subject, dictionary, workdir, arguments)
     folder = workdir / "features" / events.safe(dictionary.name)
+    with Progress("effects", "pairs") as progress:
+        shown = pages.Panels(dictionary, lm, found, said, progress if arguments.effects else None)
     with Progress("features", "pages") as progress:
-        path = pages.write(dictionary, lm, found, folder, explanations=said, progress=progress)
+        path = pages.write(shown, folder, progress)
     print(f"features: {path}")
 
 

@@ -126,6 +126,17 @@ def maxima(found: Events, latent: int, length: int = 32) -> tuple[np.ndarray, np
     return window_W, np.maximum.reduceat(np.abs(val_E), first) if len(first) else np.abs(val_E)
 
 
+def pooled(found: Events, latent: int, length: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens_WT, val_WT) of the windows of `maxima`, the one with the largest magnitude first."""
+    window_W, most_W = maxima(found, latent, length)
+    place_E, val_E = found.of(latent)
+    val_WT = np.zeros((len(window_W), length), np.float32)
+    row_E = np.searchsorted(window_W, place_E // length)
+    val_WT[row_E, place_E % length] = val_E
+    order_W = np.argsort(-most_W, kind="stable")
+    return found.tokens_ST.reshape(-1, length)[window_W[order_W]], val_WT[order_W]
+
+
 def quantiles(
     found: Events, latent: int, n: int = 10, each: int = 5, length: int = 32, seed: int = 22
 ) -> list[np.ndarray]:

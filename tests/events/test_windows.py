@@ -84,6 +84,16 @@ def test_quantiles_are_slices_of_the_rank_of_windows():
         windows.maxima(of_values(val_E), 0, length=7)
 
 
+def test_pooled_windows_hold_the_codes_of_their_tokens(found, dense_UF):
+    windows_UF = dense_UF.reshape(-1, 4, found.n_latents)
+    for latent in range(found.n_latents):
+        tokens_WT, val_WT = windows.pooled(found, latent, length=4)
+        fires = windows_UF[:, :, latent].any(1)
+        order = np.argsort(-windows_UF[fires, :, latent].max(1), kind="stable")
+        np.testing.assert_array_equal(val_WT, windows_UF[fires, :, latent][order])
+        np.testing.assert_array_equal(tokens_WT, found.tokens_ST.reshape(-1, 4)[fires][order])
+
+
 def pearson(a, b):
     return np.corrcoef(a, b)[0, 1] if a.std() and b.std() else 0.0
 

@@ -28,7 +28,7 @@ def run(spoken, tmp_path_factory):
     (path / "explanations").mkdir()
     name = dictlearn.restore(path)[0].name
     (path / "explanations" / f"{name}.jsonl").write_text(json.dumps(EXPLAINED) + "\n")
-    assert cli.main(["features", f"--workdir={path}"]) == 0
+    assert cli.main(["features", f"--workdir={path}", "--effects"]) == 0
     return path
 
 
@@ -104,6 +104,16 @@ def test_a_page_shows_its_windows_by_size_and_its_explanation_as_text(site, trut
     explained = (site / "latents" / "3.html").read_text("utf-8")
     assert EXPLAINED["text"] in text_of(explained)
     assert "<b>cat" not in explained
+
+
+def test_the_largest_windows_say_what_each_latent_does_to_the_loss(site, truth):
+    often = np.flatnonzero((truth[1] > 0).sum(0) > 20)[:10].tolist()
+    pages = [(site / "latents" / f"{i}.html").read_text("utf-8") for i in often]
+    tops = [page.split("<section><h2>")[1].split("<li>")[1:] for page in pages]
+    said = [re.search(r"loss [+−]\d\.\d{3} without it", one) for top in tops for one in top[:3]]
+    assert sum(one is not None for one in said) > len(said) / 2
+    assert any('class="hurts"' in page for page in pages)
+    assert any('class="helps"' in page for page in pages)
 
 
 def test_a_latent_that_never_fires_has_a_page_that_says_so(site, truth):

@@ -5,47 +5,36 @@
     style.css, page.js, index.js
 
 The site needs no network and no server. Everything is read from an event cache, from the dictionary and from
-the model's unembedding; the model does not run.
+the model's unembedding. The model runs only for effects on the loss.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from dictlearn import files
-from dictlearn.events import Events
-from dictlearn.lm import LM
 from dictlearn.report.features import index, latent
 from dictlearn.report.features.panels import Panels
 from dictlearn.report.page import asset
-from dictlearn.runs.trained import Trained
+
+__all__ = ["SCRIPTS", "STYLES", "Panels", "write"]
 
 STYLES = ("style.css", "features/features.css")
 SCRIPTS = ("page.js", "index.js")
 
 
 def write(
-    dictionary: Trained,
-    lm: LM,
-    found: Events,
-    folder: Path,
-    *,
-    explanations: Mapping[int, tuple[str, float | None]] | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    panels: Panels, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Path:
     """Writes the feature pages of a dictionary.
 
     Args:
-        dictionary: the dictionary.
-        lm: the model that it reads.
-        found: every active code of the dictionary on a text.
+        panels: the data of the pages.
         folder: the folder of the site, replaced as a whole.
-        explanations: {latent: (explanation, its score)}.
         progress: called with (pages written, pages in all).
 
     Returns:
         The path of the index.
     """
-    panels = Panels(dictionary, lm, found, explanations or {})
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(folder) as half:
         (half / "latents").mkdir(parents=True)
@@ -53,12 +42,12 @@ def write(
         (half / "style.css").write_text(style, "utf-8")
         for name in SCRIPTS:
             (half / name).write_text(asset(f"features/{name}"), "utf-8")
-        rows = []
-        for i in range(found.n_latents):
+        rows, n_latents = [], panels.found.n_latents
+        for i in range(n_latents):
             feature = panels.feature(i)
             page = latent.render(panels, feature)
             (half / "latents" / f"{i}.html").write_text(page, "utf-8")
             rows.append(index.row(feature))
-            progress(i + 1, found.n_latents)
+            progress(i + 1, n_latents)
         (half / "index.html").write_text(index.render(panels, rows), "utf-8")
     return folder / "index.html"

@@ -131,7 +131,9 @@ def _group(group: Group, largest: float, form: str) -> str:
 def _window(one: Window, largest: float, form: str) -> str:
     before, after = _CUT * one.cut_before, _CUT * one.cut_after
     cells = "".join(
-        marked(text) if val == 0 else _cell(text, val, largest, form, i == one.peak)
+        marked(text)
+        if val == 0
+        else _cell(text, val, largest, form, i == one.peak, one.effects.get(i))
         for i, (text, val) in enumerate(one.cells)
     )
     return (
@@ -140,9 +142,17 @@ def _window(one: Window, largest: float, form: str) -> str:
     )
 
 
-def _cell(text: str, val: float, largest: float, form: str, peak: bool) -> str:
-    """An active cell, shaded by its share of the largest activation; a space before a word is not shaded."""
+def _cell(
+    text: str, val: float, largest: float, form: str, peak: bool, effect: float | None
+) -> str:
+    """An active cell, shaded by its share of the largest activation, underlined by its effect on the loss. A
+    space before a word is neither."""
     word = text.lstrip(" ") or text
     space, tag = " " * (len(text) - len(word)), "mark" if peak else "span"
-    shade = f'style="--a:{abs(val) / largest:.2f}" title="{val:{form}}"'
+    said, kind, depth = f"{val:{form}}", "", ""
+    if effect is not None:
+        said += f"; loss {shown(effect, '+.3f')} without it"
+        kind = ' class="helps"' if effect > 0 else ' class="hurts"'
+        depth = f";--e:{min(abs(effect), 1):.2f}"
+    shade = f'{kind} style="--a:{abs(val) / largest:.2f}{depth}" title="{said}"'.lstrip()
     return f"{space}<{tag} {shade}>{marked(word)}</{tag}>"

@@ -6,20 +6,21 @@ directions and by the tokens on which they fire.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from dictlearn.analyses import _logits
+from dictlearn.analyses._loss_effects import loss_effects
 from dictlearn.analyses._passages import group, readable
 from dictlearn.events import Events, near, windows
 from dictlearn.lm import LM
 from dictlearn.runs.atoms import atoms, encoder_rows
 from dictlearn.runs.trained import Trained
 
-TOP, INTERVALS, EACH = 20, 10, 5
-"""Windows of the largest activations; intervals, and windows of each."""
+TOP, INTERVALS, EACH, EFFECTS = 20, 10, 5, 5
+"""Windows of the largest activations; intervals, and windows of each; windows with effects on the loss."""
 LOGITS, NEAREST, ALIGNED = 10, 5, 3
 MOST_TOKENS = 1_000_000
 """Latents are compared on the first sequences, of at most so many tokens."""
@@ -28,13 +29,15 @@ _TORN = "\N{REPLACEMENT CHARACTER}"
 
 class Window(NamedTuple):
     """Cells of text, (text, activation) each. `peak` is the cell of the peak, whose activation is `val`.
-    cut_before, cut_after: whether the document goes on."""
+    cut_before, cut_after: whether the document goes on. effects: {cell: effect on the loss of the next token}.
+    """
 
     cells: list[tuple[str, float]]
     peak: int
     val: float
     cut_before: bool
     cut_after: bool
+    effects: Mapping[int, float] = {}
 
 
 class Group(NamedTuple):
@@ -79,7 +82,12 @@ class Panels:
     """The data of all pages of one dictionary.
 
     Args:
-        dictionary, lm, found, explanations: as in `features.write`.
+        dictionary: the dictionary.
+        lm: the model that it reads.
+        found: every active code of the dictionary on a text.
+        explanations: {latent: (explanation, its score)}.
+        effects: called with (pairs done, pairs in all) of effects on the loss, for which the model runs over
+            the text; None for pages without them.
     """
 
     def __init__(
@@ -88,6 +96,7 @@ class Panels:
         lm: LM,
         found: Events,
         explanations: Mapping[int, tuple[str, float | None]],
+        effects: Callable[[int, int], None] | None = None,
     ):
         self.dictionary, self.lm, self.found, self.explanations = (
             dictionary,
@@ -97,12 +106,33 @@ class Panels:
         )
         lm.check_tokens(np.asarray(found.tokens_ST), f"The text of {dictionary.name}")
         self._bounds = windows.bounds(found.tokens_ST, lm.separator)
-        self._atoms_FD = _unit(atoms(dictionary))
+        raw_FD = atoms(dictionary)
+        self._atoms_FD = _unit(raw_FD)
         self._near = _neighbours(dictionary, self._atoms_FD, found)
         target = dictionary.sites[0].target if dictionary.sites else ()
         writes = _logits.writes_to_stream(target)
         self._effects = _logits.direct(lm, self._atoms_FD, LOGITS) if writes else None
         self._words: dict[int, str] = {}
+        self._on_loss: dict[tuple[int, int], float] = {}
+        if effects and writes:
+            pairs = self._shown()
+            values = loss_effects(lm, found.tokens_ST, *pairs, raw_FD, effects)
+            keys = zip(pairs[0].tolist(), pairs[1].tolist(), strict=True)
+            known = zip(keys, values.tolist(), strict=True)
+            self._on_loss = {key: value for key, value in known if value == value}
+
+    def _shown(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(latent_P, place_P, val_P): where latents fire in their EFFECTS largest windows."""
+        pairs = []
+        for i in range(self.found.n_latents):
+            place_E, val_E = self.found.of(i)
+            for place in windows.top(self.found, i, EFFECTS, self._bounds).tolist():
+                own = self._bounds.around(place)
+                low, high = np.searchsorted(place_E, (own.start, own.stop))
+                pairs.append((np.full(high - low, i), place_E[low:high], val_E[low:high]))
+        empty = np.empty(0, int), np.empty(0, int), np.empty(0, np.float32)
+        latent_P, place_P, val_P = map(np.concatenate, zip(empty, *pairs, strict=True))
+        return latent_P, place_P.astype(np.int64), val_P
 
     def feature(self, i: int) -> Feature:
         """The data of a latent."""
@@ -134,13 +164,13 @@ class Panels:
             return []
         best = windows.top(self.found, i, TOP, self._bounds)
         largest = float(np.abs(val_E).max())
-        seen = lambda places: [self._window(place, place_E, val_E) for place in places.tolist()]
+        seen = lambda places: [self._window(i, place, place_E, val_E) for place in places.tolist()]
         found = [Group(0.0, largest, None, seen(best))]
         for one in windows.intervals(self.found, i, INTERVALS, EACH):
             found.append(Group(one.low, one.high, one.share, seen(one.place_P)))
         return found
 
-    def _window(self, place: int, place_E: np.ndarray, val_E: np.ndarray) -> Window:
+    def _window(self, i: int, place: int, place_E: np.ndarray, val_E: np.ndarray) -> Window:
         own = self._bounds.around(place)
         low, high = np.searchsorted(place_E, (own.start, own.stop))
         val_T = np.zeros(own.stop - own.start, np.float32)
@@ -150,11 +180,21 @@ class Panels:
             place - own.start,
             list(zip(map(self.word, tokens), val_T.tolist(), strict=True)),
         )
+        effects = {
+            t: self._on_loss[i, own.start + t]
+            for t in (np.flatnonzero(val_T).tolist() if self._on_loss else ())
+            if (i, own.start + t) in self._on_loss
+        }
         if any(_TORN in text for text, _ in cells):
-            cells, at = _whole_characters(self.lm, tokens, val_T, at)
+            parts = group(self.lm.tokenizer, tokens)
+            cells = [(text, _extreme(val_T[members])) for text, members in parts]
+            cell_T = np.repeat(np.arange(len(parts)), [part.stop - part.start for _, part in parts])
+            at = int(cell_T[at])
+            # Of the tokens of one character, the last one's is shown: it comes before the next cell.
+            effects = {int(cell_T[t]): effect for t, effect in effects.items()}
         before = own.start > int(self._bounds.first_U[place])
         after = own.stop < int(self._bounds.stop_U[place])
-        return Window(cells, at, float(val_T[place - own.start]), before, after)
+        return Window(cells, at, float(val_T[place - own.start]), before, after, effects)
 
     def word(self, token: int) -> str:
         """The text of a token."""
@@ -195,13 +235,6 @@ def _aligned(atom_D: np.ndarray) -> list[tuple[int, float, float]]:
     order = np.argsort(-np.abs(atom_D), kind="stable")[:ALIGNED]
     total = float(np.abs(atom_D).sum()) or 1.0
     return [(int(d), float(atom_D[d]), float(abs(atom_D[d])) / total) for d in order]
-
-
-def _whole_characters(lm: LM, tokens: Sequence[int], val_T: np.ndarray, at: int):
-    """(cells, the cell of token `at`): a cell is several tokens where only together they spell a character."""
-    found = group(lm.tokenizer, tokens)
-    cells = [(text, _extreme(val_T[members])) for text, members in found]
-    return cells, next(i for i, (_, members) in enumerate(found) if at < members.stop)
 
 
 def _extreme(val_T: np.ndarray) -> float:
