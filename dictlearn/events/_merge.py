@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from dictlearn import files
-from dictlearn.events._parts import Segment
+from dictlearn.events._parts import Stored
 from dictlearn.events.cache import largest
 
 _BYTES_OF_AN_EVENT = 24
 """Memory that an event takes while it is merged: its place, its value, and where they go."""
 
 
-def merge(folder: Path, found: Sequence[Segment], n_latents: int, dtype, memory: int) -> dict:
+def merge(folder: Path, found: Sequence[Stored], n_latents: int, dtype, memory: int) -> dict:
     """Writes start.npy, place.npy, value.npy and largest.npy.
 
     Args:
@@ -36,7 +36,7 @@ def merge(folder: Path, found: Sequence[Segment], n_latents: int, dtype, memory:
     """
     count_F = np.zeros(n_latents, np.int64)
     for segment in found:
-        count_F += segment.count_F
+        count_F += segment.count_F[:]
     start_F = np.concatenate([[0], np.cumsum(count_F)]).astype("<i8")
     largest_F, at = np.zeros(n_latents, "<f4"), [0] * len(found)
     n_events = (int(start_F[-1]),)
@@ -104,7 +104,7 @@ def _ranges(start_F: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
         low = high
 
 
-def _gathered(found: Sequence[Segment], at: list[int], start_F, low: int, high: int, dtype):
+def _gathered(found: Sequence[Stored], at: list[int], start_F, low: int, high: int, dtype):
     """(place_E, val_E) of latents low to high. at: where each segment is read; moved on."""
     n = int(start_F[high] - start_F[low])
     place_E, val_E = np.empty(n, dtype), np.empty(n, "<f4")

@@ -10,6 +10,7 @@ fit into the memory that a writer may use. A part whose sha256 does not match is
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,17 +102,41 @@ def is_intact(path: Path) -> bool:
         return hashlib.file_digest(file, "sha256").digest() == was
 
 
-def load(path: Path, n_latents: int, n_places: int) -> list[Segment]:
-    """The segments of a part, memory-mapped."""
-    data, at, found = np.memmap(path, np.uint8, mode="r"), _DIGEST, []
+@dataclass(frozen=True)
+class OnDisk:
+    """An array in a file, of which slices are read; a memory-map would count as memory of the process."""
 
-    def take(n: int, dtype) -> np.ndarray:
+    path: Path
+    offset: int
+    size: int
+    dtype: np.dtype
+
+    def __getitem__(self, own: slice) -> np.ndarray:
+        start, stop, _ = own.indices(self.size)
+        place = self.offset + start * self.dtype.itemsize
+        return np.fromfile(self.path, self.dtype, max(stop - start, 0), offset=place)
+
+
+class Stored(NamedTuple):
+    """A segment in the file of a part."""
+
+    count_F: OnDisk
+    place_E: OnDisk
+    val_E: OnDisk
+
+
+def load(path: Path, n_latents: int, n_places: int) -> list[Stored]:
+    """The segments of a part, whose arrays are read by slices."""
+    at, end, found = _DIGEST, path.stat().st_size, []
+
+    def take(n: int, dtype) -> OnDisk:
         nonlocal at
-        start, at = at, at + n * np.dtype(dtype).itemsize
-        return data[start:at].view(dtype)
+        one = OnDisk(path, at, n, np.dtype(dtype))
+        at += n * one.dtype.itemsize
+        return one
 
-    while at < len(data):
-        n = int(take(1, "<i8")[0])
+    while at < end:
+        n = int(take(1, "<i8")[:][0])
         columns = take(n_latents, "<i4"), take(n, place_dtype(n_places)), take(n, "<f4")
-        found.append(Segment(*columns))
+        found.append(Stored(*columns))
     return found
