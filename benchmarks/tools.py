@@ -25,6 +25,7 @@ from tools_common import MODEL, TRANSFORMER_LENS, ran, table
 
 from dictlearn import dense, events, interop, meters, restore
 from dictlearn import lm as language
+from dictlearn.analyses import _neuronpedia
 from dictlearn.harvest import harvest
 from dictlearn.interop import _latent_cache
 from dictlearn.lm import splice
@@ -88,6 +89,28 @@ for n, latent in enumerate(latents):
     histogram = seen.feature_data_dict[latent].acts_histogram_data
     found[f"density of {latent}, %"] = float(histogram.title.split("= ")[1].rstrip("%"))
     found[f"largest of {latent}"] = seen.feature_stats.max[n] / lengths[latent]
+"""
+
+NEURONPEDIA = """
+from types import SimpleNamespace
+from sae_dashboard.neuronpedia.neuronpedia_converter import NeuronpediaConverter
+from sae_dashboard.neuronpedia.neuronpedia_dashboard import NeuronpediaDashboardBatch
+vocab = {token: text for text, token in tokenizer.get_vocab().items()}
+told = SimpleNamespace(n_prompts_total=len(tokens), n_tokens_in_prompt=length, huggingface_dataset_path="wiki")
+outputs = NeuronpediaConverter._process_features(model, seen.feature_data_dict, told, vocab)
+theirs = {one.feature_index: one.to_dict() for one in outputs}
+batch = json.load(open(f"{home}/neuronpedia/batch-0.json"))
+assert NeuronpediaDashboardBatch(**batch).to_dict() == batch  # its classes hold all of it
+for one in batch["features"]:
+    if one["feature_index"] in latents:
+        there, scale = theirs[one["feature_index"]], lengths[one["feature_index"]]
+        assert there.keys() == one.keys() and there["activations"][0].keys() == one["activations"][0].keys()
+        tops = [
+            [max(each["values"]) for each in of["activations"] if each["bin_min"] == -1] for of in (there, one)]
+        found[f"top activations that differ, of {one['feature_index']}"] = max(
+            abs(a / scale - b) / b for a, b in zip(*map(sorted, tops)))
+        bars = [numpy.array(of["freq_hist_data_bar_heights"]) for of in (there, one)]
+        found[f"tokens in other bars, of {one['feature_index']}"] = int(abs(bars[0] - bars[1]).sum() / 2)
 """
 
 DELPHI = """
@@ -155,6 +178,16 @@ def of_latents(codes_BF: np.ndarray, latents: list[int]) -> dict[str, float]:
     return told | {f"largest of {i}": float(codes_BF[:, i].max()) for i in latents}
 
 
+def cached(codes_BF: np.ndarray, tokens_ST: np.ndarray) -> events.Events:
+    """The codes of these tokens as an event cache."""
+    latent_E, place_E = np.nonzero(codes_BF.T)
+    start_F = np.searchsorted(latent_E, np.arange(F + 1))
+    rows = {"text": {"source": "wiki"}}
+    mask_ST, val_E = np.ones(tokens_ST.shape, bool), codes_BF[place_E, latent_E]
+    arrays = start_F, place_E, val_E, codes_BF.max(0), tokens_ST, mask_ST
+    return events.Events(*arrays, recipe={"rows": rows})
+
+
 def of_sae(given: Mapping[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -175,6 +208,8 @@ def of_sae(given: Mapping[str, str]) -> None:
         often = np.argsort(-(codes_BF > 0).sum(0))[LATENTS : 2 * LATENTS].tolist()
         known = {"latents": often, "separator": lm.separator, "length": T}
         ours |= of_latents(codes_BF, often)
+        cache = cached(codes_BF, tokens_ST)
+        _neuronpedia.write(trained, lm, cache, (TAP,), home / "neuronpedia", 1)
         print("| tool | measure | there | here | difference |\n|---|---|---|---|---|")
         if python := given.get("saelens"):
             table(
@@ -190,7 +225,7 @@ def of_sae(given: Mapping[str, str]) -> None:
         if python := given.get("sae_dashboard"):
             table(
                 "SAEDashboard",
-                ran(python, MODEL + TRANSFORMER_LENS + SAE_DASHBOARD, home, **known),
+                ran(python, MODEL + TRANSFORMER_LENS + SAE_DASHBOARD + NEURONPEDIA, home, **known),
                 ours,
             )
         if python := given.get("delphi"):

@@ -1,0 +1,162 @@
+"""Features as SAEDashboard writes them for Neuronpedia, from an event cache: `batch-0.json`, ...
+
+    batch      model_id, layer, sae_set, sae_id_suffix, features
+    feature    feature_index, frac_nonzero, the histogram of its activations (freq_hist_data_bar_*), the tokens
+               whose logits it raises (pos_*) and lowers (neg_*) most, the histogram of all logits
+               (logits_hist_data_bar_*), and activations: whole sequences around single tokens
+    activation tokens, values, qualifying_token_index, and its group: bin_min, bin_max, bin_contains
+
+The first group has the TOP largest activations (bin_min -1, bin_max the largest, bin_contains -1). The others
+have at most PART each, evenly drawn by rank, from PARTS intervals of equal width below the largest;
+bin_contains is the share of all tokens in the interval. Latents that never fire are in `skipped_indexes.json`.
+
+Source: sae-dashboard 0.8.0, its `neuronpedia` folder and `sequence_data_generator.py`.
+Differs: numbers have five significant digits, where SAEDashboard has three decimals. Alignments with neurons
+and correlations are not computed; their lists are empty.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dictlearn import files
+from dictlearn import lm as language
+from dictlearn.analyses import _logits
+from dictlearn.analyses._passages import readable
+from dictlearn.events import Events
+from dictlearn.runs.trained import Trained
+from dictlearn.runs.workdir import write_json
+
+TOP, PARTS, PART, BINS, LOGITS = 20, 5, 5, 50, 10
+_EMPTY = (
+    *("neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),
+    *("correlated_neurons_indices", "correlated_neurons_l1", "correlated_neurons_pearson"),
+    *("correlated_features_indices", "correlated_features_l1", "correlated_features_pearson"),
+    *("decoder_weights_dist", "vector"),
+)
+_LOGITS = (
+    *("pos_str", "pos_values", "neg_str", "neg_values"),
+    *("logits_hist_data_bar_values", "logits_hist_data_bar_heights"),
+)
+
+
+def write(
+    dictionary: Trained,
+    lm: language.LM,
+    found: Events,
+    target: Sequence[str],
+    folder: Path,
+    splits: int,
+) -> None:
+    """Writes the features of a dictionary.
+
+    Args:
+        dictionary: the dictionary.
+        lm: the model that it reads.
+        found: every active code of the dictionary on a text.
+        target: the taps that it writes, concatenated.
+        folder: the folder of the files, replaced as a whole.
+        splits: the number of batches, each with as many features.
+
+    Raises:
+        ValueError: for more batches than latents that fire.
+    """
+    fired = np.flatnonzero(found.count_F).tolist()
+    if not 1 <= splits <= len(fired):
+        raise ValueError(
+            f"{splits=} must be at least 1 and at most the {len(fired)} latents that fire."
+        )
+    layer = re.search(r"\d+", target[0])
+    about = {
+        "model_id": lm.name,
+        "layer": int(layer[0]) if layer else 0,
+        "sae_set": dictionary.name,
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with files.whole(folder) as half:
+        half.mkdir()
+        for n, part in enumerate(np.array_split(fired, splits)):
+            features = list(_features(dictionary, lm, found, target, part.tolist()))
+            batch = {**about, "sae_id_suffix": None, "features": features}
+            (half / f"batch-{n}.json").write_text(json.dumps(batch), "utf-8")
+        never = sorted({*range(found.n_latents)} - {*fired})
+        write_json(half / "skipped_indexes.json", {**about, "skipped_indexes": never})
+
+
+def _features(
+    dictionary: Trained, lm: language.LM, found: Events, target: Sequence[str], latents: list[int]
+) -> Iterator[dict[str, Any]]:
+    """The features of these latents."""
+    for latent, effects in zip(latents, _effects(dictionary, lm, target, latents), strict=True):
+        values, heights = _histogram(found.of(latent)[1])
+        yield {
+            "feature_index": latent,
+            **{key: [] for key in _EMPTY},
+            **effects,
+            "frac_nonzero": float(found.density_F[latent]),
+            "freq_hist_data_bar_values": values,
+            "freq_hist_data_bar_heights": heights,
+            "n_prompts_total": len(found.tokens_ST),
+            "n_tokens_in_prompt": found.length,
+            "dataset": str(found.recipe["rows"]["text"]["source"]),
+            "activations": list(_activations(lm, found, latent)),
+        }
+
+
+def _effects(
+    dictionary: Trained, lm: language.LM, target: Sequence[str], latents: list[int]
+) -> list[dict[str, list]]:
+    """What each feature does to the logits; empty lists where that is not known."""
+    atoms_FD = dictionary.variables["params"].get("W_dec_FD")
+    if atoms_FD is None or not _logits.writes_to_stream(target):
+        return [{key: [] for key in _LOGITS}] * len(latents)
+    found = _logits.direct(lm, np.asarray(atoms_FD)[latents], LOGITS, BINS)
+    said = lambda tokens: [readable(lm.tokenizer, v) for v in tokens.tolist()]
+    told = []
+    for top, most, bottom, least, count in zip(*found, strict=True):
+        edges = np.linspace(least[0], most[0], BINS + 1)
+        ends = said(top), _short(most), said(bottom), _short(least)
+        bars = _short((edges[:-1] + edges[1:]) / 2), count.tolist()
+        told.append(dict(zip(_LOGITS, (*ends, *bars), strict=True)))
+    return told
+
+
+def _histogram(val_E: np.ndarray) -> tuple[list[float], list[int]]:
+    """(the middles, the heights) of BINS bars."""
+    heights, edges = np.histogram(val_E, BINS)
+    return _short((edges[:-1] + edges[1:]) / 2), heights.tolist()
+
+
+def _activations(lm: language.LM, found: Events, latent: int) -> Iterator[dict[str, Any]]:
+    """The sequences of a feature, group by group."""
+    place_E, val_E = found.of(latent)
+    order_E = np.argsort(-val_E, kind="stable")
+    groups = [(-1.0, float(val_E[order_E[0]]), -1.0, order_E[:TOP])]
+    edges = np.linspace(0, groups[0][1], PARTS + 1).tolist()
+    for low, high in zip(edges[-2::-1], edges[:0:-1], strict=True):
+        own_E = order_E[(val_E[order_E] > low) & (val_E[order_E] <= high)]
+        ranks = np.unique(np.linspace(0, max(len(own_E) - 1, 0), PART).round().astype(int))
+        groups.append((low, high, len(own_E) / found.n_tokens, own_E[ranks[: len(own_E)]]))
+    for low, high, share, chosen in groups:
+        for place in place_E[chosen].tolist():
+            sequence, position = divmod(place, found.length)
+            first, last = np.searchsorted(place_E, np.array([0, found.length]) + place - position)
+            val_T = np.zeros(found.length, np.float32)
+            val_T[place_E[first:last] - sequence * found.length] = val_E[first:last]
+            yield {
+                "bin_min": low,
+                "bin_max": high,
+                "bin_contains": share,
+                "tokens": [readable(lm.tokenizer, v) for v in found.tokens_ST[sequence].tolist()],
+                "values": _short(val_T),
+                "qualifying_token_index": position,
+            }
+
+
+def _short(values: Sequence[float] | np.ndarray) -> list[float]:
+    """The numbers with five significant digits."""
+    return [float(f"{value:.5g}") for value in values]
