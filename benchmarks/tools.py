@@ -4,10 +4,10 @@
     python benchmarks/tools.py --circuit_tracer=PYTHON
 
 PYTHON is the interpreter of an environment of its own with torch 2.13.0 and the tool: sae-lens 6.54.12;
-sae-bench 0.6.0 without torchvision; sae-dashboard 0.8.0; eai-delphi 0.1.3 without its dependencies (vllm), but
-with asyncer, blobfile, lxml, orjson, pycryptodomex, faiss-cpu, transformers, datasets, simple-parsing,
-eai-sparsify, jaxtyping, beartype and sentence-transformers; circuit-tracer 0.4.1 of decoderesearch with
-huggingface-hub below 1.
+sae-bench 0.6.0 without torchvision; sae-dashboard 0.8.0 with pyarrow below 21; eai-delphi 0.1.3 without its
+dependencies (vllm), but with asyncer, blobfile, lxml, orjson, pycryptodomex, faiss-cpu, transformers, datasets,
+simple-parsing, eai-sparsify, jaxtyping, beartype and sentence-transformers; circuit-tracer 0.4.1 of
+decoderesearch with huggingface-hub below 1.
 
 The model is SmolLM2, whole for the first four, and its first layers alone for circuit-tracer.
 """
@@ -93,24 +93,34 @@ for n, latent in enumerate(latents):
 
 NEURONPEDIA = """
 from types import SimpleNamespace
+from sae_dashboard.components_config import *
+from sae_dashboard.layout import Column, SaeVisLayoutConfig
 from sae_dashboard.neuronpedia.neuronpedia_converter import NeuronpediaConverter
 from sae_dashboard.neuronpedia.neuronpedia_dashboard import NeuronpediaDashboardBatch
+parts = (SequencesConfig(stack_mode="stack-all", buffer=None, n_quantiles=5, top_acts_group_size=20),
+         ActsHistogramConfig(), LogitsHistogramConfig(), LogitsTableConfig(), FeatureTablesConfig(n_rows=3))
+config.feature_centric_layout = SaeVisLayoutConfig(columns=[Column(*parts)])
+seen = SaeVisRunner(config).run(SAE.load_from_disk(f"{home}/sae", device="cpu"), model, torch.tensor(tokens))
 vocab = {token: text for text, token in tokenizer.get_vocab().items()}
 told = SimpleNamespace(n_prompts_total=len(tokens), n_tokens_in_prompt=length, huggingface_dataset_path="wiki")
 outputs = NeuronpediaConverter._process_features(model, seen.feature_data_dict, told, vocab)
 theirs = {one.feature_index: one.to_dict() for one in outputs}
 batch = json.load(open(f"{home}/neuronpedia/batch-0.json"))
 assert NeuronpediaDashboardBatch(**batch).to_dict() == batch  # its classes hold all of it
+top = lambda feature: [each for each in feature["activations"] if each["bin_min"] == -1]
+peak = lambda activation: activation["values"][activation["qualifying_token_index"]]
 for one in batch["features"]:
-    if one["feature_index"] in latents:
-        there, scale = theirs[one["feature_index"]], lengths[one["feature_index"]]
-        assert there.keys() == one.keys() and there["activations"][0].keys() == one["activations"][0].keys()
-        tops = [
-            [max(each["values"]) for each in of["activations"] if each["bin_min"] == -1] for of in (there, one)]
-        found[f"top activations that differ, of {one['feature_index']}"] = max(
-            abs(a / scale - b) / b for a, b in zip(*map(sorted, tops)))
+    if (latent := one["feature_index"]) in latents:
+        there, scale = theirs[latent], lengths[latent]
+        assert there.keys() == one.keys()
+        # It leaves out the first token, a BOS; a peak there has the index -1.
+        pairs = [(a, b) for a, b in zip(top(there), top(one)) if a["qualifying_token_index"] >= 0]
+        assert all(a["qualifying_token_index"] + 1 == b["qualifying_token_index"] for a, b in pairs)
+        found[f"top activations of {latent}"] = len(pairs)
+        found[f"their largest difference, of {latent}"] = max(
+            abs(peak(a) / scale - peak(b)) / peak(b) for a, b in pairs)
         bars = [numpy.array(of["freq_hist_data_bar_heights"]) for of in (there, one)]
-        found[f"tokens in other bars, of {one['feature_index']}"] = int(abs(bars[0] - bars[1]).sum() / 2)
+        found[f"tokens in other bars, of {latent}"] = int(abs(bars[0] - bars[1]).sum() / 2)
 """
 
 DELPHI = """
@@ -178,7 +188,7 @@ def of_latents(codes_BF: np.ndarray, latents: list[int]) -> dict[str, float]:
     return told | {f"largest of {i}": float(codes_BF[:, i].max()) for i in latents}
 
 
-def cached(codes_BF: np.ndarray, tokens_ST: np.ndarray) -> events.Events:
+def as_events(codes_BF: np.ndarray, tokens_ST: np.ndarray) -> events.Events:
     """The codes of these tokens as an event cache."""
     latent_E, place_E = np.nonzero(codes_BF.T)
     start_F = np.searchsorted(latent_E, np.arange(F + 1))
@@ -208,7 +218,7 @@ def of_sae(given: Mapping[str, str]) -> None:
         often = np.argsort(-(codes_BF > 0).sum(0))[LATENTS : 2 * LATENTS].tolist()
         known = {"latents": often, "separator": lm.separator, "length": T}
         ours |= of_latents(codes_BF, often)
-        cache = cached(codes_BF, tokens_ST)
+        cache = as_events(codes_BF, tokens_ST)
         _neuronpedia.write(trained, lm, cache, (TAP,), home / "neuronpedia", 1)
         print("| tool | measure | there | here | difference |\n|---|---|---|---|---|")
         if python := given.get("saelens"):

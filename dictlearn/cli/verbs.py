@@ -250,7 +250,7 @@ VERBS = {
     ),
     "latents": Verb(
         latents.latents,
-        "the same events as delphi's latent cache -> latents/TAP",
+        "the same events as delphi's latent cache, or as Neuronpedia's features -> latents/TAP",
         _CHANGED | latents.FLAGS,
         from_workdir=True,
     ),
