@@ -220,7 +220,7 @@ def test_fine_tuning_starts_from_the_function_that_a_run_left(folder, tmp_path):
     np.testing.assert_allclose(new.reconstruct(x_BD), old.reconstruct(x_BD), rtol=1e-4, atol=1e-5)
     mesh = mesh_of(1, 1, 1)
     left = restore_run(tmp_path / "local").variables["topk_n32_0"]
-    states = dict.fromkeys("ab", State(left, None, left, left))
+    states = dict.fromkeys("ab", State(left, None, left, left, left))
     known = of_run(start["workdir"], mesh)
     both = warm_start(states, old.norm, mesh, known, "topk_n32_0")
     jax.tree.map(lambda leaf: leaf.delete(), both["a"].variables)

@@ -1,11 +1,11 @@
 """Gradient training of any dictionary with any objective and rule.
 
     loss = mean over tokens of (objective + w(t) e^p penalty + aux_coefficient auxk)
-    p <- p + penalty_rate (L0 / target_l0 - 1)          where `target_l0` is given, else p = 0
+    p <- p + penalty_rate (L0 / penalty_l0 - 1)          where `penalty_l0` is given, else p = 0
 
 The objective is that of the reconstruction plus, weighted, the objectives of the variant's `others`. w(t)
 rises linearly to 1 over `penalty_warmup_steps`. p finds the coefficient of the penalty at which a token has
-`target_l0` active latents, since no coefficient means the same on other data. A latent is dead once
+`penalty_l0` active latents, since no coefficient means the same on other data. A latent is dead once
 `dead_after` tokens have passed since it last fired; the counter is advanced before AuxK reads it. Logging only
 reads `info`.
 """
@@ -50,7 +50,7 @@ def gradient(
     dead_after: int = 10_000_000,
     aux_coefficient: float = 1 / 32,
     penalty_warmup_steps: int = 0,
-    target_l0: float | None = None,
+    penalty_l0: float | None = None,
     penalty_rate: float = 0.01,
     accumulate: int = 1,
     compute_dtype: str = "float32",
@@ -65,7 +65,7 @@ def gradient(
         dead_after: the number of tokens without firing after which a latent is dead.
         aux_coefficient: the coefficient of AuxK.
         penalty_warmup_steps: the number of steps over which the penalty rises to its full weight.
-        target_l0: the wanted number of active latents of a token; None for the penalty as the dictionary
+        penalty_l0: the wanted number of active latents of a token; None for the penalty as the dictionary
             states it.
         penalty_rate: the speed of the search for the coefficient.
         accumulate: the number of parts of the batch that are processed one after another; dictionary and
@@ -79,7 +79,7 @@ def gradient(
 
     Raises:
         ValueError: for another precision, for an `accumulate` below 1, and, at the first update, for a
-            `target_l0` of a dictionary without a penalty.
+            `penalty_l0` of a dictionary without a penalty.
 
     Example:
         >>> import jax, optax
@@ -114,8 +114,8 @@ def gradient(
             parts["others"] = jnp.asarray(sum(weighted))
         if out.penalty_B is not None:
             parts["penalty"] = weight * wide(out.penalty_B).mean()
-        elif target_l0 is not None:
-            raise ValueError(f"{target_l0=} needs a dictionary with a penalty; others state k.")
+        elif penalty_l0 is not None:
+            raise ValueError(f"{penalty_l0=} needs a dictionary with a penalty; others state k.")
         residual_BD = batch.y_BD - wide(out.y_BD)
         if out.residual_BD is not None:
             aux_B = auxk.loss(residual_BD, wide(out.residual_BD))
@@ -148,8 +148,8 @@ def gradient(
         info = {"loss": loss, **parts, **_reading(seen, batch, silent_F >= dead_after)}
         info["finite"] = all_finite((loss, grads))
         pressure = state.pressure
-        if target_l0 is not None:
-            pressure += penalty_rate * jnp.clip(info["l0"] / target_l0 - 1, -1, 1)
+        if penalty_l0 is not None:
+            pressure += penalty_rate * jnp.clip(info["l0"] / penalty_l0 - 1, -1, 1)
         variables = {**changed, "params": params}
         return State(variables, rule_state, silent_F, state.step + 1, pressure), info
 

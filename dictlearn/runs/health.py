@@ -83,7 +83,7 @@ def _off(member: Member, l0: float | None) -> float | None:
     """The relative distance of L0 to what the dictionary was asked for; None where nothing was."""
     asked = member.hparams["dictionary"]
     wanted = asked.get("target_l0") if asked.get("penalty") == "target_l0" else None
-    target = wanted or asked.get("k")
+    target = wanted or asked.get("k") or member.hparams["learner"].get("penalty_l0")
     return abs(l0 / target - 1) if target and l0 is not None else None
 
 

@@ -104,7 +104,7 @@ def test_the_penalty_finds_the_coefficient_of_the_wanted_l0(name):
             steps=600,
             dictionary={"n_latents": 64},
             rule={"lr": 4e-3, "warmup_steps": 30, "decay_fraction": 0.3},
-            learner={"target_l0": target, "penalty_rate": 0.05} if target else {},
+            learner={"penalty_l0": target, "penalty_rate": 0.05} if target else {},
             sweep={"sparsity": (0.03, 3.0)},
         )
         _, _, infos = run(config, 600)
@@ -120,8 +120,8 @@ def test_a_target_without_a_penalty_is_refused():
         dictionaries.make("topk", d_in=16, n_latents=64, k=2),
         objectives.make("fvu"),
         rules.make("adam", lr=1e-3, steps=10),
-        target_l0=4.0,
+        penalty_l0=4.0,
     )
     state = train.init(jax.random.key(0), data())
-    with pytest.raises(ValueError, match=r"target_l0=4\.0.*penalty"):
+    with pytest.raises(ValueError, match=r"penalty_l0=4\.0.*penalty"):
         train.update(state, data())
