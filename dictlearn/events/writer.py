@@ -94,7 +94,7 @@ def gather(work: Job) -> Events:
         work: what to read.
 
     Returns:
-        Events, equal to those of a cache on disk.
+        Events, equal to the events of a cache on disk.
     """
     pieces = [Found(*(np.empty(0, kind) for kind in (np.int32, np.int64, np.float32)))]
     pieces += [piece for _, piece in work.found(list(range(work.n_parts)))]

@@ -25,7 +25,7 @@ def joined(
 ) -> tuple[Dictionary, dict[str, np.ndarray]]:
     """(module, leaves) of the arrays of each layer: W_enc [F, D], b_enc, b_dec, W_dec [F, L - l, D], for a
     JumpReLU threshold, and W_skip [D, D] where there is one from each layer to its own target. `fields` are of
-    the dictionary, in place of those of a JumpReLU or a ReLU."""
+    the dictionary, in place of the fields of a JumpReLU or a ReLU."""
     n, (each, d_in) = len(layers), layers[0]["W_enc"].shape
     woven = lambda key: np.stack([one[key] for one in layers], axis=1)
     leaves = {
