@@ -25,10 +25,10 @@ def keep() -> None:
     """Lets JAX keep the programs of this process, unless the user or the environment forbids it."""
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    path = folder(os.environ)
     try:
+        path = folder(os.environ)
         path.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home.
         return
     if os.access(path, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(path))

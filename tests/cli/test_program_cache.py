@@ -17,8 +17,16 @@ jax.jit(lambda x: x * 2 + 1)(1.0)
 """
 
 
-def run(home, **environment):
-    line = [sys.executable, "-c", SLOW_TO_COMPILE]
+WITHOUT_HOME = """
+import os, pwd
+del os.environ["HOME"]
+def nobody(uid): raise KeyError(uid)
+pwd.getpwuid = nobody
+"""
+
+
+def run(home, before="", **environment):
+    line = [sys.executable, "-c", before + SLOW_TO_COMPILE]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "JAX_PLATFORMS": "cpu"} | environment
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -42,6 +50,7 @@ def test_a_folder_of_the_users_wins_and_no_home_is_no_error(tmp_path):
     assert not (tmp_path / "home").exists()
     (tmp_path / "file").write_text("")
     assert run(tmp_path / "file") == "None"
+    assert run(tmp_path, WITHOUT_HOME) == "None"
 
 
 @pytest.mark.parametrize("told", ["flags : avx512f", "flags : sse2"])
