@@ -13,6 +13,7 @@ tokens.
 Axes: E an event; the others as in `dictlearn.types`.
 """
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,17 +64,17 @@ class Events:
         """The number of tokens of a sequence."""
         return self.tokens_ST.shape[1]
 
-    @property
+    @functools.cached_property
     def n_tokens(self) -> int:
         """The number of tokens that the dictionary was read on."""
         return int(np.count_nonzero(self.mask_ST))
 
-    @property
+    @functools.cached_property
     def count_F(self) -> np.ndarray:
         """The number of tokens on which each latent fired."""
         return np.diff(self.start_F)
 
-    @property
+    @functools.cached_property
     def density_F(self) -> np.ndarray:
         """The share of tokens on which each latent fired."""
         return self.count_F / self.n_tokens
@@ -82,6 +83,12 @@ class Events:
         """(place_E, val_E) of a latent, in the order of the text."""
         own = slice(int(self.start_F[latent]), int(self.start_F[latent + 1]))
         return self.place_E[own], self.val_E[own]
+
+    def within(self, latent: int, places: slice) -> tuple[np.ndarray, np.ndarray]:
+        """(place_E, val_E) of a latent at these places, in the order of the text."""
+        place_E, val_E = self.of(latent)
+        low, high = np.searchsorted(place_E, (places.start, places.stop))
+        return place_E[low:high], val_E[low:high]
 
     def first(self, n_sequences: int) -> "Events":
         """The events of the first sequences; the cache itself if it has no more."""
