@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dictlearn.analyses._passages import readable
 from dictlearn.lm import LM
 
 _STREAM_TAPS = ("embed", "resid", "resid_mid", "attn_out", "mlp_out")
@@ -55,6 +56,12 @@ def direct(lm: LM, atoms_ID: np.ndarray, n: int, bins: int = 50) -> Effects:
         for start in range(0, len(atoms_ID), each)
     ]
     return Effects(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def named(lm: LM, token_K: np.ndarray, weight_K: np.ndarray) -> list[tuple[str, float]]:
+    """(text, weight) of tokens."""
+    pairs = zip(token_K.tolist(), weight_K.tolist(), strict=True)
+    return [(readable(lm.tokenizer, token), weight) for token, weight in pairs]
 
 
 def _effects(logits_IV: np.ndarray, n: int, bins: int) -> Effects:

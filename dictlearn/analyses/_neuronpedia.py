@@ -144,9 +144,11 @@ def _activations(lm: language.LM, found: Events, latent: int) -> Iterator[dict[s
     for low, high, share, chosen in groups:
         for place in place_E[chosen].tolist():
             sequence, position = divmod(place, found.length)
-            first, last = np.searchsorted(place_E, np.array([0, found.length]) + place - position)
+            own_E, there_E = found.within(
+                latent, slice(place - position, place - position + found.length)
+            )
             val_T = np.zeros(found.length, np.float32)
-            val_T[place_E[first:last] - sequence * found.length] = val_E[first:last]
+            val_T[own_E - sequence * found.length] = there_E
             yield {
                 "bin_min": low,
                 "bin_max": high,

@@ -22,7 +22,7 @@ import numpy as np
 from dictlearn import events
 from dictlearn import lm as language
 from dictlearn.analyses import _logits
-from dictlearn.analyses._passages import Passage, documents, passage, readable
+from dictlearn.analyses._passages import Passage, documents, passage
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.events import Events
@@ -205,10 +205,8 @@ def direct_logits(
         return [None] * len(chosen)
     atoms_ID = np.asarray(dictionary.variables["params"]["W_dec_FD"])[chosen]
     found = _logits.direct(lm, atoms_ID, LOGITS)
-    said = lambda tokens, weights: [
-        (readable(lm.tokenizer, v), float(w)) for v, w in zip(tokens.tolist(), weights, strict=True)
-    ]
-    return [Logits(said(t, tw), said(b, bw)) for t, tw, b, bw, _ in zip(*found, strict=True)]
+    named = lambda tokens, weights: _logits.named(lm, tokens, weights)
+    return [Logits(named(t, tw), named(b, bw)) for t, tw, b, bw, _ in zip(*found, strict=True)]
 
 
 def _latent(index: int, found: Events, tokens_ST, document_ST, lm, logits) -> Latent:

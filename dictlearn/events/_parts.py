@@ -64,13 +64,14 @@ def segments(
         waiting.append(piece)
         n += len(piece.val_E)
         if n * _BYTES_OF_AN_EVENT > memory:
-            yield by_latent(_joined(waiting), n_latents, n_places)
+            yield by_latent(joined(waiting), n_latents, n_places)
             waiting, n = [], 0
     if waiting:
-        yield by_latent(_joined(waiting), n_latents, n_places)
+        yield by_latent(joined(waiting), n_latents, n_places)
 
 
-def _joined(pieces: list[Found]) -> Found:
+def joined(pieces: list[Found]) -> Found:
+    """The events of pieces that follow each other."""
     return Found(*map(np.concatenate, zip(*pieces, strict=True)))
 
 

@@ -98,8 +98,7 @@ def gather(work: Job) -> Events:
     """
     pieces = [Found(*(np.empty(0, kind) for kind in (np.int32, np.int64, np.float32)))]
     pieces += [piece for _, piece in work.found(list(range(work.n_parts)))]
-    joined = Found(*map(np.concatenate, zip(*pieces, strict=True)))
-    one = _parts.by_latent(joined, work.n_latents, work.tokens_ST.size)
+    one = _parts.by_latent(_parts.joined(pieces), work.n_latents, work.tokens_ST.size)
     start_F = np.concatenate([[0], np.cumsum(one.count_F, dtype=np.int64)])
     biggest_F = largest(one.val_E, start_F)
     text = work.tokens_ST, work.mask_ST

@@ -13,7 +13,7 @@ import numpy as np
 
 from dictlearn.analyses import _logits
 from dictlearn.analyses._loss_effects import loss_effects
-from dictlearn.analyses._passages import group, readable
+from dictlearn.analyses._passages import group
 from dictlearn.events import Events, near, windows
 from dictlearn.lm import LM
 from dictlearn.runs.atoms import atoms, encoder_rows
@@ -125,11 +125,9 @@ class Panels:
         """(latent_P, place_P, val_P): where latents fire in their EFFECTS largest windows."""
         pairs = []
         for i in range(self.found.n_latents):
-            place_E, val_E = self.found.of(i)
             for place in windows.top(self.found, i, EFFECTS, self._bounds).tolist():
-                own = self._bounds.around(place)
-                low, high = np.searchsorted(place_E, (own.start, own.stop))
-                pairs.append((np.full(high - low, i), place_E[low:high], val_E[low:high]))
+                place_E, val_E = self.found.within(i, self._bounds.around(place))
+                pairs.append((np.full(len(val_E), i), place_E, val_E))
         empty = np.empty(0, int), np.empty(0, int), np.empty(0, np.float32)
         latent_P, place_P, val_P = map(np.concatenate, zip(empty, *pairs, strict=True))
         return latent_P, place_P.astype(np.int64), val_P
@@ -159,22 +157,22 @@ class Panels:
 
     def _groups(self, i: int) -> list[Group]:
         """The largest activations, then the intervals; none for a latent that never fires."""
-        place_E, val_E = self.found.of(i)
+        val_E = self.found.of(i)[1]
         if not len(val_E):
             return []
         best = windows.top(self.found, i, TOP, self._bounds)
         largest = float(np.abs(val_E).max())
-        seen = lambda places: [self._window(i, place, place_E, val_E) for place in places.tolist()]
+        seen = lambda places: [self._window(i, place) for place in places.tolist()]
         found = [Group(0.0, largest, None, seen(best))]
         for one in windows.intervals(self.found, i, INTERVALS, EACH):
             found.append(Group(one.low, one.high, one.share, seen(one.place_P)))
         return found
 
-    def _window(self, i: int, place: int, place_E: np.ndarray, val_E: np.ndarray) -> Window:
+    def _window(self, i: int, place: int) -> Window:
         own = self._bounds.around(place)
-        low, high = np.searchsorted(place_E, (own.start, own.stop))
+        place_E, val_E = self.found.within(i, own)
         val_T = np.zeros(own.stop - own.start, np.float32)
-        val_T[place_E[low:high].astype(np.int64) - own.start] = val_E[low:high]
+        val_T[place_E.astype(np.int64) - own.start] = val_E
         tokens = self.found.tokens_ST.reshape(-1)[own].tolist()
         at, cells = (
             place - own.start,
@@ -206,11 +204,8 @@ class Panels:
         if self._effects is None:
             return None
         tops, weights, bottoms, lows, counts_IN = self._effects
-        said = lambda tokens, values: [
-            (readable(self.lm.tokenizer, v), w)
-            for v, w in zip(tokens.tolist(), values.tolist(), strict=True)
-        ]
-        top, bottom = said(tops[i], weights[i]), said(bottoms[i], lows[i])
+        top = _logits.named(self.lm, tops[i], weights[i])
+        bottom = _logits.named(self.lm, bottoms[i], lows[i])
         return Lens(top, bottom, counts_IN[i].tolist(), bottom[0][1], top[0][1])
 
 
