@@ -27,7 +27,7 @@ class Seen(NamedTuple):
 
 
 Differentiate = Callable[[dict, dict, jax.Array, Batch, jax.Array], tuple[Any, dict, Seen]]
-"""(params, other variables, weight of the penalty, batch, dead_F) -> ((gradients, losses), other variables
+"""(params, other variables, strength of the penalty, batch, dead_F) -> ((gradients, losses), other variables
 after it, Seen)."""
 
 
@@ -37,10 +37,10 @@ def accumulated(differentiate: Differentiate, n: int) -> Differentiate:
     if n < 1:
         raise ValueError(f"accumulate={n} must be at least 1.")
 
-    def over_parts(params, rest, weight, batch: Batch, dead_F):
+    def over_parts(params, rest, strength, batch: Batch, dead_F):
         def one(carry, part):
             total, rest = carry
-            found, rest, seen = differentiate(params, rest, weight, whole(part), dead_F)
+            found, rest, seen = differentiate(params, rest, strength, whole(part), dead_F)
             return (jax.tree.map(jnp.add, total, found), rest), seen
 
         def whole(part: Batch) -> Batch:
@@ -52,7 +52,7 @@ def accumulated(differentiate: Differentiate, n: int) -> Differentiate:
 
         parts = _parts(batch, n)
         first = whole(jax.tree.map(lambda leaf: leaf[0], parts))
-        shapes = jax.eval_shape(differentiate, params, rest, weight, first, dead_F)[0]
+        shapes = jax.eval_shape(differentiate, params, rest, strength, first, dead_F)[0]
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         (total, rest), seen = lax.scan(one, (zeros, rest), parts)
         length = 1 if batch.context is None else batch.context.tokens_ST.shape[1]

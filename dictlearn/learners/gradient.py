@@ -104,7 +104,7 @@ def gradient(
         rule_state, zero = moves.init(variables["params"]), jnp.zeros(())
         return State(variables, rule_state, silent_F, zero.astype(jnp.int32), zero)
 
-    def losses(params, rest, weight, batch: Batch, dead_F):
+    def losses(params, rest, strength, batch: Batch, dead_F):
         out, changed = _forward(dictionary, compute_dtype, params, rest, batch, dead_F)
         wide = lambda y_BD: y_BD.astype(batch.y_BD.dtype)
         error = lambda y_BD: objective(out._replace(y_BD=wide(y_BD)), batch).mean()
@@ -113,7 +113,7 @@ def gradient(
             weighted = [weight * error(y_BD) for weight, y_BD in out.others]
             parts["others"] = jnp.asarray(sum(weighted))
         if out.penalty_B is not None:
-            parts["penalty"] = weight * wide(out.penalty_B).mean()
+            parts["penalty"] = strength * wide(out.penalty_B).mean()
         elif penalty_l0 is not None:
             raise ValueError(f"{penalty_l0=} needs a dictionary with a penalty; others state k.")
         residual_BD = batch.y_BD - wide(out.y_BD)
@@ -124,9 +124,9 @@ def gradient(
         seen = Seen(count(out.codes, n), wide(out.pre_BF.max(0)), error_B, l0(out.codes))
         return sum(parts.values()), (parts, changed, lax.stop_gradient(seen))
 
-    def differentiate(params, rest, weight, batch: Batch, dead_F):
+    def differentiate(params, rest, strength, batch: Batch, dead_F):
         into = jax.value_and_grad(losses, has_aux=True)
-        (_, (parts, changed, seen)), grads = into(params, rest, weight, batch, dead_F)
+        (_, (parts, changed, seen)), grads = into(params, rest, strength, batch, dead_F)
         return (grads, parts), changed, seen
 
     find = accumulated(differentiate, accumulate)
@@ -137,8 +137,8 @@ def gradient(
         silent_F = state.silent_F + batch.x_BD.shape[0]
         dead_F = silent_F > dead_after
         warm = jnp.minimum(1.0, (state.step + 1) / max(1, penalty_warmup_steps))
-        weight = warm * jnp.exp(state.pressure)
-        (grads, parts), changed, seen = find(params, rest, weight, batch, dead_F)
+        strength = warm * jnp.exp(state.pressure)
+        (grads, parts), changed, seen = find(params, rest, strength, batch, dead_F)
         firing = Firing(seen.count_F, seen.max_F, dead_F, dictionary.targets())
         extra = {"firing": firing, "batch": batch, "error_B": seen.error_B}
         updates, rule_state = moves.update(grads, state.rule, params, **extra)
