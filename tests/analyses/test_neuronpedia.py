@@ -19,10 +19,7 @@ F, T, TAP = 32, 8, "resid.0"
 def home(tmp_path_factory):
     """A toy model, a text, a dictionary of which most latents fire, and its features."""
     home = tmp_path_factory.mktemp("home")
-    spec, params = toy.toy()
-    toy.write_gguf(home / "toy.gguf", spec, params)
-    lines = (json.dumps({"text": f"the cat {n} sat on the mat"}) for n in range(20))
-    (home / "text.jsonl").write_text("\n".join(lines))
+    spec = toy.model_and_text(home)
     interop.save(trained("topk", d_in=spec.d_model), home / "one.npz", "npz")
     words = [f"--dictionary={home / 'one.npz'}", f"--model={home / 'toy.gguf'}", f"--tap={TAP}"]
     words += [f"--text={home / 'text.jsonl'}", f"--length={T}", f"--workdir={home / 'out'}"]

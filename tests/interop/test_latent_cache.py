@@ -21,10 +21,7 @@ TAP = "resid.0"
 def home(tmp_path_factory):
     """A toy model, a text, and a dictionary of the toy's width."""
     home = tmp_path_factory.mktemp("home")
-    spec, params = toy.toy()
-    toy.write_gguf(home / "toy.gguf", spec, params)
-    lines = (json.dumps({"text": f"the cat {n} sat on the mat"}) for n in range(20))
-    (home / "text.jsonl").write_text("\n".join(lines))
+    toy.model_and_text(home)
     return home
 
 

@@ -1,6 +1,7 @@
 """A random llama of a few thousand parameters, and the GGUF file that it would be stored in."""
 
 import functools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,12 @@ def write_gguf(
         for name, array in arrays.items()
     }
     return gguf_files.write(path, metadata(spec) | dict(more), tensors)
+
+
+def model_and_text(folder: Path) -> Spec:
+    """Writes toy.gguf, a model, and text.jsonl, twenty lines that differ in a number."""
+    spec, params = toy()
+    write_gguf(folder / "toy.gguf", spec, params)
+    lines = (json.dumps({"text": f"the cat {n} sat on the mat"}) for n in range(20))
+    (folder / "text.jsonl").write_text("\n".join(lines))
+    return spec
