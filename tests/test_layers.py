@@ -19,8 +19,8 @@ LAYERS = (
     {"events"},
     {"interop"},
     {"train", "plan", "harvest", "evaluate", "scaling"},
+    {"explanations"},
     {"analyses", "circuits"},
-    {"interpret"},
     {"report", "hub"},
     {"cli"},
     {"__init__"},
@@ -30,7 +30,7 @@ RAISED = {("analyses", "circuits"), ("circuits", "analyses")}
 """Rooms of one layer that may meet all the same: an analysis uses another's result."""
 STRANGERS = (
     *("dictionaries", "dictionaries/_activations", "learners", "meters", "interop"),
-    "lm/families",
+    *("lm/families", "explanations/clients", "explanations/scorers"),
 )
 """Folders in which no member imports another; what members share has an underscore."""
 

@@ -4,17 +4,15 @@ A cell is one token, or several tokens that spell characters only together: a by
 character. The activation of a cell is the largest of its tokens.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from dictlearn.lm.cells import TORN, decode, group
+
 BEFORE, AFTER = 16, 8
 """Cells shown before and after the peak."""
-
-_TORN = "\N{REPLACEMENT CHARACTER}"
-_MOST_BYTES = 4  # of a character in UTF-8, so a torn cell never needs more tokens
 
 
 class Cell(NamedTuple):
@@ -73,23 +71,7 @@ def documents(tokens_ST: np.ndarray, separator: int) -> np.ndarray:
     return np.where(ends, -1, np.cumsum(ends)).reshape(tokens_ST.shape)
 
 
-def group(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, slice]]:
-    """(text, tokens) of each cell, in order. Bytes that are not text become U+FFFD."""
-    found, start = [], 0
-    for stop in range(1, len(tokens) + 1):
-        text = _decode(tokenizer, tokens[start:stop])
-        torn = text.endswith(_TORN) and stop - start < _MOST_BYTES and stop < len(tokens)
-        if not torn:
-            found.append((text, slice(start, stop)))
-            start = stop
-    return found
-
-
 def readable(tokenizer: Tokenizer, token: int) -> str:
     """A single token: its text, or its id if it is a part of a character."""
-    text = _decode(tokenizer, [token])
-    return f"[byte {token}]" if _TORN in text else text
-
-
-def _decode(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
-    return tokenizer.decode(list(tokens), skip_special_tokens=False)
+    text = decode(tokenizer, [token])
+    return f"[byte {token}]" if TORN in text else text

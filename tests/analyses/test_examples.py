@@ -7,8 +7,9 @@ import pytest
 import dictlearn
 from dictlearn import lm as language
 from dictlearn.analyses import examples
-from dictlearn.analyses._passages import AFTER, BEFORE, group
+from dictlearn.analyses._passages import AFTER, BEFORE
 from dictlearn.analyses.examples import direct_logits, study
+from dictlearn.lm.cells import group
 from dictlearn.streams import store
 from tests.report.conftest import TAP, WORDS
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from dictlearn.analyses import _logits
 from dictlearn.analyses._loss_effects import loss_effects
-from dictlearn.analyses._passages import group
 from dictlearn.events import Events, near, windows
 from dictlearn.lm import LM
+from dictlearn.lm.cells import TORN, group
 from dictlearn.runs.atoms import atoms, encoder_rows
 from dictlearn.runs.trained import Trained
 
@@ -24,7 +24,6 @@ TOP, INTERVALS, EACH, EFFECTS = 20, 10, 5, 5
 LOGITS, NEAREST, ALIGNED = 10, 5, 3
 MOST_TOKENS = 1_000_000
 """Latents are compared on the first sequences, of at most so many tokens."""
-_TORN = "\N{REPLACEMENT CHARACTER}"
 
 
 class Window(NamedTuple):
@@ -183,7 +182,7 @@ class Panels:
             for t in (np.flatnonzero(val_T).tolist() if self._on_loss else ())
             if (i, own.start + t) in self._on_loss
         }
-        if any(_TORN in text for text, _ in cells):
+        if any(TORN in text for text, _ in cells):
             parts = group(self.lm.tokenizer, tokens)
             cells = [(text, _extreme(val_T[members])) for text, members in parts]
             cell_T = np.repeat(np.arange(len(parts)), [part.stop - part.start for _, part in parts])

@@ -1,0 +1,71 @@
+"""Conformance of every scorer: a new file in the folder is tested here, on planted windows and fake clients."""
+
+import inspect
+import json
+
+import numpy as np
+import pytest
+
+from dictlearn.explanations import Case, Plan, answers, scorers
+from dictlearn.explanations.client import CHAT, EMBED, TEXT
+from tests.explanations.conftest import PLANTED
+from tests.explanations.fake import TRIGGER, Fake
+
+NAMES = scorers.names()
+every = pytest.mark.parametrize("name", NAMES)
+KINDS = {"chat": CHAT, "text": TEXT, "embed": EMBED}
+
+
+def codes(texts):
+    """The planted latent on any tokens."""
+    return [(np.array(tokens) == 7).astype(np.float32) for tokens in texts]
+
+
+@pytest.fixture
+def case(sample_of):
+    return Case(PLANTED, f"the word {TRIGGER}", sample_of(PLANTED), codes=codes)
+
+
+def unreadable(asked):
+    """What a client says that cannot be used: other words, a text without tokens, and equal vectors."""
+    return () if isinstance(asked, tuple) else "I cannot say."
+
+
+@every
+def test_it_is_a_function_of_a_case_whose_settings_have_defaults(name):
+    made = scorers.make(name)
+    assert inspect.signature(made).return_annotation is Plan
+    first, *settings = inspect.signature(made).parameters.values()
+    assert first.name == "case"
+    assert all(each.kind is each.KEYWORD_ONLY for each in settings)
+    assert all(each.default is not each.empty for each in settings)
+    for section in ("Args:", "Returns:"):
+        assert section in inspect.getdoc(made)
+
+
+@every
+def test_its_plan_is_a_function_of_the_case_and_asks_what_it_says(name, case):
+    a, b = scorers.plan(name, case), scorers.plan(name, case)
+    assert a.requests == b.requests
+    kinds = {one.kind for one in a.requests}
+    assert kinds == {KINDS[word] for word in scorers.needs(name) if word in KINDS}
+    assert bool(a.prompt) == (CHAT in kinds or TEXT in kinds)
+
+
+@every
+def test_replies_that_cannot_be_read_are_no_answers(name, case):
+    plan = scorers.plan(name, case)
+    if not {one.kind for one in plan.requests} & {CHAT, TEXT}:
+        pytest.skip("it reads no replies in words")
+    found = plan.result(answers(plan.requests, Fake(unreadable)))
+    assert np.isnan(found.value)
+    assert found.values["n_failed"] > 0
+    assert found.values["coverage"] == 0
+    json.dumps(found.values)
+
+
+@every
+def test_a_case_without_windows_has_no_score(name, case):
+    none = case._replace(sample=case.sample._replace(train=[], test=[], silent=[]))
+    plan = scorers.plan(name, none)
+    assert np.isnan(plan.result(answers(plan.requests, Fake(unreadable))).value)
