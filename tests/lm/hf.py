@@ -106,14 +106,19 @@ def model(case: str, **changed: Any) -> Any:
 
 
 def small(family: str, **changed: Any) -> Any:
-    """A small model of a family of the folder: of the settings `SMALL`, those that its configuration class has,
-    and what the family states itself."""
+    """A small model of a family of the folder."""
+    return made_of(small_config(family, **changed))
+
+
+def small_config(family: str, **changed: Any) -> Any:
+    """The configuration of a small model of a family of the folder: of the settings `SMALL`, those that its
+    configuration class has, and what the family states itself."""
     import transformers
 
     kind = transformers.CONFIG_MAPPING[family]
     usual = kind()
     given = {key: value for key, value in SMALL.items() if hasattr(usual, key)}
-    return made_of(kind(**(given | families.small(family) | changed)))
+    return kind(**(given | families.small(family) | changed))
 
 
 def made_of(config: Any) -> Any:
