@@ -13,10 +13,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
 
 from dictlearn.explanations.client import CHAT, Busy, Client, Reply, Request
+from dictlearn.explanations.clients.journal import Journal
 
 CHARACTERS = 4
 """Characters of a token, for estimates."""
 ATTEMPTS = 6
+SECONDS = 15
+"""Between two lines about the progress."""
 LONGEST = 60.0
 """The longest pause between two attempts of a request, in seconds, unless the server asks for a longer one."""
 
@@ -107,6 +110,61 @@ def answers(
             pool.shutdown(cancel_futures=True)
             raise
     return [found[one.key(client.name)] for one in requests]
+
+
+def send(
+    requests: Sequence[Request],
+    kept: Journal,
+    *,
+    name: str,
+    at_once: int = 10,
+    most_tokens: int = 0,
+    price: tuple[float, float] = (0.0, 0.0),
+) -> list[Reply]:
+    """The replies to requests, through a journal; the cost is logged before, and the progress on the way.
+
+    Args:
+        requests: the requests.
+        kept: the journal before a client.
+        name: what the requests are for.
+        at_once: the most requests in flight.
+        most_tokens: nothing is sent if the estimate is larger; 0 for no bound.
+        price: of a million tokens that are read, and that are written.
+
+    Returns:
+        A reply for each request.
+
+    Raises:
+        ValueError: for an estimate above `most_tokens`.
+        ConnectionError: for a client that stays busy.
+    """
+    found = cost(requests, kept, kept.holds)
+    total = found.tokens_in + found.tokens_out
+    told = f"about {found.tokens_in:,} tokens in and at most {found.tokens_out:,} out"
+    if most_tokens and total > most_tokens:
+        raise ValueError(
+            f"{name}: {told} are more than {most_tokens=}; raise it, or take fewer latents or windows."
+        )
+    paid = f", at most {found.price(price):.2f} at your price" if any(price) else ""
+    log.info(
+        "%s: %d requests to %s, %d kept; %s%s", name, found.n, kept.name, found.kept, told, paid
+    )
+    return answers(requests, kept, at_once=at_once, progress=_Told(name))
+
+
+class _Told:
+    """Logs the progress every few seconds."""
+
+    def __init__(self, name: str):
+        self._name, self._began = name, time.monotonic()
+        self._said = self._began
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._said >= SECONDS or (done == total and now - self._began >= SECONDS):
+            self._said = now
+            left = (now - self._began) / done * (total - done)
+            log.info("%s: %d of %d replies, %.0f s left", self._name, done, total, left)
 
 
 class Closed(ConnectionError):

@@ -7,6 +7,7 @@ import pytest
 
 from dictlearn.explanations import Busy, Reply, Request, answers, clients, cost
 from dictlearn.explanations.client import CHAT
+from dictlearn.explanations.work import send
 from tests.explanations.fake import Fake
 
 ASKED = [Request(CHAT, (("user", f"{i % 30}"),), max_tokens=10) for i in range(60)]
@@ -122,6 +123,21 @@ def test_the_cost_is_known_before():
     found = cost(ASKED, Fake(str), lambda request: request.messages[0][1] == "3")
     assert found == (30, 1, 29, 290)
     assert found.price((1e6, 1e5)) == pytest.approx(58)
+
+
+def test_the_cost_is_said_before_and_a_larger_one_than_the_bound_is_not_sent(tmp_path, caplog):
+    client = Fake(str)
+    kept = clients.make("journal", path=tmp_path / "j", client=client)
+    with pytest.raises(ValueError, match=r"30 tokens in.*300 out.*most_tokens=329"):
+        send(ASKED, kept, name="score", most_tokens=329)
+    assert not client.asked
+    with caplog.at_level("INFO", "dictlearn.explanations"):
+        send(ASKED, kept, name="score", most_tokens=330, price=(1e3, 1e4))
+        send(ASKED, kept, name="score", most_tokens=1)
+    before, after = caplog.messages
+    assert before.startswith("score: 30 requests to fake, 0 kept; about 30 tokens in")
+    assert before.endswith("at most 3.03 at your price")
+    assert after.startswith("score: 30 requests to fake, 30 kept; about 0 tokens in")
 
 
 def test_an_unknown_client_is_answered_with_those_there_are():
