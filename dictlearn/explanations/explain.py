@@ -47,8 +47,7 @@ def request(
         share: of a window's largest activation from which on a token is marked.
         strengths: whether the strengths of marked tokens are listed.
         max_tokens: the longest reply.
-        temperature: 0 for the most probable reply.
-        seed: of a reply that is drawn.
+        temperature, seed: of a reply that is drawn; 0 for the most probable one.
 
     Returns:
         A request.
@@ -61,8 +60,7 @@ def request(
     if sample.contrast:
         lines += [_SILENT, *(f"Text {i}: {one.text}" for i, one in enumerate(sample.contrast, 1))]
     messages = prompt().fill(examples="\n".join(lines))
-    asked = Request(CHAT, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
-    return asked
+    return Request(CHAT, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
 
 
 def parsed(reply: str) -> str | None:

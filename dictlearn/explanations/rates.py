@@ -37,26 +37,27 @@ def rates(
     known = np.array([one is not None for one in said], bool)
     label = np.array(truth, bool)[known]
     answer = np.array([bool(one) for one in said], bool)[known]
-    right = label == answer
+    found = _counted(label, answer)
+    found |= {"coverage": ratio(known.sum(), len(known)), "n": len(known)}
+    if quantile is not None:
+        own, right = np.array(quantile)[known], label == answer
+        mean = lambda q: ratio(right[own == q].sum(), (own == q).sum())
+        found["by_quantile"] = {str(q): mean(q) for q in np.unique(own).tolist()}
+    return found
+
+
+def _counted(label: np.ndarray, answer: np.ndarray) -> dict[str, Any]:
+    right, both = label == answer, (label & answer).sum()
     tpr, tnr = ratio(right[label].sum(), label.sum()), ratio(right[~label].sum(), (~label).sum())
-    precision = ratio((label & answer).sum(), answer.sum())
-    found = {
+    return {
         "balanced_accuracy": (tpr + tnr) / 2,
         "accuracy": ratio(right.sum(), len(right)),
         "tpr": tpr,
         "tnr": tnr,
-        "precision": precision,
+        "precision": ratio(both, answer.sum()),
         "recall": tpr,
-        "f1": ratio(2 * (label & answer).sum(), label.sum() + answer.sum()),
-        "coverage": ratio(known.sum(), len(known)),
-        "n": len(known),
+        "f1": ratio(2 * both, label.sum() + answer.sum()),
     }
-    if quantile is not None:
-        own = np.array(quantile)[known]
-        found["by_quantile"] = {
-            str(q): ratio(right[own == q].sum(), (own == q).sum()) for q in np.unique(own).tolist()
-        }
-    return found
 
 
 def auc(truth: Sequence[bool], score: Sequence[float]) -> float:

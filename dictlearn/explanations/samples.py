@@ -42,6 +42,8 @@ class Example(NamedTuple):
         vals: the largest magnitude of the latent in each cell, 0 where it is silent.
         quantile: its slice, 0 for the weakest; SILENT for a window on which the latent does not fire.
         source: how it was chosen.
+        token_vals: the magnitude of the latent on each token.
+        start: the position of its first token in its sequence.
 
     Example:
         >>> one = Example((5, 6, 7), ("a", " cat", " sat"), (0.0, 2.0, 0.5), 9, FIRES)
@@ -54,6 +56,8 @@ class Example(NamedTuple):
     vals: tuple[float, ...]
     quantile: int
     source: str
+    token_vals: tuple[float, ...] = ()
+    start: int = 0
 
     @property
     def fires(self) -> bool:
@@ -255,7 +259,8 @@ def example(
     val_T[place_E.astype(np.int64) - own.start] = np.abs(val_E)
     parts = texts(tokens)
     vals = tuple(float(val_T[members].max()) for _, members in parts)
-    return Example(tuple(tokens), tuple(text for text, _ in parts), vals, quantile, source)
+    cells, start = tuple(text for text, _ in parts), own.start % found.length
+    return Example(tuple(tokens), cells, vals, quantile, source, tuple(val_T.tolist()), start)
 
 
 def _line(text: str) -> str:

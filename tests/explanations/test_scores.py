@@ -1,6 +1,8 @@
 """Scorers against judges whose answers are known."""
 
+import json
 import math
+import re
 
 import pytest
 
@@ -98,6 +100,57 @@ def test_an_explanation_is_made_from_train_windows_and_read_after_its_marker(sam
     assert parsed(reply.text) == f"the word {TRIGGER}"
     assert parsed("the word") is parsed("[EXPLANATION]: ") is None
     assert [strength(val, 2.0) for val in (0.0, 0.01, 1.0, 2.0)] == [0, 1, 5, 10]
+
+
+def truth_of(sample):
+    """A simulator's replies: strengths that the windows have, times 3, plus 2."""
+    vals = {json.dumps(one.cells): one.vals for one in (*sample.test, *sample.silent)}
+
+    def say(message):
+        return str([3 * val + 2 for val in vals[message.rpartition("Tokens: ")[2]]])
+
+    return say
+
+
+def test_a_linear_simulation_is_right_and_a_constant_one_has_no_score(sample_of):
+    sample = sample_of(PLANTED)
+    found = score("simulation", sample, Fake(truth_of(sample)))
+    assert found.value == pytest.approx(1)
+    assert min(found.values["by_quantile"].values()) == pytest.approx(1)
+    flat = score("simulation", sample, Fake(lambda message: str([4] * 32)))
+    assert math.isnan(flat.value)
+    assert flat.values["coverage"] == 1
+    assert score("simulation", sample, Fake(lambda message: "[1]")).values["n_failed"] == 20
+
+
+def test_the_intruder_is_found_by_its_mark(sample_of):
+    def judge(message):
+        numbered = re.findall(r"^Text (\d+): (.*)$", message, re.MULTILINE)
+        other = [i for i, text in numbered if f"<< {TRIGGER}>>" not in text]
+        return f"Text {other[0]}" if other else "0"
+
+    assert score("intruder", sample_of(PLANTED), Fake(judge)).value == 1
+    guess = score("intruder", sample_of(PLANTED), Fake(lambda message: "2"), n_questions=50)
+    assert guess.value == pytest.approx(0.2, abs=0.2)
+    assert guess.values["n"] == 50
+    wrong = score("intruder", sample_of(PLANTED), Fake(lambda message: "9"))
+    assert math.isnan(wrong.value)
+
+
+def test_surprisal_and_embedding_rank_the_windows_that_fire_first(sample_of):
+    def model(asked):
+        """Expects the trigger where the context names it."""
+        context, text = asked
+        named = -0.1 if TRIGGER in context else -6.0
+        return [(word, named if word == TRIGGER else -3.0, {}) for word in text.split()]
+
+    found = score("surprisal", sample_of(PLANTED), Fake(model))
+    assert found.value == 1
+    assert found.values["gain"] > 5.9 > found.values["gain_silent"] == 0
+    vector = lambda text: (float(TRIGGER in text), 0.3)
+    assert score("embedding", sample_of(PLANTED), Fake(vector)).value == 1
+    assert score("embedding", sample_of(PLANTED), Fake(lambda text: (1.0, 1.0))).value == 0.5
+    assert score("surprisal", sample_of(RANDOM), Fake(model)).value == pytest.approx(0.5, abs=0.15)
 
 
 def test_unknown_scorers_and_settings_are_answered_with_those_there_are():

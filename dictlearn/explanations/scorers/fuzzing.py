@@ -33,24 +33,17 @@ def fuzzing(
         case: the latent, its explanation and its windows.
         n: the number of windows in a prompt.
         share: of a window's largest activation from which on a token is marked.
-        wrong: "silent", random tokens of silent windows; "active", tokens of windows that fire on which the
-            latent does not fire.
+        wrong: "silent", random tokens of silent windows; "active", silent tokens of windows that fire.
         probabilities: asks for those of the answers too; adds the area under the ROC curve, `auc`.
 
     Returns:
-        A Plan.
-
-    Raises:
-        ValueError: for an unknown `wrong`.
+        A Plan. Raises ValueError for an unknown `wrong`.
     """
     if wrong not in ("silent", "active"):
         raise ValueError(f"{wrong=} must be silent or active.")
     fires, random = case.sample.test, case.random()
-    marks = [one.firing(share) for one in fires]
-    right = [
-        Question(one.marked(at), True, one.quantile) for one, at in zip(fires, marks, strict=True)
-    ]
-    n_marks = math.ceil(np.mean([len(at) for at in marks])) if marks else 0
+    right = [Question(one.marked(one.firing(share)), True, one.quantile) for one in fires]
+    n_marks = math.ceil(np.mean([len(one.firing(share)) for one in fires])) if fires else 0
     others = case.sample.silent if wrong == "silent" else fires
     false = [_wrong(one, n_marks, random) for one in others]
     questions = right + [one for one in false if one is not None]
