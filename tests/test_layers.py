@@ -16,7 +16,7 @@ LAYERS = (
     {"sweep"},
     {"experiment"},
     {"runs"},
-    {"events"},
+    {"events", "steering"},
     {"interop"},
     {"train", "plan", "harvest", "evaluate", "scaling"},
     {"explanations"},

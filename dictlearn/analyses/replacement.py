@@ -11,9 +11,9 @@ import numpy as np
 
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject
-from dictlearn.circuits.replacement import measure, place
+from dictlearn.circuits.replacement import measure
 from dictlearn.experiment.stream import origin
-from dictlearn.runs.trained import Trained
+from dictlearn.runs.trained import Trained, place
 
 NEEDS = ("model", "origin")
 

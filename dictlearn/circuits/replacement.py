@@ -18,31 +18,10 @@ import numpy as np
 from dictlearn.lm import edits, splice
 from dictlearn.lm.model import LM
 from dictlearn.meters import loss_recovered
-from dictlearn.runs.trained import Trained, reconstruct
+from dictlearn.runs.trained import Trained, place, reconstruct
 
 SEQUENCES = 4
 """Sequences to one pass."""
-
-
-def place(dictionary: Trained) -> tuple[str, str]:
-    """The taps of a dictionary, from its site.
-
-    Args:
-        dictionary: the dictionary.
-
-    Returns:
-        (the tap that it reads, the tap that it writes); the same one for an autoencoder.
-
-    Raises:
-        ValueError: for a dictionary without a site, or with several taps or models.
-    """
-    taps = [tap for site in dictionary.sites for tap in (site.tap, site.target)]
-    if len(taps) != 2 or any(len(tap) != 1 for tap in taps):
-        raise ValueError(
-            f"{dictionary.name!r} reads and writes {taps}; a dictionary in a replacement model reads one tap "
-            "and writes one."
-        )
-    return taps[0][0], taps[1][0]
 
 
 def replaced(chosen: Sequence[Trained], variables: Sequence[Any]) -> dict[str, edits.Edit]:

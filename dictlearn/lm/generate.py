@@ -116,16 +116,20 @@ def prompts(lm: LM, tokens: Sequence[Sequence[int]] | np.ndarray) -> Prompts:
         >>> prompts(lm, [[5, 6], [7]]).length_B
         array([2, 1])
     """
+    _check_prompts(lm, tokens)
+    length_B = np.array([len(each) for each in tokens])
+    length = _rounded(lm.spec, int(length_B.max()))
+    rows = [np.pad(each, (0, length - len(each)), mode="edge") for each in tokens]
+    return Prompts(np.stack(rows).astype(np.int32), length_B)
+
+
+def _check_prompts(lm: LM, tokens: Sequence[Sequence[int]] | np.ndarray) -> None:
     if not isinstance(lm.spec, Spec):
         raise ValueError(f"{lm.name} is no decoder and generates nothing; load a causal model.")
     if not len(tokens) or not all(map(len, tokens)):
         raise ValueError(f"Prompts have at least one token each; there are {len(tokens)} prompts.")
     for each in tokens:
         lm.check_tokens(each, "A prompt")
-    length_B = np.array([len(each) for each in tokens])
-    length = _rounded(lm.spec, int(length_B.max()))
-    rows = [np.pad(each, (0, length - len(each)), mode="edge") for each in tokens]
-    return Prompts(np.stack(rows).astype(np.int32), length_B)
 
 
 def generate(

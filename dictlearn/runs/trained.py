@@ -116,6 +116,33 @@ class Trained:
         return replace(self, variables=variables, norm=normalise.Norm())
 
 
+def place(dictionary: Trained) -> tuple[str, str]:
+    """The taps of a dictionary of one model that reads one tap and writes one.
+
+    Args:
+        dictionary: the dictionary.
+
+    Returns:
+        (the tap that it reads, the tap that it writes); the same one for an autoencoder.
+
+    Raises:
+        ValueError: for a dictionary without a site, or with several taps or models.
+
+    Example:
+        >>> from dictlearn import dictionaries
+        >>> module = dictionaries.make("relu", d_in=4, n_latents=16, sparsity=0.1)
+        >>> place(Trained(module, {}, sites=(Site({}, ("mlp_in.3",), ("mlp_out.3",), {}),)))
+        ('mlp_in.3', 'mlp_out.3')
+    """
+    taps = [tap for site in dictionary.sites for tap in (site.tap, site.target)]
+    if len(taps) != 2 or any(len(tap) != 1 for tap in taps):
+        raise ValueError(
+            f"{dictionary.name!r} reads and writes {taps}; a dictionary that acts on a running model reads "
+            "one tap of it and writes one, as its site says."
+        )
+    return taps[0][0], taps[1][0]
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(module, norm, variables, x_BD):
     return module.apply(variables, normalise.forward(norm, x_BD)[0], method="encode")
