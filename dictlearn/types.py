@@ -174,6 +174,10 @@ class Dictionary(nn.Module):
         """Training: may use the whole batch, and which latents are dead."""
         raise NotImplementedError
 
+    def declare(self) -> None:
+        """Declares every variable, and computes nothing: `module.init(key, method="declare")` is as `init` of
+        any other method, without tracing it. A module that declares in `setup` has nothing to add."""
+
     def threshold(self) -> jax.Array | None:
         """The value that a pre-activation must exceed for its latent to fire at inference, a scalar or
         `[F]`; None where no threshold decides."""

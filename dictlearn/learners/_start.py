@@ -64,7 +64,7 @@ def start(
 
     def variables(module: Dictionary, key: jax.Array, batch: Batch) -> dict:
         k_module, k_start = jax.random.split(key)
-        found = module.init(k_module, batch.x_BD, jnp.zeros(module.n_latents, bool))
+        found = module.init(k_module, method="declare")
         params = atoms(atoms_start, atom_norm, k_start, dict(found["params"]), batch)
         params = bias(module, b_enc_start, b_dec_start, params, batch)
         return module.start(k_start, {**found, "params": params}, batch)

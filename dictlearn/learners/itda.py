@@ -89,7 +89,7 @@ def itda(
         )
 
     def init(key: jax.Array, batch: Batch) -> State:
-        variables = dictionary.init(key, batch.x_BD, jnp.zeros(n, bool))
+        variables = dictionary.init(key, method="declare")
         return State(dict(variables), jnp.zeros((), jnp.int32))
 
     def update(state: State, batch: Batch) -> tuple[State, dict]:

@@ -79,6 +79,14 @@ def test_encoding_is_per_token(name):
     np.testing.assert_allclose(codes(x[::-1])[::-1], codes(x), atol=1e-6)
 
 
+@every
+def test_declare_declares_every_variable(name):
+    module, variables, _ = built(name)
+    declared = jax.eval_shape(lambda: module.init(jax.random.key(0), method="declare"))
+    shapes = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+    assert shapes(declared) == shapes(variables)
+
+
 def raw_inputs(width=32):
     normal = np.random.default_rng(3).standard_normal
     mix = normal((width, width), np.float32) + 2 * np.eye(width, dtype=np.float32)
