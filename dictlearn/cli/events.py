@@ -36,12 +36,18 @@ def dictionary_of(config: Mapping, workdir: Path, arguments: Namespace) -> tuple
 
     Raises ValueError for an unknown name, and for other data than the run was trained on.
     """
+    subject, dictionary = named(config, workdir, arguments)
+    if not arguments.dictionary:
+        subject.check_data()
+    return subject, dictionary
+
+
+def named(config: Mapping, workdir: Path, arguments: Namespace) -> tuple[Subject, Trained]:
+    """The same without a look at the data of the run."""
     own, allowed = arguments.dictionary, arguments.allow_changed
     given = [own] if own else []
     subject = Subject(workdir.name, workdir, given, setup=config, allow_changed=allowed)
     dictionary = own or chosen(subject, arguments.name or "")
-    if not own:
-        subject.check_data()
     if not dictionary.sites:
         sites = tuple(map(Site.at, origin(config) or ()))
         dictionary = dataclasses.replace(dictionary, sites=sites)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from dictlearn import analyses, interop, meters, sharding
 from dictlearn import lm as language
-from dictlearn.cli import distributed, events, features, latents, published
+from dictlearn.cli import distributed, events, features, latents, published, release, steer
 from dictlearn.cli.analyse import analyse, every
 from dictlearn.cli.progress import Progress
 from dictlearn.evaluate import check, evaluate
@@ -155,22 +155,6 @@ def _convert(config: Mapping, workdir: Path, arguments) -> None:
     print(arguments.target)
 
 
-def _push(config: Mapping, workdir: Path, arguments) -> None:
-    from dictlearn import hub
-
-    formats = arguments.to.split(",") if arguments.to else hub.FORMATS
-    if arguments.out:
-        print(hub.release(arguments.source, arguments.out, arguments.name, formats))
-    else:
-        print(hub.push(arguments.source, arguments.name, formats, arguments.private))
-
-
-def _pull(config: Mapping, workdir: Path, arguments) -> None:
-    from dictlearn import hub
-
-    print(hub.pull(arguments.name, arguments.folder))
-
-
 _ON = {"action": "store_true"}
 _CHANGED = {
     "--allow_changed": {**_ON, "help": "continue although config, model or data have changed"}
@@ -254,6 +238,12 @@ VERBS = {
         _CHANGED | latents.FLAGS,
         from_workdir=True,
     ),
+    "steer": Verb(
+        steer.steer,
+        "continue a prompt while a latent is set, scaled or pushed to a KL",
+        _CHANGED | steer.FLAGS,
+        from_workdir=True,
+    ),
     "convert": Verb(
         _convert,
         "convert a dictionary file to another format: dictlearn convert SRC DST --to=NAME",
@@ -265,36 +255,15 @@ VERBS = {
         bare=True,
     ),
     "push": Verb(
-        _push,
+        release.push,
         "upload dictionaries to the hub, with a card: dictlearn push RUN|PATH OWNER/NAME",
-        {
-            "source": {
-                "metavar": "SRC",
-                "help": "the workdir of a run, or a dictionary of any format",
-            },
-            "name": {
-                "metavar": "OWNER/NAME",
-                "help": "the repository, created if it does not exist",
-            },
-            "--to": {
-                "metavar": "FORMATS",
-                "help": "formats; a dictionary is written in the first that can hold it (saelens,safetensors)",
-            },
-            "--private": {**_ON, "help": "make the repository private"},
-            "--out": {
-                "metavar": "DIR",
-                "help": "write the release to this folder, and upload nothing",
-            },
-        },
+        release.PUSH_FLAGS,
         bare=True,
     ),
     "pull": Verb(
-        _pull,
+        release.pull,
         "download a repository of dictionaries from the hub: dictlearn pull OWNER/NAME DIR",
-        {
-            "name": {"metavar": "OWNER/NAME", "help": "the repository"},
-            "folder": {"metavar": "DIR", "help": "an empty or a new folder"},
-        },
+        release.PULL_FLAGS,
         bare=True,
     ),
 }
