@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ def analyse(config: Mapping, workdir: Path, arguments) -> None:
             )
         every(config, workdir, arguments.allow_changed)
         return
+    logging.getLogger("dictlearn.explanations").setLevel(logging.INFO)
     name, *paths = arguments.words
     subjects = [*map(Subject.of, paths)] or [Subject(workdir.name, workdir, setup=config)]
     allowed = arguments.allow_changed
@@ -48,17 +50,26 @@ def _one(name: str, subjects: Sequence[Subject], given: Mapping[str, Any], workd
 
 
 def _settings(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """The settings from words `--NAME.SETTING=VALUE`. Values are Python literals, or else text."""
-    found = {}
+    """The settings from words `--NAME.SETTING=VALUE`, or `--NAME.SETTING.KEY=VALUE` for a key of a subtree.
+    Values are Python literals, or else text."""
+    found: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.removeprefix(f"--{name}.").partition("=")
         if not word.startswith(f"--{name}.") or not equals:
             misuse(f"unknown argument {word!r}; settings are --{name}.SETTING=VALUE.")
-        try:
-            found[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[key] = value
+        *above, last = key.split(".")
+        tree = found
+        for part in above:
+            tree = tree.setdefault(part, {})
+        tree[last] = _value(value)
     return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _show(table: analyses.Table, console: Console) -> None:

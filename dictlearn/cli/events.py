@@ -1,13 +1,13 @@
 """`dictlearn events`: every active code of a dictionary on a text, as an event cache; other verbs read it."""
 
 import dataclasses
-import re
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
 from dictlearn import events as cache
 from dictlearn.analyses import Subject
+from dictlearn.analyses._events import folder, rows
 from dictlearn.analyses.examples import chosen
 from dictlearn.cli import published
 from dictlearn.cli.progress import Progress
@@ -58,34 +58,8 @@ def cached(
     subject: Subject, dictionary: Trained, workdir: Path, arguments: Namespace
 ) -> cache.Events:
     """The event cache of a dictionary, written first where it does not exist."""
-    path, rows = folder(workdir, dictionary), _rows(subject, arguments)
+    path = folder(workdir, dictionary)
+    found = rows(subject, arguments.n_tokens, whole=bool(arguments.dictionary))
     with Progress("events", "tokens") as progress:
-        cache.write(cache.job(dictionary, rows, progress), path)
+        cache.write(cache.job(dictionary, found, progress), path)
     return cache.read(path)
-
-
-def folder(workdir: Path, dictionary: Trained) -> Path:
-    """The folder of the event cache of a dictionary."""
-    return workdir / "events" / safe(dictionary.name)
-
-
-def safe(name: str) -> str:
-    """A name of a dictionary as the name of a file."""
-    return re.sub(r"[^\w+-]+", "_", name).strip("_") or "dictionary"
-
-
-def _rows(subject: Subject, arguments: Namespace) -> cache.Rows:
-    """The rows of the run's store; where it has none, the model runs over the text."""
-    config, n_tokens = subject.config, arguments.n_tokens
-    found = origin(config) or ()
-    if len(found) != 1 or found[0].scales:
-        raise ValueError(
-            f"config.stream of {subject.name} has no rows of one language model; events need its text."
-        )
-    (site,) = found
-    if site.path is not None:
-        return cache.of_store(site.path, site.read, n_tokens)
-    left_out = {"taps", "held_out"} if arguments.dictionary else {"taps"}
-    recipe = {key: value for key, value in config["harvest"].items() if key not in left_out}
-    recipe |= {"n_tokens": n_tokens} if n_tokens else {}
-    return cache.of_text(subject.lm, site.read, **{"seed": config["seed"], **recipe})

@@ -21,6 +21,7 @@ class Case(NamedTuple):
         sample: its windows.
         seed: of the draws of scorers, which are functions of (seed, latent).
         codes: the latent's activations on any text; None where the model is not at hand.
+        pad: the token that replaces others in texts for `codes`.
 
     Example:
         >>> Case(7, "cats", Sample([], [], [], [], 1.0)).random().integers(100) < 100
@@ -32,6 +33,7 @@ class Case(NamedTuple):
     sample: Sample
     seed: int = 22
     codes: Codes | None = None
+    pad: int = 0
 
     def random(self) -> np.random.Generator:
         """A generator, which depends on the seed and the latent alone."""

@@ -13,8 +13,8 @@ once.
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -141,15 +141,6 @@ class Sampling:
         for name in ("length", "n_train", "n_test", "slices", "fewest"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "Sampling":
-        """The sampling of settings. Raises ValueError for an unknown one; the message lists those there are."""
-        known = [one.name for one in dataclasses.fields(cls)]
-        for key in given:
-            if key not in known:
-                raise ValueError(f"sampling has no {key!r}; there are {', '.join(known)}.")
-        return cls(**given)
 
 
 def draw(

@@ -12,16 +12,19 @@ from dictlearn import analyses, cli, report
 from dictlearn.analyses import Result, Subject, _subject
 from dictlearn.evaluate import evaluate
 from dictlearn.experiment.stream import open_stream
+from dictlearn.explanations.clients import local
 from dictlearn.runs.places import read_config
+from dictlearn.runs.trained import restore
 from dictlearn.runs.workdir import read_json, write_json
 from dictlearn.train import train
+from tests.explanations.fake import Fake
 from tests.helpers import planted_config
 
 NAMES = analyses.names()
 every = pytest.mark.parametrize("name", NAMES)
 ORDERED = ("similarity", "tracking")
 """Analyses whose answer is about the order of their subjects."""
-PAIR, SERIES, ARRAY, SPOKEN = "pair", "series", "array", "spoken"
+PAIR, SERIES, ARRAY, SPOKEN, EXPLAINED = "pair", "series", "array", "spoken", "explained"
 SUBJECTS = {
     "similarity": PAIR,
     "tracking": SERIES,
@@ -30,6 +33,9 @@ SUBJECTS = {
     "replacement": SPOKEN,
     "retrieval": ARRAY,
     "examples": SPOKEN,
+    "explain": SPOKEN,
+    "n2g": SPOKEN,
+    "score": EXPLAINED,
 }
 BAD = "no_such_setting"
 
@@ -71,13 +77,29 @@ def array_run(tmp_path_factory):
     return finished({**config, "stream": stream}, folder / "run")
 
 
+@pytest.fixture(scope="session")
+def explained(spoken, tmp_path_factory):
+    """A run on a model's activations with explanations of two latents."""
+    path = tmp_path_factory.mktemp("explained") / "run"
+    shutil.copytree(spoken, path)
+    (path / "explanations").mkdir()
+    lines = "".join(json.dumps({"latent": i, "text": "a word"}) + "\n" for i in (3, 5))
+    name = restore(path)[0].name
+    (path / "explanations" / f"{name}.jsonl").write_text(lines)
+    return path
+
+
 @pytest.fixture
-def subjects(request, tmp_path):
-    """name -> fresh paths of an analysis' subjects, the first a copy of the run."""
+def subjects(request, tmp_path, monkeypatch):
+    """name -> fresh paths of an analysis' subjects, the first a copy of the run. The model that is asked of
+    latents says little, and quickly."""
+    quick = lambda lm=None, model="": Fake(lambda message: "[1, 0, 1, 0, 1] [EXPLANATION]: a word")
+    monkeypatch.setattr(local, "local", quick)
 
     def fresh(name):
         kind = SUBJECTS.get(name)
-        fixture = {SPOKEN: "spoken", ARRAY: "array_run"}.get(kind, "planted_run")
+        fixtures = {SPOKEN: "spoken", ARRAY: "array_run", EXPLAINED: "explained"}
+        fixture = fixtures.get(kind, "planted_run")
         run = request.getfixturevalue("single" if kind == SERIES else fixture)
         copy = tmp_path / "run"
         if not copy.exists():

@@ -100,5 +100,3 @@ def test_marks_that_touch_are_one_and_lines_stay_one():
 def test_a_sampling_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sampling(**wrong)
-    with pytest.raises(ValueError, match=r"'size'.*n_train"):
-        Sampling.of({"size": 3})

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dictlearn.explanations.client import CHAT, EMBED, TEXT, Client, Reply, Request
-from dictlearn.lm import LM, bert
+from dictlearn.lm import LM, bert, load
 from dictlearn.lm.cells import decode
 from dictlearn.lm.generate import generate, prompts
 
@@ -23,16 +23,18 @@ _START, _END = "<|im_start|>", "<|im_end|>"
 _BATCH = 16
 
 
-def local(lm: LM) -> Client:
+def local(lm: LM | None = None, model: str = "") -> Client:
     """A client of a loaded language model.
 
     Args:
         lm: the model.
+        model: what `lm.load` takes, if there is no `lm`: a packaged model, a file, a folder, or a name on the
+            hub.
 
     Returns:
         A client that replies to one request at a time.
     """
-    return _Local(lm)
+    return _Local(lm or load(model))
 
 
 class _Local:

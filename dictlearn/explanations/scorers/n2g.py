@@ -22,12 +22,11 @@ from dictlearn.explanations.samples import Example
 NEEDS = ("codes",)
 
 
-def n2g(case: Case, *, pad: int = 0, n_texts: int = 16) -> Plan:
+def n2g(case: Case, *, n_texts: int = 16) -> Plan:
     """The plan of N2G, which has no requests.
 
     Args:
         case: the latent with its activations on any text, and its windows.
-        pad: the token that replaces others; the separator of the model is a good one.
         n_texts: the number of train windows, at most, the strongest first.
 
     Returns:
@@ -41,10 +40,14 @@ def n2g(case: Case, *, pad: int = 0, n_texts: int = 16) -> Plan:
         raise ValueError("the scorer n2g needs the model; give a case with codes.")
 
     def result(replies: Sequence[Reply]) -> Score:
-        texts = [(one.tokens, int(np.argmax(one.token_vals))) for one in case.sample.train]
-        return scored(build(texts[:n_texts], codes, pad), case)
+        return scored(build(peaks(case.sample.train[:n_texts]), codes, case.pad), case)
 
     return Plan([], result)
+
+
+def peaks(windows: Sequence[Example]) -> list[tuple[tuple[int, ...], int]]:
+    """(tokens, the place of the largest activation) of each window."""
+    return [(one.tokens, int(np.argmax(one.token_vals))) for one in windows]
 
 
 def scored(trie: Trie, case: Case) -> Score:
