@@ -10,7 +10,7 @@ from dictlearn.lm import prompts as prompts_of
 from dictlearn.runs.trained import Trained
 from dictlearn.steering.apply import codes_at_end, edits_of, whole
 from dictlearn.steering.intervention import OPS, POSITIONS, VALUED, Intervention, several
-from dictlearn.steering.strength import Effect, calibrate, calibrated, effects
+from dictlearn.steering.strength import Effect, Unreachable, calibrate, calibrated, effects
 
 __all__ = [
     "OPS",
@@ -18,6 +18,7 @@ __all__ = [
     "VALUED",
     "Effect",
     "Intervention",
+    "Unreachable",
     "calibrate",
     "calibrated",
     "codes_at_end",

@@ -29,6 +29,10 @@ _EACH = 8
 """Prompts that are read at once."""
 
 
+class Unreachable(ValueError):
+    """No strength gives the KL."""
+
+
 class Effect(NamedTuple):
     """What interventions do to the predictions on the changed tokens.
 
@@ -122,7 +126,8 @@ def calibrate(
         (the strength, its KL).
 
     Raises:
-        ValueError: for a target that is not positive, and for one that no strength reaches.
+        Unreachable: a ValueError, for a target that no strength gives.
+        ValueError: for a target that is not positive.
 
     Example:
         >>> strength, kl = calibrate(lambda strength: strength**2, 0.5)
@@ -142,7 +147,7 @@ def calibrate(
         below = power
     else:
         most, at = max(tried)
-        raise ValueError(
+        raise Unreachable(
             f"No strength from {LOW:g} to {HIGH:g} gives a KL of {target:g} nats; the largest is {most:.3g}, "
             f"at {at:g}. Ask for less, change more tokens, or take another latent."
         )
@@ -158,7 +163,7 @@ def _bisected(kl_at: Callable, target: float, near: Callable, low: float, high: 
         if near(kl):
             return 10.0**middle, kl
         low, high = (middle, high) if kl < target else (low, middle)
-    raise ValueError(
+    raise Unreachable(
         f"The KL jumps over {target:g} nats near the strength {10.0**high:.6g} (it is {kl:.3g} there); ask for "
         "another KL."
     )
