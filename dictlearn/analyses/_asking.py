@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,7 +15,16 @@ from dictlearn.analyses._subject import Subject
 from dictlearn.analyses.examples import chosen
 from dictlearn.events import Events, near
 from dictlearn.events.windows import maxima
-from dictlearn.explanations import Client, Reply, Request, Sample, Sampling, clients, draw
+from dictlearn.explanations import (
+    Client,
+    Reply,
+    Request,
+    Sample,
+    Sampling,
+    autointerp,
+    clients,
+    draw,
+)
 from dictlearn.explanations.clients.journal import Journal
 from dictlearn.explanations.work import send
 from dictlearn.lm.cells import group
@@ -23,6 +33,8 @@ from dictlearn.runs.trained import Trained
 
 REPLIES = "replies.jsonl"
 _NEIGHBOURS = 5
+_FIRED = 15
+"""SAEBench explains latents that fire more often."""
 T = TypeVar("T")
 
 
@@ -50,21 +62,29 @@ class Latents(NamedTuple):
     def some(self, n: int, how: Sampling) -> list[int]:
         """`n` latents with enough windows, drawn at random, in their order."""
         order = np.random.default_rng(how.seed).permutation(self.found.n_latents).tolist()
-        enough = (i for i in order if self._windows(i, how) >= how.fewest)
-        return sorted(i for i, _ in zip(enough, range(n), strict=False))
+        enough = (i for i in order if self._enough(i, how))
+        return sorted(itertools.islice(enough, n))
 
     def sample(self, latent: int, how: Sampling) -> Sample:
         """The windows of a latent."""
         if not 0 <= latent < self.found.n_latents:
             raise ValueError(f"{latent=} must be in 0..{self.found.n_latents - 1}.")
-        like = self._near.of(latent) if how.silent == "neighbours" else []
         texts = functools.partial(group, self.subject.lm.tokenizer)
+        if how.protocol == autointerp.NAME:
+            return autointerp.draw(self.found, latent, texts, how)
+        like = self._near.of(latent) if how.silent == "neighbours" else []
         return draw(self.found, latent, texts, how, [other for other, _ in like])
 
-    def _windows(self, latent: int, how: Sampling) -> int:
-        if self.found.count_F[latent] < how.fewest:
-            return 0
-        return len(maxima(self.found, latent, min(how.length, self.found.length))[0])
+    def _enough(self, latent: int, how: Sampling) -> bool:
+        if how.protocol == autointerp.NAME:
+            fires = self.found.count_F[latent] > _FIRED
+            return (
+                fires
+                and len(self.sample(latent, how).test) == autointerp.TOP[1] + autointerp.WEIGHTED[1]
+            )
+        length = min(how.length, self.found.length)
+        fires = self.found.count_F[latent] >= how.fewest
+        return fires and len(maxima(self.found, latent, length)[0]) >= how.fewest
 
     @property
     def _near(self) -> near.Near:

@@ -13,7 +13,7 @@ from dictlearn.analyses import _explanations
 from dictlearn.analyses._asking import Ask, Latents, latents_of, settings_of
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
-from dictlearn.explanations import Sampling
+from dictlearn.explanations import Sampling, autointerp
 from dictlearn.explanations import explain as prompts
 
 NEEDS = ("model", "origin")
@@ -28,7 +28,7 @@ def explain(
     ask: Mapping[str, Any] = {},
     sampling: Mapping[str, Any] = {},
 ) -> Result:
-    """Descriptions of latents of one dictionary.
+    """Describes latents of one dictionary.
 
     Args:
         subjects: one run on a language model's activations.
@@ -44,10 +44,10 @@ def explain(
     asked, how = settings_of(Ask, ask, "ask"), settings_of(Sampling, sampling, "sampling")
     seen = Latents.of(subject, dictionary)
     chosen = latents_of(latents) or seen.some(n, how)
-    requests = [prompts.request(seen.sample(i, how), seed=how.seed) for i in chosen]
-    replies = asked.send(subject, requests, "explain")
-    said = [prompts.parsed(reply.text) for reply in replies]
-    about = {"by": asked.of(subject).name, "prompt": prompts.prompt().label}
+    form = autointerp if how.protocol == autointerp.NAME else prompts
+    requests = [form.request(seen.sample(i, how), seed=how.seed) for i in chosen]
+    said = [form.parsed(one.text) for one in asked.send(subject, requests, "explain")]
+    about = {"by": asked.of(subject).name, "prompt": form.prompt().label}
     return _written(seen, dict(zip(chosen, said, strict=True)), about, how)
 
 

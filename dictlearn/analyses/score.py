@@ -19,6 +19,8 @@ from dictlearn.explanations.codes import codes_of
 from dictlearn.explanations.rates import ratio
 
 NEEDS = ("model", "origin")
+_BY = {"quantiles": ("detection", "fuzzing"), "autointerp": ("autointerp",)}
+"""The usual scorers of a protocol."""
 
 
 def score(
@@ -26,7 +28,7 @@ def score(
     *,
     dictionary: str = "",
     latents: int | Sequence[int] = (),
-    by: str | Sequence[str] = ("detection", "fuzzing"),
+    by: str | Sequence[str] = (),
     settings: Mapping[str, Mapping[str, Any]] = {},
     ask: Mapping[str, Any] = {},
     sampling: Mapping[str, Any] = {},
@@ -37,7 +39,8 @@ def score(
         subjects: one run whose latents have explanations.
         dictionary: its name; empty for the one with the largest explained variance.
         latents: the latents; empty for all that have an explanation.
-        by, settings: the scorers, and their settings, {scorer: {setting: value}}.
+        by, settings: the scorers, and their settings, {scorer: {setting: value}}; without any, those of the
+            protocol that drew the windows.
         ask: client, url, model, at_once, most_tokens, price (`_asking.Ask`).
         sampling: for explanations that do not say how their windows were drawn.
 
@@ -46,8 +49,9 @@ def score(
     """
     (subject,) = exactly(1, subjects, "score")
     asked, seen = settings_of(Ask, ask, "ask"), Latents.of(subject, dictionary)
-    names = [by] if isinstance(by, str) else list(by)
-    cases = _cases(seen, latents_of(latents), sampling, names)
+    said = _said(seen, latents_of(latents), sampling)
+    names = [by] if isinstance(by, str) else list(by or _usual(said))
+    cases = _cases(seen, said, names)
     plans = [[scorers.plan(s, case, **settings.get(s, {})) for s in names] for case in cases]
     scores = _results(plans, asked, subject)
     about = {"judge": asked.of(subject).name, "prompts": _prompts(names, plans)}
@@ -56,23 +60,33 @@ def score(
     return _result(seen, names, cases, scores, about)
 
 
-def _cases(
-    seen: Latents, latents: list[int], default: Mapping[str, Any], names: Sequence[str]
-) -> list[Case]:
-    """The latents with their explanations and windows."""
-    said = _explanations.read(seen.file)
-    if lacking := [i for i in latents if i not in said] if said else ["any latent"]:
+def _said(
+    seen: Latents, latents: Sequence[int], default: Mapping[str, Any]
+) -> dict[int, tuple[str, Sampling]]:
+    """{latent: (its explanation, how its windows are drawn)}."""
+    lines = _explanations.read(seen.file)
+    if lacking := [i for i in latents if i not in lines] if lines else ["any latent"]:
         raise ValueError(
             f"{seen.file} has no explanation of {lacking[0]}; `dictlearn analyse explain` writes them."
         )
+    how = lambda line: settings_of(Sampling, line.get("sampling", default), "sampling")
+    return {i: (lines[i]["text"], how(lines[i])) for i in latents or sorted(lines)}
+
+
+def _usual(said: Mapping[int, tuple[str, Sampling]]) -> tuple[str, ...]:
+    """The scorers of the protocol, if it is the same for all."""
+    return _BY.get("+".join({how.protocol for _, how in said.values()}), _BY["quantiles"])
+
+
+def _cases(
+    seen: Latents, said: Mapping[int, tuple[str, Sampling]], names: Sequence[str]
+) -> list[Case]:
+    """The latents with their explanations and windows."""
     runs = any("codes" in scorers.needs(name) for name in names)
     lm, tap = seen.subject.lm, seen.found.recipe["tap"]
-    found = []
-    for i in latents or sorted(said):
-        how = settings_of(Sampling, said[i].get("sampling", default), "sampling")
-        codes = codes_of(seen.dictionary, lm, tap, i) if runs else None
-        found.append(Case(i, said[i]["text"], seen.sample(i, how), how.seed, codes, lm.separator))
-    return found
+    codes = lambda i: codes_of(seen.dictionary, lm, tap, i) if runs else None
+    case = lambda i, text, how: Case(i, text, seen.sample(i, how), how.seed, codes(i), lm.separator)
+    return [case(i, *one) for i, one in said.items()]
 
 
 def _results(plans: Sequence[Sequence[Plan]], ask: Ask, subject: Subject) -> list[list[Score]]:

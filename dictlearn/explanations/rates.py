@@ -24,8 +24,7 @@ def rates(
         quantile: the slice of each example; None without slices.
 
     Returns:
-        tpr, tnr, balanced_accuracy, accuracy, precision, recall, f1, coverage, n, and by_quantile, the accuracy
-        within each slice.
+        Rates by their names, coverage, n, and by_quantile, the accuracy within each slice.
 
     Example:
         >>> truth = [True] * 5 + [False] * 5
@@ -37,8 +36,8 @@ def rates(
     known = np.array([one is not None for one in said], bool)
     label = np.array(truth, bool)[known]
     answer = np.array([bool(one) for one in said], bool)[known]
-    found = _counted(label, answer)
-    found |= {"coverage": ratio(known.sum(), len(known)), "n": len(known)}
+    coverage = {"coverage": ratio(known.sum(), len(known)), "n": len(known)}
+    found = _counted(label, answer) | coverage
     if quantile is not None:
         own, right = np.array(quantile)[known], label == answer
         mean = lambda q: ratio(right[own == q].sum(), (own == q).sum())

@@ -25,8 +25,11 @@ SILENT = -1
 """The quantile of a window on which the latent does not fire."""
 FIRES = "fires"
 _OPEN, _CLOSE = "<<", ">>"
-_TRAIN = ("quantiles", "top", "random", "mix")
-_SILENT = ("random", "neighbours")
+_KNOWN = {
+    "protocol": ("quantiles", "autointerp"),
+    "train": ("quantiles", "top", "random", "mix"),
+    "silent": ("random", "neighbours"),
+}
 _TOP_OF_MIX = 0.2
 
 Texts = Callable[[Sequence[int]], Sequence[tuple[str, slice]]]
@@ -102,6 +105,7 @@ class Sampling:
     """How windows are drawn.
 
     Args:
+        protocol: "quantiles", as this file says, or "autointerp" (autointerp.py), which reads only the seed.
         length: the number of tokens of a window; sequences that are shorter are one window.
         n_train, n_contrast, n_test, n_silent: the number of windows of each kind.
         slices: the number of slices of the rank.
@@ -120,6 +124,7 @@ class Sampling:
         50
     """
 
+    protocol: str = "quantiles"
     length: int = 32
     n_train: int = 40
     n_contrast: int = 0
@@ -133,7 +138,7 @@ class Sampling:
     seed: int = 22
 
     def __post_init__(self):
-        for name, known in (("train", _TRAIN), ("silent", _SILENT)):
+        for name, known in _KNOWN.items():
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} must be one of {', '.join(known)}."

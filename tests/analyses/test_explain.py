@@ -76,6 +76,17 @@ def test_a_text_that_stays_keeps_its_score_and_another_does_not(run):
     assert lines(run)[chosen[0]]["text"] == "a dog"
 
 
+def test_the_protocol_of_saebench_is_one_setting(run):
+    say = lambda message: "1, 2" if "The texts:" in message else "This latent activates on cats."
+    ask, sampling = {"client": Fake(say, "saebench")}, {"protocol": "autointerp"}
+    found = analyses.run("explain", [run], n=2, ask=ask, sampling=sampling).values
+    assert list(found["explanations"].values()) == ["cats"] * 2
+    chosen = list(map(int, found["explanations"]))
+    scored = analyses.run("score", [run], latents=chosen, ask=ask).values
+    assert list(scored["scorers"]) == ["autointerp"]
+    assert all(one["autointerp"]["n"] == 14 for one in scored["scores"].values())
+
+
 def test_patterns_become_the_explanation_of_latents_that_have_none(run):
     before = lines(run)
     seen = Latents.of(Subject.of(run), "")
