@@ -10,6 +10,7 @@ from . import (
     scaling,
     streams,
 )
+from .experiment.recommended import recommended
 from .interop import load, load_all
 from .learners.ema import ema
 from .learners.gradient import gradient
@@ -47,6 +48,7 @@ __all__ = [
     "load_all",
     "meters",
     "objectives",
+    "recommended",
     "restore",
     "rules",
     "scaling",

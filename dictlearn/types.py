@@ -174,6 +174,12 @@ class Dictionary(nn.Module):
         """Training: may use the whole batch, and which latents are dead."""
         raise NotImplementedError
 
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        """What `experiment.recommended` sets for this dictionary, by subtree of a config. d_in, n_latents: the
+        widths. steps: the length of the run. l0: the wanted number of active latents of a token."""
+        return {}
+
     def declare(self) -> None:
         """Declares every variable, and computes nothing: `module.init(key, method="declare")` is as `init` of
         any other method, without tracing it. A module that declares in `setup` has nothing to add."""

@@ -1,37 +1,51 @@
-"""Any dictionary on your own activations: a `.npy` array [N, D], memory-mapped.
+"""One dictionary of an array of your own, [N, D] float32, with recommended settings.
 
     dictlearn train  --config=experiments/from_npy.py:activations.npy --workdir=runs/mine
     dictlearn export --workdir=runs/mine --format=npz --out=dictionaries
 
-A transcoder: --config.stream.target_path=targets.npy. Another variant: --config.dictionary.name=batch_topk.
-The last 5 % of the rows are held out; the numbers in `metrics.json` are of those.
+Another kind, width or sparsity: `from_npy.py:activations.npy,kind=jumprelu,n_latents=8192,l0=64`; `tokens` is
+the length of the run. A transcoder: --config.stream.target_path=targets.npy. All that is recommended may be
+set, --config.rule.lr=5e-4, or swept, --config.sweep.k='(16, 32)'. The last 5 % of the rows are held out; the
+numbers in `metrics.json` are of those.
 
-Expected: depends on your data; `explained_variance` rises with `n_latents` and with `k`.
+Expected: depends on your data; `explained_variance` rises with `n_latents` and with `l0`.
 """
 
+from pathlib import Path
+
+import numpy as np
 from ml_collections import ConfigDict
+
+from dictlearn import recommended
+
+NUMBERS = {"n_latents": 4096, "l0": 32, "tokens": 40_000_000}
+SMOKE = {"n_latents": 128, "l0": 8, "tokens": 25_600}
 
 
 def get_config(arg: str = "activations.npy") -> ConfigDict:
-    """`arg`: the array's path, `smoke`, or `smoke,PATH`; smoke shrinks it to a minute on a CPU."""
-    smoke = arg.split(",")[0] == "smoke"
-    path = arg.removeprefix("smoke").removeprefix(",") or "activations.npy"
-    config = ConfigDict()
+    """`arg`: the array's path, then words of the form NAME=VALUE, and `smoke` for a minute on a CPU."""
+    words = [word for word in arg.split(",") if word]
+    smoke = "smoke" in words
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    paths = [word for word in words if "=" not in word and word != "smoke"]
+    path = paths[0] if paths else "activations.npy"
+    kind, settings = given.pop("kind", "topk"), dict(SMOKE if smoke else NUMBERS)
+    for name, value in given.items():
+        if name not in settings or not value.isdigit():
+            raise ValueError(
+                f"from_npy takes no {name}={value}; it takes kind=NAME, and whole numbers as "
+                f"{', '.join(settings)}."
+            )
+        settings[name] = int(value)
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} does not exist; from_npy.py:PATH reads an array [N, D].")
+    d_in = np.load(path, mmap_mode="r").shape[-1]
+
+    config = ConfigDict(recommended(kind, d_in=d_in, batch_size=256 if smoke else 4096, **settings))
     config.seed = 0
-    config.steps = 100 if smoke else 10_000
-    config.batch_size = 256 if smoke else 4096
     config.log_every = 10 if smoke else 100
     config.checkpoint_every = 50 if smoke else 1000
-
-    config.stream = {"name": "npy", "path": path, "normalise": "unit_mean_sq"}
-    config.dictionary = {"name": "topk", "aux_k": 32}
-    config.objective = {"name": "fvu"}
-    config.rule = {"name": "adam", "lr": 1e-3, "warmup_steps": 10 if smoke else 1000}
-    config.learner = {"dead_after": 10_000 if smoke else 1_000_000}
-    config.sweep = {
-        "n_latents": (128,) if smoke else (4096,),
-        "k": (8, 16) if smoke else (16, 32, 64),
-    }
-
+    config.sweep = {}
+    config.stream = {"name": "npy", "path": path, **config.stream}
     config.evaluate = {"n_tokens": 4096 if smoke else 65_536}
     return config

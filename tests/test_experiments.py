@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dictlearn import cli, experiment
@@ -27,7 +28,9 @@ every = pytest.mark.parametrize("name", FILES)
 
 
 @every
-def test_every_config_is_read_whole(name):
+def test_every_config_is_read_whole(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("activations.npy", np.zeros((10, 576), np.float32))
     for arg in ("", "smoke", *MORE.get(name, ())):
         config = read(FILES[name], arg, [])
         d_out = 576 if "target" in config["stream"] else None
@@ -39,7 +42,7 @@ def test_every_config_is_read_whole(name):
 @every
 def test_an_unknown_word_is_answered_with_those_there_are(name):
     if name == "from_npy":
-        pytest.skip("any word is a path")
+        pytest.skip("any word is a path, and one that is not there is answered by itself")
     with pytest.raises(ValueError, match="'large'") as caught:
         read(FILES[name], "large", [])
     assert "smoke" in str(caught.value)

@@ -122,7 +122,7 @@ def fields(name: str, activation: str | None = None) -> MappingProxyType:
         ValueError: for an unknown name, and for an activation that the structure does not take.
 
     Example:
-        >>> "aux_k" in fields("topk"), "aux_k" in fields("relu")
+        >>> "multi" in fields("topk"), "multi" in fields("relu")
         (True, False)
     """
     inner_first = reversed(parts(name, activation))

@@ -19,6 +19,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries._activations import Activation, Few, Many, Weight
+from dictlearn.dictionaries._topk import check_aux
 from dictlearn.ops import auxk, penalties
 from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.initialise import unit_rows
@@ -75,6 +76,7 @@ class Linear(Dictionary):
     def _check(self) -> None:
         if self.n_latents < 1:
             raise ValueError(f"n_latents={self.n_latents} must be at least 1.")
+        check_aux(self.activation.aux_k, self.n_latents)
         if self.skip and self.d_out is None:
             raise ValueError(
                 "skip=True is for transcoders: an autoencoder with a skip is trivial. Set "

@@ -45,6 +45,12 @@ class Annealing(NamedTuple):
         return jnp.where(step < self.steps, falling, k)
 
 
+def threshold_decay(steps: int) -> float:
+    """The decay of a running threshold that follows a run of so many steps: it averages over 1/30 of them, and
+    at most over the published 1000."""
+    return 1 - 1 / min(1000, max(10, steps // 30))
+
+
 def check_share(k: Scalar, n_latents: int) -> None:
     """Raises ValueError unless the mean number of active latents, k, is between 0 and `n_latents`."""
     if isinstance(k, int | float) and not 0 < k <= n_latents:

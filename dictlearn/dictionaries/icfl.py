@@ -41,6 +41,11 @@ class ICFL(Dictionary):
     width: int = 1
     d_out: int | None = None
 
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        k = max(1, round(l0))
+        return {"dictionary": {"width": max(w for w in range(1, 6) if k % w == 0)}}
+
     def setup(self):
         _atoms.declare(self)
 

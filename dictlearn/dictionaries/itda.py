@@ -48,6 +48,10 @@ class ITDA(Dictionary):
     k_max: int | None = None
     d_out: int | None = None
 
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        return {"learner": {"size": n_latents}}
+
     def setup(self):
         _atoms.refuse_transcoder(self)
         zeros, n = nn.initializers.zeros, self.n_latents

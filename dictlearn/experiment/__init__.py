@@ -28,3 +28,4 @@ from dictlearn.experiment.programs import abstract_states as abstract_states
 from dictlearn.experiment.programs import init as init
 from dictlearn.experiment.programs import programs as programs
 from dictlearn.experiment.programs import update as update
+from dictlearn.experiment.recommended import recommended as recommended

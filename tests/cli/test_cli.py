@@ -81,8 +81,8 @@ def same_function(workdir, out, x):
 
 def test_a_batch_topk_export_carries_its_threshold(array, tmp_path):
     workdir, out = tmp_path / "run", tmp_path / "out"
-    argv = ["train", config(array), f"--workdir={workdir}", "--config.dictionary.name=batch_topk"]
-    assert cli.main([*argv, "--config.sweep.k=(4.0,)"]) == 0
+    argv = ["train", f"{config(array)},kind=batch_topk,l0=4", f"--workdir={workdir}"]
+    assert cli.main(argv) == 0
     assert cli.main(["export", f"--workdir={workdir}", f"--out={out}"]) == 0
     files = np.load(out / "batch_topk_n128_0.npz", allow_pickle=False)
     x = np.load(array)[:50]

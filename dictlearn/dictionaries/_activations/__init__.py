@@ -115,16 +115,30 @@ class Many(NamedTuple):
         return Found(self.codes, body(entries, *more, *self.arguments))
 
 
-class Activation(nn.Module):
-    """The interface of an activation. d_in, n_latents: the widths of its structure.
+class Activation(nn.Module, kw_only=True):
+    """The interface of an activation, and the hyperparameters that all activations have.
+
+    Args:
+        d_in, n_latents: the widths of its structure.
+        aux_k: the number of dead latents that AuxK uses for a token, 0 for no AuxK (the paper: about d_in
+            / 2).
+        aux_rectified: whether AuxK rectifies the pre-activations of the latents that it uses, as published.
+            Then a latent far below zero receives no gradient, and AuxK does not revive it.
 
     Traits, each a property that a field may replace: `weighted`, whether it needs the norms of the atoms;
-    `aux_k`, the number of dead latents that AuxK uses for a token; `aux_rectified`, whether it rectifies
-    their pre-activations; `scales`, whether it is the same function when the atoms are rescaled.
+    `scales`, whether it is the same function when the atoms are rescaled.
     """
 
     d_in: int
     n_latents: int
+    aux_k: int = 0
+    aux_rectified: bool = False
+
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        """What `experiment.recommended` sets for this activation, by subtree of a config. d_in, n_latents: the
+        widths. steps: the length of the run. l0: the wanted number of active latents of a token."""
+        return {}
 
     def declare(self) -> None:
         """Runs `setup`, which Linen would otherwise delay to the first call of a method."""
@@ -152,14 +166,6 @@ class Activation(nn.Module):
     @property
     def weighted(self) -> bool:
         return False
-
-    @property
-    def aux_k(self) -> int:
-        return 0
-
-    @property
-    def aux_rectified(self) -> bool:
-        return True
 
     @property
     def scales(self) -> bool:

@@ -7,8 +7,7 @@ One latent represents both directions of its atom.
 Source: Zhu, Khalili & Zhu 2025 (arXiv:2510.00404); hard thresholding is one proximal step of the l0
 constraint.
 
-Differs: unit atoms, bias and initialisation are as in our TopK. There is no AuxK, because AuxK rectifies;
-a latent that never fires has a small |z| on every token.
+Differs: unit atoms, bias and initialisation are as in our TopK. AuxK ranks dead latents by z, with its sign.
 """
 
 import jax.numpy as jnp

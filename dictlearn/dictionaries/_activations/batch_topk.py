@@ -30,9 +30,6 @@ class BatchTopK(Activation):
     Args:
         k: the mean number of active latents of a token, which may be fractional and traced.
         k_max: the upper bound of a traced k.
-        aux_k: the number of dead latents that AuxK uses for a token, 0 for no AuxK.
-        aux_rectified: whether AuxK rectifies the pre-activations of the latents that it uses. Without it, a
-            latent far below zero also receives a gradient.
         threshold_decay: the decay of the running mean theta.
         norm_weighted: whether latents are ranked by f_i |d_i|, for atoms that are not held at unit norm.
         anneal_steps: the number of steps over which k falls from `k_start` (None: d_in) along the curve
@@ -43,17 +40,18 @@ class BatchTopK(Activation):
 
     k: Scalar
     k_max: float | None = None
-    aux_k: int = 0
-    aux_rectified: bool = True
     threshold_decay: float = 0.999
     norm_weighted: bool = False
     anneal_steps: int = 0
     k_start: int | None = None
     anneal: str = "linear"
 
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        return {"dictionary": {"threshold_decay": _topk.threshold_decay(steps)}}
+
     def setup(self):
         _topk.check_share(self.k, self.n_latents)
-        _topk.check_aux(self.aux_k, self.n_latents)
         start = self.k_start or min(self.d_in, self.n_latents)
         self._annealing = _topk.Annealing(self.anneal_steps, start, self.anneal)
         self._annealing.check(self.n_latents)

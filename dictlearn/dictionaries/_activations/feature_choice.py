@@ -35,11 +35,8 @@ class FeatureChoice(Activation):
     Args:
         k: the mean number of active latents of a token, which may be fractional and traced.
         law: the shape of m, "zipf" or "uniform".
-        choose_after: the number of passes of Mutual Choice before Feature Choice begins.
-        aux_k: the number of under-used latents that AuxK uses for a token, 0 for no AuxK (after
-            `choose_after` AuxK uses dead latents only).
-        aux_rectified: whether AuxK rectifies the pre-activations of the latents that it uses. Without it, a
-            latent far below zero also receives a gradient.
+        choose_after: the number of passes of Mutual Choice before Feature Choice begins; until then AuxK
+            uses the under-used latents, after that the dead ones only.
         margin: the fraction of the law below which a latent is under-used.
         density_decay, threshold_decay: the decays of the running means.
     """
@@ -47,15 +44,16 @@ class FeatureChoice(Activation):
     k: Scalar
     law: str = "zipf"
     choose_after: int = 1000
-    aux_k: int = 0
-    aux_rectified: bool = True
     margin: Scalar = 0.5
     density_decay: float = 0.999
     threshold_decay: float = 0.999
 
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        return {"dictionary": {"threshold_decay": _topk.threshold_decay(steps)}}
+
     def setup(self):
         _topk.check_share(self.k, self.n_latents)
-        _topk.check_aux(self.aux_k, self.n_latents)
         if self.law not in ("zipf", "uniform"):
             raise ValueError(f"{self.law=} must be zipf or uniform.")
         self.theta, self.steps = Threshold(self.threshold_decay), Step()

@@ -37,6 +37,11 @@ class Gated(Activation):
 
     sparsity: Scalar
 
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        own = {"sparsity": 0.05 / (d_in * l0) ** 0.5}
+        return {"dictionary": own, "learner": {"penalty_l0": l0}}
+
     def setup(self):
         self.r_mag_F = self.param("r_mag_F", nn.initializers.zeros, (self.n_latents,))
         self.b_mag_F = self.param("b_mag_F", nn.initializers.zeros, (self.n_latents,))

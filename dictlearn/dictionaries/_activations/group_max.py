@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from dictlearn.dictionaries import _topk
 from dictlearn.dictionaries._activations import Activation, Few, Weight
 from dictlearn.types import Codes
 
@@ -24,20 +23,14 @@ class GroupMax(Activation):
 
     Args:
         k: the number of groups, which bounds the active latents of a token.
-        aux_k: the number of dead latents that AuxK uses for a token, 0 for no AuxK.
-        aux_rectified: whether AuxK rectifies the pre-activations of the latents that it uses. Without it, a
-            latent far below zero also receives a gradient.
     """
 
     k: int
-    aux_k: int = 0
-    aux_rectified: bool = True
 
     def setup(self):
         n, k = self.n_latents, self.k
         if not 1 <= k <= n or (k - 1) * -(-n // k) >= n:
             raise ValueError(f"{k=} groups of ceil(F / k) do not fit {n=} latents; let k divide F.")
-        _topk.check_aux(self.aux_k, n)
 
     def choose(self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: Bool[Array, " F"]) -> Few:
         val_BK, idx_BK = self._largest(pre_BF)

@@ -64,6 +64,19 @@ class JumpReLU(Activation):
     revival: Scalar = 3e-6
     target_l0: Scalar = 32.0
 
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        scale = (d_in / l0) ** 0.5 / 4
+        own = {
+            "penalty": "target_l0",
+            "target_l0": l0,
+            "sparsity": 2.0,
+            "bandwidth": scale,
+            "threshold_start": scale / 2,
+            "density_start": min(4 * l0 / n_latents, 0.5),
+        }
+        return {"dictionary": own}
+
     def setup(self):
         choices = {
             "penalty": (self.penalty, PENALTIES),

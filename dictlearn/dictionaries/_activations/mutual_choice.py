@@ -29,24 +29,21 @@ class MutualChoice(Activation):
 
     Args:
         k: the mean number of active latents of a token, which may be fractional and traced.
-        aux_k: the number of under-used latents that AuxK uses for a token, 0 for no AuxK (the paper:
-            about d_in / 2).
-        aux_rectified: whether AuxK rectifies the pre-activations of the latents that it uses. Without it, a
-            latent far below zero also receives a gradient.
         margin: the fraction of the law below which a latent is under-used.
         density_decay, threshold_decay: the decays of the running means.
     """
 
     k: Scalar
-    aux_k: int = 0
-    aux_rectified: bool = True
     margin: Scalar = 0.5
     density_decay: float = 0.999
     threshold_decay: float = 0.999
 
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        return {"dictionary": {"threshold_decay": _topk.threshold_decay(steps)}}
+
     def setup(self):
         _topk.check_share(self.k, self.n_latents)
-        _topk.check_aux(self.aux_k, self.n_latents)
         self.theta = Threshold(self.threshold_decay)
         self.density = Density(self.n_latents, self.density_decay)
         share(self, self.theta, self.density)

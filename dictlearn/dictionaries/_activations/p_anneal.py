@@ -47,6 +47,16 @@ class PAnneal(Activation):
     n_updates: Scalar = 10
     queue: int = 10
 
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        own = {
+            "sparsity": 0.05 / (d_in * l0) ** 0.5,
+            "anneal_start": steps // 2,
+            "anneal_end": max(steps // 2 + 1, steps * 9 // 10),
+            "n_updates": min(10, max(1, steps // 10)),
+        }
+        return {"dictionary": own, "learner": {"penalty_l0": l0}}
+
     def setup(self):
         known = lambda *values: all(isinstance(value, int | float) for value in values)
         if known(self.p_end) and not 0 < self.p_end <= 1:

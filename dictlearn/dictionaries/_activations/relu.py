@@ -47,6 +47,11 @@ class ReLU(Activation):
     tanh_scale: Scalar = 4.0
     norm_weighted: bool = False
 
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        own = {"sparsity": 0.05 / (d_in * l0) ** 0.5}
+        return {"dictionary": own, "learner": {"penalty_l0": l0}}
+
     def setup(self):
         if self.penalty not in PENALTIES:
             raise ValueError(f"penalty={self.penalty!r} must be one of {', '.join(PENALTIES)}.")

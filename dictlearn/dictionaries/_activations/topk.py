@@ -31,10 +31,6 @@ class TopK(Activation):
     Args:
         k: the number of active latents of a token, which may be traced if `k_max`, its upper bound, is
             given.
-        aux_k: the number of dead latents that AuxK uses for a token, 0 for no AuxK (the paper: about d_in
-            / 2).
-        aux_rectified: whether AuxK rectifies the pre-activations of the latents that it uses. Without it, a
-            latent far below zero also receives a gradient.
         multi: the weight of the Multi-TopK loss, the loss of the reconstruction from `multi_factor` k
             latents, 0 for none (the paper: 1/8), which keeps reconstructions good at other k.
         norm_weighted: whether latents are ranked by z |d_i|, for atoms that are not held at unit norm.
@@ -46,8 +42,6 @@ class TopK(Activation):
 
     k: Scalar
     k_max: int | None = None
-    aux_k: int = 0
-    aux_rectified: bool = True
     multi: float = 0.0
     multi_factor: int = 4
     norm_weighted: bool = False
@@ -57,7 +51,6 @@ class TopK(Activation):
 
     def setup(self):
         self._bound = _topk.bound(self.k, self.k_max, self.n_latents)
-        _topk.check_aux(self.aux_k, self.n_latents)
         if self.multi_factor < 2:
             raise ValueError(f"{self.multi_factor=} must be at least 2, a multiple of k.")
         start = self.k_start or min(self.d_in, self.n_latents)

@@ -1,0 +1,59 @@
+"""What is recommended trains every kind to its sparsity, starts well, and says where it has nothing to say."""
+
+import numpy as np
+import pytest
+
+from dictlearn import dictionaries, experiment, recommended
+from tests.helpers import planted_config, recovery, run, truth
+
+NOTHING = ("fista", "lista", "psd")
+"""Kinds whose L0 follows from a penalty of their inner problem, which nothing searches."""
+SETTINGS = {"d_in": 32, "n_latents": 128, "tokens": 600 * 256, "batch_size": 256, "l0": 3}
+
+
+def trained(kind, **changes):
+    """(recovery at 0.9, the first info, the last info) on P1 small, at what is recommended."""
+    planted = planted_config("topk")["stream"]
+    found = recommended(kind, **SETTINGS)
+    config = {**found, "seed": 0, "stream": {**planted, **found["stream"]}}
+    for subtree, values in changes.items():
+        config[subtree] = {**config[subtree], **values}
+    (program,), states, infos = run(config, found["steps"])
+    rows = states[program.key].variables["params"]["W_dec_FD"]
+    return recovery(truth(config), rows[0], 0.9), infos[0][program.key], infos[-1][program.key]
+
+
+@pytest.mark.parametrize("kind", ["batch_topk", "jumprelu", "topk"])
+def test_planted_atoms_are_recovered_at_the_l0_that_was_asked(kind):
+    recovered, first, last = trained(kind)
+    assert recovered >= 0.9
+    assert last["l0"][0] == pytest.approx(3, rel=0.1)
+    assert first["explained_variance"][0] > -0.5
+
+
+@pytest.mark.parametrize("kind", [n for n in dictionaries.names() if n not in NOTHING])
+def test_every_kind_has_a_program(kind):
+    config = {**recommended(kind, **SETTINGS), "seed": 0}
+    (program,) = experiment.programs(config, 32, None)
+    assert program.n_latents == 128
+
+
+@pytest.mark.parametrize("kind", NOTHING)
+def test_where_nothing_finds_an_l0_the_field_is_named(kind):
+    with pytest.raises(ValueError, match=r"dictionary\.sparsity"):
+        recommended(kind, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("l0", 129, "n_latents=128"), ("tokens", 255, "batch_size=256"), ("d_in", 0, "at least 1")],
+)
+def test_a_number_out_of_its_bounds_is_refused(name, value, said):
+    with pytest.raises(ValueError, match=said):
+        recommended("topk", **{**SETTINGS, name: value})
+
+
+def test_a_latent_is_dead_after_a_share_of_the_run_within_bounds():
+    after = lambda tokens: recommended("topk", **{**SETTINGS, "tokens": tokens})["learner"]
+    found = [after(tokens)["dead_after"] for tokens in (100_000, 10**8, 10**10)]
+    np.testing.assert_array_equal(found, [10_000, 10**6, 10**7])
