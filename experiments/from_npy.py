@@ -11,8 +11,6 @@ numbers in `metrics.json` are of those.
 Expected: depends on your data; `explained_variance` rises with `n_latents` and with `l0`.
 """
 
-from pathlib import Path
-
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -20,6 +18,15 @@ from dictlearn import recommended
 
 NUMBERS = {"n_latents": 4096, "l0": 32, "tokens": 40_000_000}
 SMOKE = {"n_latents": 128, "l0": 8, "tokens": 25_600}
+
+
+def width(path: str) -> int:
+    """D; 1 where the stream will say what is wrong with the array."""
+    try:
+        shape = np.load(path, mmap_mode="r").shape
+    except (OSError, ValueError):
+        return 1
+    return max(1, shape[-1]) if len(shape) == 2 else 1
 
 
 def get_config(arg: str = "activations.npy") -> ConfigDict:
@@ -37,11 +44,8 @@ def get_config(arg: str = "activations.npy") -> ConfigDict:
                 f"{', '.join(settings)}."
             )
         settings[name] = int(value)
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{path} does not exist; from_npy.py:PATH reads an array [N, D].")
-    d_in = np.load(path, mmap_mode="r").shape[-1]
-
-    config = ConfigDict(recommended(kind, d_in=d_in, batch_size=256 if smoke else 4096, **settings))
+    sizes = {"d_in": width(path), "batch_size": 256 if smoke else 4096, **settings}
+    config = ConfigDict(recommended(kind, **sizes))
     config.seed = 0
     config.log_every = 10 if smoke else 100
     config.checkpoint_every = 50 if smoke else 1000
