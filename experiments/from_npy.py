@@ -11,6 +11,8 @@ numbers in `metrics.json` are of those.
 Expected: depends on your data; `explained_variance` rises with `n_latents` and with `l0`.
 """
 
+from typing import Any
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -36,7 +38,8 @@ def get_config(arg: str = "activations.npy") -> ConfigDict:
     given = dict(word.split("=", 1) for word in words if "=" in word)
     paths = [word for word in words if "=" not in word and word != "smoke"]
     path = paths[0] if paths else "activations.npy"
-    kind, settings = given.pop("kind", "topk"), dict(SMOKE if smoke else NUMBERS)
+    kind = given.pop("kind", "topk")
+    settings: dict[str, Any] = dict(SMOKE if smoke else NUMBERS)
     for name, value in given.items():
         if name not in settings or not value.isdigit():
             raise ValueError(
@@ -44,8 +47,9 @@ def get_config(arg: str = "activations.npy") -> ConfigDict:
                 f"{', '.join(settings)}."
             )
         settings[name] = int(value)
-    sizes = {"d_in": width(path), "batch_size": 256 if smoke else 4096, **settings}
-    config = ConfigDict(recommended(kind, **sizes))
+    batch_size = 256 if smoke else 4096
+    found = recommended(kind, d_in=width(path), batch_size=batch_size, **settings)
+    config = ConfigDict(found)
     config.seed = 0
     config.log_every = 10 if smoke else 100
     config.checkpoint_every = 50 if smoke else 1000
