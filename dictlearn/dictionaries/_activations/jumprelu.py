@@ -70,7 +70,7 @@ class JumpReLU(Activation):
         own = {
             "penalty": "target_l0",
             "target_l0": l0,
-            "sparsity": 2.0,
+            "sparsity": 10.0,
             "bandwidth": scale,
             "threshold_start": scale / 2,
             "density_start": min(4 * l0 / n_latents, 0.5),
