@@ -34,7 +34,7 @@ def crosscoder():
 
 
 def clt():
-    fields = (("threshold_start", 0.1), ("bandwidth", 0.5))
+    fields = (("threshold_start", 0.1), ("bandwidth", 0.5), ("aux_k", 0))
     return trained("clt", "layers", "sparsity", (0.06, 0.3), 800, fields)
 
 

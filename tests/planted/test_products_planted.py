@@ -57,7 +57,7 @@ def test_atoms_are_recovered_at_the_right_sparsity_alone(
     ("activation", "swept", "fields"),
     [
         ("topk", ("k", (3, 24)), ()),
-        ("jumprelu", ("sparsity", (0.06, 0.3)), tuple(JUMP.items())),
+        ("jumprelu", ("sparsity", (0.06, 0.3)), (*JUMP.items(), ("aux_k", 0))),
     ],
 )
 def test_a_cross_layer_transcoder_recovers_both_layers_and_what_skips_one(

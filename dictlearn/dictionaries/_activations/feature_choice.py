@@ -29,7 +29,7 @@ from dictlearn.ops.topk.batch import batch_top
 from dictlearn.types import Codes, Scalar
 
 
-class FeatureChoice(Activation):
+class FeatureChoice(Activation, kw_only=True):
     """The activation, with these hyperparameters.
 
     Args:
@@ -37,6 +37,8 @@ class FeatureChoice(Activation):
         law: the shape of m, "zipf" or "uniform".
         choose_after: the number of passes of Mutual Choice before Feature Choice begins; until then AuxK
             uses the under-used latents, after that the dead ones only.
+        aux_rectified: as in `Activation`; here the latents are not dead, and values below zero would disturb
+            them: on Zipf data more would die than without AuxK.
         margin: the fraction of the law below which a latent is under-used.
         density_decay, threshold_decay: the decays of the running means.
     """
@@ -44,6 +46,7 @@ class FeatureChoice(Activation):
     k: Scalar
     law: str = "zipf"
     choose_after: int = 1000
+    aux_rectified: bool = True
     margin: Scalar = 0.5
     density_decay: float = 0.999
     threshold_decay: float = 0.999

@@ -24,16 +24,19 @@ from dictlearn.ops.topk.batch import batch_top
 from dictlearn.types import Codes, Scalar
 
 
-class MutualChoice(Activation):
+class MutualChoice(Activation, kw_only=True):
     """The activation, with these hyperparameters.
 
     Args:
         k: the mean number of active latents of a token, which may be fractional and traced.
+        aux_rectified: as in `Activation`; here the latents are not dead, and values below zero would disturb
+            them: on Zipf data more would die than without AuxK.
         margin: the fraction of the law below which a latent is under-used.
         density_decay, threshold_decay: the decays of the running means.
     """
 
     k: Scalar
+    aux_rectified: bool = True
     margin: Scalar = 0.5
     density_decay: float = 0.999
     threshold_decay: float = 0.999
