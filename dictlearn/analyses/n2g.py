@@ -66,7 +66,7 @@ def _one(seen: Latents, latent: int, how: Sampling, n_texts: int) -> tuple[list[
     """(the patterns of a latent as text, their score)."""
     lm, sample = seen.subject.lm, seen.sample(latent, how)
     codes = codes_of(seen.dictionary, lm, seen.found.recipe["tap"], latent)
-    case = Case(latent, "", sample, how.seed, codes, lm.separator)
+    case = Case(latent, "", sample, how.seed, codes, pad=lm.separator)
     trie = build(peaks(sample.train[:n_texts]), codes, lm.separator)
     word = lambda step: _SIGNS.get(step) or readable(lm.tokenizer, step)
     said = ["".join(map(word, pattern)).strip() for pattern, _ in trie.patterns()]

@@ -17,6 +17,7 @@ from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.explanations import Case, Plan, Sampling, Score, scorers
 from dictlearn.explanations.codes import codes_of
 from dictlearn.explanations.rates import ratio
+from dictlearn.explanations.steered import steered_of
 
 NEEDS = ("model", "origin")
 _BY = {"quantiles": ("detection", "fuzzing"), "autointerp": ("autointerp",)}
@@ -82,10 +83,14 @@ def _cases(
     seen: Latents, said: Mapping[int, tuple[str, Sampling]], names: Sequence[str]
 ) -> list[Case]:
     """The latents with their explanations and windows."""
-    runs = any("codes" in scorers.needs(name) for name in names)
+    needed = {word for name in names for word in scorers.needs(name)}
     lm, tap = seen.subject.lm, seen.found.recipe["tap"]
-    codes = lambda i: codes_of(seen.dictionary, lm, tap, i) if runs else None
-    case = lambda i, text, how: Case(i, text, seen.sample(i, how), how.seed, codes(i), lm.separator)
+
+    def case(i: int, text: str, how: Sampling) -> Case:
+        codes = codes_of(seen.dictionary, lm, tap, i) if "codes" in needed else None
+        steered = steered_of(seen.dictionary, lm, i) if "steered" in needed else None
+        return Case(i, text, seen.sample(i, how), how.seed, codes, steered, lm.separator)
+
     return [case(i, *one) for i, one in said.items()]
 
 

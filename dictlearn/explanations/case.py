@@ -10,6 +10,9 @@ from dictlearn.explanations.samples import Sample
 
 Codes = Callable[[Sequence[Sequence[int]]], list[np.ndarray]]
 """Texts as tokens -> the latent's magnitude on each of their tokens."""
+Steered = Callable[[Sequence[Sequence[int]], int, float, int], list[tuple[str, str]]]
+"""(prompts as tokens, number of tokens, KL, seed) -> each prompt with its continuation, without a push of the
+latent and with it."""
 
 
 class Case(NamedTuple):
@@ -21,6 +24,7 @@ class Case(NamedTuple):
         sample: its windows.
         seed: of the draws of scorers, which are functions of (seed, latent).
         codes: the latent's activations on any text; None where the model is not at hand.
+        steered: the model's continuations while the latent is pushed; None where the model is not at hand.
         pad: the token that replaces others in texts for `codes`.
 
     Example:
@@ -33,6 +37,7 @@ class Case(NamedTuple):
     sample: Sample
     seed: int = 22
     codes: Codes | None = None
+    steered: Steered | None = None
     pad: int = 0
 
     def random(self) -> np.random.Generator:

@@ -23,7 +23,11 @@ def codes(texts):
 
 @pytest.fixture
 def case(sample_of):
-    return Case(PLANTED, f"the word {TRIGGER}", sample_of(PLANTED), codes=codes)
+    more = {
+        "codes": codes,
+        "steered": lambda texts, *how: [("w1 w2", f"w1 {TRIGGER}")] * len(texts),
+    }
+    return Case(PLANTED, f"the word {TRIGGER}", sample_of(PLANTED), **more)
 
 
 def unreadable(asked):

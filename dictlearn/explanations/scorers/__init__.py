@@ -6,7 +6,7 @@ A scorer is a function of its file's name,
 
 whose plan holds all requests, so that their cost is known before one is sent, and turns the replies into a
 Score. A reply that cannot be read counts as failed, never as an answer. The file lists in NEEDS what the scorer
-needs: "chat", "text" or "embed" of the client, "codes" of the case.
+needs: "chat", "text" or "embed" of the client, "codes" or "steered" of the case.
 """
 
 import importlib
@@ -59,7 +59,7 @@ def needs(name: str) -> tuple[str, ...]:
         name: a scorer, of `names()`.
 
     Returns:
-        Words of "chat", "text", "embed" and "codes".
+        Words of "chat", "text", "embed", "codes" and "steered".
 
     Example:
         >>> needs("detection")
