@@ -8,6 +8,7 @@ from dictlearn.analyses import _explanations
 from dictlearn.analyses._events import safe
 from dictlearn.cli import events
 from dictlearn.cli.progress import Progress
+from dictlearn.runs.trained import Trained
 
 FLAGS = {
     **events.FLAGS,
@@ -23,12 +24,22 @@ def features(config: Mapping, workdir: Path, arguments: Namespace) -> None:
     from dictlearn.report import features as pages
 
     subject, dictionary = events.dictionary_of(config, workdir, arguments)
-    lm, lines = subject.lm, _explanations.read(_explanations.file(workdir, dictionary.name))
-    said = {latent: (line["text"], line["score"]) for latent, line in lines.items()}
+    lm, known = subject.lm, said(workdir, dictionary)
     found = events.cached(subject, dictionary, workdir, arguments)
-    folder = workdir / "features" / safe(dictionary.name)
+    folder = site(workdir, dictionary)
     with Progress("effects", "pairs") as progress:
-        shown = pages.Panels(dictionary, lm, found, said, progress if arguments.effects else None)
+        shown = pages.Panels(dictionary, lm, found, known, progress if arguments.effects else None)
     with Progress("features", "pages") as progress:
         path = pages.write(shown, folder, progress)
     print(f"features: {path}")
+
+
+def site(workdir: Path, dictionary: Trained) -> Path:
+    """The folder of the pages of a dictionary."""
+    return workdir / "features" / safe(dictionary.name)
+
+
+def said(workdir: Path, dictionary: Trained) -> dict[int, tuple]:
+    """{latent: (its explanation, its score)}."""
+    lines = _explanations.read(_explanations.file(workdir, dictionary.name))
+    return {latent: (line["text"], line["score"]) for latent, line in lines.items()}

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from dictlearn import analyses, interop, meters, sharding
 from dictlearn import lm as language
-from dictlearn.cli import distributed, events, features, latents, published, release, steer
+from dictlearn.cli import distributed, events, features, latents, published, release, serve, steer
 from dictlearn.cli.analyse import analyse, every
 from dictlearn.cli.progress import Progress
 from dictlearn.evaluate import check, evaluate
@@ -230,6 +230,12 @@ VERBS = {
         features.features,
         "a page for every latent of a dictionary -> features/NAME/index.html",
         _CHANGED | features.FLAGS,
+        from_workdir=True,
+    ),
+    "serve": Verb(
+        serve.serve,
+        "show these pages, and the latents of any text that you type, on http://127.0.0.1:8765",
+        _CHANGED | serve.FLAGS,
         from_workdir=True,
     ),
     "latents": Verb(
