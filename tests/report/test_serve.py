@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -111,6 +112,8 @@ def test_the_page_shows_the_latents_in_a_browser(port, tmp_path):
     assert "&lt;b&gt;mine&lt;/b&gt;" in done.stdout
     assert 'href="latents/' in done.stdout
     assert "The whole text" in done.stdout
+    peaks = re.findall(r'<td class="peaks">(.*?)</td>', done.stdout)
+    assert any(peaks)
 
 
 def test_without_pages_the_verb_says_what_writes_them(run, tmp_path, capsys):

@@ -3,6 +3,13 @@ const [form, text, by, said, tokens, caption, body] =
   ["form", "text", "by", "said", "tokens", "caption", "body"].map((id) => document.getElementById(id));
 let cells = [];
 let chosen = -1; // -1: the whole text
+let peaks = []; // of each latent, the tokens on which it peaks, as the index has them
+
+async function learn() {
+  const index = new DOMParser().parseFromString(await (await fetch("index.html")).text(), "text/html");
+  peaks = JSON.parse(index.getElementById("data").textContent).values.peaks;
+  draw();
+}
 
 /* Of each latent its largest value in the text, and the cell where it is. */
 function whole() {
@@ -29,7 +36,7 @@ function line(one) {
   link.href = `latents/${one.latent}.html`;
   link.textContent = one.latent;
   const share = one.share === null ? "never fired before" : `${(100 * one.share).toFixed(1)}\u202f%`;
-  for (const [content, kind] of [[link, ""], [one.value.toPrecision(3), "number"], [share, "number"], [one.explanation ?? "", ""]]) {
+  for (const [content, kind] of [[link, ""], [one.value.toPrecision(3), "number"], [share, "number"], [peaks[one.latent] ?? "", "peaks"], [one.explanation ?? "", "explanation"]]) {
     const cell = row.insertCell();
     cell.className = kind;
     cell.append(content);
@@ -73,3 +80,4 @@ addEventListener("keydown", (event) => {
 });
 text.value = new URLSearchParams(location.search).get("text") ?? "";
 if (text.value) show();
+learn();
