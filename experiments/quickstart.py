@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> ConfigDict:
         "normalise": "unit_mean_sq",
     }
 
-    config.dictionary = {"name": "topk", "aux_k": 32}
+    config.dictionary = {"name": "topk", "aux_k": 32, "aux_rectified": True}
     config.objective = {"name": "fvu"}
     config.rule = {"name": "adam", "lr": 4e-3, "warmup_steps": 10, "decay_fraction": 0.3}
     config.learner = {"dead_after": 60_000}
