@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 
 from dictlearn import normalise
 from dictlearn.lm import LM, Edits, Prompts
-from dictlearn.ops.firing import dense
+from dictlearn.runs import on_texts
 from dictlearn.runs.trained import Trained, place, reconstruct
 from dictlearn.steering.intervention import Intervention, several
 from dictlearn.steering.tokens import changed, changed_later
@@ -192,10 +192,8 @@ def codes_at_end(lm: LM, dictionary: Trained, text: str) -> np.ndarray:
     Returns:
         `[F]`, in units of the dictionary's codes.
     """
-    tokens_1T = np.array([[lm.separator, *lm.tokenizer.encode(text, add_special_tokens=False).ids]])
-    _, taps = lm.forward(lm.params, tokens_1T)
-    codes = dictionary.encode(taps[place(dictionary)[0]][0].astype(jnp.float32))
-    return np.asarray(dense(codes, dictionary.module.n_latents)[-1])
+    tokens, (read, _) = lm.tokenizer.encode(text, add_special_tokens=False).ids, place(dictionary)
+    return on_texts.codes(dictionary, lm, [read], [tokens])[0][-1]
 
 
 def _at(codes: Codes, latents_n: jax.Array) -> jax.Array:

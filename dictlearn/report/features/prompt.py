@@ -8,15 +8,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dictlearn.events import Events
-from dictlearn.lm import LM, prompts
+from dictlearn.lm import LM
 from dictlearn.lm.cells import group
-from dictlearn.lm.splice import side_by_side
-from dictlearn.ops.firing import dense
+from dictlearn.runs import on_texts
 from dictlearn.runs.trained import Trained
 
 MOST_TOKENS = 1024
@@ -36,13 +33,8 @@ class Prompter:
 
     def __init__(self, lm: LM, dictionary: Trained, found: Events, said: Mapping[int, tuple]):
         self._lm, self._dictionary, self._found, self._said = lm, dictionary, found, said
-        tap = found.recipe["tap"]
-
-        def read(params, tokens_BT):
-            return side_by_side(lm.forward(params, tokens_BT)[1], tap).astype(jnp.float32)
-
-        self._read = jax.jit(read)
-        self._sorted = functools.lru_cache(4096)(lambda latent: np.sort(found.of(latent)[1]))
+        size_E = lambda latent: np.abs(found.of(latent)[1])
+        self._sorted = functools.lru_cache(4096)(lambda latent: np.sort(size_E(latent)))
 
     def __call__(self, text: str) -> dict[str, Any]:
         """The latents of each cell of a text.
@@ -69,17 +61,15 @@ class Prompter:
 
     def codes(self, tokens: list[int]) -> np.ndarray:
         """The magnitudes of all latents on tokens, `[T, F]`."""
-        tokens_BT = prompts(self._lm, [[self._lm.separator, *tokens]]).tokens_BP
-        x_BTD = self._read(self._lm.params, tokens_BT)
-        codes = self._dictionary.encode(x_BTD[0])
-        return np.abs(dense(codes, self._found.n_latents))[1 : 1 + len(tokens)]
+        tap = self._found.recipe["tap"]
+        return np.abs(on_texts.codes(self._dictionary, self._lm, tap, [tokens])[0])
 
     def _largest(self, val_F: np.ndarray) -> list[dict[str, Any]]:
         order = np.argsort(-val_F, kind="stable")[:MOST_LATENTS]
         return [self._line(int(i), float(val_F[i])) for i in order if val_F[i] > 0]
 
     def _line(self, latent: int, value: float) -> dict[str, Any]:
-        known = np.abs(self._sorted(latent))
-        share = float((known <= value).mean()) if len(known) else None
+        known = self._sorted(latent)
+        share = float(np.searchsorted(known, value, "right") / len(known)) if len(known) else None
         explanation, _ = self._said.get(latent, (None, None))
         return {"latent": latent, "value": value, "share": share, "explanation": explanation}
