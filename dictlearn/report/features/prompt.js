@@ -44,12 +44,13 @@ function line(one) {
   return row;
 }
 
-function button(cell, at) {
+const largest = (cell) => Math.max(0, ...cell.latents.map((one) => one.value));
+
+function button(cell, at, most) {
   const found = document.createElement("button");
   found.type = "button";
   found.textContent = cell.text;
-  const most = Math.max(...cells.flatMap((each) => each.latents.map((one) => one.value)), 1e-9);
-  found.style.setProperty("--a", Math.max(0, ...cell.latents.map((one) => one.value)) / most);
+  found.style.setProperty("--a", largest(cell) / most);
   found.addEventListener("click", () => { chosen = chosen === at ? -1 : at; draw(); });
   return found;
 }
@@ -61,7 +62,8 @@ async function show() {
     const found = await reply.json();
     if (!reply.ok) throw new Error(found.error);
     [cells, chosen, said.textContent] = [found.cells, -1, ""];
-    tokens.replaceChildren(...cells.map(button));
+    const most = Math.max(1e-9, ...cells.map(largest));
+    tokens.replaceChildren(...cells.map((cell, at) => button(cell, at, most)));
     draw();
   } catch (error) {
     said.textContent = error.message;
