@@ -61,11 +61,12 @@ def _settings(name: str, words: Sequence[str]) -> dict[str, Any]:
         tree = found
         for part in above:
             tree = tree.setdefault(part, {})
-        tree[last] = _value(value)
+        tree[last] = literal(value)
     return found
 
 
-def _value(text: str) -> Any:
+def literal(text: str) -> Any:
+    """A Python literal, or else the text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -56,7 +56,7 @@ def recommended(
         (8, 32, 3906)
     """
     _check(d_in, n_latents, tokens, batch_size, l0)
-    known, steps = dictionaries.fields(kind, activation), max(1, tokens // batch_size)
+    known, steps = dictionaries.fields(kind, activation), tokens // batch_size
     structure: type[Dictionary] = dictionaries.variant(kind)
     found: dict = {
         "steps": steps,

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Many, Values, Weight
+from dictlearn.dictionaries._activations import Activation, Many, Values, Weight, searched
 from dictlearn.dictionaries._stats import Step, share
 from dictlearn.ops import penalties
 from dictlearn.ops.sparse.support import Entries
@@ -50,12 +50,11 @@ class PAnneal(Activation):
     @classmethod
     def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
         own = {
-            "sparsity": 0.05 / (d_in * l0) ** 0.5,
             "anneal_start": steps // 2,
             "anneal_end": max(steps // 2 + 1, steps * 9 // 10),
             "n_updates": min(10, max(1, steps // 10)),
         }
-        return {"dictionary": own, "learner": {"penalty_l0": l0}}
+        return searched(d_in, l0, **own)
 
     def setup(self):
         known = lambda *values: all(isinstance(value, int | float) for value in values)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Many, Values, Weight
+from dictlearn.dictionaries._activations import Activation, Many, Values, Weight, searched
 from dictlearn.ops import penalties
 from dictlearn.ops.sparse.support import Entries
 from dictlearn.types import Codes, Scalar
@@ -49,8 +49,7 @@ class ReLU(Activation):
 
     @classmethod
     def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
-        own = {"sparsity": 0.05 / (d_in * l0) ** 0.5}
-        return {"dictionary": own, "learner": {"penalty_l0": l0}}
+        return searched(d_in, l0)
 
     def setup(self):
         if self.penalty not in PENALTIES:
