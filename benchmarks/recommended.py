@@ -10,7 +10,6 @@ and dead latents are of held-out tokens. The tables of docs/recommended.md are t
 """
 
 import argparse
-import ast
 import json
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from dictlearn import recommended, restore, streams
+from dictlearn.cli.analyse import literal
 from dictlearn.evaluate import evaluate
 from dictlearn.train import train
 
@@ -37,11 +37,7 @@ def config(kind: str, seed: int, args: argparse.Namespace) -> dict:
     for change in args.set:
         key, _, text = change.partition("=")
         subtree, _, field = key.partition(".")
-        try:
-            value = ast.literal_eval(text)
-        except ValueError:
-            value = text
-        found.setdefault(subtree, {})[field] = value
+        found.setdefault(subtree, {})[field] = literal(text)
     rest = {"log_every": found["steps"], "checkpoint_every": found["steps"], "seed": seed}
     return {**found, **rest, "evaluate": {"n_tokens": 16_384}}
 

@@ -1,7 +1,5 @@
 """The model of this process as a client: its replies are those of the model."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +7,7 @@ import pytest
 
 from dictlearn.explanations import Request, clients
 from dictlearn.explanations.client import CHAT, EMBED, TEXT
-from dictlearn.lm import LM, decoder
-from dictlearn.lm.tokenizer import trained
+from dictlearn.lm import LM
 from tests.lm import toy
 
 SAID = Request(CHAT, (("system", "be brief"), ("user", "the cat")), max_tokens=5)
@@ -18,9 +15,7 @@ SAID = Request(CHAT, (("system", "be brief"), ("user", "the cat")), max_tokens=5
 
 @pytest.fixture(scope="module")
 def lm():
-    spec, params = toy.toy()
-    tokenizer = trained(["the cat sat"], spec.vocab)
-    return LM("toy", spec, params, tokenizer, 0, {}, functools.partial(decoder.forward, spec))
+    return toy.spoken_lm()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """A pushed latent writes what it stands for; the scorer `intervention` tells its explanation from another."""
 
-import functools
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,8 +8,6 @@ from dictlearn.explanations import Case, answers, scorers
 from dictlearn.explanations.samples import FIRES, Example, Sample
 from dictlearn.explanations.scorers.intervention import started
 from dictlearn.explanations.steered import steered_of
-from dictlearn.lm import LM, decoder
-from dictlearn.lm.tokenizer import trained as tokenizer_of
 from dictlearn.runs.trained import Trained
 from tests.explanations.fake import Fake
 from tests.lm import toy
@@ -23,9 +19,7 @@ PROMPTS = [(70, 71, 72), (80, 81)]
 
 @pytest.fixture(scope="module")
 def lm():
-    spec, params = toy.toy()
-    words = tokenizer_of(["the cat sat"], spec.vocab)
-    return LM("toy", spec, params, words, 0, {}, functools.partial(decoder.forward, spec))
+    return toy.spoken_lm()
 
 
 @pytest.fixture(scope="module")

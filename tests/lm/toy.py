@@ -1,5 +1,6 @@
 """A random llama of a few thousand parameters, and the GGUF file that it would be stored in."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from dictlearn.lm import LM, decoder
+from dictlearn.lm import LM, decoder, tokenizer
 from dictlearn.lm.spec import Spec, random_params
 
 from . import gguf_files
@@ -29,6 +30,11 @@ def toy_lm(seed: int = 0, spec: Spec = SPEC) -> LM:
     spec, params = toy(seed, spec)
     forward = functools.partial(decoder.forward, spec)
     return LM("toy", spec, params, Tokenizer(models.BPE()), 0, {}, forward)
+
+
+def spoken_lm() -> LM:
+    """The same with a tokenizer of bytes."""
+    return dataclasses.replace(toy_lm(), tokenizer=tokenizer.trained(["the cat sat"], SPEC.vocab))
 
 
 def tokenizer_metadata() -> dict[str, Any]:
