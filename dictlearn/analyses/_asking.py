@@ -65,10 +65,15 @@ class Latents(NamedTuple):
         enough = (i for i in order if self._enough(i, how))
         return sorted(itertools.islice(enough, n))
 
-    def sample(self, latent: int, how: Sampling) -> Sample:
-        """The windows of a latent."""
+    def known(self, latent: int) -> int:
+        """The latent. Raises ValueError for one that the dictionary does not have."""
         if not 0 <= latent < self.found.n_latents:
             raise ValueError(f"{latent=} must be in 0..{self.found.n_latents - 1}.")
+        return latent
+
+    def sample(self, latent: int, how: Sampling) -> Sample:
+        """The windows of a latent."""
+        latent = self.known(latent)
         texts = functools.partial(group, self.subject.lm.tokenizer)
         if how.protocol == autointerp.NAME:
             return autointerp.draw(self.found, latent, texts, how)

@@ -136,15 +136,15 @@ def study(
     lm.check_tokens(tokens_ST, f"The text of {stream['path']}")
     found = firings(dictionary, stream["path"], tap, progress)
     document_ST = documents(tokens_ST, lm.separator)
-    candidates = _candidates(found)
-    shown = choose(found, tokens_ST, document_ST, candidates, n)
+    fit = candidates(found)
+    shown = choose(found, tokens_ST, document_ST, fit, n)
     logits = direct_logits(dictionary, lm, target, shown)
     latents = [
         _latent(i, found, tokens_ST, document_ST, lm, one)
         for i, one in zip(shown, logits, strict=True)
     ]
     n_latents = dictionary.module.n_latents
-    counts = found.n_tokens, len(found.tokens_ST), len(candidates), n_latents
+    counts = found.n_tokens, len(found.tokens_ST), len(fit), n_latents
     return Study(dictionary.name, ", ".join(target), latents, *counts)
 
 
@@ -157,7 +157,7 @@ def firings(dictionary: Trained, path, tap: Sequence[str], progress=None) -> Eve
     return events.gather(events.job(dictionary, rows, progress or (lambda done, total: None)))
 
 
-def _candidates(found: Events) -> np.ndarray:
+def candidates(found: Events) -> np.ndarray:
     """Latents that are neither too rare nor too dense, in order of density."""
     fired_F = found.count_F
     fit = np.flatnonzero((fired_F >= FEWEST) & (fired_F <= DENSEST * found.n_tokens))

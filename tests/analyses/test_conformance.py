@@ -36,6 +36,7 @@ SUBJECTS = {
     "explain": SPOKEN,
     "n2g": SPOKEN,
     "score": EXPLAINED,
+    "steer": SPOKEN,
 }
 BAD = "no_such_setting"
 
