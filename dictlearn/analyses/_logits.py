@@ -1,7 +1,8 @@
-"""The direct effect of latents on the logits: (w_i * g) U for the atom w_i.
+"""The direct effect of latents on the logits: (w_i * g) U for the atom w_i in the residual stream.
 
 g is the gain of the model's last norm, and U its unembedding. The division of the norm, and every layer after
-the tap, are left out. Only taps that write to the residual stream have it.
+the tap, are left out. Only taps that write to the residual stream have it, and those that a matrix takes there:
+the heads' outputs (W_o) and the neurons (W_down).
 
 Axes: I a chosen latent, K the most extreme tokens; the others as in `dictlearn.types`.
 """
@@ -13,8 +14,11 @@ import numpy as np
 
 from dictlearn.analyses._passages import readable
 from dictlearn.lm import LM
+from dictlearn.lm.spec import Spec
+from dictlearn.runs.trained import Trained
 
 _STREAM_TAPS = ("embed", "resid", "resid_mid", "attn_out", "mlp_out")
+_MATRICES = {"attn_z": "W_o_HD", "mlp_act": "W_down_MD"}
 _BLOCK = 1 << 23
 """Logits that are held at once, at most."""
 
@@ -30,9 +34,36 @@ class Effects(NamedTuple):
     count_IN: np.ndarray
 
 
-def writes_to_stream(taps: Sequence[str]) -> bool:
-    """Whether an atom at these taps is a vector of the residual stream."""
-    return len(taps) == 1 and taps[0].split(".")[0] in _STREAM_TAPS
+def in_stream(lm: LM, taps: Sequence[str], atoms_ID: np.ndarray) -> np.ndarray | None:
+    """What atoms at these taps add to the residual stream.
+
+    Args:
+        lm: the language model.
+        taps: the taps that the atoms are vectors of, concatenated.
+        atoms_ID: the atoms.
+
+    Returns:
+        Vectors of the residual stream; None for several taps, for a model that is no decoder, and where a norm
+        or another function lies between.
+    """
+    name, _, layer = taps[0].partition(".") if len(taps) == 1 else ("", "", "")
+    if not isinstance(lm.spec, Spec):
+        return None
+    if name in _STREAM_TAPS:
+        return atoms_ID
+    if name not in _MATRICES or lm.spec.post_norms:
+        return None
+    return atoms_ID @ np.asarray(lm.params[f"block_{layer}"][_MATRICES[name]], np.float32)
+
+
+def of_latents(
+    dictionary: Trained, lm: LM, taps: Sequence[str], latents: Sequence[int]
+) -> np.ndarray | None:
+    """The decoder rows of latents in the residual stream, in units of the normalised activations; None for a
+    dictionary without `W_dec_FD`, and where `in_stream` is None."""
+    atoms_FD = dictionary.variables["params"].get("W_dec_FD")
+    chosen = None if atoms_FD is None else np.asarray(atoms_FD)[list(latents)]
+    return None if chosen is None else in_stream(lm, taps, chosen)
 
 
 def direct(lm: LM, atoms_ID: np.ndarray, n: int, bins: int = 50) -> Effects:
@@ -50,10 +81,24 @@ def direct(lm: LM, atoms_ID: np.ndarray, n: int, bins: int = 50) -> Effects:
     params = lm.params
     unembed_DV = np.asarray(params["embed_VD"]).T if lm.spec.tied else params["unembed_DV"]
     unembed_DV = np.asarray(params["norm_D"], np.float32)[:, None] * np.asarray(unembed_DV)
-    each = max(1, _BLOCK // unembed_DV.shape[1])
+    return extremes(atoms_ID, unembed_DV, n, bins)
+
+
+def extremes(rows_ID: np.ndarray, token_DV: np.ndarray, n: int, bins: int = 50) -> Effects:
+    """The tokens with the largest and the smallest products with each row.
+
+    Args:
+        rows_ID: the rows.
+        token_DV: a vector of each token.
+        n, bins: as in `direct`.
+
+    Returns:
+        Effects, of which a weight is the product of a row and a token.
+    """
+    each = max(1, _BLOCK // token_DV.shape[1])
     parts = [
-        _effects(atoms_ID[start : start + each].astype(np.float32) @ unembed_DV, n, bins)
-        for start in range(0, len(atoms_ID), each)
+        _effects(rows_ID[start : start + each].astype(np.float32) @ token_DV, n, bins)
+        for start in range(0, len(rows_ID), each)
     ]
     return Effects(*map(np.concatenate, zip(*parts, strict=True)))
 

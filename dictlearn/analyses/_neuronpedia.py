@@ -111,10 +111,10 @@ def _effects(
     dictionary: Trained, lm: language.LM, target: Sequence[str], latents: list[int]
 ) -> list[dict[str, list]]:
     """What each feature does to the logits; empty lists where that is not known."""
-    atoms_FD = dictionary.variables["params"].get("W_dec_FD")
-    if atoms_FD is None or not _logits.writes_to_stream(target):
+    written_ID = _logits.of_latents(dictionary, lm, target, latents)
+    if written_ID is None:
         return [{key: [] for key in _LOGITS}] * len(latents)
-    found = _logits.direct(lm, np.asarray(atoms_FD)[latents], LOGITS, BINS)
+    found = _logits.direct(lm, written_ID, LOGITS, BINS)
     said = lambda tokens: [readable(lm.tokenizer, v) for v in tokens.tolist()]
     told = []
     for top, most, bottom, least, count in zip(*found, strict=True):

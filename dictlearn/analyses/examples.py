@@ -198,13 +198,13 @@ def _standing(found: Events, latent: int, val_P: np.ndarray) -> float:
 def direct_logits(
     dictionary: Trained, lm: language.LM, target: Sequence[str], chosen: list[int]
 ) -> list[Logits | None]:
-    """The extreme tokens of each latent's direct effect on the logits (_logits.py); None for several
-    concatenated taps, or for a tap outside the residual stream.
+    """The extreme tokens of each latent's direct effect on the logits (_logits.py); None where that is not
+    known.
     """
-    if not _logits.writes_to_stream(target) or not chosen:
+    written_ID = _logits.of_latents(dictionary, lm, target, chosen)
+    if written_ID is None or not chosen:
         return [None] * len(chosen)
-    atoms_ID = np.asarray(dictionary.variables["params"]["W_dec_FD"])[chosen]
-    found = _logits.direct(lm, atoms_ID, LOGITS)
+    found = _logits.direct(lm, written_ID, LOGITS)
     named = lambda tokens, weights: _logits.named(lm, tokens, weights)
     return [Logits(named(t, tw), named(b, bw)) for t, tw, b, bw, _ in zip(*found, strict=True)]
 

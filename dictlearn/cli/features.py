@@ -14,7 +14,7 @@ FLAGS = {
     **events.FLAGS,
     "--effects": {
         "action": "store_true",
-        "help": "effects on the loss in the largest windows; the model runs over the text",
+        "help": "effects on the loss, and source tokens of attention; the model runs over the text",
     },
 }
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dictlearn import normalise
 from dictlearn.runs.trained import Trained
 from dictlearn.types import Codes
 
@@ -31,3 +32,14 @@ def encoder_rows(dictionary: Trained) -> np.ndarray | None:
     """The direction that each latent reads, `[F, D]`; None for a dictionary without a linear encoder."""
     rows_FD = dictionary.variables["params"].get("W_enc_FD")
     return None if rows_FD is None else np.asarray(jax.device_get(rows_FD), np.float32)
+
+
+def raw_encoder_rows(dictionary: Trained) -> np.ndarray | None:
+    """The direction of raw activations that each latent reads, in units of its codes, `[F, D]`; None without a
+    linear encoder, and under a per-token normalisation."""
+    rows_FD = encoder_rows(dictionary)
+    if rows_FD is None or dictionary.norm.kind in normalise.TOKEN_KINDS:
+        return None
+    # The other kinds are affine, and what is pulled back through them is the row before them.
+    scale = lambda x_FD: jnp.asarray(normalise.forward(dictionary.norm, x_FD)[0])
+    return np.asarray(jax.vjp(scale, jnp.zeros(rows_FD.shape))[1](rows_FD)[0])

@@ -6,6 +6,7 @@ from functools import cache
 from string import Template
 
 from dictlearn.report.features.panels import Feature, Group, Lens, Panels, Window
+from dictlearn.report.features.reads import Reads, Source
 from dictlearn.report.markup import decimals, marked, shown, token
 from dictlearn.report.page import asset
 from dictlearn.report.svg import Panel, bars
@@ -24,7 +25,7 @@ def render(panels: Panels, one: Feature) -> str:
         after=(one.index + 1) % n,
         name=html.escape(panels.dictionary.name or "dictionary"),
         summary=_summary(one, panels, form),
-        body=f'<section class="panels-of">{_panels(one, form)}</section>{groups}',
+        body=f'<section class="panels-of">{_panels(one, panels, form)}</section>{groups}',
     )
 
 
@@ -53,10 +54,16 @@ def _explained(one: Feature) -> str:
     return f'<p class="explanation">{html.escape(said)}{scored}</p>'
 
 
-def _panels(one: Feature, form: str) -> str:
+def _panels(one: Feature, panels: Panels, form: str) -> str:
     parts = [_activations(one, form)]
     if one.lens:
         parts.append(_lens(one.lens))
+    if one.reads.raised:
+        parts.append(_embeddings(one.reads))
+    if one.reads.shares:
+        parts.append(_heads(one.reads))
+    if one.reads.sources:
+        parts.append(_sources(one.reads, panels, form))
     like = "".join(_table(name, map(_neighbour, near)) for name, near in one.near.items() if near)
     parts.append(_panel("Latents like it", f'<div class="tables">{like}</div>') if like else "")
     return "".join(parts)
@@ -96,10 +103,56 @@ def _lens(lens: Lens) -> str:
         _table(name, (_logit(*one) for one in side))
         for name, side in (("raises", lens.top), ("lowers", lens.bottom))
     )
-    note = "Unit atom, gain of the last norm, unembedding; later layers and the norm's division are left out."
+    note = (
+        "Unit atom, brought to the residual stream; gain of the last norm, unembedding. Later layers and the"
+        " norm's division are left out."
+    )
     return _panel(
         "Logits",
         f'{_histogram(lens.counts, *ends, title)}<div class="tables">{sides}</div><p class="note">{note}</p>',
+    )
+
+
+def _embeddings(reads: Reads) -> str:
+    sides = "".join(
+        _table(name, (_logit(*one) for one in side))
+        for name, side in (("raise it", reads.raised), ("lower it", reads.lowered))
+    )
+    note = "Encoder row and the embedding of each token, after the norm; the layers before are left out."
+    return _panel("Tokens it reads", f'<div class="tables">{sides}</div><p class="note">{note}</p>')
+
+
+def _heads(reads: Reads) -> str:
+    shares, n = reads.shares, len(reads.shares)
+    most = max(shares) or 1.0
+    panel = Panel((0, n), (0, most * 1.05))
+    panel.grid([(0.5, "0"), (n - 0.5, f"{n - 1}")], [(0, "0"), (most, shown(most, ".0%"))])
+    panel.add(bars(panel, shares))
+    order = sorted(range(n), key=lambda head: -shares[head])
+    rows = (
+        f'<td>{head}</td><td class="number">{shown(shares[head], ".1%")}</td>' for head in order
+    )
+    title = "Share of each head in its atom"
+    return _panel("Heads", f"{panel.svg(title)}{_table('head, share of its atom', rows)}")
+
+
+def _sources(reads: Reads, panels: Panels, form: str) -> str:
+    largest = max(abs(one.val) for one in reads.sources) or 1.0
+    rows = (_source(one, panels.word(one.token), largest, form) for one in reads.sources)
+    head = "token, how far before its peak, what it adds, and the head with most of it"
+    note = (
+        f"All tokens add {shown(reads.total, f'+{form}')} to the pre-activation at its largest activation."
+        " The biases belong to no token."
+    )
+    return _panel("Where its peak comes from", f'{_table(head, rows)}<p class="note">{note}</p>')
+
+
+def _source(one: Source, text: str, largest: float, form: str) -> str:
+    kind, width = "hurts" if one.val < 0 else "helps", abs(one.val) / largest
+    return (
+        f'<td>{token(text)}</td><td class="number">{one.before}</td>'
+        f'<td class="length"><i class="{kind}" style="--w:{width:.2f}"></i></td>'
+        f'<td class="number">{shown(one.val, f"+{form}")}</td><td class="number">{one.head}</td>'
     )
 
 

@@ -16,6 +16,7 @@ from dictlearn.analyses._loss_effects import loss_effects
 from dictlearn.events import Events, near, windows
 from dictlearn.lm import LM
 from dictlearn.lm.cells import TORN, group
+from dictlearn.report.features.reads import Inputs, Reads
 from dictlearn.runs.atoms import atoms, encoder_rows
 from dictlearn.runs.trained import Trained
 
@@ -61,7 +62,7 @@ class Lens(NamedTuple):
 class Feature(NamedTuple):
     """One latent. counts: a histogram of its activations, up to the largest. near: {name: [(latent, score)]}.
     aligned: the largest dimensions of its unit atom, [(dimension, value, share of the L1 norm)]. peaks: the
-    tokens at its top peaks, with how many there are."""
+    tokens at its top peaks, with how many there are. reads: its input side."""
 
     index: int
     n_fired: int
@@ -75,6 +76,7 @@ class Feature(NamedTuple):
     near: Mapping[str, list[tuple[int, float]]]
     aligned: list[tuple[int, float, float]]
     explanation: tuple[str, float | None] | None
+    reads: Reads = Reads()
 
 
 class Panels:
@@ -85,8 +87,8 @@ class Panels:
         lm: the model that it reads.
         found: every active code of the dictionary on a text.
         explanations: {latent: (explanation, its score)}.
-        effects: called with (pairs done, pairs in all) of effects on the loss, for which the model runs over
-            the text; None for pages without them.
+        effects: called with (pairs done, pairs in all) of what the model must run over the text for: effects
+            on the loss, and the source tokens of latents of attention. None for pages without them.
     """
 
     def __init__(
@@ -109,16 +111,29 @@ class Panels:
         self._atoms_FD = _unit(raw_FD)
         self._near = _neighbours(dictionary, self._atoms_FD, found)
         target = dictionary.sites[0].target if dictionary.sites else ()
-        writes = _logits.writes_to_stream(target)
-        self._effects = _logits.direct(lm, self._atoms_FD, LOGITS) if writes else None
+        written_FD = _logits.in_stream(lm, target, raw_FD)
+        self._effects = None
+        if written_FD is not None:
+            unit_FD = _logits.in_stream(lm, target, self._atoms_FD)
+            self._effects = _logits.direct(lm, np.asarray(unit_FD), LOGITS)
+        self._inputs = Inputs(dictionary, lm, raw_FD)
         self._words: dict[int, str] = {}
         self._on_loss: dict[tuple[int, int], float] = {}
-        if effects and writes:
+        if effects:
+            peaks = self._peaks()
+            self._inputs.attribute(found.tokens_ST, *peaks, effects)
+        if effects and written_FD is not None:
             pairs = self._shown()
-            values = loss_effects(lm, found.tokens_ST, *pairs, raw_FD, effects)
+            values = loss_effects(lm, found.tokens_ST, *pairs, written_FD, effects)
             keys = zip(pairs[0].tolist(), pairs[1].tolist(), strict=True)
             known = zip(keys, values.tolist(), strict=True)
             self._on_loss = {key: value for key, value in known if value == value}
+
+    def _peaks(self) -> tuple[np.ndarray, np.ndarray]:
+        """(place_P, latent_P): where each latent that fires has its largest window."""
+        fired = np.flatnonzero(self.found.count_F)
+        places = [windows.top(self.found, i, 1, self._bounds)[0] for i in fired.tolist()]
+        return np.array(places, np.int64), fired
 
     def _shown(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(latent_P, place_P, val_P): where latents fire in their EFFECTS largest windows."""
@@ -152,6 +167,7 @@ class Panels:
             {name: one.of(i) for name, one in self._near.items()},
             _aligned(self._atoms_FD[i]),
             self.explanations.get(i),
+            self._inputs.of(i),
         )
 
     def _groups(self, i: int) -> list[Group]:
