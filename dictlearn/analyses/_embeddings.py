@@ -41,14 +41,17 @@ def as_read(lm: LM, tap: str) -> np.ndarray | None:
     # An MLP in parallel with attention reads what attention reads.
     after = name == "mlp_in" and not lm.spec.parallel
     before = f"resid_mid.{layer}" if after else f"resid.{int(layer) - 1}" if int(layer) else "embed"
+    return _between(lm, before, tap, np.asarray(embed_VD))
+
+
+def _between(lm: LM, before: str, tap: str, x_VD: np.ndarray) -> np.ndarray:
+    """What a tap has where the residual stream before it is x."""
 
     @jax.jit
-    def read(params, x_VD):
-        edits = {before: lambda *_: x_VD[:, None]}
-        return lm.forward(params, jnp.zeros((len(x_VD), 1), jnp.int32), edits=edits)[1][tap][:, 0]
+    def read(params, x_BD):
+        tokens_B1, edits = jnp.zeros((len(x_BD), 1), jnp.int32), {before: lambda *_: x_BD[:, None]}
+        return lm.forward(params, tokens_B1, edits=edits)[1][tap][:, 0]
 
-    parts = [
-        read(lm.params, embed_VD[start : start + _BLOCK])
-        for start in range(0, len(embed_VD), _BLOCK)
-    ]
+    starts = range(0, len(x_VD), _BLOCK)
+    parts = [read(lm.params, x_VD[start : start + _BLOCK]) for start in starts]
     return np.concatenate([np.asarray(part, np.float32) for part in parts])

@@ -99,12 +99,8 @@ class Panels:
         explanations: Mapping[int, tuple[str, float | None]],
         effects: Callable[[int, int], None] | None = None,
     ):
-        self.dictionary, self.lm, self.found, self.explanations = (
-            dictionary,
-            lm,
-            found,
-            explanations,
-        )
+        self.dictionary, self.lm, self.found = dictionary, lm, found
+        self.explanations = explanations
         lm.check_tokens(np.asarray(found.tokens_ST), f"The text of {dictionary.name}")
         self._bounds = windows.bounds(found.tokens_ST, lm.separator)
         raw_FD = atoms(dictionary)
@@ -112,19 +108,20 @@ class Panels:
         self._near = _neighbours(dictionary, self._atoms_FD, found)
         target = dictionary.sites[0].target if dictionary.sites else ()
         written_FD = _logits.in_stream(lm, target, raw_FD)
-        self._effects = None
-        if written_FD is not None:
-            unit_FD = _logits.in_stream(lm, target, self._atoms_FD)
-            self._effects = _logits.direct(lm, np.asarray(unit_FD), LOGITS)
+        unit_FD = _logits.in_stream(lm, target, self._atoms_FD)
+        self._effects = None if unit_FD is None else _logits.direct(lm, unit_FD, LOGITS)
         self._inputs = Inputs(dictionary, lm, raw_FD)
         self._words: dict[int, str] = {}
         self._on_loss: dict[tuple[int, int], float] = {}
         if effects:
-            peaks = self._peaks()
-            self._inputs.attribute(found.tokens_ST, *peaks, effects)
-        if effects and written_FD is not None:
+            self._run(written_FD, effects)
+
+    def _run(self, written_FD: np.ndarray | None, progress: Callable[[int, int], None]) -> None:
+        """What the model must run over the text for. written_FD: the atoms in the residual stream."""
+        self._inputs.attribute(self.found.tokens_ST, *self._peaks(), progress)
+        if written_FD is not None:
             pairs = self._shown()
-            values = loss_effects(lm, found.tokens_ST, *pairs, written_FD, effects)
+            values = loss_effects(self.lm, self.found.tokens_ST, *pairs, written_FD, progress)
             keys = zip(pairs[0].tolist(), pairs[1].tolist(), strict=True)
             known = zip(keys, values.tolist(), strict=True)
             self._on_loss = {key: value for key, value in known if value == value}

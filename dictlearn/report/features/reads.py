@@ -77,10 +77,11 @@ class Inputs:
         if self._layer is None or self._rows_FD is None:
             return
         rows_PH = self._rows_FD[latent_P]
-        found = _sources.at(self._lm, self._layer, tokens_ST, peak_P, rows_PH, progress)
-        for i, place, val_hT in zip(latent_P.tolist(), peak_P.tolist(), found, strict=True):
-            sequence, position = divmod(place, tokens_ST.shape[1])
-            self._sources[i] = _largest(tokens_ST[sequence], position, val_hT)
+        found = _sources.at(self._lm, self._layer, tokens_ST, peak_P, rows_PH)
+        for n, val_hT in enumerate(found):
+            sequence, position = divmod(int(peak_P[n]), tokens_ST.shape[1])
+            self._sources[int(latent_P[n])] = _largest(tokens_ST[sequence], position, val_hT)
+            progress(n + 1, len(peak_P))
 
     def of(self, i: int) -> Reads:
         """What latent `i` reads."""
