@@ -6,9 +6,9 @@
                (logits_hist_data_bar_*), and activations: whole sequences around single tokens
     activation tokens, values, qualifying_token_index, and its group: bin_min, bin_max, bin_contains
 
-The first group has the TOP largest activations (bin_min -1, bin_max the largest, bin_contains -1). The others
-have at most PART each, evenly drawn by rank, from PARTS intervals of equal width below the largest;
-bin_contains is the share of all tokens in the interval. Latents that never fire are in `skipped_indexes.json`.
+The groups are those of `_feature_text.py`: the largest activations (bin_min -1, bin_max the largest,
+bin_contains -1), then intervals; bin_contains is the share of all tokens in the interval. Latents that never
+fire are in `skipped_indexes.json`.
 
 Source: sae-dashboard 0.8.0, its `neuronpedia` folder and `sequence_data_generator.py`.
 Differs: numbers have five significant digits, where SAEDashboard has three decimals. Alignments with neurons
@@ -26,12 +26,13 @@ import numpy as np
 from dictlearn import files
 from dictlearn import lm as language
 from dictlearn.analyses import _logits
+from dictlearn.analyses._feature_text import groups, histogram, sequence, short
 from dictlearn.analyses._passages import readable
 from dictlearn.events import Events
 from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import write_json
 
-TOP, PARTS, PART, BINS, LOGITS = 20, 5, 5, 50, 10
+BINS, LOGITS = 50, 10
 _EMPTY = (
     *("neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),
     *("correlated_neurons_indices", "correlated_neurons_l1", "correlated_neurons_pearson"),
@@ -92,7 +93,7 @@ def _features(
 ) -> Iterator[dict[str, Any]]:
     """The features of these latents."""
     for latent, effects in zip(latents, _effects(dictionary, lm, target, latents), strict=True):
-        values, heights = _histogram(found.of(latent)[1])
+        values, heights = histogram(found.of(latent)[1], BINS)
         yield {
             "feature_index": latent,
             **{key: [] for key in _EMPTY},
@@ -119,46 +120,22 @@ def _effects(
     told = []
     for top, most, bottom, least, count in zip(*found, strict=True):
         edges = np.linspace(least[0], most[0], BINS + 1)
-        ends = said(top), _short(most), said(bottom), _short(least)
-        bars = _short((edges[:-1] + edges[1:]) / 2), count.tolist()
+        ends = said(top), short(most), said(bottom), short(least)
+        bars = short((edges[:-1] + edges[1:]) / 2), count.tolist()
         told.append(dict(zip(_LOGITS, (*ends, *bars), strict=True)))
     return told
 
 
-def _histogram(val_E: np.ndarray) -> tuple[list[float], list[int]]:
-    """(the middles, the heights) of BINS bars."""
-    heights, edges = np.histogram(val_E, BINS)
-    return _short((edges[:-1] + edges[1:]) / 2), heights.tolist()
-
-
 def _activations(lm: language.LM, found: Events, latent: int) -> Iterator[dict[str, Any]]:
     """The sequences of a feature, group by group."""
-    place_E, val_E = found.of(latent)
-    order_E = np.argsort(-val_E, kind="stable")
-    groups = [(-1.0, float(val_E[order_E[0]]), -1.0, order_E[:TOP])]
-    edges = np.linspace(0, groups[0][1], PARTS + 1).tolist()
-    for low, high in zip(edges[-2::-1], edges[:0:-1], strict=True):
-        own_E = order_E[(val_E[order_E] > low) & (val_E[order_E] <= high)]
-        ranks = np.unique(np.linspace(0, max(len(own_E) - 1, 0), PART).round().astype(int))
-        groups.append((low, high, len(own_E) / found.n_tokens, own_E[ranks[: len(own_E)]]))
-    for low, high, share, chosen in groups:
-        for place in place_E[chosen].tolist():
-            sequence, position = divmod(place, found.length)
-            own_E, there_E = found.within(
-                latent, slice(place - position, place - position + found.length)
-            )
-            val_T = np.zeros(found.length, np.float32)
-            val_T[own_E - sequence * found.length] = there_E
+    for group in groups(found, latent):
+        for place in group.places:
+            shown = sequence(lm, found, latent, place)
             yield {
-                "bin_min": low,
-                "bin_max": high,
-                "bin_contains": share,
-                "tokens": [readable(lm.tokenizer, v) for v in found.tokens_ST[sequence].tolist()],
-                "values": _short(val_T),
-                "qualifying_token_index": position,
+                "bin_min": group.low,
+                "bin_max": group.high,
+                "bin_contains": group.share,
+                "tokens": shown.tokens,
+                "values": shown.values,
+                "qualifying_token_index": shown.peak,
             }
-
-
-def _short(values: Sequence[float] | np.ndarray) -> list[float]:
-    """The numbers with five significant digits."""
-    return [float(f"{value:.5g}") for value in values]

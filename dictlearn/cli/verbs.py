@@ -240,7 +240,7 @@ VERBS = {
     ),
     "latents": Verb(
         latents.latents,
-        "the same events as delphi's latent cache, or as Neuronpedia's features -> latents/TAP",
+        "the same events for delphi, Neuronpedia or circuit-tracer -> latents/TAP",
         _CHANGED | latents.FLAGS,
         from_workdir=True,
     ),

@@ -8,7 +8,7 @@ import pytest
 
 from dictlearn import cli, dense, interop
 from dictlearn import lm as language
-from dictlearn.analyses import _neuronpedia
+from dictlearn.analyses import _feature_text
 from tests.interop.test_conformance import trained
 from tests.lm import toy
 
@@ -89,9 +89,9 @@ def test_activations_are_whole_sequences_in_groups_of_their_size(batches, truth)
         most = [
             one["values"][one["qualifying_token_index"]] for one in shown if one["bin_min"] == -1
         ]
-        wanted = fired[: _neuronpedia.TOP]
+        wanted = fired[: _feature_text.TOP]
         np.testing.assert_allclose(most, wanted, rtol=1e-3, atol=1e-5)
-        assert all(n <= _neuronpedia.PART for (low, _), n in peaks.items() if low >= 0)
+        assert all(n <= _feature_text.PART for (low, _), n in peaks.items() if low >= 0)
         shares = [share for low, share in peaks if low >= 0]
         np.testing.assert_allclose(sum(shares) * whole.mask_ST.sum(), len(fired), rtol=1e-6)
 
