@@ -17,6 +17,7 @@ from dictlearn.events import Events, near
 from dictlearn.events.windows import maxima
 from dictlearn.explanations import (
     Client,
+    InModel,
     Reply,
     Request,
     Sample,
@@ -64,6 +65,11 @@ class Latents(NamedTuple):
         order = np.random.default_rng(how.seed).permutation(self.found.n_latents).tolist()
         enough = (i for i in order if self._enough(i, how))
         return sorted(itertools.islice(enough, n))
+
+    @property
+    def in_model(self) -> InModel:
+        """The dictionary in the model of the run."""
+        return InModel(self.dictionary, self.subject.lm, self.found.recipe["tap"])
 
     def known(self, latent: int) -> int:
         """The latent. Raises ValueError for one that the dictionary does not have."""

@@ -1,5 +1,7 @@
 """The event cache of a run: which text it is of, where it is, and the one that analyses read."""
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -53,3 +55,12 @@ def cached(subject: Subject, dictionary: Trained) -> events.Events:
     if found.recipe["dictionary"] != writer.identity(dictionary):
         raise ValueError(f"{path} is the event cache of another dictionary; remove it.")
     return found
+
+
+def identity(found: events.Events) -> dict[str, str]:
+    """{"dictionary", "text"}, which differ for another dictionary, and for another text or model."""
+    text = json.dumps([found.recipe["tap"], found.recipe["rows"]], sort_keys=True)
+    return {
+        "dictionary": found.recipe["dictionary"],
+        "text": hashlib.sha256(text.encode()).hexdigest(),
+    }

@@ -2,7 +2,8 @@
 
     {"latent": 17, "text": "days of the week", "score": 0.8, "by": "...", "scores": {"detection": 0.8, ...}}
 
-Only `latent` and `text` are needed, so that explanations from elsewhere can be scored and shown.
+Only `latent` and `text` are needed, so that explanations from elsewhere can be scored and shown. `sampling` and
+`events` say how and from what its windows were drawn.
 """
 
 import json
@@ -33,6 +34,7 @@ def read(path: Path) -> Explanations:
             one = json.loads(line)
             score = one.get("score")
             one |= {"text": str(one["text"]), "score": None if score is None else float(score)}
+            one |= {key: dict(one[key]) for key in ("sampling", "events") if key in one}
             found[int(one["latent"])] = one
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -42,11 +44,14 @@ def read(path: Path) -> Explanations:
 
 
 def update(path: Path, new: Mapping[int, Mapping[str, Any]]) -> None:
-    """Writes these lines beside those of other latents. A text that stays the same keeps its scores."""
+    """Writes these lines beside those of other latents. A text that stays the same, from the same events, keeps
+    its scores.
+    """
     found = read(path)
     for latent, one in new.items():
         old = found.get(latent, {})
-        kept = old if old.get("text") == one["text"] else {}
+        same = all(old.get(key) == one[key] for key in ("text", "events") if key in one)
+        kept = old if same else {}
         found[latent] = {"latent": latent, "score": None, **kept, **one}
     lines = (json.dumps(plain(found[i]), ensure_ascii=False) + "\n" for i in sorted(found))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from dictlearn.analyses import _explanations
 from dictlearn.analyses._asking import Ask, Latents, latents_of, settings_of
+from dictlearn.analyses._events import identity
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.explanations import Sampling, autointerp
@@ -55,7 +56,7 @@ def _written(
     seen: Latents, said: Mapping[int, str | None], about: Mapping[str, Any], how: Sampling
 ) -> Result:
     name, rows = seen.dictionary.name, [(i, text) for i, text in said.items() if text]
-    line = {**about, "sampling": dataclasses.asdict(how)}
+    line = {**about, "sampling": dataclasses.asdict(how), "events": identity(seen.found)}
     _explanations.update(seen.file, {i: {"text": text, **line} for i, text in rows})
     values = {"dictionary": name, **line, "explanations": {str(i): text for i, text in rows}}
     values["failed"] = [i for i, text in said.items() if not text]

@@ -5,11 +5,13 @@ a latent that has none, with `*` for any token and `^` for the beginning of a te
 Source: Foote et al. 2023 (arXiv:2305.19911); Gao et al. 2024 (arXiv:2406.04093).
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dictlearn.analyses import _explanations
 from dictlearn.analyses._asking import Latents, latents_of, settings_of
+from dictlearn.analyses._events import identity
 from dictlearn.analyses._passages import readable
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
@@ -53,7 +55,8 @@ def n2g(
     with owned(subject.workdir / "explanations", "dictlearn analyse n2g"):
         others = _explanations.read(seen.file)
         free = {i for i in found if others.get(i, _MINE).get("by") == _MINE["by"]}
-        _explanations.update(seen.file, {i: _line(*found[i]) for i in free if found[i][0]})
+        lines = {i: _line(seen, how, *found[i]) for i in free if found[i][0]}
+        _explanations.update(seen.file, lines)
     values = {str(i): {"patterns": said, **one.values} for i, (said, one) in found.items()}
     rows = [(i, _shown(said), *map(one.values.get, _RATES)) for i, (said, one) in found.items()]
     f1 = [one.values["f1"] for _, one in found.values() if one.values["f1"] == one.values["f1"]]
@@ -65,17 +68,18 @@ def n2g(
 def _one(seen: Latents, latent: int, how: Sampling, n_texts: int) -> tuple[list[str], Score]:
     """(the patterns of a latent as text, their score)."""
     lm, sample = seen.subject.lm, seen.sample(latent, how)
-    codes = codes_of(seen.dictionary, lm, seen.found.recipe["tap"], latent)
-    case = Case(latent, "", sample, how.seed, codes, pad=lm.separator)
+    codes = codes_of(seen.in_model, latent)
+    case = Case(latent, "", sample, how.seed)
     trie = build(peaks(sample.train[:n_texts]), codes, lm.separator)
     word = lambda step: _SIGNS.get(step) or readable(lm.tokenizer, step)
     said = ["".join(map(word, pattern)).strip() for pattern, _ in trie.patterns()]
     return said, scored(trie, case)
 
 
-def _line(said: Sequence[str], one: Score) -> dict[str, Any]:
+def _line(seen: Latents, how: Sampling, said: Sequence[str], one: Score) -> dict[str, Any]:
     """The line of a latent in the file of explanations."""
-    return {"text": _shown(said), "score": one.value, **_MINE}
+    drawn = {"sampling": dataclasses.asdict(how), "events": identity(seen.found)}
+    return {"text": _shown(said), "score": one.value, **_MINE, **drawn}
 
 
 def _shown(said: Sequence[str]) -> str:

@@ -12,12 +12,11 @@ import numpy as np
 
 from dictlearn.analyses import _explanations
 from dictlearn.analyses._asking import Ask, Latents, latents_of, settings_of
+from dictlearn.analyses._events import identity
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.explanations import Case, Plan, Sampling, Score, scorers
-from dictlearn.explanations.codes import codes_of
 from dictlearn.explanations.rates import ratio
-from dictlearn.explanations.steered import steered_of
 
 NEEDS = ("model", "origin")
 _BY = {"quantiles": ("detection", "fuzzing"), "autointerp": ("autointerp",)}
@@ -52,8 +51,8 @@ def score(
     asked, seen = settings_of(Ask, ask, "ask"), Latents.of(subject, dictionary)
     said = _said(seen, latents_of(latents), sampling)
     names = [by] if isinstance(by, str) else list(by or _usual(said))
-    cases = _cases(seen, said, names)
-    plans = [[scorers.plan(s, case, **settings.get(s, {})) for s in names] for case in cases]
+    cases = [Case(i, text, seen.sample(i, how), how.seed) for i, (text, how) in said.items()]
+    plans = [[_plan(s, case, seen, settings.get(s, {})) for s in names] for case in cases]
     scores = _results(plans, asked, subject)
     about = {"judge": asked.of(subject).name, "prompts": _prompts(names, plans)}
     found = {c.latent: _line(c, names, own, about) for c, own in zip(cases, scores, strict=True)}
@@ -70,8 +69,23 @@ def _said(
         raise ValueError(
             f"{seen.file} has no explanation of {lacking[0]}; `dictlearn analyse explain` writes them."
         )
+    chosen = latents or sorted(lines)
+    for i in chosen:
+        _refuse_other_events(seen, i, lines[i])
     how = lambda line: settings_of(Sampling, line.get("sampling", default), "sampling")
-    return {i: (lines[i]["text"], how(lines[i])) for i in latents or sorted(lines)}
+    return {i: (lines[i]["text"], how(lines[i])) for i in chosen}
+
+
+def _refuse_other_events(seen: Latents, latent: int, line: Mapping[str, Any]) -> None:
+    """Raises ValueError for an explanation from other events than those that windows are drawn from."""
+    now = identity(seen.found)
+    was = line.get("events", now)
+    if other := [part for part in now if was.get(part) != now[part]]:
+        raise ValueError(
+            f"{seen.file}: the explanation of latent {latent} is from the events of another {other[0]}, so it "
+            "is not known which windows it was not made from. `dictlearn analyse explain` explains it again; "
+            "score.latents chooses others."
+        )
 
 
 def _usual(said: Mapping[int, tuple[str, Sampling]]) -> tuple[str, ...]:
@@ -79,19 +93,10 @@ def _usual(said: Mapping[int, tuple[str, Sampling]]) -> tuple[str, ...]:
     return _BY.get("+".join({how.protocol for _, how in said.values()}), _BY["quantiles"])
 
 
-def _cases(
-    seen: Latents, said: Mapping[int, tuple[str, Sampling]], names: Sequence[str]
-) -> list[Case]:
-    """The latents with their explanations and windows."""
-    needed = {word for name in names for word in scorers.needs(name)}
-    lm, tap = seen.subject.lm, seen.found.recipe["tap"]
-
-    def case(i: int, text: str, how: Sampling) -> Case:
-        codes = codes_of(seen.dictionary, lm, tap, i) if "codes" in needed else None
-        steered = steered_of(seen.dictionary, lm, i) if "steered" in needed else None
-        return Case(i, text, seen.sample(i, how), how.seed, codes, steered, lm.separator)
-
-    return [case(i, *one) for i, one in said.items()]
+def _plan(name: str, case: Case, seen: Latents, settings: Mapping[str, Any]) -> Plan:
+    """The plan of a scorer, which is given what it needs of the model."""
+    given = scorers.given(name, seen.in_model, case.latent)
+    return scorers.plan(name, case._replace(given=given), **settings)
 
 
 def _results(plans: Sequence[Sequence[Plan]], ask: Ask, subject: Subject) -> list[list[Score]]:

@@ -7,7 +7,7 @@ work       sends requests, so many at a time, with the cost known before
 """
 
 from dictlearn.explanations import clients, scorers
-from dictlearn.explanations.case import Case, Plan, Score
+from dictlearn.explanations.case import Case, InModel, Plan, Score
 from dictlearn.explanations.client import Busy, Client, Reply, Request
 from dictlearn.explanations.samples import Example, Sample, Sampling, draw
 from dictlearn.explanations.work import Cost, answers, cost
@@ -18,6 +18,7 @@ __all__ = [
     "Client",
     "Cost",
     "Example",
+    "InModel",
     "Plan",
     "Reply",
     "Request",

@@ -7,12 +7,16 @@ import numpy as np
 
 from dictlearn.explanations.client import Reply, Request
 from dictlearn.explanations.samples import Sample
+from dictlearn.lm import LM
+from dictlearn.runs.trained import Trained
 
-Codes = Callable[[Sequence[Sequence[int]]], list[np.ndarray]]
-"""Texts as tokens -> the latent's magnitude on each of their tokens."""
-Steered = Callable[[Sequence[Sequence[int]], int, float, int], list[tuple[str, str]]]
-"""(prompts as tokens, number of tokens, KL, seed) -> each prompt with its continuation, without a push of the
-latent and with it."""
+
+class InModel(NamedTuple):
+    """A dictionary in its model. tap: the taps that it reads, concatenated."""
+
+    dictionary: Trained
+    lm: LM
+    tap: Sequence[str]
 
 
 class Case(NamedTuple):
@@ -23,9 +27,7 @@ class Case(NamedTuple):
         explanation: its description; "" for a scorer that reads none.
         sample: its windows.
         seed: of the draws of scorers, which are functions of (seed, latent).
-        codes: the latent's activations on any text; None where the model is not at hand.
-        steered: the model's continuations while the latent is pushed; None where the model is not at hand.
-        pad: the token that replaces others in texts for `codes`.
+        given: what a scorer needs of the model, by the names in its NEEDS; see `scorers.given`.
 
     Example:
         >>> Case(7, "cats", Sample([], [], [], [], 1.0)).random().integers(100) < 100
@@ -36,13 +38,20 @@ class Case(NamedTuple):
     explanation: str
     sample: Sample
     seed: int = 22
-    codes: Codes | None = None
-    steered: Steered | None = None
-    pad: int = 0
+    given: Mapping[str, Any] = {}
 
     def random(self) -> np.random.Generator:
         """A generator, which depends on the seed and the latent alone."""
         return np.random.default_rng((self.seed, self.latent))
+
+    def need(self, name: str) -> Any:
+        """What was given by that name. Raises ValueError if it was not."""
+        if name not in self.given:
+            raise ValueError(
+                f"the case of latent {self.latent} has no {name}, which is made from the model; "
+                "`scorers.given` makes it."
+            )
+        return self.given[name]
 
 
 class Score(NamedTuple):

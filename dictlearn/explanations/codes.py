@@ -1,29 +1,28 @@
 """A latent's activations on any texts: the model runs, and the dictionary encodes what it reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dictlearn.explanations.case import Codes
-from dictlearn.lm import LM
+from dictlearn.explanations.case import InModel
 from dictlearn.runs import on_texts
-from dictlearn.runs.trained import Trained
 
+Codes = Callable[[Sequence[Sequence[int]]], list[np.ndarray]]
+"""Texts as tokens -> the latent's magnitude on each of their tokens."""
 _BATCH = 32
 
 
-def codes_of(dictionary: Trained, lm: LM, tap: Sequence[str], latent: int) -> Codes:
+def codes_of(model: InModel, latent: int) -> Codes:
     """The activations of a latent as a function of texts.
 
     Args:
-        dictionary: the dictionary.
-        lm: the model that it reads.
-        tap: the taps that it reads, concatenated.
+        model: the dictionary in its model.
         latent: the latent.
 
     Returns:
         A function from texts, as tokens, to the latent's magnitude on each token, 0 on separators.
     """
+    dictionary, lm, tap = model
 
     def some(texts: Sequence[Sequence[int]]) -> list[np.ndarray]:
         full = [*texts, *[texts[-1]] * (_BATCH - len(texts))]  # One shape for all batches.
@@ -35,3 +34,16 @@ def codes_of(dictionary: Trained, lm: LM, tap: Sequence[str], latent: int) -> Co
 
     cut = lambda texts: (texts[at : at + _BATCH] for at in range(0, len(texts), _BATCH))
     return lambda texts: [one for part in cut(texts) for one in some(part)]
+
+
+def separator_of(model: InModel, latent: int) -> int:
+    """The separator of documents, on which no activation is counted.
+
+    Args:
+        model: the dictionary in its model.
+        latent: any latent.
+
+    Returns:
+        The token.
+    """
+    return model.lm.separator

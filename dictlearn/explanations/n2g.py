@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dictlearn.explanations.case import Codes
+from dictlearn.explanations.codes import Codes
 
 ANY, START = -1, -2
 """Steps of a pattern: any token; the beginning of the text."""

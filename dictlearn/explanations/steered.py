@@ -1,29 +1,31 @@
 """Continuations of prompts with and without a push of a latent, for the scorer `intervention`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from dictlearn.explanations.case import Steered
-from dictlearn.lm import LM, Prompts, generate, prompts
+from dictlearn.explanations.case import InModel
+from dictlearn.lm import Prompts, generate, prompts
 from dictlearn.lm.cells import decode
-from dictlearn.runs.trained import Trained
 from dictlearn.steering import Intervention, Unreachable, calibrated, steer
 
+Steered = Callable[[Sequence[Sequence[int]], int, float, int], list[tuple[str, str]]]
+"""(prompts as tokens, number of tokens, KL, seed) -> each prompt with its continuation, without a push of the
+latent and with it."""
 _CALIBRATED = 8
 """The number of prompts on which the strength is found."""
 
 
-def steered_of(dictionary: Trained, lm: LM, latent: int) -> Steered:
+def steered_of(model: InModel, latent: int) -> Steered:
     """The continuations of a model while a latent is pushed.
 
     Args:
-        dictionary: the dictionary.
-        lm: the model that it reads and writes.
+        model: the dictionary in its model.
         latent: the latent.
 
     Returns:
         A function of prompts as tokens, a number of tokens, a KL and a seed. It returns the prompts as texts,
         continued without the push and with it; nothing where no strength gives the KL.
     """
+    dictionary, lm, _ = model
     push = Intervention("add", latents=(latent,))
 
     def continued(

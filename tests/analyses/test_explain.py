@@ -9,6 +9,7 @@ import pytest
 from dictlearn import analyses, cli, events
 from dictlearn.analyses import Subject
 from dictlearn.analyses._asking import Latents
+from dictlearn.analyses._events import rows
 from dictlearn.explanations import Sampling
 from dictlearn.explanations.codes import codes_of
 from tests.explanations.fake import Fake, texts
@@ -103,7 +104,7 @@ def test_patterns_become_the_explanation_of_latents_that_have_none(run):
 def test_activations_on_any_text_are_those_of_the_event_cache(run):
     seen = Latents.of(Subject.of(run), "")
     latent = int(np.argmax(seen.found.count_F))
-    codes = codes_of(seen.dictionary, seen.subject.lm, seen.found.recipe["tap"], latent)
+    codes = codes_of(seen.in_model, latent)
     tokens_ST, length = np.asarray(seen.found.tokens_ST), seen.found.length
     # The separator stands in front of a text, as it does where a document begins with a sequence.
     rows = np.flatnonzero(tokens_ST[:, 0] == seen.subject.lm.separator)[:40]
@@ -135,6 +136,30 @@ def test_what_cannot_be_is_refused_before_anything_is_asked(run, name, settings,
     with pytest.raises(ValueError, match=told):
         analyses.run(name, [run], **settings)
     assert not client.asked
+
+
+def test_windows_are_drawn_from_the_events_that_the_explanation_was_drawn_from(run, tmp_path):
+    """A shorter text gives the same latents other windows, which the explanation may have been made from."""
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    client, latent = Fake(say, "new"), next(iter(lines(run)))
+    analyses.run("explain", [copy], latents=latent, ask={"client": client}, sampling=SAMPLING)
+    score = lambda: analyses.run("score", [copy], latents=latent, ask={"client": client})
+    assert score().values["scores"]
+    subject = Subject.of(copy)
+    seen, (cache,) = Latents.of(subject, ""), (copy / "events").iterdir()
+    shutil.rmtree(cache)
+    events.write(events.job(seen.dictionary, rows(subject, seen.found.n_tokens // 2)), cache)
+    asked = client.asked.total()
+    with pytest.raises(ValueError, match="is from the events of another text"):
+        score()
+    analyses.run("explain", [copy], latents=latent, ask={"client": client}, sampling=SAMPLING)
+    assert lines(copy)[latent]["score"] is None
+    (file,) = (copy / "explanations").glob("*.jsonl")
+    file.write_text(file.read_text("utf-8").replace('"dictionary": "', '"dictionary": "x'), "utf-8")
+    with pytest.raises(ValueError, match="is from the events of another dictionary"):
+        score()
+    assert client.asked.total() == asked + 1
 
 
 def test_the_cache_of_another_dictionary_is_refused(run):

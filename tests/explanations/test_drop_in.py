@@ -1,19 +1,28 @@
-"""A new scorer is one new file: it is found, and conformance holds."""
+"""A new scorer is one new file, also with a new need of the model: it is found, and conformance holds."""
 
 import pytest
 
 from tests.dropin import drop_in
 
 SCORER = '''
-"""Whether a judge says yes to the explanation alone (a test's scorer)."""
+"""Whether a judge says yes to the explanation and the length of the latent's atom (a test's scorer)."""
 
 import math
+
+import numpy as np
 
 from dictlearn.explanations import templates
 from dictlearn.explanations.case import Case, Plan, Score
 from dictlearn.explanations.client import CHAT, Request
 
-NEEDS = ("chat",)
+
+
+def length_of(model, latent):
+    """The length of the latent's atom."""
+    return float(np.linalg.norm(model.dictionary.variables["params"]["W_dec_FD"][latent]))
+
+
+NEEDS = {"length": length_of}
 
 
 def dropped_in(case: Case, *, yes: str = "yes") -> Plan:
@@ -26,7 +35,7 @@ def dropped_in(case: Case, *, yes: str = "yes") -> Plan:
     Returns:
         A Plan.
     """
-    request = Request(CHAT, (("user", case.explanation),))
+    request = Request(CHAT, (("user", f"{case.explanation}, {case.need('length'):.3f}"),))
 
     def result(replies):
         said = [reply.text in (yes, "no") for reply in replies]
@@ -51,7 +60,7 @@ def found(tmp_path_factory):
 
 def test_one_dropped_in_scorer_passes_conformance_untouched(found):
     passed, failed, log = found["dropped_in"]
-    assert len(passed) == 4, log
+    assert len(passed) == 5, log
     assert not failed, log
 
 

@@ -55,11 +55,15 @@ def noise(texts):
     return of(at)(texts)
 
 
+def given(codes):
+    return {"codes": codes, "pad": 0}
+
+
 def test_the_trigger_scores_one_and_noise_a_half(sample_of):
-    plan = scorers.plan("n2g", Case(PLANTED, "", sample_of(PLANTED), codes=codes))
+    plan = scorers.plan("n2g", Case(PLANTED, "", sample_of(PLANTED), given=given(codes)))
     found = plan.result([])
     assert (found.value, found.values["f1"], found.values["patterns"]) == (1, 1, 1)
-    plan = scorers.plan("n2g", Case(RANDOM, "", sample_of(RANDOM), codes=noise))
+    plan = scorers.plan("n2g", Case(RANDOM, "", sample_of(RANDOM), given=given(noise)))
     assert plan.result([]).value == pytest.approx(0.5, abs=0.02)
-    with pytest.raises(ValueError, match="needs the model"):
+    with pytest.raises(ValueError, match="no codes"):
         scorers.plan("n2g", Case(PLANTED, "", sample_of(PLANTED)))

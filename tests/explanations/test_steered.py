@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dictlearn.explanations import Case, answers, scorers
+from dictlearn.explanations import Case, InModel, answers, scorers
 from dictlearn.explanations.samples import FIRES, Example, Sample
 from dictlearn.explanations.scorers.intervention import started
 from dictlearn.explanations.steered import steered_of
@@ -44,7 +44,7 @@ def dictionary(lm, token):
 
 
 def test_the_same_prompts_and_seed_give_the_same_continuations(lm, dictionary):
-    steered = steered_of(dictionary, lm, LATENT)
+    steered = steered_of(InModel(dictionary, lm, (TAP,)), LATENT)
     found = steered(PROMPTS, 8, 0.5, 1)
     assert found == steered(PROMPTS, 8, 0.5, 1)
     assert [len(pair) for pair in found] == [2, 2]
@@ -53,8 +53,8 @@ def test_the_same_prompts_and_seed_give_the_same_continuations(lm, dictionary):
 
 
 def test_where_no_strength_gives_the_kl_there_is_no_score(lm, dictionary):
-    assert steered_of(dictionary, lm, LATENT)(PROMPTS, 8, 1e4, 1) == []
-    none = Case(0, "Q", sample(), steered=lambda *how: [])
+    assert steered_of(InModel(dictionary, lm, (TAP,)), LATENT)(PROMPTS, 8, 1e4, 1) == []
+    none = Case(0, "Q", sample(), given={"steered": lambda *how: []})
     assert np.isnan(scorers.plan("intervention", none).result([]).value)
 
 
@@ -77,6 +77,6 @@ def test_the_explanation_of_what_the_push_writes_gains_and_another_does_not():
     writes = lambda texts, *how: [("dogs and birds", "dogs and CATS")] * len(texts)
     score = {}
     for said in ("CATS", "horses", "dogs"):
-        plan = scorers.plan("intervention", Case(0, said, sample(), steered=writes))
+        plan = scorers.plan("intervention", Case(0, said, sample(), given={"steered": writes}))
         score[said] = plan.result(answers(plan.requests, Fake(judge))).value
     assert score == {"CATS": pytest.approx(5.9), "horses": 0, "dogs": 0}

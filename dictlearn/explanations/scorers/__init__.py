@@ -5,19 +5,23 @@ A scorer is a function of its file's name,
     NAME(case, *, setting=default, ...) -> Plan(requests, result, prompt)
 
 whose plan holds all requests, so that their cost is known before one is sent, and turns the replies into a
-Score. A reply that cannot be read counts as failed, never as an answer. The file lists in NEEDS what the scorer
-needs: "chat", "text" or "embed" of the client, "codes" or "steered" of the case.
+Score. A reply that cannot be read counts as failed, never as an answer. A scorer that needs something of the
+model, such as activations on any text, says so in its file,
+
+    NEEDS = {"codes": codes_of}
+
+name -> a function of the dictionary in its model and of the latent. `case.need("codes")` is what it made.
 """
 
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from dictlearn.explanations.case import Case, Plan
+from dictlearn.explanations.case import Case, InModel, Plan
 
-__all__ = ["make", "names", "needs", "plan"]
+__all__ = ["given", "make", "names", "needs", "plan"]
 
 
 def names() -> list[str]:
@@ -52,20 +56,40 @@ def make(name: str) -> Callable[..., Plan]:
     return getattr(_module(name), name)
 
 
-def needs(name: str) -> tuple[str, ...]:
-    """What a scorer needs.
+def needs(name: str) -> Mapping[str, Callable[[InModel, int], Any]]:
+    """What a scorer needs of the model.
 
     Args:
         name: a scorer, of `names()`.
 
     Returns:
-        Words of "chat", "text", "embed", "codes" and "steered".
+        {name: the function that makes it}; empty for a scorer that reads windows alone.
+
+    Raises:
+        ValueError: for an unknown scorer; the message lists the known ones.
 
     Example:
-        >>> needs("detection")
-        ('chat',)
+        >>> sorted(needs("n2g")), needs("detection")
+        (['codes', 'pad'], {})
     """
-    return _module(name).NEEDS
+    return vars(_module(name)).get("NEEDS", {})
+
+
+def given(name: str, model: InModel, latent: int) -> dict[str, Any]:
+    """What a scorer needs of the model, for `Case.given`.
+
+    Args:
+        name: a scorer, of `names()`.
+        model: the dictionary in its model.
+        latent: the latent.
+
+    Returns:
+        {name: what its function in NEEDS made}.
+
+    Raises:
+        ValueError: for an unknown scorer; the message lists the known ones.
+    """
+    return {each: make_it(model, latent) for each, make_it in needs(name).items()}
 
 
 def plan(name: str, case: Case, **settings: Any) -> Plan:

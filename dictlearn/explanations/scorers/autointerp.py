@@ -18,8 +18,6 @@ from dictlearn.explanations.case import Case, Plan, Score
 from dictlearn.explanations.client import CHAT, Reply, Request
 from dictlearn.explanations.rates import rates
 
-NEEDS = ("chat",)
-
 
 def autointerp(case: Case, *, n_random: int = RANDOM) -> Plan:
     """The plan of SAEBench's score, one request.

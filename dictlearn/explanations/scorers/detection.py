@@ -12,8 +12,6 @@ from dictlearn.explanations.case import Case, Plan
 from dictlearn.explanations.scorers import _batches
 from dictlearn.explanations.scorers._batches import Question
 
-NEEDS = ("chat",)
-
 
 def detection(case: Case, *, n: int = 5, probabilities: bool = False) -> Plan:
     """The plan of detection.

@@ -16,7 +16,6 @@ from dictlearn.explanations.case import Case, Plan, Score
 from dictlearn.explanations.client import EMBED, Reply, Request
 from dictlearn.explanations.rates import auc
 
-NEEDS = ("embed",)
 QUERY = "Instruct: find the texts that contain what is described.\nQuery: {}"
 
 

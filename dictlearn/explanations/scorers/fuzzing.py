@@ -16,8 +16,6 @@ from dictlearn.explanations.samples import Example
 from dictlearn.explanations.scorers import _batches
 from dictlearn.explanations.scorers._batches import Question
 
-NEEDS = ("chat",)
-
 
 def fuzzing(
     case: Case,

@@ -21,15 +21,16 @@ from dictlearn.explanations.case import Case, Plan, Score
 from dictlearn.explanations.client import TEXT, Reply, Request
 from dictlearn.explanations.rates import ratio
 from dictlearn.explanations.samples import Example
+from dictlearn.explanations.steered import steered_of
 
-NEEDS = ("text", "steered")
+NEEDS = {"steered": steered_of}
 
 
 def intervention(case: Case, *, n: int = 40, n_tokens: int = 8, kl: float = 0.5) -> Plan:
     """The plan of intervention.
 
     Args:
-        case: the latent, its explanation, its windows, and its model's continuations.
+        case: the latent, its explanation, its windows, and its model's continuations, `steered`.
         n: the number of prompts, at most.
         n_tokens: the number of tokens of a continuation.
         kl: the mean KL of the predictions, in nats.
@@ -40,10 +41,9 @@ def intervention(case: Case, *, n: int = 40, n_tokens: int = 8, kl: float = 0.5)
     Raises:
         ValueError: for a case without continuations.
     """
-    if case.steered is None:
-        raise ValueError("the scorer intervention needs the model; give a case with steered.")
+    steered = case.need("steered")
     prompt, cut = templates.load("intervention"), [started(one) for one in case.sample.test[:n]]
-    pairs = case.steered(cut, n_tokens, kl, case.seed) if cut else []
+    pairs = steered(cut, n_tokens, kl, case.seed) if cut else []
 
     def asked(passage: str) -> Request:
         ((_, context),) = prompt.fill(passage=passage)

@@ -21,7 +21,6 @@ from dictlearn.explanations.client import CHAT, Reply, Request
 from dictlearn.explanations.rates import ratio
 from dictlearn.explanations.samples import Example
 
-NEEDS = ("chat",)
 _NUMBER = re.compile(r"\d+")
 
 

@@ -15,18 +15,20 @@ import numpy as np
 
 from dictlearn.explanations.case import Case, Plan, Score
 from dictlearn.explanations.client import Reply
+from dictlearn.explanations.codes import codes_of, separator_of
 from dictlearn.explanations.n2g import Trie, build
 from dictlearn.explanations.rates import rates
 from dictlearn.explanations.samples import Example
 
-NEEDS = ("codes",)
+NEEDS = {"codes": codes_of, "pad": separator_of}
 
 
 def n2g(case: Case, *, n_texts: int = 16) -> Plan:
     """The plan of N2G, which has no requests.
 
     Args:
-        case: the latent with its activations on any text, and its windows.
+        case: the latent with its windows, its activations on any text, `codes`, and the token that replaces
+            others in texts, `pad`.
         n_texts: the number of train windows, at most, the strongest first.
 
     Returns:
@@ -35,12 +37,10 @@ def n2g(case: Case, *, n_texts: int = 16) -> Plan:
     Raises:
         ValueError: for a case without activations on any text.
     """
-    codes = case.codes
-    if codes is None:
-        raise ValueError("the scorer n2g needs the model; give a case with codes.")
+    codes, pad = case.need("codes"), case.need("pad")
 
     def result(replies: Sequence[Reply]) -> Score:
-        return scored(build(peaks(case.sample.train[:n_texts]), codes, case.pad), case)
+        return scored(build(peaks(case.sample.train[:n_texts]), codes, pad), case)
 
     return Plan([], result)
 

@@ -20,7 +20,6 @@ from dictlearn.explanations.client import CHAT, Reply, Request
 from dictlearn.explanations.rates import ratio
 from dictlearn.explanations.samples import SILENT, Example
 
-NEEDS = ("chat",)
 _TOKENS_OF_A_STRENGTH = 4
 _LARGEST = 10
 

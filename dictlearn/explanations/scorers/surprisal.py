@@ -16,7 +16,6 @@ from dictlearn.explanations.case import Case, Plan, Score
 from dictlearn.explanations.client import TEXT, Reply, Request
 from dictlearn.explanations.rates import auc, ratio
 
-NEEDS = ("text",)
 NEUTRAL = "various sentences that have nothing in common"
 
 
