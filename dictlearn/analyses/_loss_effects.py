@@ -9,6 +9,7 @@ out, as in SAEDashboard.
 Axes: P a pair of a latent and a token; the others as in `dictlearn.types`.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -42,13 +43,14 @@ def loss_effects(
         Effects `[P]`, in nats; NaN at the last token of a sequence, which no token follows.
     """
     length, found = tokens_ST.shape[1], np.full(len(place_P), np.nan, np.float32)
-    residual, losses = _programs(lm)
+    residual, losses = _programs(lm.forward, f"resid.{lm.spec.n_layers - 1}")
     sequence_P, position_P = np.divmod(np.asarray(place_P, np.int64), length)
     wanted = np.unique(sequence_P)
     done = 0
     for start in range(0, len(wanted), _SEQUENCES):
         own_S = wanted[start : start + _SEQUENCES]
-        rows_S = np.resize(own_S, _SEQUENCES)  # One shape, so that one program is compiled.
+        # One shape, so that one program is compiled.
+        rows_S = np.resize(own_S, min(_SEQUENCES, len(wanted)))
         h_STD = np.asarray(residual(lm.params, np.asarray(tokens_ST[rows_S])))
         mine = np.flatnonzero(np.isin(sequence_P, own_S) & (position_P < length - 1))
         for first in range(0, len(mine), _PAIRS):
@@ -64,15 +66,16 @@ def loss_effects(
     return found
 
 
-def _programs(lm: LM) -> tuple[Callable, Callable]:
-    """(the residual stream after the last block, the losses of the next tokens from it), compiled."""
-    last = f"resid.{lm.spec.n_layers - 1}"
+@functools.cache
+def _programs(forward: Callable, last: str) -> tuple[Callable, Callable]:
+    """(the residual stream after the last block, the losses of the next tokens from it), compiled. last: the
+    tap after the last block."""
 
     def losses(params, h_PD, next_P):
         # Nothing before the edit is needed, so nothing of it is compiled.
         edits = {last: lambda *_: h_PD[:, None]}
-        logits_PV = lm.forward(params, jnp.zeros((len(h_PD), 1), jnp.int32), edits=edits)[0][:, 0]
+        logits_PV = forward(params, jnp.zeros((len(h_PD), 1), jnp.int32), edits=edits)[0][:, 0]
         log_PV = jax.nn.log_softmax(logits_PV.astype(jnp.float32))
         return -jnp.take_along_axis(log_PV, next_P[:, None], 1)[:, 0]
 
-    return jax.jit(lambda params, tokens: lm.forward(params, tokens)[1][last]), jax.jit(losses)
+    return jax.jit(lambda params, tokens: forward(params, tokens)[1][last]), jax.jit(losses)

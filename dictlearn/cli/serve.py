@@ -23,7 +23,7 @@ def serve(config: Mapping, workdir: Path, arguments: Namespace) -> None:
         raise FileNotFoundError(f"{folder} holds no pages; run `dictlearn features` first.")
     found = events.cached(subject, dictionary, workdir, arguments)
     prompt = Prompter(subject.lm, dictionary, found, features.said(workdir, dictionary))
-    with server(folder, dictionary.name, prompt, arguments.port) as listening:
+    with server(folder, dictionary.name, prompt.answers, arguments.port) as listening:
         host, port, *_ = listening.server_address
         print(f"serve: http://{host}:{port}/ (Ctrl+C ends it)", flush=True)
         try:

@@ -1,5 +1,6 @@
 """`dictlearn serve`: the latents of a typed text are those of the model, and nothing else can be had."""
 
+import html
 import http.client
 import json
 import re
@@ -8,6 +9,7 @@ import subprocess
 import threading
 from urllib.parse import quote
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import dictlearn
 from dictlearn import cli, events
 from dictlearn.report.features.prompt import MOST_TOKENS, Prompter
 from dictlearn.report.features.server import server
+from dictlearn.runs.atoms import atoms
 from dictlearn.runs.workdir import read_json
 from tests.report.conftest import TAP
 from tests.report.test_browser import CHROMIUM, FLAGS
@@ -43,7 +46,7 @@ def prompter(run):
 def port(run, prompter):
     (site,) = (run / "features").iterdir()
     (site.parent.parent / "secret.txt").write_text("secret")
-    with server(site, "<b>mine</b>", prompter) as listening:
+    with server(site, "<b>mine</b>", prompter.answers) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         yield listening.server_address[1]
         listening.shutdown()
@@ -82,6 +85,37 @@ def test_the_share_is_that_of_the_events_that_are_no_larger(prompter):
         assert line["share"] == pytest.approx(np.mean(val_E <= value))
 
 
+def test_effects_are_the_losses_that_the_model_has_without_a_latent(port, prompter, run):
+    lm, trained = prompter._lm, dictlearn.restore(run)[0]
+    tokens = lm.tokenizer.encode(TEXT, add_special_tokens=False).ids
+    cells, last = prompter(TEXT)["cells"], f"resid.{lm.spec.n_layers - 1}"
+    given, atoms_FD = jnp.array([[lm.separator, *tokens]]), atoms(trained)
+    assert len(cells) == len(tokens) > 3
+
+    def loss(t, change):
+        edits = {last: lambda x, *_: x.at[0, t + 1].add(-change)}
+        logits_V = lm.forward(lm.params, given, edits=edits)[0][0, t + 1]
+        return -jax.nn.log_softmax(logits_V)[tokens[t + 1]]
+
+    for t in (0, 2):
+        status, body = get(port, f"/effects.json?text={quote(TEXT)}&at={t}")
+        found = json.loads(body)["effects"]
+        values = {one["latent"]: one["value"] for one in cells[t]["latents"]}
+        assert status == 200
+        assert {int(latent) for latent in found} == values.keys() != set()
+        for latent, value in values.items():
+            wanted = loss(t, value * atoms_FD[latent]) - loss(t, 0)
+            assert found[str(latent)] == pytest.approx(float(wanted), abs=1e-3)
+    assert prompter.effects(TEXT, len(tokens) - 1) == {"effects": {}}
+
+
+@pytest.mark.parametrize("at", ["", "-1", "x", "7000"])
+def test_a_cell_that_the_text_does_not_have_is_answered_in_words(port, at):
+    status, body = get(port, f"/effects.json?text={quote(TEXT)}&at={at}")
+    assert status == 400
+    assert "of the text, from 0" in json.loads(body)["error"]
+
+
 @pytest.mark.parametrize("text", ["", "a" * 30_000, "x " * MOST_TOKENS + "y"])
 def test_a_text_out_of_bounds_is_answered_in_words(port, text):
     status, body = get(port, f"/prompt.json?text={quote(text)}")
@@ -114,6 +148,50 @@ def test_the_page_shows_the_latents_in_a_browser(port, tmp_path):
     assert "The whole text" in done.stdout
     peaks = re.findall(r'<td class="peaks">(.*?)</td>', done.stdout)
     assert any(peaks)
+
+
+USED = """<script>
+const told = () => [...body.rows].map((row) => [...row.cells].map((cell) => cell.textContent));
+const until = async (met) => { while (!met()) await new Promise((done) => setTimeout(done, 20)); };
+(async () => {
+  await until(() => cells.length);
+  by.value = "effect";
+  tokens.children[0].click();
+  await until(() => cells[0].effects && said.textContent === "");
+  const before = told();
+  body.rows[0].querySelector("button").click();
+  await until(() => body.querySelector(".detail"));
+  const detail = body.querySelector(".detail");
+  const windows = detail.querySelectorAll("li").length;
+  const drawn = detail.querySelectorAll("svg").length;
+  document.title = JSON.stringify({ before, windows, drawn });
+})();
+</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no `chromium` on the PATH")
+def test_a_token_orders_its_latents_by_effect_and_a_latent_unfolds(run, prompter, tmp_path):
+    (site,) = (run / "features").iterdir()
+    shutil.copytree(site, tmp_path / "site")
+    with server(tmp_path / "site", "mine", prompter.answers) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        port = listening.server_address[1]
+        page = get(port, "/prompt")[1].replace("</body>", USED)
+        (tmp_path / "site" / "used.html").write_text(page, "utf-8")
+        address = f"http://127.0.0.1:{port}/used.html?text={quote(TEXT)}"
+        command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path}", "--virtual-time-budget=30000"]
+        done = subprocess.run(
+            [*command, "--dump-dom", address], capture_output=True, text=True, timeout=120
+        )
+        listening.shutdown()
+    assert "CONSOLE" not in done.stderr
+    said = json.loads(html.unescape(done.stdout.split("<title>")[1].split("</title>")[0]))
+    effects = [abs(float(row[4].replace("\N{MINUS SIGN}", "-"))) for row in said["before"]]
+    assert len(effects) > 1
+    assert effects == sorted(effects, reverse=True)
+    assert effects[0] > 0
+    assert 0 < said["windows"] <= 10
+    assert said["drawn"] == 2
 
 
 def test_without_pages_the_verb_says_what_writes_them(run, tmp_path, capsys):

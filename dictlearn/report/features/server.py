@@ -8,7 +8,7 @@ import functools
 import html
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,14 +24,17 @@ LONGEST = 20_000
 
 
 def server(
-    folder: Path, name: str, prompt: Callable[[str], dict[str, Any]], port: int = 0
+    folder: Path,
+    name: str,
+    answers: Mapping[str, Callable[[Mapping[str, str]], dict[str, Any]]],
+    port: int = 0,
 ) -> ThreadingHTTPServer:
     """A server that `serve_forever` starts.
 
     Args:
         folder: the folder of the feature pages.
         name: the name of the dictionary.
-        prompt: text -> what the prompt view shows. It is called for one text at a time.
+        answers: {path: the fields of a request -> what the prompt view asks for}, one request at a time.
         port: the port, 0 for a free one.
 
     Returns:
@@ -45,13 +48,13 @@ def server(
         "/prompt": ("text/html", page),
         "/prompt.js": ("text/javascript", asset("features/prompt.js")),
     }
-    handler = functools.partial(_Handler, made, prompt, threading.Lock(), directory=str(folder))
+    handler = functools.partial(_Handler, made, answers, threading.Lock(), directory=str(folder))
     return ThreadingHTTPServer((HOST, port), handler)
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    def __init__(self, made, prompt, lock, *arguments, **settings):
-        self._made, self._prompt, self._lock = made, prompt, lock
+    def __init__(self, made, answers, lock, *arguments, **settings):
+        self._made, self._answers, self._lock = made, answers, lock
         super().__init__(*arguments, **settings)
 
     def do_GET(self) -> None:
@@ -64,18 +67,19 @@ class _Handler(SimpleHTTPRequestHandler):
             self.end_headers()
         elif asked.path in self._made:
             self._send(HTTPStatus.OK, *self._made[asked.path])
-        elif asked.path == "/prompt.json":
-            self._send(*self._latents(parse_qs(asked.query).get("text", [""])[0]))
+        elif asked.path in self._answers:
+            fields = {key: values[0] for key, values in parse_qs(asked.query).items()}
+            self._send(*self._answer(asked.path, fields))
         else:
             super().do_GET()
 
-    def _latents(self, text: str) -> tuple[HTTPStatus, str, str]:
-        kind = "application/json"
+    def _answer(self, path: str, fields: dict[str, str]) -> tuple[HTTPStatus, str, str]:
+        kind, text = "application/json", fields.get("text", "")
         try:
             if len(text) > LONGEST:
                 raise ValueError(f"the text has {len(text)} characters; the most is {LONGEST}.")
             with self._lock:
-                found = self._prompt(text)
+                found = self._answers[path](fields)
         except ValueError as error:
             return HTTPStatus.BAD_REQUEST, kind, json.dumps({"error": str(error)})
         return HTTPStatus.OK, kind, json.dumps(found)
