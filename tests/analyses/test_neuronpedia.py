@@ -13,6 +13,19 @@ from tests.interop.test_conformance import trained
 from tests.lm import toy
 
 F, T, TAP = 32, 8, "resid.0"
+NUMBERS = ("indices", "values", "l1"), ("indices", "pearson", "l1"), ("indices", "pearson", "l1")
+TABLES = ("neuron_alignment", "correlated_neurons", "correlated_features")
+FEATURE = {
+    **{f"{a}_{b}": list for a, bs in zip(TABLES, NUMBERS, strict=True) for b in bs},
+    **{key: list for key in ("neg_str", "neg_values", "pos_str", "pos_values", "activations")},
+    **{f"freq_hist_data_bar_{key}": list for key in ("values", "heights")},
+    **{f"logits_hist_data_bar_{key}": list for key in ("values", "heights")},
+    **{"decoder_weights_dist": list, "vector": list, "dataset": str, "feature_index": int},
+    **{"frac_nonzero": float, "n_prompts_total": int, "n_tokens_in_prompt": int},
+}
+"""The keys of a feature, and of an activation, as SAEDashboard has them for Neuronpedia."""
+ACTIVATION = {"bin_min": float, "bin_max": float, "bin_contains": float, "tokens": list}
+ACTIVATION |= {"values": list, "qualifying_token_index": int}
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +66,21 @@ def test_every_latent_is_a_feature_or_never_fires(home, batches, truth):
     assert sorted(found + told["skipped_indexes"]) == list(range(F))
     assert {batch["model_id"] for batch in batches} == {"toy"}
     assert {batch["layer"] for batch in batches} == {0}
+
+
+def kinds(told):
+    return {key: type(value) for key, value in told.items()}
+
+
+def test_files_have_the_keys_and_kinds_of_the_reference_and_survive_json(batches):
+    about = {"model_id": str, "layer": int, "sae_set": str, "sae_id_suffix": type(None)}
+    for batch in batches:
+        assert kinds(batch) == {**about, "features": list}
+        assert json.loads(json.dumps(batch, allow_nan=False)) == batch
+        for feature in batch["features"]:
+            assert kinds(feature) == FEATURE
+            assert all(kinds(one) == ACTIVATION for one in feature["activations"])
+            assert feature["activations"][0]["bin_min"] == -1
 
 
 def test_a_feature_is_what_the_latent_does(batches, truth):

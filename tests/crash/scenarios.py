@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dictlearn import cli, files
+from dictlearn import cli, events, files
 from dictlearn import lm as language
 from dictlearn.cli import command
 from dictlearn.runs.checkpoint import Checkpoints
 from dictlearn.runs.workdir import Log, write_json
+from tests.events.conftest import F, S, T
+from tests.events.conftest import job as event_job
 from tests.lm import toy
 from tests.streams.language import SIZES, TAPS, write_lm, write_text
 
@@ -129,6 +131,12 @@ def log(data: Path, folder: Path) -> int:
     return told(go)
 
 
+def write_events(data: Path, folder: Path) -> int:
+    """An event cache of random codes, in parts."""
+    codes_UF = np.random.default_rng(0).integers(0, 2, (S * T, F)).astype(np.float32)
+    return told(lambda: events.write(event_job(codes_UF), folder / "events"))
+
+
 def cache(data: Path, folder: Path) -> int:
     """The checksum of a file, and its memory."""
 
@@ -151,6 +159,7 @@ TABLE = {
     "export npz": export("npz"),
     "export safetensors": export("safetensors"),
     "export saelens": export("saelens"),
+    "events": Scenario(write_events),
     "log": Scenario(log),
     "checksums": Scenario(cache),
     "lm.save": Scenario(save_lm, lambda data, folder: save_lm(data, folder, 0), whole=("model",)),

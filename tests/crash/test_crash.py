@@ -31,7 +31,7 @@ def tried(*words):
     [
         # Without `clock`, under which a save may wait for 25 s: docs/faults.md.
         (("checkpoints",), ("kill", "tear", "eio", "full", "power"), 1),
-        (("log", "checksums"), MODES, 2),
+        (("events", "log", "checksums"), MODES, 2),
         (("lm.save", "export saelens", "export safetensors"), ("tear", "power"), 1),
         (("train", "harvest"), ("kill", "full", "power"), 1),
     ],
