@@ -39,3 +39,20 @@ def test_it_is_the_loss_of_the_changed_model_and_zero_where_the_latent_is_silent
             losses.append(-jax.nn.log_softmax(logits)[tokens_ST[s, t + 1]])
         assert found[i] == pytest.approx(float(losses[1] - losses[0]), abs=1e-4)
         assert (found[i] == 0) == (val == 0)
+
+
+def test_it_is_the_published_formula_without_the_model(lm):
+    """log softmax of norm(h) U and of norm(h - f w) U, by hand."""
+    tokens_ST = np.array([[3, 1, 4, 1]], np.int32)
+    atom_D = np.random.default_rng(1).normal(size=lm.spec.d_model)
+    found = loss_effects(lm, tokens_ST, *map(np.array, ([0], [1], [0.8])), atom_D[None])
+    params = {name: np.asarray(lm.params[name], np.float64) for name in ("norm_D", "embed_VD")}
+    unembed_DV = params["embed_VD"].T if lm.spec.tied else np.asarray(lm.params["unembed_DV"])
+    h_D = np.asarray(lm.forward(lm.params, tokens_ST)[1][f"resid.{lm.spec.n_layers - 1}"])[0, 1]
+
+    def loss(h_D):
+        size = np.sqrt((h_D**2).mean() + lm.spec.norm_eps)
+        logits_V = (h_D / size * params["norm_D"]) @ unembed_DV
+        return np.log(np.exp(logits_V).sum()) - logits_V[4]
+
+    assert found[0] == pytest.approx(loss(h_D - 0.8 * atom_D) - loss(h_D), abs=1e-4)
