@@ -112,13 +112,15 @@ class Ask:
     """Who is asked, and within which bounds.
 
     client: the client; empty for "openai" with a url, and for the run's own model without. url, model: the
-    server and its model. at_once: the most requests in flight. most_tokens: nothing is sent if the estimate is
-    larger; 0 for no bound. price: of a million tokens that are read, and that are written.
+    server and its model. timeout: seconds to wait for a reply; 0 for as long as the client does. at_once: the
+    most requests in flight. most_tokens: nothing is sent if the estimate is larger; 0 for no bound. price: of a
+    million tokens that are read, and that are written.
     """
 
     client: str | Client = ""
     url: str = ""
     model: str = ""
+    timeout: float = 0.0
     at_once: int = 10
     most_tokens: int = 10_000_000
     price: Sequence[float] = (0.0, 0.0)
@@ -130,6 +132,7 @@ class Ask:
         name = self.client or ("openai" if self.url else "local")
         given: dict[str, Any] = {"url": self.url} if self.url else {}
         given |= {"model": self.model} if self.model else {}
+        given |= {"timeout": self.timeout} if self.timeout else {}
         if "lm" in inspect.signature(clients.maker(name)).parameters and not self.model:
             given["lm"] = subject.lm
         return clients.make(name, **given)

@@ -35,7 +35,7 @@ def explain(
         subjects: one run on a language model's activations.
         dictionary: its name; empty for the one with the largest explained variance.
         latents, n: the latents; without any, `n` random ones that fire often enough.
-        ask: client, url, model, at_once, most_tokens, price (`_asking.Ask`).
+        ask: client, url, model, timeout, at_once, most_tokens, price (`_asking.Ask`).
         sampling: settings of `explanations.Sampling`.
 
     Returns:

@@ -41,7 +41,7 @@ def score(
         latents: the latents; empty for all that have an explanation.
         by, settings: the scorers, and their settings, {scorer: {setting: value}}; without any, those of the
             protocol that drew the windows.
-        ask: client, url, model, at_once, most_tokens, price (`_asking.Ask`).
+        ask: client, url, model, timeout, at_once, most_tokens, price (`_asking.Ask`).
         sampling: for explanations that do not say how their windows were drawn.
 
     Returns:

@@ -71,6 +71,7 @@ def spoken(client, kind, body):
             offsets.append(offsets[-1] + len(token))
         told = {"tokens": [one[0] for one in found.tokens] + ["!"], "text_offset": offsets}
         told["token_logprobs"] = [one[1] for one in found.tokens] + [-1.0]
+        told["top_logprobs"] = [one[2] for one in found.tokens] + [{}]
         return {"choices": [{"logprobs": told}], "usage": usage}
     tops = lambda top: [{"token": token, "logprob": p} for token, p in top.items()]
     content = [{"token": t, "logprob": p, "top_logprobs": tops(top)} for t, p, top in found.tokens]

@@ -3,6 +3,7 @@ reply, and is worked for once."""
 
 import email.utils
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,24 @@ def test_vectors_and_the_probabilities_of_a_text_are_read():
         client = client_of(server)
         assert client(Request(TEXT, texts=("a ", "text goes"))).tokens == pieces[1:]
         assert client(Request(EMBED, texts=("x", "y"))).vectors == ((1.0,), (2.0,))
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_server_that_gives_the_probabilities_of_the_next_token_is_refused(ahead):
+    def judge(request):
+        words = re.findall(" [a-z]+", "".join(request.texts))
+        tops = [{word: -0.1} for word in [*words, " end"][ahead:]]
+        return Reply(tokens=tuple(zip(words, [-1.0] * len(words), tops, strict=False)))
+
+    with Server(judge) as server:
+        client = client_of(server)
+        for text in (" once", " twice"):
+            if ahead:
+                with pytest.raises(ValueError, match="log-probability of the next"):
+                    client(Request(TEXT, texts=("", text)))
+            else:
+                client(Request(TEXT, texts=("", text)))
+    assert server.worked.total() == (1 if ahead else 3)
 
 
 MOODS = {
