@@ -70,6 +70,8 @@ def test_wrong_marks_are_never_on_the_trigger(sample_of, wrong):
 
     assert score("fuzzing", sample_of(PLANTED), Fake(judge), wrong=wrong).value == 1
     right = [text for text in seen if f"<< {TRIGGER}>>" in text]
+    marks = {text: "".join(re.findall("<<(.*?)>>", text)) for text in seen}
+    assert [text for text in seen if TRIGGER in marks[text]] == right
     assert (len(right), len(seen)) == (50, 100)
     assert all("<<" in text for text in seen)
 

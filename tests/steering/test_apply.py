@@ -74,6 +74,21 @@ def test_latents_that_keep_their_values_leave_the_logits_to_the_bit(name, lm):
 
 
 @each
+def test_set_to_the_value_that_it_has_changes_no_bit(name, lm):
+    """Without compilation, so that the value is the one that the edit computes, to the bit."""
+    dictionary, given = MADE[name](), language.prompts(lm, TOKENS[:1])
+    forward = functools.partial(lm.forward, lm.params, given.tokens_BP)
+    with jax.disable_jit():
+        plain, taps = forward()
+        f_F = codes(dictionary, taps)[0, 1]
+        latents = tuple(np.argsort(-f_F)[:3].tolist())
+        one = Intervention("set", latents, tuple(f_F[list(latents)].tolist()), positions=(1,))
+        same, _ = forward(edits_of(lm, dictionary, one, given).prompt, whole(given))
+    assert f_F[latents[0]] > 0
+    np.testing.assert_array_equal(same, plain)
+
+
+@each
 def test_set_to_the_value_that_it_has_is_the_identity_and_to_another_is_not(name, lm):
     dictionary = MADE[name]()
     latent = fires(dictionary, lm)
