@@ -176,24 +176,32 @@ class _Gate:
 
     def __init__(self, pause: float):
         self._pause, self._closed = pause, threading.Event()
-        self._lock, self._opens = threading.Lock(), 0.0
+        self._lock, self._opens, self._answered = threading.Lock(), 0.0, 0
 
     def close(self) -> None:
         """Ends all pauses, without another attempt."""
         self._closed.set()
 
     def ask(self, client: Client, request: Request) -> Reply:
-        for attempt in range(1, ATTEMPTS + 1):
+        """The reply. An attempt that the server puts off, while it replies to others, does not count."""
+        failed, seen = 0, self._answered
+        while True:
             self._wait()
             try:
-                return client(request)
+                return self._counted(client(request))
             except Busy as busy:
-                if attempt == ATTEMPTS:
+                moved = busy.after > 0 and self._answered > seen
+                failed, seen = 1 if moved else failed + 1, self._answered
+                if failed == ATTEMPTS:
                     raise ConnectionError(
                         f"{busy} Tried {ATTEMPTS} times. Replies are kept; the same command continues."
                     ) from busy
-                self._postpone(attempt, busy.after)
-        raise AssertionError
+                self._postpone(failed, busy.after)
+
+    def _counted(self, reply: Reply) -> Reply:
+        with self._lock:
+            self._answered += 1
+        return reply
 
     def _wait(self) -> None:
         while (left := self._opens - time.monotonic()) > 0 and not self._closed.wait(left):

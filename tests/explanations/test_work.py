@@ -61,6 +61,33 @@ def test_a_busy_client_is_tried_again_as_often_as_is_said():
         answers(ASKED[:1], Flaky(6), pause=1e-4)
 
 
+@pytest.mark.parametrize(("after", "given_up"), [(1e-4, False), (0.0, True)])
+def test_a_request_that_is_put_off_while_others_are_answered_is_not_given_up(after, given_up):
+    """Of twelve requests the first is refused ten times, each time after one more of the others is answered."""
+    turn, tries = threading.Semaphore(0), 0
+
+    def client(request):
+        nonlocal tries
+        if request == ASKED[0] and tries < 10:
+            tries += 1
+            turn.acquire(timeout=5)
+            time.sleep(0.02)  # Until the reply to the other is counted.
+            raise Busy("later.", after)
+        if request != ASKED[0]:
+            time.sleep(0.03)
+            turn.release()
+        return Reply("yes")
+
+    client.name, client.at_once = "limited", 2
+    ask = lambda: answers(ASKED[:12], client, pause=1e-4)
+    if given_up:
+        with pytest.raises(ConnectionError, match="Tried 6 times"):
+            ask()
+    else:
+        assert [one.text for one in ask()] == ["yes"] * 12
+        assert tries == 10
+
+
 def test_nothing_is_sent_before_the_pause_that_a_server_asks_for():
     started = time.monotonic()
     answers(ASKED[:1], Flaky(1, after=0.3), pause=1e-4)
