@@ -11,8 +11,9 @@ bin_contains -1), then intervals; bin_contains is the share of all tokens in the
 fire are in `skipped_indexes.json`.
 
 Source: sae-dashboard 0.8.0, its `neuronpedia` folder and `sequence_data_generator.py`.
-Differs: numbers have five significant digits, where SAEDashboard has three decimals. Alignments with neurons
-and correlations are not computed; their lists are empty.
+Differs: numbers have five significant digits, where SAEDashboard has three decimals. Correlations with
+neurons are not computed; their lists are empty. Correlated features are positive ones only, on the first
+million tokens.
 """
 
 import json
@@ -28,15 +29,14 @@ from dictlearn import lm as language
 from dictlearn.analyses import _logits
 from dictlearn.analyses._feature_text import groups, histogram, sequence, short
 from dictlearn.analyses._passages import readable
-from dictlearn.events import Events
+from dictlearn.events import Events, near
+from dictlearn.runs.atoms import aligned, atoms
 from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import write_json
 
-BINS, LOGITS = 50, 10
+BINS, LOGITS, ROWS = 50, 10, 3
 _EMPTY = (
-    *("neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),
     *("correlated_neurons_indices", "correlated_neurons_l1", "correlated_neurons_pearson"),
-    *("correlated_features_indices", "correlated_features_l1", "correlated_features_pearson"),
     *("decoder_weights_dist", "vector"),
 )
 _LOGITS = (
@@ -77,11 +77,12 @@ def write(
         "layer": int(layer[0]) if layer else 0,
         "sae_set": dictionary.name,
     }
+    tables = _Tables(dictionary, found)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(folder) as half:
         half.mkdir()
         for n, part in enumerate(np.array_split(fired, splits)):
-            features = list(_features(dictionary, lm, found, target, part.tolist()))
+            features = list(_features(dictionary, lm, found, target, tables, part.tolist()))
             batch = {**about, "sae_id_suffix": None, "features": features}
             (half / f"batch-{n}.json").write_text(json.dumps(batch), "utf-8")
         never = sorted({*range(found.n_latents)} - {*fired})
@@ -89,7 +90,12 @@ def write(
 
 
 def _features(
-    dictionary: Trained, lm: language.LM, found: Events, target: Sequence[str], latents: list[int]
+    dictionary: Trained,
+    lm: language.LM,
+    found: Events,
+    target: Sequence[str],
+    tables: "_Tables",
+    latents: list[int],
 ) -> Iterator[dict[str, Any]]:
     """The features of these latents."""
     for latent, effects in zip(latents, _effects(dictionary, lm, target, latents), strict=True):
@@ -97,6 +103,7 @@ def _features(
         yield {
             "feature_index": latent,
             **{key: [] for key in _EMPTY},
+            **tables.of(latent),
             **effects,
             "frac_nonzero": float(found.density_F[latent]),
             "freq_hist_data_bar_values": values,
@@ -106,6 +113,29 @@ def _features(
             "dataset": str(found.recipe["rows"]["text"]["source"]),
             "activations": list(_activations(lm, found, latent)),
         }
+
+
+class _Tables:
+    """The dimensions of the atoms and the correlated features; in the latter "l1" is the cosine."""
+
+    def __init__(self, dictionary: Trained, found: Events):
+        self._found = found.first(max(1, near.MOST_TOKENS // found.length))
+        self._atoms_FD, self._like = atoms(dictionary), near.pearson(self._found, ROWS)
+
+    def of(self, latent: int) -> dict[str, list]:
+        """The lists of a feature."""
+        like = [(i, r, near.code_cosine(self._found, latent, i)) for i, r in self._like.of(latent)]
+        return {
+            **_columns("neuron_alignment", "values", aligned(self._atoms_FD[latent], ROWS)),
+            **_columns("correlated_features", "pearson", like),
+        }
+
+
+def _columns(name: str, values: str, rows: Sequence[tuple]) -> dict[str, list]:
+    """The rows of a table as lists, by column."""
+    lists = zip(*rows, strict=True) if rows else ((), (), ())
+    keys = (f"{name}_indices", f"{name}_{values}", f"{name}_l1")
+    return {key: list(one) for key, one in zip(keys, lists, strict=True)}
 
 
 def _effects(

@@ -59,7 +59,12 @@ def cached(
 ) -> cache.Events:
     """The event cache of a dictionary, written first where it does not exist."""
     path = folder(workdir, dictionary)
-    found = rows(subject, arguments.n_tokens, whole=bool(arguments.dictionary))
+    found = rows_of(subject, arguments)
     with Progress("events", "tokens") as progress:
         cache.write(cache.job(dictionary, found, progress), path)
     return cache.read(path)
+
+
+def rows_of(subject: Subject, arguments: Namespace) -> cache.Rows:
+    """The rows of the text that the arguments name."""
+    return rows(subject, arguments.n_tokens, whole=bool(arguments.dictionary))

@@ -14,7 +14,7 @@ FLAGS = {
     **events.FLAGS,
     "--effects": {
         "action": "store_true",
-        "help": "effects on the loss, and source tokens of attention; the model runs over the text",
+        "help": "effects on the loss, correlated dimensions, source tokens of attention; it takes longer",
     },
 }
 
@@ -28,7 +28,8 @@ def features(config: Mapping, workdir: Path, arguments: Namespace) -> None:
     found = events.cached(subject, dictionary, workdir, arguments)
     folder = site(workdir, dictionary)
     with Progress("effects", "pairs") as progress:
-        shown = pages.Panels(dictionary, lm, found, known, progress if arguments.effects else None)
+        more = (progress, events.rows_of(subject, arguments)) if arguments.effects else ()
+        shown = pages.Panels(dictionary, lm, found, known, *more)
     with Progress("features", "pages") as progress:
         path = pages.write(shown, folder, progress)
     print(f"features: {path}")

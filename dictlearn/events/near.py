@@ -17,6 +17,8 @@ from scipy import sparse
 
 from dictlearn.events.cache import Events
 
+MOST_TOKENS = 1_000_000
+"""Pages and exports compare latents on the first sequences, of at most so many tokens."""
 _BLOCK = 1 << 23
 """Scores that are held at once, at most: 100 MB with what they are made of."""
 
@@ -73,6 +75,14 @@ def pearson(found: Events, n: int = 5) -> Near:
         return (total * both.data - sums * sum_F[both.col]) / (spreads * spread_F[both.col])
 
     return _co_active(codes, n, score)
+
+
+def code_cosine(found: Events, a: int, b: int) -> float:
+    """The cosine of the codes of two latents over all tokens; 0 where one never fires."""
+    (place_a, val_a), (place_b, val_b) = found.of(a), found.of(b)
+    _, at_a, at_b = np.intersect1d(place_a, place_b, assume_unique=True, return_indices=True)
+    size = float(np.linalg.norm(val_a)) * float(np.linalg.norm(val_b))
+    return float(val_a[at_a] @ val_b[at_b]) / size if size else 0.0
 
 
 def _matrix(found: Events, val_E: np.ndarray) -> sparse.csr_array:

@@ -43,3 +43,15 @@ def raw_encoder_rows(dictionary: Trained) -> np.ndarray | None:
     # The other kinds are affine, and what is pulled back through them is the row before them.
     scale = lambda x_FD: jnp.asarray(normalise.forward(dictionary.norm, x_FD)[0])
     return np.asarray(jax.vjp(scale, jnp.zeros(rows_FD.shape))[1](rows_FD)[0])
+
+
+def aligned(atom_D: np.ndarray, n: int = 3) -> list[tuple[int, float, float]]:
+    """The largest dimensions of an atom: (dimension, value, share of the L1 norm).
+
+    Example:
+        >>> aligned(np.array([0.0, -3.0, 1.0]), n=1)
+        [(1, -3.0, 0.75)]
+    """
+    order = np.argsort(-np.abs(atom_D), kind="stable")[:n]
+    total = float(np.abs(atom_D).sum()) or 1.0
+    return [(int(d), float(atom_D[d]), float(abs(atom_D[d])) / total) for d in order]

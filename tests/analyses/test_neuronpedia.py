@@ -102,6 +102,27 @@ def test_a_feature_is_what_the_latent_does(batches, truth):
         np.testing.assert_allclose(feature["neg_values"], ends[:10], rtol=1e-3, atol=1e-4)
 
 
+def test_a_feature_names_its_largest_dimensions_and_the_features_like_it(batches, truth):
+    _, one, whole, codes_STF = truth
+    W_FD, codes_UF = np.asarray(one.variables["params"]["W_dec_FD"]), codes_STF[whole.mask_ST]
+    likes = 0
+    for feature in (each for batch in batches for each in batch["features"]):
+        i, size_D = feature["feature_index"], np.abs(W_FD[feature["feature_index"]])
+        at = feature["neuron_alignment_indices"]
+        np.testing.assert_allclose(size_D[at], np.sort(size_D)[::-1][:3], rtol=1e-5)
+        np.testing.assert_allclose(feature["neuron_alignment_values"], W_FD[i][at], rtol=1e-4)
+        share = size_D[at] / size_D.sum()
+        np.testing.assert_allclose(feature["neuron_alignment_l1"], share, rtol=1e-4)
+        lists = (feature[f"correlated_features_{key}"] for key in ("indices", "pearson", "l1"))
+        for j, r, cosine in zip(*lists, strict=True):
+            assert j != i
+            a, b = codes_UF[:, i], codes_UF[:, j]
+            assert r == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-3)
+            assert cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-3)
+            likes += 1
+    assert likes
+
+
 def test_activations_are_whole_sequences_in_groups_of_their_size(batches, truth):
     _, _, whole, codes_STF = truth
     for feature in (each for batch in batches for each in batch["features"]):

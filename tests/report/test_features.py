@@ -114,6 +114,7 @@ def test_the_largest_windows_say_what_each_latent_does_to_the_loss(site, truth):
     assert sum(one is not None for one in said) > len(said) / 2
     assert any('class="hurts"' in page for page in pages)
     assert any('class="helps"' in page for page in pages)
+    assert all(page.count("dimensions of what it reads") == 1 for page in pages)
 
 
 def test_a_latent_that_never_fires_has_a_page_that_says_so(site, truth):

@@ -13,6 +13,7 @@ from dictlearn.report.svg import Panel, bars
 
 _CUT = "…"
 _ALIGNED = "dimensions of its atom: value, share"
+_CORRELATED = "dimensions of what it reads: correlation, cosine"
 
 
 def render(panels: Panels, one: Feature) -> str:
@@ -77,7 +78,13 @@ def _activations(one: Feature, form: str) -> str:
         f'<td class="number">{shown(share, ".1%")}</td>'
         for at, value, share in one.aligned
     )
-    return _panel(title, f"{drawn}{_table(_ALIGNED, aligned)}")
+    neurons = (
+        f'<td>{at}</td><td class="number">{shown(r, "+.2f")}</td>'
+        f'<td class="number">{shown(cosine, "+.2f")}</td>'
+        for at, r, cosine in one.neurons
+    )
+    like = _table(_CORRELATED, neurons) if one.neurons else ""
+    return _panel(title, f"{drawn}{_table(_ALIGNED, aligned)}{like}")
 
 
 def _panel(title: str, body: str) -> str:

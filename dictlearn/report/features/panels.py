@@ -6,25 +6,24 @@ directions and by the tokens on which they fire.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from dictlearn.analyses import _logits
 from dictlearn.analyses._loss_effects import loss_effects
-from dictlearn.events import Events, near, windows
+from dictlearn.events import Events, Rows, near, windows
+from dictlearn.events.neurons import neurons
 from dictlearn.lm import LM
 from dictlearn.lm.cells import TORN, group
 from dictlearn.report.features.reads import Inputs, Reads
-from dictlearn.runs.atoms import atoms, encoder_rows
+from dictlearn.runs.atoms import aligned, atoms, encoder_rows
 from dictlearn.runs.trained import Trained
 
 TOP, INTERVALS, EACH, EFFECTS = 20, 10, 5, 5
 """Windows of the largest activations; intervals, and windows of each; windows with effects on the loss."""
 LOGITS, NEAREST, ALIGNED = 10, 5, 3
-MOST_TOKENS = 1_000_000
-"""Latents are compared on the first sequences, of at most so many tokens."""
 
 
 class Window(NamedTuple):
@@ -62,7 +61,8 @@ class Lens(NamedTuple):
 class Feature(NamedTuple):
     """One latent. counts: a histogram of its activations, up to the largest. near: {name: [(latent, score)]}.
     aligned: the largest dimensions of its unit atom, [(dimension, value, share of the L1 norm)]. peaks: the
-    tokens at its top peaks, with how many there are. reads: its input side."""
+    tokens at its top peaks, with how many there are. reads: its input side. neurons: the
+    dimensions of the tap that correlate most with it, [(dimension, correlation, cosine)]."""
 
     index: int
     n_fired: int
@@ -77,6 +77,7 @@ class Feature(NamedTuple):
     aligned: list[tuple[int, float, float]]
     explanation: tuple[str, float | None] | None
     reads: Reads = Reads()
+    neurons: Sequence[tuple[int, float, float]] = ()
 
 
 class Panels:
@@ -89,6 +90,7 @@ class Panels:
         explanations: {latent: (explanation, its score)}.
         effects: called with (pairs done, pairs in all) of what the model must run over the text for: effects
             on the loss, and the source tokens of latents of attention. None for pages without them.
+        rows: the activations of the text; None for pages without correlations with their dimensions.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Panels:
         found: Events,
         explanations: Mapping[int, tuple[str, float | None]],
         effects: Callable[[int, int], None] | None = None,
+        rows: Rows | None = None,
     ):
         self.dictionary, self.lm, self.found = dictionary, lm, found
         self.explanations = explanations
@@ -113,6 +116,8 @@ class Panels:
         self._inputs = Inputs(dictionary, lm, raw_FD)
         self._words: dict[int, str] = {}
         self._on_loss: dict[tuple[int, int], float] = {}
+        some = found.first(max(1, near.MOST_TOKENS // found.length))
+        self._neurons = neurons(some, rows, ALIGNED) if rows else None
         if effects:
             self._run(written_FD, effects)
 
@@ -162,9 +167,10 @@ class Panels:
             words.most_common(3),
             self._lens(i),
             {name: one.of(i) for name, one in self._near.items()},
-            _aligned(self._atoms_FD[i]),
+            aligned(self._atoms_FD[i], ALIGNED),
             self.explanations.get(i),
             self._inputs.of(i),
+            self._neurons.of(i) if self._neurons else (),
         )
 
     def _groups(self, i: int) -> list[Group]:
@@ -222,7 +228,7 @@ class Panels:
 
 
 def _neighbours(dictionary: Trained, atoms_FD: np.ndarray, found: Events) -> dict[str, near.Near]:
-    some = found.first(max(1, MOST_TOKENS // found.length))
+    some = found.first(max(1, near.MOST_TOKENS // found.length))
     named = {"decoder": near.cosine(atoms_FD, NEAREST)}
     if (rows_FD := encoder_rows(dictionary)) is not None:
         named["encoder"] = near.cosine(rows_FD, NEAREST)
@@ -236,12 +242,6 @@ def _neighbours(dictionary: Trained, atoms_FD: np.ndarray, found: Events) -> dic
 def _unit(atoms_FD: np.ndarray) -> np.ndarray:
     size_F = np.linalg.norm(atoms_FD, axis=1, keepdims=True)
     return atoms_FD / np.where(size_F > 0, size_F, 1)
-
-
-def _aligned(atom_D: np.ndarray) -> list[tuple[int, float, float]]:
-    order = np.argsort(-np.abs(atom_D), kind="stable")[:ALIGNED]
-    total = float(np.abs(atom_D).sum()) or 1.0
-    return [(int(d), float(atom_D[d]), float(abs(atom_D[d])) / total) for d in order]
 
 
 def _extreme(val_T: np.ndarray) -> float:
