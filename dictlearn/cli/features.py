@@ -28,8 +28,9 @@ def features(config: Mapping, workdir: Path, arguments: Namespace) -> None:
     found = events.cached(subject, dictionary, workdir, arguments)
     folder = site(workdir, dictionary)
     with Progress("effects", "pairs") as progress:
-        more = (progress, events.rows_of(subject, arguments)) if arguments.effects else ()
-        shown = pages.Panels(dictionary, lm, found, known, *more)
+        effects = progress if arguments.effects else None
+        rows = events.rows_of(subject, arguments) if arguments.effects else None
+        shown = pages.Panels(dictionary, lm, found, known, effects, rows)
     with Progress("features", "pages") as progress:
         path = pages.write(shown, folder, progress)
     print(f"features: {path}")

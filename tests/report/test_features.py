@@ -13,6 +13,7 @@ import dictlearn
 from dictlearn import cli, events
 from dictlearn.analyses import _logits
 from dictlearn.report.features import SCRIPTS, index, panels
+from dictlearn.runs.atoms import atoms
 from dictlearn.streams import store
 from tests.report.conftest import TAP
 from tests.report.test_browser import CHROMIUM, open_page
@@ -214,3 +215,36 @@ def test_the_pages_open_without_complaint_and_fit_a_phone(page, site, tmp_path):
     dom, console = open_page(file, "--dump-dom", "--window-size=500,900")
     assert not console
     assert int(dom.split("<title>")[1].split("</title>")[0]) <= 500
+
+
+HOVERED = """<script>
+const mark = document.querySelector(".text mark[title]");
+mark.dispatchEvent(new MouseEvent("mouseover", { bubbles: true }));
+document.title = JSON.stringify({ title: mark.title, pushed });
+</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no `chromium` on the PATH")
+def test_a_token_under_the_mouse_says_what_the_latent_adds_to_logits_there(site, truth, tmp_path):
+    copy, i = tmp_path / "site", int((truth[1] > 0).sum(0).argmax())
+    shutil.copytree(site, copy)
+    file = copy / "latents" / f"{i}.html"
+    file.write_text(file.read_text("utf-8").replace("</body>", HOVERED), "utf-8")
+    dom, console = open_page(file, "--dump-dom")
+    assert not console
+    said = json.loads(html.unescape(dom.split("<title>")[1].split("</title>")[0]))
+    own, raised, lowered = said["title"].split("\n")
+    value = float(own.split(";")[0])
+    for line, side in zip((raised, lowered), said["pushed"], strict=True):
+        assert len(side) == 5
+        shown = [float(one.rsplit(" ", 1)[1].replace("−", "-")) for one in line.split(", ")]
+        np.testing.assert_allclose(shown, [value * weight for _, weight in side], atol=0.006)
+
+
+def test_what_is_added_at_an_activation_of_one_is_the_raw_atoms_logits(site, spoken, model):
+    trained, lm = dictlearn.restore(spoken)[0], dictlearn.lm.load(**model)
+    raised = np.sort(_logits.direct(lm, atoms(trained), 5).top_weight_IK)[:, ::-1]
+    for i in range(len(raised)):
+        page = (site / "latents" / f"{i}.html").read_text("utf-8")
+        told = json.loads(html.unescape(re.search(r'data-pushed="([^"]*)"', page)[1]))
+        np.testing.assert_allclose([w for _, w in told[0]], raised[i], rtol=2e-3, atol=1e-4)

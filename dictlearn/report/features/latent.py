@@ -1,6 +1,7 @@
 """The page of one latent, from its `Feature`."""
 
 import html
+import json
 from collections.abc import Sequence
 from functools import cache
 from string import Template
@@ -11,7 +12,7 @@ from dictlearn.report.markup import decimals, marked, shown, token
 from dictlearn.report.page import asset
 from dictlearn.report.svg import Panel, bars
 
-_CUT = "…"
+_CUT, _PUSHED = "…", 5
 _ALIGNED = "dimensions of its atom: value, share"
 _CORRELATED = "dimensions of what it reads: correlation, cosine"
 
@@ -25,9 +26,16 @@ def render(panels: Panels, one: Feature) -> str:
         before=(one.index - 1) % n,
         after=(one.index + 1) % n,
         name=html.escape(panels.dictionary.name or "dictionary"),
+        pushed=html.escape(json.dumps(_pushed(one.lens))) if one.lens else "",
         summary=_summary(one, panels, form),
         body=f'<section class="panels-of">{_panels(one, panels, form)}</section>{groups}',
     )
+
+
+def _pushed(lens: Lens) -> list[list[tuple[str, float]]]:
+    """The tokens that it raises and lowers most, with their logits at an activation of 1."""
+    sides = (lens.top[:_PUSHED], lens.bottom[:_PUSHED])
+    return [[(text, float(f"{w * lens.size:.4g}")) for text, w in side] for side in sides]
 
 
 @cache

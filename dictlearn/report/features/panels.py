@@ -49,13 +49,15 @@ class Group(NamedTuple):
 
 
 class Lens(NamedTuple):
-    """The tokens whose logits a latent raises and lowers most, and a histogram of all, from `low` to `high`."""
+    """The tokens whose logits a latent raises and lowers most, and a histogram of all, from `low` to `high`.
+    Weights are those of a unit atom; size: the norm of its raw atom."""
 
     top: list[tuple[str, float]]
     bottom: list[tuple[str, float]]
     counts: list[int]
     low: float
     high: float
+    size: float = 1.0
 
 
 class Feature(NamedTuple):
@@ -107,7 +109,7 @@ class Panels:
         lm.check_tokens(np.asarray(found.tokens_ST), f"The text of {dictionary.name}")
         self._bounds = windows.bounds(found.tokens_ST, lm.separator)
         raw_FD = atoms(dictionary)
-        self._atoms_FD = _unit(raw_FD)
+        self._atoms_FD, self._size_F = _unit(raw_FD), np.linalg.norm(raw_FD, axis=1)
         self._near = _neighbours(dictionary, self._atoms_FD, found)
         target = dictionary.sites[0].target if dictionary.sites else ()
         written_FD = _logits.in_stream(lm, target, raw_FD)
@@ -224,7 +226,9 @@ class Panels:
         tops, weights, bottoms, lows, counts_IN = self._effects
         top = _logits.named(self.lm, tops[i], weights[i])
         bottom = _logits.named(self.lm, bottoms[i], lows[i])
-        return Lens(top, bottom, counts_IN[i].tolist(), bottom[0][1], top[0][1])
+        return Lens(
+            top, bottom, counts_IN[i].tolist(), bottom[0][1], top[0][1], float(self._size_F[i])
+        )
 
 
 def _neighbours(dictionary: Trained, atoms_FD: np.ndarray, found: Events) -> dict[str, near.Near]:
