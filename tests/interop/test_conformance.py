@@ -1,6 +1,7 @@
 """Conformance of every format with every dictionary: it comes back to the bit, or is refused."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,9 @@ PRODUCTS = [(name, other) for name in NAMES for other in dictionaries.activation
 TRANSCODES = [name for name in NAMES if dictionaries.variant(name).transcodes]
 
 
-def trained(name, norm=None, d_in=D, **fields):
-    """A dictionary with random leaves: no two of them alike, none as it starts."""
+@functools.cache
+def drawn(name, d_in=D, **fields):
+    """A module with random leaves: no two of them alike, none as it starts."""
     known = dictionaries.fields(name, fields.get("activation"))
     sizes = {key: value for key, value in SIZES.items() if key in known}
     module = dictionaries.make(name, d_in=d_in, n_latents=F, **sizes, **fields)
@@ -29,7 +31,11 @@ def trained(name, norm=None, d_in=D, **fields):
     shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, method="encode"), x)
     rng = np.random.default_rng(0)
     draw = lambda leaf: jnp.asarray(rng.integers(1, 9, leaf.shape) / 8, leaf.dtype)
-    variables = jax.tree.map(draw, shapes)
+    return module, jax.tree.map(draw, shapes)
+
+
+def trained(name, norm=None, d_in=D, **fields):
+    module, variables = drawn(name, d_in, **fields)
     site = Site({"name": "toy", "sha256": "7e"}, ("resid.0",), ("resid.1",), {"sequence_length": 8})
     told = {"name": f"{name}_0", "hparams": {"seed": 3}, "metrics": {"l0": 1 / 3}}
     return Trained(module, variables, norm or Norm(), (site,), **told)

@@ -1,8 +1,10 @@
 """Malicious or broken files in every format: one line names the file and the fault, nothing is run or written,
 and little memory is taken."""
 
+import functools
 import os
 import pickle
+import shutil
 import struct
 import tracemalloc
 import zipfile
@@ -126,14 +128,26 @@ def refused(path):
     return str(found.value)
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """format -> a folder with a dictionary in that format."""
+
+    @functools.cache
+    def made(format):
+        folder = tmp_path_factory.mktemp("sound") / format
+        written(format, folder)
+        return folder
+
+    return made
+
+
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_harmful_file_is_refused_in_a_line(format, harm, tmp_path, monkeypatch):
+def test_a_harmful_file_is_refused_in_a_line(format, harm, sound, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     n = 0
     while True:
-        written(format, tmp_path / f"made{n}")
-        path = next((tmp_path / f"made{n}").iterdir())
+        (path,) = shutil.copytree(sound(format), tmp_path / f"made{n}").iterdir()
         if n == len(parts(path)):
             break
         if harm(parts(path)[n]):
@@ -144,9 +158,8 @@ def test_a_harmful_file_is_refused_in_a_line(format, harm, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("format", [name for name in FORMATS if not interop.format_of(name).SUFFIX])
-def test_a_link_out_of_the_folder_is_refused(format, tmp_path):
-    written(format, tmp_path / "made")
-    (path,) = (tmp_path / "made").iterdir()
+def test_a_link_out_of_the_folder_is_refused(format, sound, tmp_path):
+    (path,) = shutil.copytree(sound(format), tmp_path / "made").iterdir()
     for part in parts(path):
         part.rename(tmp_path / part.name)
         part.symlink_to(tmp_path / part.name)
@@ -155,11 +168,10 @@ def test_a_link_out_of_the_folder_is_refused(format, tmp_path):
         (tmp_path / part.name).rename(part)
 
 
-def test_a_snapshot_of_a_hubs_cache_is_links_to_its_blobs_alone(tmp_path):
+def test_a_snapshot_of_a_hubs_cache_is_links_to_its_blobs_alone(sound, tmp_path):
     home = tmp_path / "models--some--sae"
     snapshot = home / "snapshots" / "0a1b" / "one"
-    written("sparsify", tmp_path / "made")
-    (path,) = (tmp_path / "made").iterdir()
+    (path,) = shutil.copytree(sound("sparsify"), tmp_path / "made").iterdir()
     (home / "blobs").mkdir(parents=True)
     snapshot.mkdir(parents=True)
     for n, part in enumerate(parts(path)):
