@@ -12,7 +12,7 @@ Source: Foote et al. 2023, "Neuron to graph" (arXiv:2305.19911); Gao et al. 2024
 Differs: texts are not augmented by a masked language model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,26 +79,33 @@ def build(texts: Sequence[tuple[Sequence[int], int]], codes: Codes, pad: int) ->
         >>> trie.predict([3, 2, 3]), trie.patterns()
         ([1.0, 0.0, 1.0], [([3], 1.0)])
     """
-    trie = Trie()
-    for tokens, peak in texts:
-        whole = list(tokens[: peak + 1])
-        found = _pattern(whole, codes, pad)
-        if found is not None:
-            trie.add(*found)
+    trie, last = Trie(), lambda texts: np.array([float(vals[-1]) for vals in codes(texts)])
+    wholes = [list(tokens[: peak + 1]) for tokens, peak in texts]
+    shortest = _in_one([[whole[start:] for start in range(len(whole))] for whole in wholes], last)
+    fire = [(whole, vals) for whole, vals in zip(wholes, shortest, strict=True) if vals[0] > 0]
+    starts = [int(np.flatnonzero(vals >= _KEPT * vals[0])[-1]) for _, vals in fire]
+    suffixes = [whole[start:] for (whole, _), start in zip(fire, starts, strict=True)]
+    after = _in_one([_changed(suffix, pad) for suffix in suffixes], last)
+    for (_, vals), start, suffix, changed in zip(fire, starts, suffixes, after, strict=True):
+        small = changed <= (1 - _KEPT) * vals[start]
+        trie.add(_steps(suffix, small, whole=start == 0), float(vals[0]))
     return trie
 
 
-def _pattern(whole: list[int], codes: Codes, pad: int) -> tuple[list[int], float] | None:
-    """(the steps of the pattern that ends the text, its activation); None where the latent is silent."""
-    last = lambda texts: np.array([float(vals[-1]) for vals in codes(texts)])
-    vals = last([whole[start:] for start in range(len(whole))])
-    if vals[0] <= 0:
-        return None
-    start = int(np.flatnonzero(vals >= _KEPT * vals[0])[-1])
-    suffix, val = whole[start:], float(vals[start])
-    replaced = [[*suffix[:i], pad, *suffix[i + 1 :]] for i in range(len(suffix))]
-    padded = [[pad, *suffix]] if start == 0 else []
-    after = last([*replaced, *padded])
-    salient = 1 - after[: len(suffix)] / val >= _KEPT
-    steps = [token if kept else ANY for token, kept in zip(suffix, salient, strict=True)][::-1]
-    return steps + [START] * bool(padded and after[-1] < _KEPT * val), float(vals[0])
+def _in_one(groups: list[list[list[int]]], last: Callable) -> list[np.ndarray]:
+    """The last activations of the texts of each group, which are all asked for at once."""
+    every = [text for group in groups for text in group]
+    ends = np.cumsum([len(group) for group in groups])[:-1]
+    return np.split(last(every), ends) if every else []
+
+
+def _changed(suffix: list[int], pad: int) -> list[list[int]]:
+    """The suffix with each of its tokens replaced in turn, and with padding in front."""
+    return [*([*suffix[:i], pad, *suffix[i + 1 :]] for i in range(len(suffix))), [pad, *suffix]]
+
+
+def _steps(suffix: list[int], small: np.ndarray, whole: bool) -> list[int]:
+    """The steps of a pattern. small: which change of `_changed` costs more than the activation may lose. whole:
+    whether the suffix is the whole text."""
+    steps = [token if kept else ANY for token, kept in zip(suffix, small, strict=False)][::-1]
+    return steps + [START] * bool(whole and small[-1])
