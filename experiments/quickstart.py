@@ -65,5 +65,5 @@ def get_config(arg: str = "") -> ConfigDict:
 
     config.evaluate = {"n_tokens": 8192, "n_sequences": 8}
     if smoke:
-        config.evaluate = {"n_tokens": 1024, "n_sequences": 2}
+        config.evaluate = {"n_tokens": 1024, "n_sequences": 1}
     return config

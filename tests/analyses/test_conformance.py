@@ -110,6 +110,24 @@ def subjects(request, tmp_path, monkeypatch):
     return fresh
 
 
+@pytest.fixture(scope="session")
+def results():
+    """The first Result of each analysis, by name."""
+    return {}
+
+
+@pytest.fixture
+def first(subjects, results):
+    """name -> the Result of the analysis on its subjects, computed once for all tests."""
+
+    def found(name):
+        if name not in results:
+            results[name] = analyses.run(name, subjects(name))
+        return results[name]
+
+    return found
+
+
 def alike(a, b):
     """Whether two trees are the same but for rounding."""
     if isinstance(a, dict):
@@ -131,8 +149,8 @@ def test_it_is_a_function_of_subjects_whose_settings_have_defaults(name):
 
 
 @every
-def test_it_writes_valid_json_whose_tables_are_whole(name, subjects, tmp_path):
-    found = analyses.run(name, subjects(name))
+def test_it_writes_valid_json_whose_tables_are_whole(name, first, tmp_path):
+    found = first(name)
     paths = analyses.write(name, found, {}, tmp_path)
 
     def refuse(word):
@@ -150,24 +168,22 @@ def test_it_writes_valid_json_whose_tables_are_whole(name, subjects, tmp_path):
 
 
 @every
-def test_it_says_the_same_again_and_however_tokens_are_batched(name, subjects, monkeypatch):
-    first = analyses.run(name, subjects(name)).values
-    assert analyses.run(name, subjects(name)).values == first
+def test_it_says_the_same_again_and_however_tokens_are_batched(name, subjects, first, monkeypatch):
+    values = first(name).values
+    assert analyses.run(name, subjects(name)).values == values
     monkeypatch.setattr(_subject, "PASS", 100)
-    assert alike(analyses.run(name, subjects(name)).values, first)
+    assert alike(analyses.run(name, subjects(name)).values, values)
 
 
 @every
-def test_it_does_not_depend_on_the_order_of_dictionaries_or_subjects(name, subjects):
+def test_it_does_not_depend_on_the_order_of_dictionaries_or_subjects(name, subjects, first):
     if name in ORDERED:
         pytest.skip("its answer is about the order")
-    paths = subjects(name)
-    whole = [Subject.of(path) for path in paths]
-    turned = [Subject.of(path) for path in reversed(paths)]
+    turned = [Subject.of(path) for path in reversed(subjects(name))]
     for subject in turned:
         subject.__dict__["trained"] = list(reversed(subject.trained))
-    a, b = (analyses.run(name, each) for each in (whole, turned))
-    for mine, other in zip(a.tables, b.tables, strict=True):
+    other_way = analyses.run(name, turned)
+    for mine, other in zip(first(name).tables, other_way.tables, strict=True):
         assert alike(sorted(map(str, mine.rows)), sorted(map(str, other.rows)))
 
 

@@ -33,7 +33,7 @@ def tried(*words):
         (("checkpoints",), ("kill", "tear", "eio", "full", "power"), 1),
         (("events", "log", "checksums"), MODES, 2),
         (("lm.save", "export saelens", "export safetensors"), ("tear", "power"), 1),
-        (("train", "harvest"), ("kill", "full", "power"), 1),
+        (("train", "harvest"), ("full", "power"), 1),
     ],
     ids=["checkpoints", "small", "exports", "commands"],
 )
