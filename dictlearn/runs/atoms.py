@@ -1,5 +1,7 @@
 """The atoms and the encoder rows of a trained dictionary, one for each latent."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,13 @@ def atoms(dictionary: Trained) -> np.ndarray:
         ]
         found.append(decoded[0] - decoded[1])
     return np.concatenate(found)[:n]
+
+
+def atoms_of(dictionary: Trained, latents: Sequence[int]) -> np.ndarray:
+    """The same of some latents, `[n, D]`."""
+    idx_BK = jnp.asarray(latents)[:, None]
+    one, none = (dictionary.decode(Codes(jnp.full(idx_BK.shape, v), idx_BK)) for v in (1.0, 0.0))
+    return np.asarray(one - none)
 
 
 def encoder_rows(dictionary: Trained) -> np.ndarray | None:

@@ -23,8 +23,10 @@ from jax.tree_util import Partial
 from dictlearn import normalise
 from dictlearn.lm import LM, Edits, Prompts
 from dictlearn.runs import on_texts
+from dictlearn.runs.atoms import atoms_of
 from dictlearn.runs.trained import Trained, place, reconstruct
 from dictlearn.steering.intervention import Intervention, several
+from dictlearn.steering.pushes import pushes, writes_several
 from dictlearn.steering.tokens import changed, changed_later
 from dictlearn.types import Codes, Dictionary
 
@@ -80,7 +82,8 @@ def edits_of(
 
     Args:
         lm: the language model.
-        dictionary: a dictionary that reads one tap and writes one, as its site says.
+        dictionary: a dictionary that reads one tap and writes one, as its site says; for "add" on latents it
+            may write several.
         interventions: in the order in which they apply.
         prompts: the prompts, for the tokens that change.
         strength: the value of interventions without one, one number or one for each prompt.
@@ -89,14 +92,16 @@ def edits_of(
         Edits. Give `whole(prompts)` as their mask.
 
     Raises:
-        ValueError: for a dictionary without a site or of several taps, a latent that it does not have, a
-            direction of another width, and a place outside a prompt.
+        ValueError: for a dictionary without a site, or with several taps for another op than "add", a latent
+            that it does not have, a direction of another width, and a place outside a prompt.
     """
     chosen = several(interventions)
-    read, written = place(dictionary)
     latents = sorted({latent for one in chosen for latent in one.latents})
     _check(dictionary, chosen, latents)
     strength_B = np.broadcast_to(np.asarray(strength, np.float32), prompts.length_B.shape)
+    if writes_several(dictionary):
+        return pushes(dictionary, chosen, prompts, strength_B)
+    read, written = place(dictionary)
     values = [_value(lm, dictionary, one, strength_B) for one in chosen]
     bases = [_basis(dictionary, one) for one in chosen]
 
@@ -168,17 +173,10 @@ def _basis(dictionary: Trained, one: Intervention) -> np.ndarray | None:
     if one.direction:
         rows_ED = np.asarray([one.direction], np.float32)
     elif one.op == "project_out":
-        rows_ED = _atoms(dictionary, one.latents)
+        rows_ED = atoms_of(dictionary, one.latents)
     else:
         return None
     return np.linalg.qr(rows_ED.T)[0].T if one.op == "project_out" else rows_ED
-
-
-def _atoms(dictionary: Trained, latents: Sequence[int]) -> np.ndarray:
-    """What the latents add to the raw reconstruction at an activation of 1."""
-    idx_BK = jnp.asarray(latents)[:, None]
-    one, none = (dictionary.decode(Codes(jnp.full(idx_BK.shape, v), idx_BK)) for v in (1.0, 0.0))
-    return np.asarray(one - none)
 
 
 def codes_at_end(lm: LM, dictionary: Trained, text: str) -> np.ndarray:

@@ -16,7 +16,7 @@ def trained(name="topk", tap="resid.1", target="resid.1", norm=None, **settings)
     """A random dictionary whose rows and biases are far from zero, at taps of the toy."""
     settings = {"d_in": D, "n_latents": F, **settings}
     module = dictionaries.make(name, **settings)
-    x_BD = jax.random.normal(jax.random.key(0), (8, D))
+    x_BD = jax.random.normal(jax.random.key(0), (8, settings["d_in"]))
     variables = module.init(jax.random.key(1), x_BD, jnp.zeros(module.n_latents, bool))
     keys = iter(jax.random.split(jax.random.key(2), 64))
     shift = lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape)
