@@ -147,7 +147,7 @@ def test_logits_are_the_atom_through_the_gain_and_the_unembedding(found, diction
 
 
 def test_a_tap_off_the_residual_stream_has_no_logits(dictionary, lm):
-    assert direct_logits(dictionary, lm, ["mlp_act.1"], [0, 1]) == [None, None]
+    assert direct_logits(dictionary, lm, ["mlp_in.1"], [0, 1]) == [None, None]
     assert all(direct_logits(dictionary, lm, ["mlp_out.1"], [0, 1]))
 
 
