@@ -37,15 +37,15 @@ PURSUITS = "pursuits.json"
 
 
 def check(config: Mapping, stream: streams.Stream, allow_changed: bool = False) -> None:
-    """Raises ValueError if dictionaries trained on `stream` could not be evaluated as the config says: as
-    `models.check` does, and for unknown pursuits in `config.evaluate`."""
+    """Raises ValueError if dictionaries trained on `stream` could not be evaluated as the config says."""
     models.check(config, stream, allow_changed)
-    pursuits = config.get("evaluate", {}).get("pursuits", ())
+    chosen, pursuits = config.get("meters") or {}, config.get("evaluate", {}).get("pursuits", ())
     d_out = experiment_stream.target_width(stream)
-    found = programs(config, stream.d_in, d_out) if pursuits else []
-    for program in found:
+    for program in programs(config, stream.d_in, d_out) if chosen or pursuits else ():
+        module = program.module_of(0)
+        for name, own in chosen.items():
+            meters.make(name, Subject(module), **own)
         for method in pursuits:
-            module = program.module_of(0)
             set_up(Pursued(module.d_in, module.n_latents, module, method, 1))
 
 

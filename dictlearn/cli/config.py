@@ -44,6 +44,17 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
         config[name] = ConfigDict()
     for name in set(experiment.SWEPT) - set(config.sweep):
         config.sweep[name] = ConfigDict()
+    found, chosen = _with_keys(config, rest)
+    found["sweep"] = _filled(found["sweep"])
+    found = _filled(winning(_filled(found), chosen))
+    experiment.check(found, READS)
+    analyses.check(found.get("analyses", {}))
+    meters.check(found.get("meters", {}))
+    return found
+
+
+def _with_keys(config: ConfigDict, rest: Sequence[str]) -> tuple[dict, Sequence[str]]:
+    """The config with the keys that the words of the command line set, and these keys."""
     given = flags.FlagValues()
     words = ["dictlearn", *_long(rest)]
     chosen = keys(words)
@@ -66,13 +77,7 @@ def read(file: Path, arg: str, rest: Sequence[str]) -> dict:
         raise ValueError(f"{said} cannot be set: {error}") from error
     if unread:
         misuse(f"unknown argument {unread[0]!r}; keys of the config are --config.KEY=VALUE.")
-    found = values.settled(config)
-    found["sweep"] = _filled(found["sweep"])
-    found = _filled(winning(_filled(found), chosen))
-    experiment.check(found, READS)
-    analyses.check(found.get("analyses", {}))
-    meters.check(found.get("meters", {}))
-    return found
+    return values.settled(config), chosen
 
 
 def _experiment(file: Path, arg: str) -> Any:
@@ -157,14 +162,18 @@ def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tu
 
 def _of_dictionary(arguments: Namespace, rest: Sequence[str]) -> tuple[dict, Path]:
     """The config and the folder for measuring a published dictionary, which `arguments` hold, loaded."""
-    if arguments.config or rest:
-        misuse(f"--dictionary takes {', '.join(published.FLAGS)}, and no {rest or '--config'}.")
+    others = [word for word in rest if not word.startswith("--config.meters.")]
+    if arguments.config or others:
+        takes = ", ".join((*published.FLAGS, "--config.meters.KEY=VALUE"))
+        misuse(f"--dictionary takes {takes}, and no {others or '--config'}.")
+    chosen = _with_keys(ConfigDict({"meters": {}}), rest)[0]
+    meters.check(chosen["meters"])
     path = Path(arguments.dictionary)
     workdir = _workdir(arguments.workdir or Path("runs") / path.stem)
     if (workdir / "config.json").exists():
         raise ValueError(f"{workdir} holds a run; --workdir names a folder for the metrics.")
     arguments.dictionary = interop.load(path)
-    config = published.config_of(arguments, path)
+    config = published.config_of(arguments, path) | _filled(chosen)
     workdir.mkdir(parents=True, exist_ok=True)
     return config, workdir
 

@@ -7,7 +7,8 @@ constant bias, `r2_per_dim` averages over the dimensions that vary (sentence enc
 not), `nmse_token` gives all tokens the same weight. `explained_variance_legacy` is a mean of per-token
 ratios about the mean of each batch, and so depends on the batches; it serves to compare with older
 numbers. `relative_reconstruction_bias` is sum |yhat|^2 / sum <yhat, y>, below 1 for shrinkage. Means and
-squared deviations are merged over batches by Chan's formula.
+squared deviations are merged over batches by Chan's formula. docs/meters.md has the key of each library's
+number; formulas that only one library has are under `compat` (`_compat.py`).
 
 A ratio is averaged over the tokens for which it is defined, that is, tokens that are not zero (or not at the
 mean). A value that the data do not define is NaN, such as a share of the variance of tokens that are all equal.
@@ -21,6 +22,7 @@ import numpy as np
 from jaxtyping import Array
 
 from dictlearn.meters import Column, Reading, Subject, add, not_finite, ratio, refuse_not_finite
+from dictlearn.meters._compat import with_compat
 from dictlearn.ops.firing import l0
 from dictlearn.ops.lengths import length, nonzero, unit_rows
 from dictlearn.types import Meter
@@ -148,9 +150,9 @@ def result(t: dict) -> dict:
     return {name: float(value) for name, value in values.items()}
 
 
-def reconstruction(subject: Subject) -> Meter:
+def reconstruction(subject: Subject, *, compat: bool = False) -> Meter:
     """The meter of a dictionary. For several concatenated sources, its result also has
-    `explained_variance_by_source`, a list."""
+    `explained_variance_by_source`, a list. compat: whether it has the numbers of other libraries too."""
     n = subject.dictionary.sources
 
     def parted(t: dict) -> dict:
@@ -159,4 +161,5 @@ def reconstruction(subject: Subject) -> Meter:
         explained = [1 - float(ratio(e.sum(), y.sum())) for e, y in zip(*parts, strict=True)]
         return {**result(t), "explained_variance_by_source": explained}
 
-    return Meter(measure, dict, update, result if n == 1 else parted)
+    meter = Meter(measure, dict, update, result if n == 1 else parted)
+    return with_compat(meter) if compat else meter

@@ -119,14 +119,20 @@ def test_the_command_measures_it_on_any_model_and_text(spoken, tmp_path, capsys)
     home, _ = spoken
     words = [f"--dictionary={home / 'one.safetensors'}", f"--model={home / 'toy.gguf'}"]
     words += ["--length=16", f"--text={home / 'text.txt'}", f"--workdir={tmp_path / 'measured'}"]
-    assert cli.main(["eval", *words]) == 0, capsys.readouterr()
+    chosen = ["reconstruction.compat=True", "loss_recovered={}"]
+    chosen = [f"--config.meters.{each}" for each in chosen]
+    assert cli.main(["eval", *words, *chosen]) == 0, capsys.readouterr()
     (found,) = read_records(tmp_path / "measured" / "metrics.json").values()
     assert found["explained_variance"] > 0.3
+    assert found["compat"]["dictionary_learning"]["l0"] == pytest.approx(found["l0"], rel=0.2)
+    assert "dead_fraction" not in found
     assert found["ce_original"] <= found["ce_spliced"]
     assert cli.main(["eval", *words, "--tap=mlp_act.0"]) == 1
     told = capsys.readouterr().err
     assert "12" in told
     assert "20" in told
+    assert cli.main(["eval", *words, "--config.meters.nothing={}"]) == 1
+    assert "nothing" in capsys.readouterr().err
     assert cli.main(["eval", words[0], f"--workdir={home / 'run'}"]) == 1
     assert "--workdir" in capsys.readouterr().err
 
