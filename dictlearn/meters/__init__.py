@@ -86,7 +86,7 @@ def names() -> list[str]:
 
     Example:
         >>> names()
-        ['firing', 'loss_recovered', 'reconstruction', 'recovery']
+        ['description_length', 'firing', 'loss_recovered', 'reconstruction', 'recovery']
     """
     files = [module.name for module in pkgutil.iter_modules(__path__)]
     return sorted(name for name in files if name[0] != "_")
