@@ -110,7 +110,7 @@ SLOW = (
     "runs/test_configs_survive.py",
     "runs/test_pursuit_encoder.py",
     "runs/test_tied.py",
-    "scaling/test_joint.py",
+    "scaling/test_summary.py",
     "steering/",
     "streams/test_conformance.py",
     "streams/test_harvest_processes.py",

@@ -30,7 +30,7 @@ RAISED = {("analyses", "circuits"), ("circuits", "analyses")}
 """Rooms of one layer that may meet all the same: an analysis uses another's result."""
 STRANGERS = (
     *("dictionaries", "dictionaries/_activations", "learners", "meters", "interop"),
-    *("lm/families", "explanations/clients", "explanations/scorers"),
+    *("lm/families", "explanations/clients", "explanations/scorers", "scaling/laws"),
 )
 """Folders in which no member imports another; what members share has an underscore."""
 

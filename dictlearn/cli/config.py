@@ -135,7 +135,11 @@ def resolve(arguments: Namespace, rest: Sequence[str], from_workdir: bool) -> tu
     if "words" in arguments:
         rest = _analysed(arguments, rest)
         if len(arguments.words) > 1:
-            return {}, _result_folder(arguments)
+            return {}, _result_folder(arguments, arguments.words[1:])
+    if runs := vars(arguments).get("runs"):
+        if rest:
+            misuse(f"unknown argument {rest[0]!r}; {arguments.verb} of --runs reads no config.")
+        return {}, _result_folder(arguments, runs)
     if published.asked(arguments):
         return _of_dictionary(arguments, rest)
     if arguments.config is None:
@@ -202,13 +206,13 @@ def _analysed(arguments: Namespace, rest: Sequence[str]) -> list[str]:
     return [word for word in rest if ours(word)]
 
 
-def _result_folder(arguments: Namespace) -> Path:
-    """The folder of the result for subjects on the command line: the workdir, or the workdir of the only
-    subject, or runs/A-B.
+def _result_folder(arguments: Namespace, named: Sequence[str]) -> Path:
+    """The folder of the result for subjects or runs that the command line names: the workdir, or the workdir of
+    the only one, or runs/A-B.
     """
     if arguments.config:
-        misuse("subjects or --config, not both; --workdir says where the result goes.")
-    subjects = [Path(subject) for subject in arguments.words[1:]]
+        misuse(f"{named[0]} or --config, not both; --workdir says where the result goes.")
+    subjects = [Path(subject) for subject in named]
     together = Path("runs") / "-".join(subject.stem for subject in subjects)
     own = len(subjects) == 1 and subjects[0].is_dir()
     return Path(arguments.workdir or (subjects[0] if own else together))

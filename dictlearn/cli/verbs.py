@@ -16,7 +16,17 @@ from rich.console import Console
 
 from dictlearn import analyses, interop, meters, sharding
 from dictlearn import lm as language
-from dictlearn.cli import distributed, events, features, latents, published, release, serve, steer
+from dictlearn.cli import (
+    distributed,
+    events,
+    features,
+    fit,
+    latents,
+    published,
+    release,
+    serve,
+    steer,
+)
 from dictlearn.cli.analyse import analyse, every
 from dictlearn.cli.progress import Progress
 from dictlearn.evaluate import check, evaluate
@@ -24,7 +34,7 @@ from dictlearn.experiment import members
 from dictlearn.harvest import harvest
 from dictlearn.runs import health
 from dictlearn.runs.trained import Trained
-from dictlearn.runs.workdir import read_records, write_json
+from dictlearn.runs.workdir import write_json
 from dictlearn.streams import Stream
 from dictlearn.train import train
 
@@ -121,20 +131,6 @@ def _measured(config: Mapping, workdir: Path, arguments, trained: Trained | None
     print(f"metrics: {workdir / 'metrics.json'}")
 
 
-def _fit(config: Mapping, workdir: Path, arguments) -> None:
-    from dictlearn.scaling import fit_run
-
-    metrics = read_records(workdir / "metrics.json")
-    found = fit_run(metrics, workdir)
-    print(found["law"])
-    for name, value in found["parameters"].items():
-        print(f"{name:8} {value['value']: .4f}  [{value['low']: .4f}, {value['high']: .4f}]")
-    print(
-        f"held-out cells: worst {found['held_out_worst']:.2%}, median {found['held_out_median']:.2%}"
-    )
-    print(f"law: {workdir / 'scaling.json'}, {workdir / 'scaling.png'}")
-
-
 def _report(config: Mapping, workdir: Path, arguments) -> None:
     from dictlearn import report
 
@@ -191,8 +187,9 @@ VERBS = {
         together=True,
     ),
     "fit": Verb(
-        _fit,
-        "fit the scaling law to the sweep -> scaling.json, scaling.png",
+        fit.fit,
+        "fit a scaling law to the dictionaries of runs -> scaling.json, scaling.png",
+        fit.FLAGS,
         from_workdir=True,
     ),
     "analyse": Verb(

@@ -75,7 +75,7 @@ def symbols(text: str) -> str:
 
 
 def _predictions(law: Mapping) -> str:
-    inside, largest = law["held_out_interior_worst"], law["largest_width_out"]
+    inside, largest = law["held_out_interior_worst"], law["largest_out"]
     text = (
         "Each cell of the grid was predicted by a fit that never saw it. The error is"
         f" {shown(law['held_out_median'], '.2%')} in the median and"
@@ -116,7 +116,7 @@ def _caveats(law: Mapping, n_tokens: int) -> str:
             f"A simpler law ({' or '.join(f'“{html.escape(name)}”' for name in as_well)}) predicts"
             " the held-out cells as well: these runs do not show that what it lacks is needed."
         )
-    if not known["interaction"]:
+    if not known["gamma"]:
         points.append("The interval of γ holds 0: the runs do not tell whether n and k interact.")
     points.append(
         f"{_floor(law)} Training was short, {n_tokens:,} tokens: this “irreducible” error includes"

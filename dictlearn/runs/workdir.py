@@ -159,7 +159,7 @@ def _parsed(path: Path, line: str) -> dict:
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} is damaged: the line {line[:40]!r} is not a logged step; remove that line, or the "
-            "file, which only the report reads."
+            "file, which only reports and fits of laws read."
         ) from error
 
 

@@ -1,10 +1,10 @@
-"""A figure of the joint law: the loss against width, against sparsity, and against its prediction.
+"""A figure of a law: the loss against each of its inputs, and against its prediction.
 
-Lines are the fit, bands its 5-95 % bootstrap interval, and every dot is a run (each seed is one). The first two
-panels share a logarithmic axis of normalised mean squared error, with the explained variance (1 minus it) on
-the right. The third shows the errors of held-out predictions: discs for cells inside the grid, rings for cells
-at its edge, triangles for the largest width predicted from the smaller ones. Colours run from light for the
-smallest to dark for the largest, an order that colour-blind readers and grey printers keep.
+Lines are the fit, bands its 5-95 % bootstrap interval, and every dot is a run (each seed is one). The panels of
+the inputs share a logarithmic axis of normalised mean squared error, with the explained variance (1 minus it)
+on the right. The last shows the errors of held-out predictions: discs for cells inside the grid, rings for
+cells at its edge, triangles for the largest first input predicted from the smaller ones. Colours run from light
+for the smallest to dark for the largest, an order that colour-blind readers and grey printers keep.
 """
 
 import os
@@ -18,7 +18,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from dictlearn.scaling.inputs import INPUTS, LOSS, Input
 
 _INK, _RULE = "#2b2b2b", "#d9d9d9"
 _SMALL, _NORMAL = 7.5, 9
@@ -28,47 +30,57 @@ _N_COLOURS = ("magma", 0.78, 0.12)
 
 
 def draw(
-    runs: Sequence[Mapping[str, Any]], fit: Mapping[str, Any], path: str | os.PathLike
+    runs: Sequence[Mapping[str, Any]],
+    fit: Mapping[str, Any],
+    path: str | os.PathLike,
+    loss: str = LOSS,
 ) -> None:
     """Draws the figure as a PNG.
 
     Args:
-        runs: the runs, as in `joint_law`.
-        fit: what `joint_law` returned for them.
+        runs: the runs, as in `summarise`.
+        fit: what `summarise` returned for them, for a law of one or two inputs.
         path: the file.
+        loss: the metric that was fitted.
     """
-    figure = Figure(figsize=(11, 3.6), dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.1))
-    width, sparsity, errors = figure.subplots(1, 3, width_ratios=(1.1, 1.1, 0.95))
+    words = "normalised mean squared error" if loss == LOSS else loss
+    inputs = [INPUTS[name.removeprefix("against_")] for name in fit["curves"]]
+    size = (3.35 * len(inputs) + 4.3, 3.6)
+    figure = Figure(figsize=size, dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.1))
+    widths = [*(1.1 for _ in inputs), 0.95]
+    *panels, errors = figure.subplots(1, len(widths), width_ratios=widths)
     limits = _limits([run["loss"] for run in runs])
-    _losses(width, runs, fit["curves"]["against_n"], ("n_latents", "k"), limits)
-    _losses(sparsity, runs, fit["curves"]["against_k"], ("k", "n_latents"), limits)
-    _style(width, "Width", "latents, $n$", "normalised mean squared error")
-    _style(sparsity, "Sparsity", "active latents per token, $k$", "")
-    sparsity.tick_params(labelleft=False)
-    _explained_variance(sparsity)
-    _held_out(errors, fit)
+    others = inputs[::-1] if len(inputs) > 1 else [None]
+    for n, (axes, lines) in enumerate(zip(panels, fit["curves"].values(), strict=True)):
+        _losses(axes, runs, lines, (inputs[n], others[n]), (_K_COLOURS, _N_COLOURS)[n], limits)
+        _style(axes, inputs[n].title, inputs[n].label, "" if n else words)
+        axes.tick_params(labelleft=n == 0)
+    if loss == LOSS:
+        _explained_variance(panels[-1])
+    _held_out(errors, fit, inputs[-1].key)
     _style(
         errors,
         "Cells left out of the fit",
-        "measured normalised mean squared error",
+        f"measured {words}",
         "predicted minus measured (%)",
     )
-    if not fit["identified"]["irreducible"]:
+    if not fit["identified"].get("irreducible", True):
         note = "irreducible error\nnot identified"
+        width = panels[0]
         width.text(0.04, 0.05, note, transform=width.transAxes, fontsize=_SMALL, color=_INK)
     figure.savefig(path, format="png")
 
 
-def _losses(axes: Axes, runs, lines, names: tuple[str, str], limits) -> None:
+def _losses(axes: Axes, runs, lines, names: tuple[Input, Input | None], colour_map, limits) -> None:
     """The measured and fitted losses against names[0], one line for each value of names[1]."""
-    along, across = names
+    along, across = names[0].key, names[1].key if names[1] else None
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_ylim(limits)
     _loss_ticks(axes.yaxis, limits)
-    colours = _colours(_K_COLOURS if across == "k" else _N_COLOURS, len(lines))
+    colours = _colours(colour_map, len(lines))
     for line, colour in zip(lines, colours, strict=True):
-        of_line = [run for run in runs if run[across] == line[across][0]]
+        of_line = [run for run in runs if across is None or run[across] == line[across][0]]
         axes.fill_between(
             line[along], line["low"], line["high"], color=colour, alpha=0.18, linewidth=0
         )
@@ -82,23 +94,22 @@ def _losses(axes: Axes, runs, lines, names: tuple[str, str], limits) -> None:
             linewidth=0.5,
             zorder=3,
         )
-    _line_labels(axes, lines, colours, names, limits)
+    left, right = lines[0][along][0], lines[0][along][-1]
+    span = right / left
+    axes.set_xlim(left * span**-0.05, right * span ** (0.27 if across else 0.05))
+    if names[1]:
+        _line_labels(axes, lines, colours, right * span**0.045, names[1], limits)
     _grid_ticks(axes, [run[along] for run in runs])
 
 
-def _line_labels(axes: Axes, lines, colours, names: tuple[str, str], limits) -> None:
-    """The value of each line at its right end; labels that would overlap are moved apart."""
-    along, across = names
+def _line_labels(axes: Axes, lines, colours, x: float, across: Input, limits) -> None:
+    """The value of each line at its right end, at x; labels that would overlap are moved apart."""
     log_low, log_high = np.log(limits)
     heights = [(np.log(line["loss"][-1]) - log_low) / (log_high - log_low) for line in lines]
-    symbol = "k" if across == "k" else "n"
-    left, right = lines[0][along][0], lines[0][along][-1]
-    span = right / left
-    axes.set_xlim(left * span**-0.05, right * span**0.27)
     for line, colour, height in zip(lines, colours, _apart(heights), strict=True):
         axes.annotate(
-            f"${symbol}$ = {_number(line[across][0])}",
-            (right * span**0.045, height),
+            f"${across.symbol}$ = {_number(line[across.key][0])}",
+            (x, height),
             xycoords=("data", "axes fraction"),
             fontsize=_SMALL,
             color=colour,
@@ -118,20 +129,21 @@ def _apart(heights: list[float]) -> np.ndarray:
     return result
 
 
-def _held_out(axes: Axes, fit: Mapping[str, Any]) -> None:
-    """The relative errors of held-out predictions in per cent, against the loss, coloured by k."""
+def _held_out(axes: Axes, fit: Mapping[str, Any], key: str) -> None:
+    """The relative errors of held-out predictions in per cent, against the loss, coloured by an input."""
     rows = fit["held_out"]
-    ks = sorted({row["k"] for row in rows})
-    colour_of = dict(zip(ks, _colours(_K_COLOURS, len(ks)), strict=True))
+    values = sorted({row[key] for row in rows})
+    colour_of = dict(zip(values, _colours(_K_COLOURS, len(values)), strict=True))
     for row in rows:
-        fill = colour_of[row["k"]] if row["interior"] else "white"
-        _mark(axes, row, "o", colour_of[row["k"]], fill)
-    largest = fit["largest_width_out"]
+        fill = colour_of[row[key]] if row["interior"] else "white"
+        _mark(axes, row, "o", colour_of[row[key]], fill)
+    largest = fit["largest_out"]
     for row in largest["cells"] if largest else []:
-        _mark(axes, row, "^", colour_of[row["k"]], "white")
+        _mark(axes, row, "^", colour_of[row[key]], "white")
     marks = [("o", _INK, "inside the grid"), ("o", "white", "at its edge")]
     if largest:
-        marks.append(("^", "white", "largest width, all left out"))
+        first = next(INPUTS[name.removeprefix("against_")] for name in fit["curves"])
+        marks.append(("^", "white", f"largest {first.title.lower()}, all left out"))
     limits = _limits([row["loss"] for row in rows])
     axes.set_xscale("log")
     axes.set_xlim(limits)
@@ -204,6 +216,8 @@ def _colours(colour_map: tuple[str, float, float], count: int) -> list:
 
 
 def _number(value: float) -> str:
-    """Powers of two from 512 on as powers, other numbers in full."""
+    """Powers of two from 512 on as powers, other large numbers with k, M, G, and the rest in full."""
     exponent = np.log2(value)
-    return f"$2^{{{exponent:.0f}}}$" if value >= 512 and exponent % 1 == 0 else f"{value:g}"
+    if value >= 512 and exponent % 1 == 0:
+        return f"$2^{{{exponent:.0f}}}$"
+    return f"{value:g}" if value < 1e5 else EngFormatter(places=1, sep="")(value)

@@ -14,7 +14,7 @@ A cell is a distinct setting of the inputs; runs of one cell differ by their see
 Source: Hoffmann et al. 2022, "Training compute-optimal large language models", appendix D.3.
 Differs: BFGS in whitened coordinates in place of L-BFGS.
 
-Axes are as in `laws`; arrays are float64 and losses are losses, not their logarithms.
+Axes are as in `law`; arrays are float64 and losses are losses, not their logarithms.
 """
 
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import huber
 
 from dictlearn.scaling._descend import descend
-from dictlearn.scaling.laws import Inputs, Law, features, log_loss, start_grid
+from dictlearn.scaling.law import Inputs, Law, features, log_loss, start_grid
 
 DELTA = 1e-3
 """Where the Huber loss turns from square to absolute: a residual of 0.1 % in L."""

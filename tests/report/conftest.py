@@ -11,9 +11,10 @@ from dictlearn.evaluate import evaluate
 from dictlearn.harvest import harvest
 from dictlearn.runs.workdir import read_json, write_json
 from dictlearn.scaling import fit as scaling_fit
+from dictlearn.scaling import law as scaling_law
 from dictlearn.scaling import laws
 from dictlearn.scaling.draw import draw
-from dictlearn.scaling.joint import joint_law
+from dictlearn.scaling.summary import summarise
 from dictlearn.train import train
 from tests.helpers import planted_config
 from tests.lm import toy
@@ -41,8 +42,8 @@ def law(tmp_path_factory):
     loss = lambda n, k: 0.1 + (n * k) ** -0.2 * random.uniform(0.98, 1.02)
     runs = [{"n_latents": n, "k": k, "seed": 0, "loss": loss(n, k)} for n, k in grid]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scaling_fit, "start_grid", lambda law: laws.start_grid(law)[:2])
-        found = joint_law(runs, n_bootstrap=20)
+        patch.setattr(scaling_fit, "start_grid", lambda law: scaling_law.start_grid(law)[:2])
+        found = summarise(laws.make("joint"), runs, n_bootstrap=20)
     write_json(path / "scaling.json", {**found, "loss": "fvu", "runs": runs})
     draw(runs, found, path / "scaling.png")
     return path

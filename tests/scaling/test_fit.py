@@ -5,10 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dictlearn.scaling import laws
 from dictlearn.scaling.fit import bootstrap, fit, held_out, largest_out
-from dictlearn.scaling.laws import COMPUTE, JOINT, NO_FLOOR, OPENAI_GPT4, Inputs, log_loss
+from dictlearn.scaling.law import Inputs, log_loss
 
-TRUTH = np.array([OPENAI_GPT4[name] for name in JOINT.parameters])
+JOINT, COMPUTE = laws.make("joint"), laws.make("compute")
+NO_FLOOR = next(law for law in JOINT.nested if law.name == "no floor")
+TRUTH = np.array(list(JOINT.example.values()))
 N, K = (
     axis.ravel()
     for axis in np.meshgrid(2.0 ** np.arange(11, 20, 2), 2.0 ** np.arange(2, 8), indexing="ij")

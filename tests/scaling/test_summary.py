@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from dictlearn.scaling import laws
 from dictlearn.scaling.draw import draw
 from dictlearn.scaling.fit import bootstrap, fit
-from dictlearn.scaling.joint import curves, identified, irreducible, joint_law
-from dictlearn.scaling.laws import JOINT, NESTED, OPENAI_GPT4, log_loss
+from dictlearn.scaling.law import log_loss
+from dictlearn.scaling.summary import curves, identified, irreducible, summarise
 
-TRUTH = [OPENAI_GPT4[name] for name in JOINT.parameters]
+JOINT = laws.make("joint")
+TRUTH = list(JOINT.example.values())
 
 
 def planted(widths, ks, seeds, noise, truth=TRUTH, seed=0):
@@ -30,7 +32,7 @@ WIDE = (2 ** np.arange(11, 20, 2), 2 ** np.arange(2, 8))
 
 @pytest.fixture(scope="module")
 def report():
-    return joint_law(SMALL, n_bootstrap=20)
+    return summarise(JOINT, SMALL, n_bootstrap=20)
 
 
 def test_the_report_survives_json(report):
@@ -56,7 +58,7 @@ def test_a_cell_s_loss_is_the_mean_over_its_seeds(report):
 
 def test_every_nested_law_is_scored_and_the_power_law_is_the_worst(report):
     scores = report["competitors"]
-    assert list(scores) == [law.name for law in NESTED]
+    assert list(scores) == [law.name for law in (JOINT, *JOINT.nested)]
     assert max(scores, key=scores.__getitem__) == "power"
 
 
@@ -65,14 +67,17 @@ def what_is_identified(runs):
     losses = [run["loss"] for run in runs]
     fitted = fit(JOINT, inputs, losses)
     draws = bootstrap(fitted, inputs, losses, 100, seed=0)
-    return identified(irreducible(fitted.theta_P, draws, inputs), draws)
+    return identified(JOINT, irreducible(JOINT, fitted.theta_P, draws, inputs), draws)
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_thirty_cells_identify_the_irreducible_error_at_a_fifth_of_a_per_cent_only(seed):
     quiet, noisy = (planted(*WIDE, 1, noise, seed=seed) for noise in (0.002, 0.01))
-    assert what_is_identified(quiet) == {"irreducible": True, "interaction": True}
-    assert what_is_identified(noisy) == {"irreducible": False, "interaction": True}
+    of_quiet, of_noisy = what_is_identified(quiet), what_is_identified(noisy)
+    assert of_quiet["irreducible"]
+    assert of_quiet["gamma"]
+    assert of_noisy["gamma"]
+    assert not any(of_noisy[name] for name in ("irreducible", *JOINT.floor))
 
 
 def test_a_dozen_cells_do_not_identify_it_at_a_fifth_of_a_per_cent(report):
@@ -88,18 +93,18 @@ def test_an_interaction_that_is_not_there_is_seldom_identified():
     """A 5-95 % interval leaves out a true zero once in ten draws, a bootstrapped one in six."""
     truth = [0.3, -0.1, -0.15, 0.0, *TRUTH[4:]]
     grids = [planted(*WIDE, 1, 0.01, truth=truth, seed=seed) for seed in range(5)]
-    assert sum(what_is_identified(grid)["interaction"] for grid in grids) <= 2
+    assert sum(what_is_identified(grid)["gamma"] for grid in grids) <= 2
 
 
 def test_the_largest_width_is_not_predicted_from_fewer_cells_than_parameters():
     grid = planted(WIDE[0][:3], WIDE[1][:3], seeds=1, noise=0.0003)
-    told = joint_law(grid[:3] + grid[4:], n_bootstrap=20)
+    told = summarise(JOINT, grid[:3] + grid[4:], n_bootstrap=20)
     assert len(told["held_out"]) == 8
-    assert told["largest_width_out"] is None
+    assert told["largest_out"] is None
 
 
 def test_the_largest_width_is_predicted_from_enough(report):
-    out = report["largest_width_out"]
+    out = report["largest_out"]
     assert [(row["n_latents"], row["k"]) for row in out["cells"]] == [
         (4096, k) for k in (8, 16, 32)
     ]
@@ -108,7 +113,7 @@ def test_the_largest_width_is_predicted_from_enough(report):
 
 def test_curves_pass_through_the_law_and_lie_in_their_bands(report):
     theta = [report["parameters"][name]["value"] for name in JOINT.parameters]
-    lines = curves(theta, np.stack([theta, theta]), [512, 4096], [8, 32])
+    lines = curves(JOINT, theta, np.stack([theta, theta]), {"n": [512, 4096], "k": [8, 32]})
     assert [line["k"][0] for line in lines["against_n"]] == [8, 32]
     assert [line["n_latents"][0] for line in lines["against_k"]] == [512, 4096]
     for line in lines["against_n"] + lines["against_k"]:
@@ -128,14 +133,14 @@ def test_the_figure_is_a_png_of_a_printable_size(report, tmp_path):
 
 def test_too_few_cells_are_refused_with_their_number():
     with pytest.raises(ValueError, match=r"\b6\b.*\b7\b"):
-        joint_law(SMALL[:12])
+        summarise(JOINT, SMALL[:12])
 
 
 def test_a_run_given_twice_is_refused():
     with pytest.raises(ValueError, match=r"\(512, 8, 0\)"):
-        joint_law([*SMALL, SMALL[0]])
+        summarise(JOINT, [*SMALL, SMALL[0]])
 
 
 def test_too_few_bootstrap_samples_are_refused():
     with pytest.raises(ValueError, match="n_bootstrap=3"):
-        joint_law(SMALL, n_bootstrap=3)
+        summarise(JOINT, SMALL, n_bootstrap=3)

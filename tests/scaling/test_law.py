@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from dictlearn.scaling import laws
+from dictlearn.scaling.law import log_loss, start_grid
 
-GPT4 = [laws.OPENAI_GPT4[name] for name in laws.JOINT.parameters]
-GPT4_COMPUTE = [laws.OPENAI_GPT4_COMPUTE[name] for name in laws.COMPUTE.parameters]
+JOINT, COMPUTE = laws.make("joint"), laws.make("compute")
+GPT4, GPT4_COMPUTE = (list(law.example.values()) for law in (JOINT, COMPUTE))
 
 
 @pytest.mark.parametrize(
@@ -21,13 +22,13 @@ GPT4_COMPUTE = [laws.OPENAI_GPT4_COMPUTE[name] for name in laws.COMPUTE.paramete
     ],
 )
 def test_the_joint_law_of_gpt4_takes_its_published_values(n, k, loss):
-    predicted = np.exp(laws.log_loss(laws.JOINT, GPT4, {"n": [n], "k": [k]}))
+    predicted = np.exp(log_loss(JOINT, GPT4, {"n": [n], "k": [k]}))
     np.testing.assert_allclose(predicted, loss, atol=5e-6)
 
 
 @pytest.mark.parametrize(("compute", "loss"), [(1, 0.146), (0.1, 0.15795), (1e-3, 0.19004)])
 def test_the_compute_law_of_gpt4_takes_its_published_values(compute, loss):
-    predicted = np.exp(laws.log_loss(laws.COMPUTE, GPT4_COMPUTE, {"compute": [compute]}))
+    predicted = np.exp(log_loss(COMPUTE, GPT4_COMPUTE, {"compute": [compute]}))
     np.testing.assert_allclose(predicted, loss, atol=5e-6)
 
 
@@ -36,30 +37,30 @@ def test_the_joint_law_is_its_equation():
     a, bk, bn, g, z, e = GPT4
     by_hand = np.exp(a + bk * np.log(k) + bn * np.log(n) + g * np.log(k) * np.log(n))
     by_hand += np.exp(z + e * np.log(k))
-    predicted = np.exp(laws.log_loss(laws.JOINT, GPT4, {"n": n, "k": k}))
+    predicted = np.exp(log_loss(JOINT, GPT4, {"n": n, "k": k}))
     np.testing.assert_allclose(predicted, by_hand, rtol=1e-12)
 
 
-@pytest.mark.parametrize("nested", laws.NESTED[1:], ids=lambda law: law.name)
+@pytest.mark.parametrize("nested", JOINT.nested, ids=lambda law: law.name)
 def test_a_nested_law_is_the_joint_law_with_its_missing_parameters_at_their_neutral_value(nested):
     inputs = {"n": [300.0, 4e4], "k": [7.0, 90.0]}
-    theta = [laws.OPENAI_GPT4[name] for name in nested.parameters]
+    theta = [JOINT.example[name] for name in nested.parameters]
     absent = {"gamma": 0.0, "eta": 0.0, "zeta": -1e3}
-    full = laws.OPENAI_GPT4 | {p: v for p, v in absent.items() if p not in nested.parameters}
-    joint = [full[name] for name in laws.JOINT.parameters]
+    full = {**JOINT.example} | {p: v for p, v in absent.items() if p not in nested.parameters}
+    joint = [full[name] for name in JOINT.parameters]
     np.testing.assert_allclose(
-        laws.log_loss(nested, theta, inputs), laws.log_loss(laws.JOINT, joint, inputs), rtol=1e-12
+        log_loss(nested, theta, inputs), log_loss(JOINT, joint, inputs), rtol=1e-12
     )
 
 
 def test_many_parameter_vectors_are_evaluated_at_once():
     inputs = {"n": [300.0, 4e4, 9e5], "k": [7.0, 90.0, 12.0]}
     many = np.stack([GPT4, np.zeros(6)])
-    together = laws.log_loss(laws.JOINT, many, inputs)
+    together = log_loss(JOINT, many, inputs)
     assert together.shape == (2, 3)
-    np.testing.assert_allclose(together[0], laws.log_loss(laws.JOINT, GPT4, inputs))
+    np.testing.assert_allclose(together[0], log_loss(JOINT, GPT4, inputs))
 
 
 def test_the_joint_law_and_the_compute_law_start_from_at_least_64_points():
-    assert laws.start_grid(laws.JOINT).shape == (64, 6)
-    assert laws.start_grid(laws.COMPUTE).shape == (64, 3)
+    assert start_grid(JOINT).shape == (64, 6)
+    assert start_grid(COMPUTE).shape == (64, 3)
