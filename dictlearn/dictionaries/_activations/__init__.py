@@ -172,11 +172,17 @@ class Activation(nn.Module, kw_only=True):
         return True
 
 
-def searched(d_in: int, l0: float, **fields: Any) -> dict:
+def searched(d_in: int, n_latents: int, l0: float, **fields: Any) -> dict:
     """What is recommended for an L1 penalty: the learner finds its coefficient for an L0. It starts where l0
     coefficients of sqrt(d_in / l0) cost a twentieth of the objective. fields: more fields of the dictionary."""
-    own = {"sparsity": 0.05 / (d_in * l0) ** 0.5, **fields}
+    own = {"sparsity": 0.05 / (d_in * l0) ** 0.5, "density_start": density(n_latents, l0), **fields}
     return {"dictionary": own, "learner": {"penalty_l0": l0}}
+
+
+def density(n_latents: int, l0: float) -> float:
+    """The recommended share of the tokens on which a latent fires at initialisation: four times the wanted one,
+    since a latent that never fires learns nothing."""
+    return min(4 * l0 / n_latents, 0.5)
 
 
 def names() -> list[str]:

@@ -31,7 +31,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Many, Values, Weight
+from dictlearn.dictionaries._activations import Activation, Many, Values, Weight, density
 from dictlearn.ops import jumprelu, penalties
 from dictlearn.ops.sparse.support import Entries
 from dictlearn.types import Codes, Scalar
@@ -73,7 +73,7 @@ class JumpReLU(Activation):
             "sparsity": 10.0,
             "bandwidth": scale,
             "threshold_start": scale / 2,
-            "density_start": min(4 * l0 / n_latents, 0.5),
+            "density_start": density(n_latents, l0),
         }
         return {"dictionary": own}
 

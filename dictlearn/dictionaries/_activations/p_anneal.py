@@ -54,7 +54,7 @@ class PAnneal(Activation):
             "anneal_end": max(steps // 2 + 1, steps * 9 // 10),
             "n_updates": min(10, max(1, steps // 10)),
         }
-        return searched(d_in, l0, **own)
+        return searched(d_in, n_latents, l0, **own)
 
     def setup(self):
         known = lambda *values: all(isinstance(value, int | float) for value in values)

@@ -49,7 +49,7 @@ class ReLU(Activation):
 
     @classmethod
     def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
-        return searched(d_in, l0)
+        return searched(d_in, n_latents, l0)
 
     def setup(self):
         if self.penalty not in PENALTIES:
