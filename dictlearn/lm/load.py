@@ -1,7 +1,7 @@
 """Language models ready to run: weights on the device, a tokenizer, and the source of both."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,13 @@ from dictlearn.lm.rounding import rounded, said
 from dictlearn.lm.spec import Spec
 
 _DTYPES = ("float32", "bfloat16", "float16")
+
+
+@functools.cache
+def _bound(forward: Callable, spec: Any) -> Callable:
+    """`forward` with the spec filled in: one object for each architecture, so that a model that is loaded again
+    uses the programs that were compiled for it."""
+    return functools.partial(forward, spec)
 
 
 def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
@@ -42,7 +49,7 @@ def _from_gguf(name: str, path: Path, dtype: Any, mesh: Mesh | None) -> LM:
         tokenizer=tokenizer,
         separator=separator,
         source=source.of_gguf(path, tensors),
-        forward=functools.partial(decoder.forward, spec),
+        forward=_bound(decoder.forward, spec),
     )
 
 
@@ -73,7 +80,7 @@ def _from_folder(name: str, folder: Path, dtype: Any, mesh: Mesh | None) -> LM:
         tokenizer=tokenizer,
         separator=separator,
         source=source.of_folder(folder, tensors),
-        forward=functools.partial(families.forward(family), spec),
+        forward=_bound(families.forward(family), spec),
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -65,3 +66,12 @@ def test_a_gguf_file_and_the_tokenizer_beside_it_count(tmp_path):
     beside = language.identity("toy", path)
     assert beside.keys() - found[0].keys() == {"tokenizer_sha256"}
     assert beside | found[0] == beside
+
+
+def test_a_model_that_is_loaded_again_uses_the_programs_of_the_first(tmp_path):
+    path = write_gguf(tmp_path / "toy.gguf", *toy())
+    one, again = (language.load("toy", path=path) for _ in range(2))
+    program = jax.jit(lambda forward, *given: forward(*given)[0], static_argnums=0)
+    for lm in (one, again):
+        program(lm.forward, lm.params, np.zeros((1, 4), np.int32))
+    assert program._cache_size() == 1
