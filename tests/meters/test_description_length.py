@@ -1,10 +1,11 @@
 """Description lengths have their closed forms, and choose the dictionary that the data were made of."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dictlearn import dictionaries, meters
-from dictlearn.meters import Reading, Subject
+from dictlearn.meters import Reading, Subject, description_length
 from dictlearn.ops.lengths import explained_variance
 from dictlearn.types import Codes
 
@@ -91,6 +92,20 @@ def test_sparse_codes_are_counted_as_dense_ones_and_signs_are_told_apart():
     assert (
         bits(np.abs(dense))["description_length_values"] < bits(dense)["description_length_values"]
     )
+
+
+def test_the_forms_of_the_count_agree():
+    random = np.random.default_rng(4)
+    fired, level = (
+        jnp.asarray(random.random((50, 6)) < 0.3),
+        jnp.asarray(random.integers(5, size=(50, 6))),
+    )
+    found = (
+        description_length._scattered(fired, level, 5),
+        description_length._compared(fired, level, 5),
+    )
+    np.testing.assert_array_equal(*found)
+    assert found[0].sum() == fired.sum()
 
 
 def test_codes_that_round_to_zero_are_not_sent():
