@@ -10,6 +10,12 @@ from dictlearn.runs.workdir import logged, read_json, read_records, short
 NEEDED = ("explained_variance", "l0", "dead_fraction", "n_tokens", "firing_tokens")
 """The metrics that every page shows."""
 
+LAW = {
+    *("law", "parameters", "identified", "irreducible", "competitors", "largest_out"),
+    *("held_out_median", "held_out_worst", "held_out_interior_worst", "n_runs", "n_bootstrap"),
+}
+"""What a page shows of scaling.json."""
+
 
 class Record(NamedTuple):
     """One dictionary: its name, its hyperparameters by their short names, and its metrics."""
@@ -56,9 +62,18 @@ def read(workdir: Path) -> Run:
         config,
         found,
         lines,
-        read_json(law, "dictlearn fit") if law.exists() else None,
+        _law(law) if law.exists() else None,
         figure.read_bytes() if figure.exists() else None,
     )
+
+
+def _law(path: Path) -> dict:
+    """A fitted law. Raises ValueError for one without what the page shows, such as that of an older version."""
+    again = f"dictlearn fit --workdir={path.parent}"
+    found = read_json(path, again)
+    if lacking := sorted(LAW - found.keys() if isinstance(found, dict) else LAW):
+        raise ValueError(f"{path} has no {', '.join(lacking)}; `{again}` writes it again.")
+    return found
 
 
 def best(records: Sequence[Record]) -> Record:

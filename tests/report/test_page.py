@@ -210,6 +210,16 @@ def test_a_law_is_shown_with_its_intervals_errors_and_caveats(pages, law):
     assert page.having("img")[0]["src"].startswith("data:image/png;base64,")
 
 
+def test_a_law_of_another_version_is_refused_with_the_command_that_fits_it(
+    planted, law, write, tmp_path
+):
+    found = read_json(law / "scaling.json", "fit")
+    older = tmp_path / "scaling.json"
+    older.write_text(json.dumps({key: found[key] for key in found if key != "largest_out"}))
+    with pytest.raises(ValueError, match=r"has no largest_out; `dictlearn fit --workdir="):
+        write(planted, older)
+
+
 def test_the_law_is_written_with_greek_letters():
     assert symbols("L(n, k) = exp(alpha + beta_n ln n) + exp(zeta + eta ln k)") == (
         "<i>L</i>(<i>n</i>, <i>k</i>) = exp(α + β<sub>n</sub> ln <i>n</i>) + exp(ζ + η ln <i>k</i>)"
