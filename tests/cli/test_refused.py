@@ -79,7 +79,6 @@ def error(capsys, *words) -> str:
         (["evaluate.n_tokens=-5"], ["evaluate.n_tokens=-5", "0"]),
         (["meters.recovery={}"], ["meters.recovery", "npy"]),
         (["meters.description_length.step=3."], ["step=3.0", "to 1"]),
-        (["meters.description_length.step='fine'"], ["step='fine'", "to 1"]),
         (["analyses.examples.x=1"], ["examples", "x", "dictionary, n"]),
     ],
 )
