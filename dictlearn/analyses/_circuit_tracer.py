@@ -13,7 +13,6 @@ Source: decoderesearch/circuit-tracer at 4bb8c0e, `frontend/feature_models.py`, 
 
 import gzip
 import json
-import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ import numpy as np
 from dictlearn import files
 from dictlearn import lm as language
 from dictlearn.analyses import _logits
-from dictlearn.analyses._feature_text import Group, groups, histogram, sequence, short
+from dictlearn.analyses._feature_text import Group, groups, histogram, layer, sequence, short
 from dictlearn.analyses._passages import readable
 from dictlearn.events import Events
 from dictlearn.runs.trained import Trained
@@ -45,9 +44,8 @@ def write(
         target: the taps that it writes, concatenated.
         folder: the folder of the files, replaced as a whole: the viewer's `features_dir`.
     """
-    number = re.search(r"\d+", target[0])
-    layer = number[0] if number else "0"
-    offsets, name = [0], f"layer_{layer}.bin"
+    number = layer(target)
+    offsets, name = [0], f"layer_{number}.bin"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(folder) as half:
         half.mkdir()
@@ -55,7 +53,7 @@ def write(
             for feature in features(dictionary, lm, found, target):
                 body = zlib.compress(json.dumps(feature).encode())
                 offsets.append(offsets[-1] + file.write(struct.pack("<I", len(body)) + body))
-        index = json.dumps({layer: {"filename": name, "offsets": offsets}})
+        index = json.dumps({str(number): {"filename": name, "offsets": offsets}})
         (half / "index.json.gz").write_bytes(gzip.compress(index.encode(), mtime=0))
 
 

@@ -6,6 +6,7 @@ PARTS intervals of equal width below the largest. Numbers have five significant 
 Source: sae-dashboard 0.8.0, `sequence_data_generator.py`.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -59,6 +60,12 @@ def sequence(lm: LM, found: Events, latent: int, place: int) -> Shown:
     val_T[own_E - first] = there_E
     tokens = [readable(lm.tokenizer, v) for v in found.tokens_ST[number].tolist()]
     return Shown(tokens, short(val_T), position)
+
+
+def layer(target: Sequence[str]) -> int:
+    """The layer of the first tap that a dictionary writes; 0 for a tap without one."""
+    number = re.search(r"\d+", target[0])
+    return int(number[0]) if number else 0
 
 
 def histogram(val_E: np.ndarray, bins: int) -> tuple[list[float], list[int]]:

@@ -17,7 +17,6 @@ million tokens.
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ import numpy as np
 from dictlearn import files
 from dictlearn import lm as language
 from dictlearn.analyses import _logits
-from dictlearn.analyses._feature_text import groups, histogram, sequence, short
+from dictlearn.analyses._feature_text import groups, histogram, layer, sequence, short
 from dictlearn.analyses._passages import readable
 from dictlearn.events import Events, near
 from dictlearn.runs.atoms import aligned, atoms
@@ -71,10 +70,9 @@ def write(
         raise ValueError(
             f"{splits=} must be at least 1 and at most the {len(fired)} latents that fire."
         )
-    layer = re.search(r"\d+", target[0])
     about = {
         "model_id": lm.name,
-        "layer": int(layer[0]) if layer else 0,
+        "layer": layer(target),
         "sae_set": dictionary.name,
     }
     tables = _Tables(dictionary, found)
@@ -119,7 +117,7 @@ class _Tables:
     """The dimensions of the atoms and the correlated features; in the latter "l1" is the cosine."""
 
     def __init__(self, dictionary: Trained, found: Events):
-        self._found = found.first(max(1, near.MOST_TOKENS // found.length))
+        self._found = near.compared(found)
         self._atoms_FD, self._like = atoms(dictionary), near.pearson(self._found, ROWS)
 
     def of(self, latent: int) -> dict[str, list]:

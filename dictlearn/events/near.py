@@ -18,7 +18,6 @@ from scipy import sparse
 from dictlearn.events.cache import Events
 
 MOST_TOKENS = 1_000_000
-"""Pages and exports compare latents on the first sequences, of at most so many tokens."""
 _BLOCK = 1 << 23
 """Scores that are held at once, at most: 100 MB with what they are made of."""
 
@@ -33,6 +32,12 @@ class Near(NamedTuple):
         """(latent, score) of the neighbours of one latent."""
         pairs = zip(self.latent_FN[latent].tolist(), self.score_FN[latent].tolist(), strict=True)
         return [(one, score) for one, score in pairs if one >= 0]
+
+
+def compared(found: Events) -> Events:
+    """The events on which pages and exports compare latents: the first sequences, of at most MOST_TOKENS
+    tokens, and at least one."""
+    return found.first(max(1, MOST_TOKENS // found.length))
 
 
 def cosine(rows_FD: np.ndarray, n: int = 5) -> Near:

@@ -110,18 +110,17 @@ class Panels:
         self._bounds = windows.bounds(found.tokens_ST, lm.separator)
         raw_FD = atoms(dictionary)
         self._atoms_FD, self._size_F = _unit(raw_FD), np.linalg.norm(raw_FD, axis=1)
-        self._near = _neighbours(dictionary, self._atoms_FD, found)
+        some = near.compared(found)
+        self._near = _neighbours(dictionary, self._atoms_FD, some)
         target = dictionary.sites[0].target if dictionary.sites else ()
-        written_FD = _logits.in_stream(lm, target, raw_FD)
         unit_FD = _logits.in_stream(lm, target, self._atoms_FD)
         self._effects = None if unit_FD is None else _logits.direct(lm, unit_FD, LOGITS)
         self._inputs = Inputs(dictionary, lm, raw_FD)
         self._words: dict[int, str] = {}
         self._on_loss: dict[tuple[int, int], float] = {}
-        some = found.first(max(1, near.MOST_TOKENS // found.length))
         self._neurons = neurons(some, rows, ALIGNED) if rows else None
         if effects:
-            self._run(written_FD, effects)
+            self._run(_logits.in_stream(lm, target, raw_FD), effects)
 
     def _run(self, written_FD: np.ndarray | None, progress: Callable[[int, int], None]) -> None:
         """What the model must run over the text for. written_FD: the atoms in the residual stream."""
@@ -231,8 +230,7 @@ class Panels:
         )
 
 
-def _neighbours(dictionary: Trained, atoms_FD: np.ndarray, found: Events) -> dict[str, near.Near]:
-    some = found.first(max(1, near.MOST_TOKENS // found.length))
+def _neighbours(dictionary: Trained, atoms_FD: np.ndarray, some: Events) -> dict[str, near.Near]:
     named = {"decoder": near.cosine(atoms_FD, NEAREST)}
     if (rows_FD := encoder_rows(dictionary)) is not None:
         named["encoder"] = near.cosine(rows_FD, NEAREST)
