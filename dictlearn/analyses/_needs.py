@@ -29,6 +29,13 @@ NEEDS = {
         lambda config, stream: str(config["stream"].get("path", "")).endswith(".npy"),
         "an array; set stream.name to npy",
     ),
+    "labels": Need(
+        lambda config, stream: (
+            bool(config.get("model") and origin(config))
+            or str(config["stream"].get("path", "")).endswith(".npy")
+        ),
+        "labelled rows: texts for a language model, or an array with labels; set model, or stream.name to npy",
+    ),
     "truth": Need(
         lambda config, stream: stream.truth is not None,
         "planted atoms; set stream.name to synthetic",

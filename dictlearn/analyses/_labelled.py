@@ -1,0 +1,133 @@
+"""Labelled rows of a run: an array with labels, or texts with labels that pass through the run's model."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from dictlearn import lm as language
+from dictlearn.analyses._subject import Subject
+from dictlearn.experiment.models import SEQUENCES
+from dictlearn.experiment.stream import origin
+from dictlearn.lm.splice import side_by_side
+from dictlearn.runs.workdir import read_json
+
+FEWEST = 4
+"""Rows with a label, and without it, that either half must have."""
+
+
+class Labelled(NamedTuple):
+    """N texts in a random order. x_NTD: the raw activations of their tokens. mask_NT: which count. label_N: a
+    label for each."""
+
+    x_NTD: np.ndarray
+    mask_NT: np.ndarray
+    label_N: np.ndarray
+
+
+def labelled(
+    subject: Subject, texts: str, n_texts: int, length: int, labels: str, key: str
+) -> Labelled:
+    """The labelled rows of a run: texts if it has a language model, else the rows of its array."""
+    if subject.config.get("model"):
+        return of_texts(subject, texts, n_texts, length)
+    return of_array(subject, labels, key)
+
+
+def tasks(label_N: np.ndarray) -> dict[str, np.ndarray]:
+    """{label: which rows have it}, of labels that even and odd rows have often enough.
+
+    Raises ValueError where there is none.
+    """
+    found = {str(label): label_N == label for label in np.unique(label_N)}
+    halves = lambda is_N: (is_N[::2], is_N[1::2])
+    enough = lambda is_N: all(FEWEST <= half.sum() <= len(half) - FEWEST for half in halves(is_N))
+    chosen = {label: is_N for label, is_N in found.items() if enough(is_N)}
+    if not chosen:
+        raise ValueError(
+            f"no label of {len(label_N)} rows is that of {FEWEST} rows of each half, and not of {FEWEST} "
+            f"others; there are {list(found)[:8]}. Give more rows."
+        )
+    return chosen
+
+
+def of_array(subject: Subject, labels: str, key: str) -> Labelled:
+    """The rows of the array of a run, one token each, with the labels of a JSON file {key: [...]}.
+
+    Raises ValueError for labels of another number of rows, and an unknown key.
+    """
+    path = Path(subject.config["stream"]["path"])
+    x_ND = np.load(path)
+    of = read_json(Path(labels or path.with_name("labels.json")), "the script that made the array")
+    if key not in of or len(of[key]) != len(x_ND):
+        sizes = {name: len(values) for name, values in of.items()}
+        raise ValueError(
+            f"labels of {key!r} for {len(x_ND)} rows are needed; the file has {sizes}. Set key, or labels to "
+            "another file."
+        )
+    order_N = np.random.default_rng(0).permutation(len(x_ND))
+    label_N = np.array(list(map(str, of[key])))[order_N]
+    return Labelled(x_ND[order_N, None], np.ones((len(x_ND), 1), bool), label_N)
+
+
+def of_texts(subject: Subject, texts: str, n: int, length: int) -> Labelled:
+    """The first tokens of `n` labelled texts, without the first of each.
+
+    Args:
+        subject: a run on one language model.
+        texts: a file with a line {"text": ..., "label": ...} for each text; empty for Wikipedia leads, whose
+            labels are their topics.
+        n: the largest number of texts.
+        length: the number of tokens that are read of each text.
+
+    Returns:
+        A Labelled.
+
+    Raises:
+        ValueError: for a run on several models or one of several taps, and for a line without text or label.
+    """
+    sources = list(origin(subject.config) or ())
+    if len(sources) != 1 or sources[0].scales:
+        raise ValueError(
+            f"{subject.name} reads {len(sources)} language models or one of several taps; labelled texts need "
+            "the taps of one model."
+        )
+    pairs = _read(texts)
+    chosen = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))[:n]]
+    tokens_NT, mask_NT = _tokens(subject.lm, [text for text, _ in chosen], length)
+    x_NTD = _activations(subject.lm, tokens_NT, sources[0].read)
+    return Labelled(x_NTD, mask_NT, np.array([label for _, label in chosen]))
+
+
+def _read(texts: str) -> list[tuple[str, str]]:
+    if not texts:
+        return sorted(language.wiki_topics().items())
+    lines = [json.loads(line) for line in Path(texts).read_text("utf-8").splitlines() if line]
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, Mapping) or not {"text", "label"} <= line.keys():
+            raise ValueError(f'line {number} of {texts} must be {{"text": ..., "label": ...}}.')
+    return [(str(line["text"]), str(line["label"])) for line in lines]
+
+
+def _tokens(lm: language.LM, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids padded on the right, and which count: all but padding and the first one."""
+    tokens_NT = np.full((len(texts), length), lm.separator, np.int32)
+    mask_NT = np.zeros(tokens_NT.shape, bool)
+    for row, found in enumerate(lm.tokenizer.encode_batch(list(texts), add_special_tokens=False)):
+        ids = found.ids[:length]
+        tokens_NT[row, : len(ids)] = ids
+        mask_NT[row, 1 : len(ids)] = True
+    lm.check_tokens(tokens_NT, "The labelled text")
+    return tokens_NT, mask_NT
+
+
+def _activations(lm: language.LM, tokens_NT: np.ndarray, taps: Sequence[str]) -> np.ndarray:
+    read = jax.jit(lambda params, tokens: side_by_side(lm.forward(params, tokens)[1], taps))
+    short = -len(tokens_NT) % SEQUENCES
+    padded_NT = np.pad(tokens_NT, ((0, short), (0, 0)), "edge")
+    parts = np.split(padded_NT, len(padded_NT) // SEQUENCES)
+    found = [np.asarray(read(lm.params, part), np.float32) for part in parts]
+    return np.concatenate(found)[: len(tokens_NT)]
