@@ -13,16 +13,29 @@ FOLDER = Path(__file__).parents[1] / "experiments"
 FILES = {file.stem: file for file in sorted(FOLDER.glob("*.py"))}
 MORE = {
     "gba_recovery": ("balanced", "settings"),
+    "dark_matter": ("pod",),
     "e2e_frontier": ("local", "local,smoke", "pod"),
     "itda_layers": ("minilm,levels15,resid.5",),
     "itda_vs_sae": ("topk", "itda,smoke"),
     "gsae": ("pod",),
+    "mdl_mnist": ("pod",),
     "layer_groups": ("pod", "14", "smoke,2,5"),
     "sae_track": ("400", "smoke,20"),
     "transcoder_vs_sae": ("sae", "pod,layer=3", "sae,smoke"),
 }
 """Arguments of an experiment beside none and `smoke`."""
-KINDS = ("e2e_frontier", "gba_smollm2", "gsae", "itda_vs_sae", "quickstart", "transcoder_vs_sae")
+KINDS = (
+    *(
+        "dark_matter",
+        "e2e_frontier",
+        "gba_smollm2",
+        "gsae",
+        "itda_vs_sae",
+        "mdl_mnist",
+        "quickstart",
+    ),
+    "transcoder_vs_sae",
+)
 """Experiments whose sweeps decide no shape but the width: each kind of each width is one program."""
 every = pytest.mark.parametrize("name", FILES)
 

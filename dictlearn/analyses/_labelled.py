@@ -57,9 +57,14 @@ def tasks(label_N: np.ndarray) -> dict[str, np.ndarray]:
 def of_array(subject: Subject, labels: str, key: str) -> Labelled:
     """The rows of the array of a run, one token each, with the labels of a JSON file {key: [...]}.
 
-    Raises ValueError for labels of another number of rows, and an unknown key.
+    Raises ValueError for a run without an array, labels of another number of rows, and an unknown key.
     """
-    path = Path(subject.config["stream"]["path"])
+    path = Path(subject.config["stream"].get("path", ""))
+    if path.suffix != ".npy":
+        raise ValueError(
+            f"{subject.name} has neither a language model nor an array, so its rows have no labels; set model, "
+            "or stream.name to npy."
+        )
     x_ND = np.load(path)
     of = read_json(Path(labels or path.with_name("labels.json")), "the script that made the array")
     if key not in of or len(of[key]) != len(x_ND):

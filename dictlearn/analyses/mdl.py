@@ -20,7 +20,6 @@ from dictlearn.analyses._settings import by_setting
 from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.analyses.frontier import between
 
-NEEDS = ("dictionaries",)
 BITS, EV = "description_length", "explained_variance"
 PARTS = (f"{BITS}_support", f"{BITS}_values", "l0")
 
