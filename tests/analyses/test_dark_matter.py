@@ -12,6 +12,7 @@ from dictlearn.runs.trained import Trained
 from dictlearn.streams.synthetic import draw, plant
 from dictlearn.types import Codes, Dictionary
 from tests.analyses.test_settings import ATOMS, dictionary
+from tests.helpers import planted_config
 
 D, N_TOKENS, SHARE = 32, 16_384, 0.1
 STREAM = streams.make("synthetic", kind="p1", batch_size=512, seed=0)
@@ -41,13 +42,8 @@ def rows(n=8):
     return np.concatenate([STREAM.batch(t).x_BD for t in range(n)])
 
 
-def subject(*given) -> Subject:
-    found = Subject("hand", given=given)
-    found.__dict__["stream"] = STREAM
-    object.__setattr__(
-        found, "setup", {"batch_size": 512, "stream": {"name": "synthetic"}, "seed": 0}
-    )
-    return found
+def subject(*given, seed=0) -> Subject:
+    return Subject("hand", given=given, setup=planted_config(batch_size=512, seed=seed))
 
 
 def measured(*given, n_tokens=N_TOKENS, **settings):

@@ -9,6 +9,7 @@ from dictlearn.analyses.plausibility import identifiability
 from dictlearn.runs.trained import Trained
 from tests.analyses.test_openai import identity, labelled
 from tests.analyses.test_settings import ATOMS, STREAM, dictionary
+from tests.helpers import planted_config
 
 __all__ = ["labelled"]
 
@@ -24,7 +25,7 @@ def scaled(name, factors) -> Trained:
 def test_shrinkage_is_the_factor_that_was_taken_from_each_latent():
     factors = np.full(32, 0.8)
     factors[5] = 0.5
-    setup = {"batch_size": 256, "stream": {"name": "synthetic", "kind": "p1"}, "seed": 0}
+    setup = planted_config(batch_size=256)
     given = [scaled("whole", np.ones(32)), scaled("less", factors)]
     found = analyses.run("shrinkage", [Subject("hand", given=given, setup=setup)], n_tokens=2048)
     less, whole = found.values["rows"]
