@@ -13,6 +13,7 @@ from dictlearn.analyses._subject import Subject
 from dictlearn.experiment.models import SEQUENCES
 from dictlearn.experiment.stream import origin
 from dictlearn.lm.splice import side_by_side
+from dictlearn.lm.text_wiki import wiki_topics
 from dictlearn.runs.workdir import read_json
 
 FEWEST = 4
@@ -109,7 +110,7 @@ def of_texts(subject: Subject, texts: str, n: int, length: int) -> Labelled:
 
 def _read(texts: str) -> list[tuple[str, str]]:
     if not texts:
-        return sorted(language.wiki_topics().items())
+        return sorted(wiki_topics().items())
     lines = [json.loads(line) for line in Path(texts).read_text("utf-8").splitlines() if line]
     for number, line in enumerate(lines, 1):
         if not isinstance(line, Mapping) or not {"text", "label"} <= line.keys():

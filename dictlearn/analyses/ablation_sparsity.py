@@ -26,7 +26,6 @@ from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, dense_codes, exactly
 from dictlearn.experiment.models import SEQUENCES
 from dictlearn.lm import LM, splice
-from dictlearn.ops.firing import dense
 from dictlearn.runs.trained import Trained
 from dictlearn.types import Codes
 
@@ -136,8 +135,7 @@ def _latents(one: Trained, block: Block, room_B: np.ndarray, n: int) -> Pairs:
     latent_P = random.permutation(alive)[:n]
     row_P = np.array([random.choice(np.flatnonzero(fires_BF[:, i])) for i in latent_P])
     x_PD, undo = normalise.forward(one.norm, block.x_BD[row_P])
-    codes = one.module.apply(one.variables, jnp.asarray(x_PD), method="encode")
-    with_PF = dense(codes, one.module.n_latents)
+    with_PF = jnp.asarray(dense_codes(one, block.x_BD[row_P]))
     without_PF = with_PF.at[jnp.arange(len(row_P)), latent_P].set(0)
     decoded = lambda f_PF: undo(one.module.apply(one.variables, Codes(f_PF), method="decode"))
     return Pairs(row_P, np.asarray(decoded(without_PF) - decoded(with_PF)))

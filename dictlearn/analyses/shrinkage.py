@@ -12,6 +12,7 @@ Source: Rajamanoharan et al. 2024 (arXiv:2404.16014) for the measure over all la
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from dictlearn import normalise
@@ -78,5 +79,5 @@ def _error(one: Trained, x_BD: np.ndarray, y_BD: np.ndarray) -> np.ndarray:
     """The error in the space of the atoms: that of the raw activations but under a per-token normalisation."""
     if one.norm.kind in normalise.TOKEN_KINDS:
         x_n_BD = np.asarray(normalise.forward(one.norm, x_BD)[0], np.float64)
-        return x_n_BD - np.asarray(one.decode(one.encode(x_BD)))
-    return y_BD - np.asarray(one.reconstruct(x_BD), np.float64)
+        return x_n_BD - np.asarray(one.decode(one.encode(jnp.asarray(x_BD))))
+    return y_BD - np.asarray(one.reconstruct(jnp.asarray(x_BD)), np.float64)
