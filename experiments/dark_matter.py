@@ -13,7 +13,7 @@ width, and the linear part falls. Error norms of different widths agree token by
 the same atoms lowers the error by 3 to 5 %, and not its nonlinear part. The nonlinear part costs the model as
 much as its share.
 
-Expected: TO BE MEASURED
+Expected: not measured yet.
 """
 
 from ml_collections import ConfigDict

@@ -12,7 +12,7 @@ variance.
 Claim (Ayonrinde et al. 2024): description length prefers a dictionary of an interior size. Too few features
 reconstruct only with many active ones; too many split features into copies.
 
-Expected: TO BE MEASURED
+Expected: not measured yet.
 """
 
 import sys

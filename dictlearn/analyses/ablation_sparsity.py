@@ -134,7 +134,7 @@ def _latents(one: Trained, block: Block, room_B: np.ndarray, n: int) -> Pairs:
         )
     latent_P = random.permutation(alive)[:n]
     row_P = np.array([random.choice(np.flatnonzero(fires_BF[:, i])) for i in latent_P])
-    x_PD, undo = normalise.forward(one.norm, block.x_BD[row_P])
+    _, undo = normalise.forward(one.norm, block.x_BD[row_P])
     with_PF = jnp.asarray(dense_codes(one, block.x_BD[row_P]))
     without_PF = with_PF.at[jnp.arange(len(row_P)), latent_P].set(0)
     decoded = lambda f_PF: undo(one.module.apply(one.variables, Codes(f_PF), method="decode"))
