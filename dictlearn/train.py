@@ -33,6 +33,7 @@ MAY_CHANGE = (
     "evaluate",
     "meters",
     "analyses",
+    "budget",
     "mesh",
     "harvest",
     "model",
@@ -60,7 +61,7 @@ def train(
     allow_changed: bool = False,
     opened: Callable[[Stream], None] | None = None,
 ) -> None:
-    """Trains all dictionaries of a config, or resumes their training, up to `config["steps"]`.
+    """Trains all dictionaries of a config, or resumes their training, each up to its number of steps.
 
     Args:
         config: the config of the experiment.
@@ -103,7 +104,9 @@ class _Session(NamedTuple):
 
 
 def _loop(run: _Session, start: int, states: dict, progress: Callable | None) -> None:
-    config, size, steps = run.config, run.config["batch_size"], run.config["steps"]
+    config, size = run.config, run.config["batch_size"]
+    ends = {p.steps for p in run.programs}
+    steps = max(ends)
     log, save = Log(run.path / "metrics.jsonl", start), _saver(run)
     updates = {p.key: experiment.update(p, states[p.key], run.mesh) for p in run.programs}
     batches = streams.read(run.stream, start)
@@ -113,13 +116,13 @@ def _loop(run: _Session, start: int, states: dict, progress: Callable | None) ->
     run.asked.in_order = True
     for done in range(start + 1, steps + 1):
         batch, infos = place(next(batches), run.mesh), []
-        for p in run.programs:
+        for p in [p for p in run.programs if done <= p.steps]:
             states[p.key], info = updates[p.key](states[p.key], p.hparams, batch)
             infos.append(([member.name for member in p.members], info))
             if one_at_a_time:
                 jax.block_until_ready(info)
         stop, last = run.asked(done), done == steps
-        if last or done % config.get("log_every", 50) == 0:
+        if done in ends or done % config.get("log_every", 50) == 0:
             _refuse_diverged(config, run.path, log.take(done, done * size, infos))
         if stop or last or done % config.get("checkpoint_every", 1000) == 0:
             _refuse_diverged(config, run.path, log.flush())

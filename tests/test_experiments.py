@@ -17,10 +17,12 @@ MORE = {
     "e2e_frontier": ("local", "local,smoke", "pod"),
     "itda_layers": ("minilm,levels15,resid.5",),
     "itda_vs_sae": ("topk", "itda,smoke"),
+    "compute_optimal": ("pod",),
     "gsae": ("pod",),
     "mdl_mnist": ("pod",),
     "layer_groups": ("pod", "14", "smoke,2,5"),
     "sae_track": ("400", "smoke,20"),
+    "topk_scaling": ("pod",),
     "transcoder_vs_sae": ("sae", "pod,layer=3", "sae,smoke"),
 }
 """Arguments of an experiment beside none and `smoke`."""

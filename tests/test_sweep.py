@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dictlearn import dictionaries, learners, objectives, rules
-from dictlearn.experiment.members import cells
+from dictlearn.experiment.cells import cells
 from dictlearn.sweep import sweep
 from dictlearn.types import Batch
 from tests.helpers import planted_config, run

@@ -14,10 +14,10 @@ from dictlearn.experiment import models
 from dictlearn.experiment.stream import open_stream, origin
 from dictlearn.lm import LM
 from dictlearn.ops.firing import dense
+from dictlearn.runs.parts import parts, records
 from dictlearn.runs.places import read_config
 from dictlearn.runs.tied import refuse_other_data
 from dictlearn.runs.trained import Run, Trained, of_run, restore_run
-from dictlearn.runs.workdir import read_records
 from dictlearn.streams import Stream
 from dictlearn.types import Batch
 
@@ -66,7 +66,8 @@ class Subject:
         if self.given:
             return list(self.given)
         if self.run is not None:
-            return of_run(self.run)
+            added = [restore_run(part) for part in parts(self.workdir)[1:]]
+            return [one for run in (self.run, *added) for one in of_run(run)]
         path = self.workdir
         files = [path] if path.is_file() else sorted(filter(interop.recognised, path.glob("*")))
         if not files:
@@ -107,15 +108,12 @@ class Subject:
     @functools.cached_property
     def metrics(self) -> dict[str, dict]:
         """{name: {"label", "hparams", metric: value, ...}} of `metrics.json`."""
-        return self._records("metrics.json")
+        return records(self.workdir)
 
     @functools.cached_property
     def pursuits(self) -> dict[str, dict]:
         """The records of the same dictionaries under a pursuit, from `pursuits.json`; empty if not measured."""
-        return self._records(PURSUITS) if (self.workdir / PURSUITS).exists() else {}
-
-    def _records(self, file: str) -> dict[str, dict]:
-        return read_records(self.workdir / file)
+        return records(self.workdir, PURSUITS) if (self.workdir / PURSUITS).exists() else {}
 
     @functools.cached_property
     def lm(self) -> LM:

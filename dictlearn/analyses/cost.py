@@ -31,10 +31,11 @@ def cost(
     rows = []
     for subject in subjects:
         timing = read_json(subject.workdir / "timing.json", "dictlearn train")
-        tokens = subject.config["steps"] * subject.config["batch_size"]
         rate = timing["tokens_per_second"]
-        spent = {"tokens": tokens, "seconds": tokens / rate if rate else None}
         for name, record in subject.metrics.items():
+            steps = record["hparams"].get("steps", subject.config["steps"])
+            tokens = steps * subject.config["batch_size"]
+            spent = {"tokens": tokens, "seconds": tokens / rate if rate else None}
             one = {"run": subject.name, "dictionary": name, "member": record["label"], **spent}
             rows.append({**one, "l0": record["l0"], **{key: record.get(key) for key in metrics}})
     columns = [key for key in rows[0] if key != "member"]

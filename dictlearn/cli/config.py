@@ -16,7 +16,7 @@ from dictlearn import lm as language
 from dictlearn.cli import published
 from dictlearn.cli.given import keys, model, winning
 from dictlearn.evaluate import measure
-from dictlearn.experiment import values
+from dictlearn.experiment import grid, values
 from dictlearn.runs.places import read_config
 from dictlearn.streams._source import Recipe
 from dictlearn.train import changes
@@ -192,7 +192,9 @@ def _workdir(path: str | Path) -> Path:
 
 def _refuse_other(config: dict, workdir: Path) -> None:
     """Raises ValueError if the run in the workdir has another config."""
-    if changed := changes(read_config(workdir), config):
+    was = read_config(workdir)
+    own = grid.like(config, was) if grid.within(was, config) else config
+    if changed := changes(was, own):
         raise ValueError(
             f"{workdir} holds a run with {'; '.join(changed)}; give its own --workdir, or leave --config out."
         )

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from dictlearn.experiment.cells import names
 from dictlearn.runs.workdir import flat
 
 log = logging.getLogger("dictlearn")
@@ -77,11 +78,12 @@ def _replacing(blocks: Mapping[str, Mapping], key: str) -> Iterator[tuple[str, s
     swept = argument.removeprefix("sweep.")
     for begin in ("", own) if own else blocks:
         sweep = blocks[begin].get("sweep", {})
-        for name in dict(flat(sweep)) if isinstance(sweep, dict) else ():
-            if argument == swept and _same(name, argument):
-                yield begin, f"sweep.{name}", begin == own
-            elif argument != swept and begin != own and _meet(name, swept):
-                yield begin, f"sweep.{name}", False
+        for listed in dict(flat(sweep)) if isinstance(sweep, dict) else ():
+            together = names(listed)
+            if argument == swept and any(_same(name, argument) for name in together):
+                yield begin, f"sweep.{listed}", begin == own and len(together) == 1
+            elif argument != swept and begin != own and any(_meet(n, swept) for n in together):
+                yield begin, f"sweep.{listed}", False
         if begin and not own:
             yield from ((begin, name, False) for name in _own(blocks[begin], argument))
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from dictlearn import analyses, interop, meters, sharding
 from dictlearn import lm as language
 from dictlearn.cli import (
+    budget,
     distributed,
     events,
     features,
@@ -32,7 +33,7 @@ from dictlearn.cli.progress import Progress
 from dictlearn.evaluate import check, evaluate
 from dictlearn.experiment import members
 from dictlearn.harvest import harvest
-from dictlearn.runs import health
+from dictlearn.runs import health, parts
 from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import write_json
 from dictlearn.streams import Stream
@@ -69,18 +70,29 @@ def _harvest(config: Mapping, workdir: Path, arguments) -> None:
 
 
 def _plan(config: Mapping, workdir: Path, arguments) -> None:
-    from dictlearn.plan import plan, table
+    from dictlearn.plan import plan, table, topology
 
     if arguments.topology:
         jax.config.update("jax_platforms", "cpu")
-    found = plan(config, arguments.topology, arguments.d_in)
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-    else:
-        table.show(found, Console(width=None if sys.stdout.isatty() else 140))
+    here = None if arguments.topology or not arguments.measured else topology.measured()
+    for own, _ in parts.unfinished(config, workdir):
+        found = plan(own, arguments.topology, arguments.d_in, here)
+        if arguments.json:
+            print(json.dumps(found, indent=1))
+        else:
+            table.show(found, Console(width=None if sys.stdout.isatty() else 140))
 
 
 def _train(config: Mapping, workdir: Path, arguments) -> None:
+    left = parts.unfinished(config, workdir)
+    budget.keep([own for own, _ in left])
+    for own, part in left:
+        _train_part(own, workdir, part, arguments)
+    _analyses(config, workdir, arguments)
+
+
+def _train_part(config: Mapping, grid: Path, workdir: Path, arguments) -> None:
+    """Trains and measures the run in `workdir`, a part of a grid."""
     started = time.perf_counter()
     with (
         distributed.Watch(arguments.step_timeout) as watch,
@@ -94,6 +106,7 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
         allowed = arguments.allow_changed
 
         def opened(stream: Stream) -> None:
+            parts.refuse_data_of_others(grid, workdir, stream.fingerprint, allowed)
             check(config, stream, allowed)
             analyses.check_run(config.get("analyses", {}), config, stream)
 
@@ -102,12 +115,11 @@ def _train(config: Mapping, workdir: Path, arguments) -> None:
     write_json(
         workdir / "timing.json", {"train_seconds": seconds, "tokens_per_second": progress.rate}
     )
-    _evaluate(config, workdir, arguments)
+    _measured(config, workdir, arguments, None)
     health.warn(workdir / "metrics.jsonl", members(config), config["steps"])
 
 
-def _evaluate(config: Mapping, workdir: Path, arguments) -> None:
-    _measured(config, workdir, arguments, None)
+def _analyses(config: Mapping, workdir: Path, arguments) -> None:
     if distributed.is_multiprocess() and config.get("analyses"):
         print(f"Analyses run in one process: dictlearn analyse --workdir={workdir}")
     else:
@@ -118,7 +130,9 @@ def _eval(config: Mapping, workdir: Path, arguments) -> None:
     if arguments.dictionary:
         _measured(config, workdir, arguments, arguments.dictionary)
     else:
-        _evaluate(config, workdir, arguments)
+        for part in parts.parts(workdir):
+            _measured(config, part, arguments, None)
+        _analyses(config, workdir, arguments)
 
 
 def _measured(config: Mapping, workdir: Path, arguments, trained: Trained | None) -> None:
@@ -165,9 +179,10 @@ VERBS = {
     ),
     "plan": Verb(
         _plan,
-        "what a run will need: compiled for --topology=v5p:4x4x4, or for the devices present",
+        "what a run will need, cell by cell: compiled for --topology=v5p:4x4x4, or for the devices present",
         {
             "--topology": {"help": "a TPU slice, such as v5p:4x4x4; default the devices present"},
+            "--measured": {**_ON, "help": "seconds, from rates measured on the devices present"},
             "--d_in": {"type": int, "help": "the width, if neither model nor stream states it"},
             "--json": {**_ON, "help": "print JSON"},
         },

@@ -7,13 +7,15 @@ from dictlearn import streams
 from dictlearn.experiment import typed
 from dictlearn.experiment.members import OWN, known, members
 
-NUMBERS = ("seed", "steps", "batch_size", "checkpoint_every", "log_every")
+NUMBERS = ("seed", "steps", "batch_size", "checkpoint_every", "log_every", "first_index")
 LONGEST = 2**31
 """Steps are counted in 32 bits."""
 SUBTREES = (
     *(*OWN, "members", "model", "models", "harvest", "stream", "start"),
-    *("evaluate", "meters", "analyses", "mesh"),
+    *("evaluate", "meters", "analyses", "mesh", "budget"),
 )
+BUDGET = ("flops", "hours", "bytes")
+"""What a budget may bound: the operations and the hours of all cells, and the memory of a device."""
 
 
 def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> None:
@@ -48,4 +50,8 @@ def check(config: Mapping, callables: Mapping[str, Callable] | None = None) -> N
         raise ValueError(
             f"config.start={start!r} needs one of workdir, the folder of a run, and path, a dictionary."
         )
+    known("config.budget", budget := config.get("budget", {}), BUDGET)
+    for name, most in budget.items():
+        if not (typed.fits(most, float) and most > 0):
+            raise ValueError(f"config.budget.{name}={most!r} must be a positive number.")
     members(config)

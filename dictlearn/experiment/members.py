@@ -1,13 +1,13 @@
 """The dictionaries of a config: names become callables, and arguments are checked against their signatures."""
 
 import inspect
-import itertools
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from dictlearn import dictionaries, learners, objectives, rules
 from dictlearn.experiment import typed, values
+from dictlearn.experiment.cells import OF_MEMBERS, addressed, cells
 from dictlearn.types import Scalar
 
 SWEPT = ("dictionary", "objective", "rule", "revive", "learner")
@@ -16,6 +16,8 @@ SEEDS = 2**32
 """From here on, JAX's keys repeat."""
 OWN = (*SWEPT, "sweep")
 """The subtrees that a member may set for itself."""
+OPTIONAL = ("objective", "rule", "revive")
+"""The subtrees that only some learners read."""
 
 
 class _Room(NamedTuple):
@@ -66,12 +68,15 @@ class Part(NamedTuple):
 
 class Member(NamedTuple):
     """One dictionary of an experiment. label: its name in config.members, or the name of its variant. index:
-    its position among the members of this label and width. hparams: its arguments by subtree, and the
-    seed."""
+    its position among the members of this label and width. hparams: its arguments by subtree, the seed, and the
+    steps if they are swept. steps: the steps after which its training ends. cell: the values that the sweep
+    sets, by their addresses."""
 
     label: str
     index: int
     hparams: dict
+    steps: int
+    cell: dict
     dictionary: Part
     objective: Part | None
     rule: Part | None
@@ -117,14 +122,6 @@ def known(where: str, found: Mapping, names, *more: str) -> None:
             raise ValueError(f"{where} has no {key!r}; it takes {', '.join(names)}.")
 
 
-def cells(lists: Mapping[str, Any]) -> list[dict]:
-    """Every combination of the listed values; the last name varies fastest."""
-    for name, listed in lists.items():
-        if not isinstance(listed, list | tuple) or not listed:
-            raise ValueError(f"sweep.{name}={listed!r} must be a list of at least one value.")
-    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
-
-
 def _subtree(config: Mapping, key: str) -> dict:
     """A copy of a subtree. Sweeps become flat: `{"rule": {"lr": ...}}` is `{"rule.lr": ...}`."""
     tree = config.get(key, {})
@@ -143,7 +140,7 @@ def _joined(config: Mapping, own: Mapping) -> dict[str, dict]:
     """The subtrees of a member: its own, merged over the ones of the config that its learner reads."""
     renamed = "name" in own.get("learner", {})
     reads = learners.reads(_learner(own if renamed else config))
-    unread = _optional() - reads | ({"learner"} if renamed else set())
+    unread = set(OPTIONAL) - reads | ({"learner"} if renamed else set())
     shared = {key: _subtree(config, key) for key in OWN if key not in unread}
     found = {key: {**shared.get(key, {}), **_subtree(own, key)} for key in OWN}
     return {key: tree for key, tree in found.items() if tree}
@@ -166,13 +163,13 @@ def _members(config: Mapping, label: str | None, where: str, block: dict) -> lis
     for key in present:
         known(where, block[key], ["name", *settings[key]], key)
     label = label or block["dictionary"]["name"]
-    counts, found = {}, []
-    for cell in cells(_addressed(block.get("sweep", {}), settings)):
+    counts, found, first = {}, [], config.get("first_index", 0)
+    for cell in cells(addressed(block.get("sweep", {}), settings)):
         one = _member(config, block, settings, cell)
         n_latents = one.hparams["dictionary"].get("n_latents")
         if n_latents is None:
             raise ValueError(f"neither {where}.dictionary.n_latents nor sweep.n_latents is set.")
-        counts[n_latents] = counts.get(n_latents, -1) + 1
+        counts[n_latents] = counts.get(n_latents, first - 1) + 1
         found.append(one._replace(label=label, index=counts[n_latents]))
     return found
 
@@ -182,15 +179,16 @@ def _member(config: Mapping, block: dict, settings: dict, cell: dict) -> Member:
     seed = cell.get("seed", config["seed"])
     if not (typed.fits(seed, int) and 0 <= seed < SEEDS):
         raise ValueError(f"seed={seed!r} must be a whole number, at least 0 and below {SEEDS}.")
+    steps = _steps(cell, config["steps"])
     arguments = {key: dict(block[key]) for key in settings}
     swept: dict[str, set] = {key: set() for key in settings}
     for address, value in cell.items():
-        if address != "seed":
+        if address not in OF_MEMBERS:
             key, name = address.split(".", 1)
             arguments[key][name] = value
             traceable = settings[key][name] in (Scalar, Scalar | None)
             swept[key] |= {name} if traceable and isinstance(value, int | float) else set()
-    known_above = {"steps": config["steps"], "n_latents": arguments["dictionary"].get("n_latents")}
+    known_above = {"steps": steps, "n_latents": arguments["dictionary"].get("n_latents")}
     parts = {}
     for key, own in arguments.items():
         room = ROOMS[key]
@@ -199,8 +197,19 @@ def _member(config: Mapping, block: dict, settings: dict, cell: dict) -> Member:
         given = {name: known_above[name] for name in reads & set(room.given) & set(known_above)}
         static = {name: value for name, value in own.items() if name not in swept[key]}
         parts[key] = Part(room.make, static, {name: own[name] for name in swept[key]}, given)
-    optional = {key: parts.pop(key, None) for key in ("objective", "rule", "revive")}
-    return Member("", 0, {**arguments, "seed": seed}, **parts, **optional)
+    optional = {key: parts.pop(key, None) for key in OPTIONAL}
+    hparams = {**arguments, "seed": seed, **({"steps": steps} if "steps" in cell else {})}
+    return Member("", 0, hparams, steps, cell, **parts, **optional)
+
+
+def _steps(cell: Mapping, longest: int) -> int:
+    """The steps of a cell. Raises ValueError for more than the run has."""
+    steps = cell.get("steps", longest)
+    if not (typed.fits(steps, int) and 1 <= steps <= longest):
+        raise ValueError(
+            f"sweep.steps={steps!r} must be a whole number, at least 1 and at most config.steps={longest}."
+        )
+    return steps
 
 
 def _settings(key: str, name: str, tree: Mapping) -> dict[str, Any]:
@@ -215,31 +224,6 @@ def _settings(key: str, name: str, tree: Mapping) -> dict[str, Any]:
     return found
 
 
-def _addressed(lists: Mapping[str, Any], settings: dict[str, dict]) -> dict[str, Any]:
-    """The lists of a sweep by `SUBTREE.NAME`. Raises ValueError for an argument that is swept twice."""
-    keys: dict[str, str] = {}
-    for name in lists:
-        address = _address(name, settings)
-        if address in keys:
-            both = " and ".join(sorted(f"sweep.{each}" for each in (name, keys[address])))
-            raise ValueError(f"{both} are the same argument; leave one of them out.")
-        keys[address] = name
-    return {address: lists[name] for address, name in keys.items()}
-
-
-def _address(name: str, settings: dict[str, dict]) -> str:
-    """`SUBTREE.NAME` of a swept argument. Raises ValueError unless exactly one argument matches."""
-    every = [f"{key}.{each}" for key, known in settings.items() for each in known]
-    found = [address for address in every if name in (address, address.split(".", 1)[1])]
-    if name == "seed" or len(found) == 1:
-        return "seed" if name == "seed" else found[0]
-    if found:
-        raise ValueError(f"sweep.{name} is ambiguous: {', '.join(found)}; use one of these names.")
-    raise ValueError(
-        f"sweep.{name} is not an argument; the arguments are seed, {', '.join(every)}."
-    )
-
-
 def _name(where: str, block: Mapping, key: str) -> str:
     if "name" not in block.get(key, {}):
         names = ", ".join(ROOMS[key].names())
@@ -251,12 +235,8 @@ def _learner(block: Mapping) -> str:
     return _subtree(block, "learner").get("name", "gradient")
 
 
-def _optional() -> set[str]:
-    return {"objective", "rule", "revive"}
-
-
 def _refuse_unread(where: str, block: Mapping, reads: set[str]) -> None:
-    for key in sorted(_optional()):
+    for key in sorted(OPTIONAL):
         if block.get(key) and ("rule" if key == "revive" else key) not in reads:
             raise ValueError(f"{where}.{key} is set, but no learner of {where} reads it.")
 

@@ -33,6 +33,11 @@ class Program(NamedTuple):
     def n_latents(self) -> int:
         return self.members[0].hparams["dictionary"]["n_latents"]
 
+    @property
+    def steps(self) -> int:
+        """The steps after which its training ends."""
+        return self.members[0].steps
+
     def module_of(self, n: int) -> Dictionary:
         """The module of member n."""
         return self.module({"dictionary": self.members[n].dictionary.swept})
@@ -76,9 +81,9 @@ def _sized(member: Member, widths: dict) -> Member:
 
 
 def _share(a: Member, b: Member) -> bool:
-    """Whether two members differ only in seeds and traced numbers."""
+    """Whether two members differ only in seeds and traced numbers, and train for the same steps."""
     static = lambda m: {key: (part.static, part.swept.keys()) for key, part in m.parts.items()}
-    return a.label == b.label and static(a) == static(b)
+    return (a.label, a.steps) == (b.label, b.steps) and static(a) == static(b)
 
 
 def _program(group: list[Member]) -> Program:

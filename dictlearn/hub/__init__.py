@@ -15,8 +15,9 @@ from dictlearn import interop
 from dictlearn.hub import card
 from dictlearn.lm.hub import is_hub_name, library, reason
 from dictlearn.runs import places
+from dictlearn.runs.parts import lines
 from dictlearn.runs.trained import Trained, restore
-from dictlearn.runs.workdir import logged, write_json
+from dictlearn.runs.workdir import write_json
 
 FORMATS = ("saelens", "safetensors")
 """The formats of a release. A dictionary is written in the first that can hold it."""
@@ -49,7 +50,7 @@ def release(
     folder.mkdir(parents=True, exist_ok=True)
     written = [_write(each, folder, formats) for each in found]
     config = places.shared(source) if is_run else None
-    curves = is_run and card.curves(found, logged(source / "metrics.jsonl"), folder / "curves.png")
+    curves = is_run and card.curves(found, lines(source), folder / "curves.png")
     if config is not None:
         write_json(folder / "config.json", config)
     text = card.text(name, list(zip(found, written, strict=True)), config, curves)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from dictlearn import experiment, sharding, streams
 from dictlearn.experiment.stream import carried, open_stream, target_width
-from dictlearn.plan import advice, hlo, language, topology
+from dictlearn.plan import advice, cells, hlo, language, topology
 from dictlearn.plan.operations import operations
 from dictlearn.plan.topology import Chip, Compiled
 from dictlearn.types import Batch
@@ -29,24 +29,30 @@ PLATFORMS = {"gpu": "cuda"}
 """Platforms whose devices have another name than the choice of forms uses."""
 
 
-def plan(config: Mapping, slice_name: str | None = None, d_in: int | None = None) -> dict[str, Any]:
+def plan(
+    config: Mapping,
+    slice_name: str | None = None,
+    d_in: int | None = None,
+    chip: Chip | None = None,
+) -> dict[str, Any]:
     """The plan of a config: what `dictlearn plan` prints.
 
     Args:
         config: the config of an experiment.
         slice_name: a TPU slice such as "v5p:4x4x4"; None for the devices present.
         d_in: the width of the activations, if neither the config's model nor its stream states it.
+        chip: the rates of the devices present, such as `topology.measured`; None for a plan without seconds.
 
     Returns:
-        The plan as JSON. Bytes and operations are per device and step. A program that does not fit has a row
-        with
-        `problem` instead of figures, and a warning.
+        The plan as JSON. Bytes and operations are per device and step; `cells` has the price of the whole
+        training of each dictionary. A program that does not fit has a row with `problem` instead of figures,
+        and a warning.
 
     Raises:
         ValueError: for an invalid config, mesh or slice, and for an unknown width.
     """
     experiment.check(config)
-    chip = topology.chip(slice_name) if slice_name else None
+    chip = topology.chip(slice_name) if slice_name else chip
     ways = config.get("mesh", {})
     mesh = sharding.mesh_of(topology.devices(slice_name) if slice_name else jax.devices(), **ways)
     widths, warnings = _widths(config, d_in), []
@@ -67,9 +73,12 @@ def plan(config: Mapping, slice_name: str | None = None, d_in: int | None = None
         "programs": rows,
         "language_model": model,
     }
+    found["cells"] = cells.cells(programs, rows, config["batch_size"], mesh.size)
     found["together"] = _together(config, rows, model, _bytes(batch), chip)
-    found["time"] = _time(config, rows, model, mesh.size)
-    found["warnings"] = warnings + advice.advise(config, found)
+    found["time"] = _time(config, programs, rows, model, mesh.size)
+    found["total"] = cells.total(found)
+    found["over_budget"] = cells.over(config.get("budget", {}), found)
+    found["warnings"] = warnings + advice.advise(config, found) + found["over_budget"]
     return found
 
 
@@ -164,23 +173,26 @@ def _together(config: Mapping, rows: list[dict], model: dict | None, batch: int,
     return {"total": total, **share}
 
 
-def _time(config: Mapping, rows: list[dict], model: dict | None, devices: int) -> dict:
+def _time(config: Mapping, programs, rows: list[dict], model: dict | None, devices: int) -> dict:
     """The seconds of a step of all programs, tokens per second, and the hours of the run and of the harvest."""
     if not all("seconds" in row for row in rows):
         return {}
     step = sum(row["seconds"] for row in rows)
+    steps, each = max(p.steps for p in programs), zip(programs, rows, strict=True)
+    seconds = sum(program.steps * row["seconds"] for program, row in each)
     found = {"step_seconds": step}
     if model and "seconds" in model:
         rate = model["tokens"] / model["seconds"]
         found["harvest_tokens_per_second"] = rate
         if _runs_model(config):
             step += config["batch_size"] / rate
+            seconds += steps * config["batch_size"] / rate
         elif n_tokens := config["harvest"].get("n_tokens"):
             found["harvest_hours"] = n_tokens / rate / 3600
-    hours = config["steps"] * step / 3600
+    hours = seconds / 3600
     return found | {
         "tokens_per_second": config["batch_size"] / step,
-        "tokens": config["steps"] * config["batch_size"],
+        "tokens": steps * config["batch_size"],
         "hours": hours,
         "chip_hours": hours * devices,
     }

@@ -25,6 +25,8 @@ def show(plan: Mapping[str, Any], console: Console) -> None:
     listed = [row for row in rows if row.get("collectives")]
     if listed:
         console.print(_collectives(listed))
+    if len(plan["cells"]) > 1:
+        console.print(_cells(plan["cells"]))
     for line in _lines(plan):
         console.print(line, highlight=False)
     for warning in plan["warnings"]:
@@ -54,6 +56,27 @@ def _programs(rows, chip) -> Table:
     return table
 
 
+def _cells(cells) -> Table:
+    table = Table(title="Of each cell, and its whole training", title_justify="left")
+    table.add_column("cell")
+    settings = list(dict.fromkeys(name for cell in cells for name in cell["settings"]))
+    prices = ("tokens", "FLOPs", "memory traffic", "state", "at least")
+    for column in (*settings, *prices):
+        table.add_column(column, justify="right")
+    for cell in cells:
+        told = [cell["name"], *(str(cell["settings"].get(name, "")) for name in settings)]
+        told += [f"{cell['tokens']:,}"]
+        if "flops" in cell:
+            told += [
+                f"{cell['flops']:.3g}",
+                *(binary(cell[n]) for n in ("bytes_accessed", "state")),
+            ]
+        if "seconds" in cell:
+            told += [f"{cell['seconds']:.3g} s"]
+        table.add_row(*told)
+    return table
+
+
 def _collectives(rows) -> Table:
     table = Table(title="Sent to other devices, by one device in one step", title_justify="left")
     for column in ("program", "collective", "of", "devices", "times", "bytes"):
@@ -72,8 +95,9 @@ def _collectives(rows) -> Table:
 
 
 def _lines(plan: Mapping[str, Any]) -> list[str]:
-    together, time = plan["together"], plan["time"]
-    found = []
+    together, time, found = plan["together"], plan["time"], []
+    if "flops" in plan["total"]:
+        found.append(f"all cells: {plan['total']['flops']:.3g} FLOPs")
     if "total" in together:
         share = f", {together['share_of_hbm']:.0%} of HBM" if "share_of_hbm" in together else ""
         found.append(f"together: {binary(together['total'])} a device{share}")

@@ -38,7 +38,7 @@ def section(run: Run) -> str:
         "<p><i>L</i> is the loss of a dictionary of <i>n</i> latents, <i>k</i> of them active."
         " The first term is the error that a wider dictionary would remove; the second is what"
         f' width alone does not.</p><div class="halves"><div>{_parameters(law)}</div>'
-        f"<div>{_predictions(law)}</div></div>{_caveats(law, tokens_trained(run))}"
+        f"<div>{_predictions(law)}</div></div>{_caveats(law, _length(law, run))}"
     )
 
 
@@ -107,7 +107,13 @@ def _competitors(law: Mapping) -> str:
     )
 
 
-def _caveats(law: Mapping, n_tokens: int) -> str:
+def _length(law: Mapping, run: Run) -> str:
+    """The tokens of training of the dictionaries that were fitted."""
+    chosen = law.get("at", {}).get("tokens")
+    return f"{chosen:,.0f}" if chosen else tokens_trained(run)
+
+
+def _caveats(law: Mapping, n_tokens: str) -> str:
     errors, known = law["competitors"], law["identified"]
     as_well = [n for n, e in errors.items() if n != "joint" and e <= _AS_WELL * errors["joint"]]
     points = []
@@ -119,7 +125,7 @@ def _caveats(law: Mapping, n_tokens: int) -> str:
     if not known["gamma"]:
         points.append("The interval of γ holds 0: the runs do not tell whether n and k interact.")
     points.append(
-        f"{_floor(law)} Training was short, {n_tokens:,} tokens: this “irreducible” error includes"
+        f"{_floor(law)} Training was short, {n_tokens} tokens: this “irreducible” error includes"
         " whatever more training would remove."
     )
     points.append(

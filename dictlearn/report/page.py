@@ -68,7 +68,7 @@ def _summary(run: Run, where: str) -> str:
     )
     made = " ".join(filter(None, words))
     return (
-        f'<p class="lead">{html.escape(made)} trained on {tokens_trained(run):,} tokens of'
+        f'<p class="lead">{html.escape(made)} trained on {tokens_trained(run)} tokens of'
         f" {html.escape(where)} ({top.hparams['d_in']:,} dimensions) and measured on"
         f" {metrics['n_tokens']:,.0f} tokens held out from training."
         f" {'The best of them' if count > 1 else 'It'}, <b>{html.escape(top.name)}</b>"
@@ -100,7 +100,7 @@ def _tiles(run: Run, top: Record) -> str:
         ("CE score", shown(metrics.get("ce_score"), ".1%"), "of the loss recovered"),
         ("dead latents", shown(metrics["dead_fraction"], ".1%"), firing),
         ("dictionaries", f"{count}", f"settings: {len(settings(run.records))}"),
-        ("trained on", f"{tokens_trained(run):,}", "tokens each"),
+        ("trained on", tokens_trained(run), "tokens each"),
     ]
     return '<dl class="tiles">{}</dl>'.format(
         "".join(

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dictlearn.runs import parts
 from dictlearn.runs.places import read_config
-from dictlearn.runs.workdir import logged, read_json, read_records, short
+from dictlearn.runs.workdir import read_json, short
 
 NEEDED = ("explained_variance", "l0", "dead_fraction", "n_tokens", "firing_tokens")
 """The metrics that every page shows."""
@@ -41,7 +42,7 @@ class Run(NamedTuple):
 def read(workdir: Path) -> Run:
     """Reads a workdir. Raises FileNotFoundError, naming the command, without config or metrics."""
     config = read_config(workdir)
-    metrics = read_records(workdir / "metrics.json")
+    metrics = parts.records(workdir)
     if not metrics:
         raise ValueError(f"{workdir / 'metrics.json'} names no dictionary.")
     lacking = sorted({key for one in metrics.values() for key in NEEDED if key not in one})
@@ -55,8 +56,8 @@ def read(workdir: Path) -> Run:
     for name, record in metrics.items():
         rest = {key: value for key, value in record.items() if key not in ("label", "hparams")}
         found.append(Record(name, hparams[name], rest))
-    log, law, figure = (workdir / f for f in ("metrics.jsonl", "scaling.json", "scaling.png"))
-    lines = logged(log)
+    law, figure = (workdir / f for f in ("scaling.json", "scaling.png"))
+    lines = parts.lines(workdir)
     return Run(
         workdir,
         config,
@@ -108,11 +109,11 @@ def label(setting: Sequence[tuple[str, Any]]) -> str:
     return ", ".join(words) or "all dictionaries"
 
 
-def tokens_trained(run: Run) -> int:
-    """Tokens seen at the last logged step."""
-    if run.logged:
-        return run.logged[-1]["tokens"]
-    return run.config["steps"] * run.config["batch_size"]
+def tokens_trained(run: Run) -> str:
+    """The tokens seen at the last logged step, in words; the most, where dictionaries differ in their steps."""
+    asked = run.config["steps"] * run.config["batch_size"]
+    most = run.logged[-1]["tokens"] if run.logged else asked
+    return f"up to {most:,}" if "steps" in varying(run.records) else f"{most:,}"
 
 
 def _or(value, other):

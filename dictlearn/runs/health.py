@@ -40,7 +40,7 @@ def remarks(lines: Sequence[Mapping], members: Sequence[Member], steps: int) -> 
     Returns:
         The sentences, each with its figure, the dictionary that is worst, and what to change.
     """
-    last = lines[-1] if lines else {}
+    last = {name: info for line in lines for name, info in line.items()}
     known = [member for member in members if isinstance(last.get(member.name), Mapping)]
     found = {member.name: last[member.name] for member in known}
     dead = {name: info.get("dead_fraction") for name, info in found.items()}

@@ -30,7 +30,7 @@ def imported(trained: Trained, config: Mapping, path: Path) -> Run:
     part = Part(dictionaries.make, described, {}, {})
     label = re.sub(r"\W+", "_", re.sub(r"_n\d+_\d+$", "", trained.name)) or described["name"]
     hparams = trained.hparams | {"dictionary": described, "seed": 0}
-    member = Member(label, 0, hparams, part, None, None, None, Part(_learner, {}, {}, {}))
+    member = Member(label, 0, hparams, 0, {}, part, None, None, None, Part(_learner, {}, {}, {}))
     program = Program([member], lambda hparams: trained.module, sweep(_learner), {})
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], dict(trained.variables))
     return Run(

@@ -19,6 +19,7 @@ from dictlearn import experiment, normalise, sharding
 from dictlearn.experiment import Program, values
 from dictlearn.runs.checkpoint import Checkpoints
 from dictlearn.runs.fold import fold_normalisation
+from dictlearn.runs.parts import parts
 from dictlearn.runs.places import found
 from dictlearn.runs.workdir import read_records
 from dictlearn.streams import Origin
@@ -232,7 +233,7 @@ def abstract(programs: list[Program], meta: Mapping, mesh=None) -> tuple[dict, d
 
 
 def restore(workdir: str | Path) -> list[Trained]:
-    """Restores all dictionaries of a run.
+    """Restores all dictionaries of a run, with those that were added to its grid.
 
     Args:
         workdir: the workdir of the run, as in `dictlearn train --workdir`.
@@ -249,7 +250,7 @@ def restore(workdir: str | Path) -> list[Trained]:
         Traceback (most recent call last):
         FileNotFoundError: /nowhere/checkpoints does not exist; `dictlearn train` writes it.
     """
-    return of_run(restore_run(workdir))
+    return [one for part in parts(Path(workdir)) for one in of_run(restore_run(part))]
 
 
 def of_run(run: Run) -> list[Trained]:

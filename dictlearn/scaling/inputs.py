@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from dictlearn.runs.parts import parts
 from dictlearn.runs.workdir import logged, read_records
 from dictlearn.scaling.law import Law
 
@@ -20,7 +21,7 @@ FLOPS = 6
 """FLOPs of a weight on a token: a multiplication and an addition, forward and twice backward."""
 
 Tokens: TypeAlias = Callable[[], float | None]
-"""Reads the tokens that a run was trained on; None without a log."""
+"""Reads the tokens that a dictionary was trained on; None without a log of it."""
 
 
 class Input(NamedTuple):
@@ -92,24 +93,30 @@ def rows(
     if unknown := sorted(at.keys() - INPUTS.keys()):
         raise ValueError(f"there is no input {unknown[0]!r}; the inputs are {', '.join(INPUTS)}.")
     needed = dict.fromkeys((*law.inputs, *law.fixed, *at))
-    found = [row for workdir in workdirs for row in _of_workdir(law, workdir, tuple(needed), loss)]
+    # A published dictionary has no log; its tokens are compared only if the law reads them.
+    needed = {name: name != "tokens" or name in (*law.inputs, *at) for name in needed}
+    every = [part for workdir in workdirs for part in parts(workdir)]
+    found = [row for part in every for row in _of_workdir(law, part, needed, loss)]
     for name, value in at.items():
         key = INPUTS[name].key
         there = sorted({row[key] for row in found})
         found = [row for row in found if row[key] == value]
         if not found:
             raise ValueError(
-                f"no run has {key}={value:g}; there are {', '.join(f'{one:g}' for one in there)}."
+                f"no run has {key}={value:.12g}; there are {', '.join(f'{one:.12g}' for one in there)}."
             )
     _same(law, found)
     return _best(law, found) if law.frontier else found
 
 
-def _of_workdir(law: Law, workdir: Path, names: tuple[str, ...], loss: str) -> list[dict]:
+def _of_workdir(law: Law, workdir: Path, needed: Mapping[str, bool], loss: str) -> list[dict]:
+    """The rows of a workdir. needed: the inputs, and whether a dictionary without it is refused."""
+
     @functools.cache
-    def tokens() -> float | None:
+    def last() -> dict[str, float]:
+        """The tokens of the last line of each dictionary: those of a grid may differ in their lengths."""
         log = logged(workdir / "metrics.jsonl")
-        return log[-1].get("tokens") if log else None
+        return {name: line["tokens"] for line in log for name in line if "tokens" in line}
 
     found = []
     for name, record in read_records(workdir / "metrics.json").items():
@@ -119,10 +126,12 @@ def _of_workdir(law: Law, workdir: Path, names: tuple[str, ...], loss: str) -> l
             "dictionary": name,
             "seed": hparams.get("seed"),
         }
-        row |= {INPUTS[one].key: INPUTS[one].read(hparams, tokens) for one in names}
+        tokens = lambda name=name: last().get(name)
+        row |= {INPUTS[one].key: INPUTS[one].read(hparams, tokens) for one in needed}
         row["loss"] = record.get(loss)
+        optional = {"seed", *(INPUTS[one].key for one in needed if not needed[one])}
         for key, value in row.items():
-            if value is None and key != "seed":
+            if value is None and key not in optional:
                 raise ValueError(_lacks(law, name, workdir, key, loss))
         found.append(row)
     return found
@@ -145,11 +154,11 @@ def _same(law: Law, found: Sequence[Mapping[str, Any]]) -> None:
     """Raises ValueError for runs that differ in an input that the law holds fixed."""
     for name in law.fixed:
         key = INPUTS[name].key
-        values = sorted({row[key] for row in found})
+        values = sorted({row[key] for row in found} - {None})
         if len(values) > 1:
             raise ValueError(
-                f"the runs have {key} of {', '.join(f'{one:g}' for one in values)}, and the law "
-                f"{law.name} is of one: choose with --at={name}={values[-1]:g}."
+                f"the runs have {key} of {', '.join(f'{one:.12g}' for one in values)}, and the law "
+                f"{law.name} is of one: choose with --at={name}={values[-1]:.12g}."
             )
 
 

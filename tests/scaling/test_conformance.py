@@ -10,7 +10,7 @@ from dictlearn.scaling.fit import bootstrap, fit
 from dictlearn.scaling.inputs import INPUTS, rows
 from dictlearn.scaling.law import log_loss
 from dictlearn.scaling.summary import identified, irreducible, summarise
-from tests.scaling.workdirs import workdir
+from tests.scaling.workdirs import TOKENS, workdir
 
 RANGES = {"n": (2**11, 2**19), "k": (4, 128), "tokens": (1e6, 1e9), "compute": (1e-6, 1)}
 SIZES = {1: (12,), 2: (5, 6)}
@@ -122,14 +122,25 @@ def test_a_dictionary_without_what_the_law_needs_is_named(law, tmp_path):
 
 
 def test_runs_that_differ_in_what_the_law_holds_fixed_are_told_how_to_choose(law, tmp_path):
-    mixed = workdir(tmp_path / "mixed", [(n, k, 0.5) for n in (32, 64) for k in (2, 4)])
+    cells = [(n, k, 0.5) for n in (32, 64) for k in (2, 4)]
+    lengths = (3000, 12_345_678)
+    mixed = [workdir(tmp_path / str(tokens), cells, tokens) for tokens in lengths]
     chosen = {}
     for name in law.fixed:
-        largest = {"n": 64, "k": 4}[name]
+        largest = {"n": 64, "k": 4, "tokens": lengths[-1]}[name]
         with pytest.raises(ValueError, match=rf"{law.name} .*--at={name}={largest}\b"):
-            rows(law, [mixed], chosen)
+            rows(law, mixed, chosen)
         chosen[name] = largest
-    assert len(rows(law, [mixed], chosen)) == 4 // 2 ** len(chosen)
+    assert len(rows(law, mixed, chosen)) == 8 // 2 ** len(chosen)
+
+
+def test_a_published_dictionary_has_no_log_and_is_fitted_where_no_length_is_read(tmp_path):
+    without = workdir(tmp_path / "without", [(64, 4, 0.5)], tokens=None)
+    trained = workdir(tmp_path / "trained", [(32, 4, 0.6)])
+    found = rows(laws.make("latents"), [without, trained])
+    assert [row["tokens"] for row in found] == [None, TOKENS]
+    with pytest.raises(ValueError, match="has no tokens"):
+        rows(laws.make("latents"), [without], {"tokens": TOKENS})
 
 
 def test_the_best_width_and_length_are_powers_of_compute():

@@ -18,5 +18,6 @@ def workdir(path, dictionaries, tokens: float | None = TOKENS):
         records[f"d{len(records)}"] = {"label": "d", "hparams": hparams, "fvu": loss}
     write_json(path / "metrics.json", records)
     if tokens:
-        (path / "metrics.jsonl").write_text(json.dumps({"step": 1, "tokens": tokens}) + "\n")
+        line = {"step": 1, "tokens": tokens} | {name: {} for name in records}
+        (path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     return path

@@ -50,6 +50,7 @@ _WHOLE = Law(
         "eta": (-0.2, 0.0),
     },
     floor=("zeta", "eta"),
+    fixed=("tokens",),
     example=_OPENAI_GPT4,
 )
 

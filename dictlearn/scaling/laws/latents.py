@@ -10,7 +10,7 @@ latents = power_law(
     "latents",
     "n",
     "n",
-    fixed=("k",),
+    fixed=("k", "tokens"),
     example={"log_floor": -1.4, "log_scale": 0.3, "exponent": 0.16},
 )
 """The example is near GPT-4's joint law at k = 32."""

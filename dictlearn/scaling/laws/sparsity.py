@@ -9,6 +9,6 @@ sparsity = power_law(
     "sparsity",
     "k",
     "k",
-    fixed=("n",),
+    fixed=("n", "tokens"),
     example={"log_floor": -2.3, "log_scale": -0.3, "exponent": 0.4},
 )

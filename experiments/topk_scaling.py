@@ -1,0 +1,64 @@
+"""The laws of TopK autoencoders: loss against latents, active latents and tokens of training, from one harvest.
+
+    dictlearn harvest --config=experiments/topk_scaling.py                 (or `smoke`, `pod`, here and below)
+    dictlearn plan    --config=experiments/topk_scaling.py --measured
+    dictlearn train   --config=experiments/topk_scaling.py
+    dictlearn fit     --workdir=runs/topk_scaling --at=tokens=409600
+    dictlearn fit     --workdir=runs/topk_scaling --law=tokens --at=n=768 --at=k=16
+
+SmolLM2-135M-Instruct (4-bit weights), residual stream after block 9, Wikipedia leads in sequences of 128. Six
+widths x four values of k x three lengths: 72 dictionaries, each with a schedule that ends with it, all on the
+same batches. The language model reads each token once. Cells that are added to the sweep, such as a longer
+training (`steps`, and `config.steps`), are trained alone when `train` is given again, and `fit` reads all.
+
+Claim (Gao et al. 2024, section 3.1 and figure 1): the normalised error of trained dictionaries follows a joint
+law L(n, k) = exp(alpha + beta_k ln k + beta_n ln n + gamma ln k ln n) + exp(zeta + eta ln k), with gamma < 0.
+
+Expected: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+SIZES = {
+    "": {"n": (256, 448, 768, 1344, 2304, 4096), "k": (4, 8, 16, 32), "steps": (200, 400, 800)}
+    | {"batch": 512, "tokens": 440_000, "length": 128, "evaluate": 16_384, "flops": 1e14},
+    "smoke": {"n": (48, 96, 192), "k": (4, 8, 16), "steps": (10, 20)}
+    | {"batch": 128, "tokens": 4_000, "length": 64, "evaluate": 1024, "flops": 1e11},
+    "pod": {"n": tuple(2**i for i in range(11, 18)), "k": (8, 16, 32, 64, 128)}
+    | {"steps": (30_000, 100_000, 300_000), "batch": 8192, "tokens": 2_500_000_000}
+    | {"length": 1024, "evaluate": 1_000_000, "flops": 1e23},
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """`smoke`, or `pod`, with the widths and tokens of the paper's smaller models."""
+    if arg not in SIZES:
+        raise ValueError(f"topk_scaling takes no {arg!r}; there are smoke and pod.")
+    size = SIZES[arg]
+    config = ConfigDict()
+    config.seed = 0
+    config.steps, config.batch_size = max(size["steps"]), size["batch"]
+    config.log_every = 10 if arg != "pod" else 1000
+    config.model = {"name": "smollm2"}
+    config.harvest = {
+        "taps": ("resid.9",),
+        "text": "wiki",
+        "n_tokens": size["tokens"],
+        "sequence_length": size["length"],
+    }
+    config.stream = {
+        "name": "store",
+        "path": f"runs/topk_scaling{arg and f'-{arg}'}/activations",
+        "normalise": "unit_mean_sq",
+    }
+    config.dictionary = {"name": "topk", "aux_k": 32}
+    config.objective = {"name": "fvu"}
+    config.rule = {"name": "adam", "lr": 1e-3, "lr_law": "sqrt_latents", "decay_fraction": 0.3}
+    config.rule.warmup_steps = 10 if arg != "pod" else 1000
+    config.learner = {"dead_after": 20_000 if arg != "pod" else 10_000_000}
+    config.sweep = {"n_latents": size["n"], "k": size["k"], "steps": size["steps"]}
+    config.evaluate = {"n_tokens": size["evaluate"], "n_sequences": 0}
+    config.budget = {"flops": size["flops"]}
+    if arg == "pod":
+        config.mesh = {"data": 16, "model": 4}
+    return config
