@@ -6,9 +6,9 @@
     dictlearn fit     --workdir=runs/compute_optimal --law=training
     dictlearn fit     --workdir=runs/compute_optimal --law=compute
 
-SmolLM2-135M-Instruct (4-bit weights), residual stream after block 9, TopK with k = 16. Seven widths, each twice
-the one before, x six lengths, each twice the one before, each with a schedule that ends with it. Dictionaries of
-equal n T cost the same: a line of equal FLOPs crosses the grid from wide and short to narrow and long.
+SmolLM2-135M-Instruct (4-bit weights), residual stream after block 9, TopK with k = 16. Seven widths x six
+lengths, each twice the one before, and each dictionary with a schedule that ends with its length. Dictionaries
+of equal n T cost the same: a line of equal FLOPs crosses the grid from wide and short to narrow and long.
 `beside.isoflop` of the law `training` has the parabolas' minima along these lines, `derived` the exponents of
 the best n and T by the fitted law. The law `compute` is fitted to the runs that no cheaper run beats.
 
