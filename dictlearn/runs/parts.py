@@ -9,6 +9,7 @@ those of all parts.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +53,10 @@ def runs(config: Mapping, workdir: Path) -> list[tuple[dict, Path]]:
         return [(dict(config), workdir)]
     old = [(grid.like(config, own), part) for own, part in there]
     left = grid.rest(config, [own for own, _ in there])
-    return old if left is None else [*old, (left, workdir / ADDED / str(len(there)))]
+    free = (workdir / ADDED / str(n) for n in itertools.count(1))
+    taken = [part for _, part in begun]
+    new = next(part for part in free if part not in taken)
+    return old if left is None else [*old, (left, new)]
 
 
 def unfinished(config: Mapping, workdir: Path) -> list[tuple[dict, Path]]:

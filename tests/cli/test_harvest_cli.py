@@ -9,9 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from dictlearn import cli
+from dictlearn import cli, restore
 from dictlearn.runs.trained import restore_run
 from dictlearn.streams import store
+from dictlearn.streams._source import Forward
 from tests.lm.toy import SPEC, toy, write_gguf
 
 CONFIG = f"--config={Path(__file__).parents[2] / 'experiments' / 'harvest.py'}:smoke"
@@ -73,6 +74,28 @@ def test_a_model_split_over_devices_harvests_the_same_rows(given, workdir, tmp_p
             one["resid.1"][:].astype("f"), other["resid.1"].astype("f"), rtol=0.02, atol=0.02
         )
         assert len(one["resid.0"]) == entry["rows"]
+
+
+def test_each_sequence_passes_the_model_once_for_all_cells_also_those_added_later(
+    given, tmp_path, monkeypatch
+):
+    passed, ours = [], Forward.rows
+
+    def rows(forward, packed, jobs):
+        for job in (jobs := list(jobs)):
+            passed.extend(job.tolist())
+        return ours(forward, packed, jobs)
+
+    monkeypatch.setattr(Forward, "rows", rows)
+    words = [CONFIG, *given, f"--workdir={tmp_path}"]
+    assert cli.main(["harvest", *words]) == 0
+    n_sequences = len(store.tokens(tmp_path / "activations", "train")[0])
+    assert sorted(passed) == [*range(n_sequences)]
+    for lengths in ((2, 4), (2, 4, 6)):
+        grid = ["--config.sweep.k=(2,4)", f"--config.sweep.steps={lengths}"]
+        assert cli.main(["train", *words, *grid]) == 0
+    assert len(restore(tmp_path)) == 6
+    assert len(passed) == n_sequences
 
 
 def test_one_word_trains_and_evaluates_without_the_store(given, workdir, live):
