@@ -21,12 +21,12 @@ from ml_collections import ConfigDict
 
 SIZES = {
     "": {"n": (256, 448, 768, 1344, 2304, 4096), "k": (4, 8, 16, 32), "steps": (200, 400, 800)}
-    | {"batch": 512, "tokens": 440_000, "length": 128, "evaluate": 16_384, "flops": 1e14},
+    | {"batch": 512, "tokens": 440_000, "length": 128, "evaluate": 16_384, "flops": 3e14},
     "smoke": {"n": (48, 96, 192), "k": (4, 8, 16), "steps": (10, 20)}
     | {"batch": 128, "tokens": 4_000, "length": 64, "evaluate": 1024, "flops": 1e11},
     "pod": {"n": tuple(2**i for i in range(11, 18)), "k": (8, 16, 32, 64, 128)}
     | {"steps": (30_000, 100_000, 300_000), "batch": 8192, "tokens": 2_500_000_000}
-    | {"length": 1024, "evaluate": 1_000_000, "flops": 1e23},
+    | {"length": 1024, "evaluate": 1_000_000, "flops": 1e20},
 }
 
 
