@@ -25,7 +25,8 @@ def train(tmp_path):
     """Trains a config with this sweep in `tmp_path/grid`, and fits a law to what is there."""
 
     def go(sweep, *words, **changes) -> int:
-        file = tmp_path / "config.py"
+        # A file of its own for each config: Python takes a file of the same size and second for the same one.
+        file = tmp_path / f"config{len([*tmp_path.glob('*.py')])}.py"
         config = planted_config(**{**SHARED, "sweep": sweep, **changes})
         file.write_text(FILE.format(config=config))
         where = f"--workdir={tmp_path / 'grid'}"

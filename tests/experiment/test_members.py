@@ -28,7 +28,7 @@ def test_a_key_of_several_subtrees_is_refused_with_the_keys_that_would_do():
         members(sweep={"power": (1.0, 2.0)}, **both)
     found = members(sweep={"revive.power": (1.0, 2.0)}, **both)
     assert [m.hparams["revive"]["power"] for m in found] == [1.0, 2.0]
-    with pytest.raises(ValueError, match=r"nonsense.*seed, dictionary\.n_latents.*rule\.lr"):
+    with pytest.raises(ValueError, match=r"nonsense.*seed, steps, dictionary\.n_latents.*rule\.lr"):
         members(sweep={"nonsense": (1, 2)})
 
 
