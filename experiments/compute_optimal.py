@@ -56,7 +56,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dictionary = {"name": "topk", "k": 16, "aux_k": 32}
     config.objective = {"name": "fvu"}
     config.rule = {"name": "adam", "lr": 1e-3, "lr_law": "sqrt_latents", "decay_fraction": 0.3}
-    config.rule.warmup_steps = 10 if arg != "pod" else 1000
+    config.rule["warmup_steps"] = 10 if arg != "pod" else 1000
     config.learner = {"dead_after": 20_000 if arg != "pod" else 10_000_000}
     config.sweep = {"n_latents": size["n"], "steps": size["steps"]}
     config.evaluate = {"n_tokens": size["evaluate"], "n_sequences": 0}
