@@ -25,7 +25,7 @@ from dictlearn.runs.workdir import write_json
 
 SIZES = {
     "": {
-        "n": tuple(2**i for i in range(4, 12)),
+        "n": tuple(2**i for i in range(5, 12)),
         "k": (4, 8, 16, 32),
         "steps": 1000,
         "images": 60_000,

@@ -137,8 +137,9 @@ def _latents(one: Trained, block: Block, room_B: np.ndarray, n: int) -> Pairs:
     _, undo = normalise.forward(one.norm, block.x_BD[row_P])
     with_PF = jnp.asarray(dense_codes(one, block.x_BD[row_P]))
     without_PF = with_PF.at[jnp.arange(len(row_P)), latent_P].set(0)
-    decoded = lambda f_PF: undo(one.module.apply(one.variables, Codes(f_PF), method="decode"))
-    return Pairs(row_P, np.asarray(decoded(without_PF) - decoded(with_PF)))
+    decode = lambda f_PF, own: undo(one.module.apply(own, Codes(f_PF), method="decode"))
+    decoded = [np.asarray(jax.jit(decode)(f_PF, one.variables)) for f_PF in (without_PF, with_PF)]
+    return Pairs(row_P, decoded[0] - decoded[1])
 
 
 def _dimensions(block: Block, room_B: np.ndarray, n: int) -> Pairs:
