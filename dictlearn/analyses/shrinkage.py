@@ -9,16 +9,19 @@ Source: Rajamanoharan et al. 2024 (arXiv:2404.16014) for the measure over all la
 `relative_reconstruction_bias` of the meter `reconstruction`.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dictlearn import normalise
 from dictlearn.analyses._blocks import Blocks, blocks
 from dictlearn.analyses._result import Result, Table
-from dictlearn.analyses._subject import Subject, dense_codes, exactly
+from dictlearn.analyses._subject import Subject, exactly
+from dictlearn.ops.firing import dense
 from dictlearn.runs.atoms import atoms
 from dictlearn.runs.trained import Trained
 
@@ -52,16 +55,12 @@ def shrinkage(subjects: Sequence[Subject], *, n_tokens: int = 16_384, fewest: in
 
 
 def _row(one: Trained, rows: Blocks, fewest: int) -> dict[str, Any]:
-    atoms_FD = atoms(one).astype(np.float64)
-    square_F, n = (atoms_FD**2).sum(1), len(atoms_FD)
-    missing_F, whole_F, count_F = np.zeros(n), np.zeros(n), np.zeros(n)
+    atoms_FD = atoms(one)
+    square_F, totals = (atoms_FD.astype(np.float64) ** 2).sum(1), np.zeros((3, len(atoms_FD)))
     for block in map(rows.read, range(rows.n)):
-        on_B = block.mask_B
-        code_BF = dense_codes(one, block.x_BD)[on_B].astype(np.float64)
-        error_BD = _error(one, block.x_BD, block.y_BD)[on_B]
-        missing_F += (code_BF * (error_BD @ atoms_FD.T)).sum(0)
-        whole_F += (code_BF**2).sum(0) * square_F
-        count_F += (code_BF != 0).sum(0)
+        sums = _sums(one.module, one.norm, one.variables, atoms_FD, *block[:3])
+        totals += np.asarray(sums, np.float64)
+    missing_F, whole_F, count_F = totals[0], totals[1] * square_F, totals[2]
     known_F = (count_F >= fewest) & (whole_F > 0)
     share_F = np.where(known_F, missing_F / np.where(whole_F > 0, whole_F, 1), np.nan)
     order = np.argsort(-np.nan_to_num(share_F, nan=-np.inf), kind="stable")[:SHOWN]
@@ -75,9 +74,13 @@ def _row(one: Trained, rows: Blocks, fewest: int) -> dict[str, Any]:
     return {**row, "most": most}
 
 
-def _error(one: Trained, x_BD: np.ndarray, y_BD: np.ndarray) -> np.ndarray:
-    """The error in the space of the atoms: that of the raw activations but under a per-token normalisation."""
-    if one.norm.kind in normalise.TOKEN_KINDS:
-        x_n_BD = np.asarray(normalise.forward(one.norm, x_BD)[0], np.float64)
-        return x_n_BD - np.asarray(one.decode(one.encode(jnp.asarray(x_BD))))
-    return y_BD - np.asarray(one.reconstruct(jnp.asarray(x_BD)), np.float64)
+@functools.partial(jax.jit, static_argnums=0)
+def _sums(module, norm, variables, atoms_FD, x_BD, y_BD, mask_B):
+    """sum f <e, d>, sum f^2 and the tokens with f, `[F]` each. The error is in the space of the atoms: that of
+    the raw activations but under a per-token normalisation."""
+    x_n_BD, undo = normalise.forward(norm, x_BD)
+    yhat_BD, codes = module.apply(variables, jnp.asarray(x_n_BD), method="reconstruct")
+    own = norm.kind in normalise.TOKEN_KINDS
+    error_BD = x_n_BD - yhat_BD if own else y_BD - undo(yhat_BD)
+    code_BF = jnp.where(mask_B[:, None], dense(codes, module.n_latents), 0)
+    return (code_BF * (error_BD @ atoms_FD.T)).sum(0), (code_BF**2).sum(0), (code_BF != 0).sum(0)
