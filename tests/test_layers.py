@@ -11,6 +11,7 @@ LAYERS = (
     {"types", "files"},
     {"sharding", "normalise"},
     {"ops", "lm"},
+    {"tasks"},
     {"dictionaries", "objectives", "rules", "streams", "meters"},
     {"learners"},
     {"sweep"},
@@ -30,7 +31,7 @@ RAISED = {("analyses", "circuits"), ("circuits", "analyses")}
 """Rooms of one layer that may meet all the same: an analysis uses another's result."""
 STRANGERS = (
     *("dictionaries", "dictionaries/_activations", "learners", "meters", "interop"),
-    *("lm/families", "explanations/clients", "explanations/scorers", "scaling/laws"),
+    *("lm/families", "explanations/clients", "explanations/scorers", "scaling/laws", "tasks"),
 )
 """Folders in which no member imports another; what members share has an underscore."""
 

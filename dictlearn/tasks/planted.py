@@ -1,0 +1,62 @@
+"""Made-up sentences, each with a word of one class: a task that needs no data, and that words alone decide.
+
+"the old road apple near water was"        the class: fruit
+"""
+
+import numpy as np
+
+from dictlearn.tasks._task import Task
+
+_CLASSES = {
+    "fruit": ("apple", "pear", "plum", "cherry"),
+    "metal": ("iron", "copper", "silver", "tin"),
+    "animal": ("horse", "wolf", "sheep", "goose"),
+    "colour": ("red", "green", "blue", "yellow"),
+    "city": ("Paris", "London", "Rome", "Berlin"),
+}
+_OTHERS = (
+    *(
+        "the",
+        "a",
+        "old",
+        "new",
+        "road",
+        "water",
+        "house",
+        "near",
+        "far",
+        "under",
+        "was",
+        "is",
+        "and",
+    ),
+    *("or", "then", "again", "little", "great", "door", "table", "night", "day", "long", "short"),
+    *("over", "from", "with", "without", "before", "after", "some", "many", "one", "two", "three"),
+)
+
+
+def planted(*, n: int = 200, length: int = 8, seed: int = 0) -> Task:
+    """Makes the sentences.
+
+    Args:
+        n: the number of sentences of each of the five classes.
+        length: the number of words of a sentence.
+        seed: the seed of the words.
+
+    Returns:
+        The Task, without a split.
+
+    Raises:
+        ValueError: for no sentence or no word.
+    """
+    if n < 1 or length < 1:
+        raise ValueError(f"{n=} sentences of {length=} words; both must be at least 1.")
+    random = np.random.default_rng(seed)
+    text, label = [], []
+    for name, own in _CLASSES.items():
+        for _ in range(n):
+            words = random.choice(_OTHERS, length)
+            words[random.integers(length)] = random.choice(own)
+            text.append(" ".join(words))
+            label.append(name)
+    return Task(tuple(text), np.array(label))

