@@ -4,7 +4,7 @@
     dictlearn plan    --config=experiments/topk_scaling.py --measured
     dictlearn train   --config=experiments/topk_scaling.py
     dictlearn fit     --workdir=runs/topk_scaling --at=tokens=409600
-    dictlearn fit     --workdir=runs/topk_scaling --law=tokens --at=n=768 --at=k=16
+    dictlearn fit     --workdir=runs/topk_scaling --law=tokens --at=n=832 --at=k=16
 
 SmolLM2-135M-Instruct (4-bit weights), residual stream after block 9, Wikipedia leads in sequences of 128. Six
 widths x four values of k x three lengths: 72 dictionaries, each with a schedule that ends with it, all on the
@@ -20,7 +20,7 @@ Expected: not yet measured.
 from ml_collections import ConfigDict
 
 SIZES = {
-    "": {"n": (256, 448, 768, 1344, 2304, 4096), "k": (4, 8, 16, 32), "steps": (200, 400, 800)}
+    "": {"n": (192, 320, 512, 832, 1344, 2176), "k": (4, 8, 16, 32), "steps": (200, 400, 800)}
     | {"batch": 512, "tokens": 440_000, "length": 128, "evaluate": 16_384, "flops": 3e14},
     "smoke": {"n": (48, 96, 192), "k": (4, 8, 16), "steps": (10, 20)}
     | {"batch": 128, "tokens": 4_000, "length": 64, "evaluate": 1024, "flops": 1e11},
