@@ -17,7 +17,7 @@ alone is enough where only one subtree has it. The learner (`learner.name`, by d
 which of objective, rule and revive are read. A member that names its learner inherits nothing from the
 shared learner, and none of the shared subtrees that its learner does not read. d_in, d_out, steps,
 batch_size and seed are filled in from the stream and the top level. Cells may be added to a config whose
-cells have been trained (grid.py).
+cells have been trained; the run of the new ones has `first_index`, from which their names count (grid.py).
 """
 
 from dictlearn.experiment.check import SUBTREES as SUBTREES

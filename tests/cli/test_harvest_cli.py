@@ -92,7 +92,7 @@ def test_each_sequence_passes_the_model_once_for_all_cells_also_those_added_late
     n_sequences = len(store.tokens(tmp_path / "activations", "train")[0])
     assert sorted(passed) == [*range(n_sequences)]
     for lengths in ((2, 4), (2, 4, 6)):
-        grid = ["--config.sweep.k=(2,4)", f"--config.sweep.steps={lengths}"]
+        grid = ["--config.sweep.seed=(0,1)", f"--config.sweep.steps={lengths}"]
         assert cli.main(["train", *words, *grid]) == 0
     assert len(restore(tmp_path)) == 6
     assert len(passed) == n_sequences
