@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from dictlearn.lm import LM
 from dictlearn.lm.generate import prompts
@@ -30,11 +31,27 @@ def codes(
         The codes of each text, `[T, F]`.
     """
     given = prompts(lm, [[lm.separator, *text] for text in texts])
-    x_BTD = _read(lm.forward, tuple(tap), lm.params, given.tokens_BP)
+    x_BTD = activations(lm, tap, given.tokens_BP)
     found = dictionary.encode(x_BTD.reshape(-1, x_BTD.shape[-1]))
     val_UF = np.asarray(dense(found, dictionary.module.n_latents))
     val_BTF = val_UF.reshape(*given.tokens_BP.shape, -1)
     return [val_TF[1 : 1 + len(text)] for val_TF, text in zip(val_BTF, texts, strict=True)]
+
+
+def activations(
+    lm: LM, tap: Sequence[str], tokens_BT: Int[np.ndarray, "B T"]
+) -> Float[jax.Array, "B T D"]:
+    """The activations of a model at taps, concatenated, on tokens.
+
+    Args:
+        lm: the model.
+        tap: the taps.
+        tokens_BT: the tokens.
+
+    Returns:
+        `[B, T, D]` in float32.
+    """
+    return _read(lm.forward, tuple(tap), lm.params, tokens_BT)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

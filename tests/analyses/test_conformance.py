@@ -13,6 +13,7 @@ from dictlearn.analyses import Result, Subject, _subject
 from dictlearn.evaluate import evaluate
 from dictlearn.experiment.stream import open_stream
 from dictlearn.explanations.clients import local
+from dictlearn.lm import text_wiki
 from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import restore
 from dictlearn.runs.workdir import read_json, write_json
@@ -39,6 +40,7 @@ SUBJECTS = {
     "explain": SPOKEN,
     "n2g": SPOKEN,
     "score": EXPLAINED,
+    "sparse_probing": SPOKEN,
     "steer": SPOKEN,
 }
 BAD = "no_such_setting"
@@ -96,9 +98,11 @@ def explained(spoken, tmp_path_factory):
 @pytest.fixture
 def subjects(request, tmp_path, monkeypatch):
     """name -> fresh paths of an analysis' subjects, the first a copy of the run. The model that is asked of
-    latents says little, and quickly."""
+    latents says little, and quickly; of the labelled leads of Wikipedia there are few."""
     quick = lambda lm=None, model="": Fake(lambda message: "[1, 0, 1, 0, 1] [EXPLANATION]: a word")
     monkeypatch.setattr(local, "local", quick)
+    few = list(text_wiki._articles())[::20]
+    monkeypatch.setattr(text_wiki, "_articles", lambda: few)
 
     def fresh(name):
         kind = SUBJECTS.get(name)
