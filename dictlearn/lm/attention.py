@@ -10,6 +10,8 @@ This file splits heads and uses more letters: h a head, w its width, g a key/val
 head of its group, x query heads and positions of a group in one axis.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,7 +146,12 @@ def _mix(spec: Spec, pattern_BgxT: jax.Array, v_BTgw: jax.Array) -> jax.Array:
 
 
 def attend(
-    spec: Spec, layer: int, q_BThw: jax.Array, k_BTgw: jax.Array, v_BTgw: jax.Array, frozen: bool
+    spec: Spec,
+    layer: int,
+    q_BThw: jax.Array,
+    k_BTgw: jax.Array,
+    v_BTgw: jax.Array,
+    keep: Callable[[Callable[[], jax.Array]], jax.Array],
 ) -> jax.Array:
     """The outputs of the heads, concatenated. Scores and softmax are computed in float32.
 
@@ -154,14 +161,12 @@ def attend(
         q_BThw: the queries.
         k_BTgw: the keys.
         v_BTgw: the values.
-        frozen: stops the gradient of the attention pattern.
+        keep: of (a function that computes the attention pattern), the pattern to use.
 
     Returns:
         z_BTH.
     """
-    weights_BgxT = weights(spec, layer, q_BThw, k_BTgw).astype(v_BTgw.dtype)
-    if frozen:
-        weights_BgxT = jax.lax.stop_gradient(weights_BgxT)
+    weights_BgxT = keep(lambda: weights(spec, layer, q_BThw, k_BTgw).astype(v_BTgw.dtype))
     return _mix(spec, weights_BgxT, v_BTgw)
 
 

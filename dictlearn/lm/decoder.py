@@ -21,7 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dictlearn.lm.attention import attend, attend_kept, cap, rotate, weights, wide
+from dictlearn.lm import frozen
+from dictlearn.lm.attention import attend_kept, cap, rotate, weights
+from dictlearn.lm.block import HEADS, Block, norm
 from dictlearn.lm.edits import Edit
 from dictlearn.lm.spec import Params, Spec
 from dictlearn.lm.taps import check_taps, tapper
@@ -29,94 +31,6 @@ from dictlearn.lm.vocabulary import check
 
 Kept: TypeAlias = tuple[tuple[jax.Array, jax.Array], ...]
 """The turned keys and the values of every layer, `[B, T, key/value heads, head width]`: the cache of `step`."""
-
-_FREEZABLE = ("norms", "attention")
-_ACT = {
-    "silu": jax.nn.silu,
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
-}
-
-
-def _norm(
-    kind: str, eps: float, leaves: Params, name: str, letter: str, x: jax.Array, frozen: bool
-) -> jax.Array:
-    """The norm `name` over the last axis, computed in float32; the result has the dtype of x.
-
-    `frozen` stops the gradient of the denominator.
-    """
-    centred = wide(x)
-    if kind == "layer":
-        centred = centred - centred.mean(axis=-1, keepdims=True)
-    size = jnp.sqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + eps)
-    if frozen:
-        size = jax.lax.stop_gradient(size)
-    scaled = wide(leaves[f"{name}_{letter}"]) * (centred / size)
-    if kind == "layer":
-        scaled = scaled + wide(leaves[f"{name}_bias_{letter}"])
-    return scaled.astype(x.dtype)
-
-
-_HEADS = (("q", "DH"), ("k", "DG"), ("v", "DG"))
-_UNTAPPED = lambda name, activation: activation
-
-
-def _attend(spec: Spec, freeze: Collection[str], layer: int, *heads: jax.Array) -> jax.Array:
-    return attend(spec, layer, *heads, frozen="attention" in freeze)
-
-
-class _Block:
-    """One block with its parameters and settings, so that its parts read as equations. attend: (layer, queries,
-    keys, values) -> the outputs of the heads."""
-
-    def __init__(
-        self, spec: Spec, block: Params, layer: int, tap: Callable, freeze=(), attend=None
-    ):
-        self.spec, self.block, self.layer = spec, block, layer
-        self.freeze, self.attend = freeze, attend or functools.partial(_attend, spec, freeze)
-        self.tap = lambda name, activation: tap(f"{name}.{layer}", activation)
-
-    def linear(self, x: jax.Array, name: str, letters: str) -> jax.Array:
-        y = x @ self.block[f"W_{name}_{letters}"]
-        bias = self.block.get(f"b_{name}_{letters[1]}")
-        return y if bias is None else y + bias
-
-    def norm(self, x_BTD: jax.Array, name: str) -> jax.Array:
-        spec = self.spec
-        return _norm(spec.norm, spec.norm_eps, self.block, name, "D", x_BTD, "norms" in self.freeze)
-
-    def heads(self, x_BTD: jax.Array, name: str, letters: str) -> jax.Array:
-        """Projections split into heads, [B, T, heads, width], normed where the spec norms them."""
-        spec = self.spec
-        x_BThw = self.linear(x_BTD, name, letters)
-        x_BThw = x_BThw.reshape(*x_BTD.shape[:2], -1, spec.head_dim)
-        if not spec.qk_norm or name == "v":
-            return x_BThw
-        frozen = "norms" in self.freeze
-        return _norm("rms", spec.norm_eps, self.block, f"{name}_norm", "W", x_BThw, frozen)
-
-    def attention(self, x_BTD: jax.Array) -> jax.Array:
-        in_BTD = self.tap("attn_in", self.norm(x_BTD, "attn_norm"))
-        z_BTH = self.attend(self.layer, *(self.heads(in_BTD, *one) for one in _HEADS))
-        out_BTD = self.linear(self.tap("attn_z", z_BTH), "o", "HD")
-        if self.spec.post_norms:
-            out_BTD = self.norm(out_BTD, "attn_post_norm")
-        return self.tap("attn_out", out_BTD)
-
-    def mlp(self, x_BTD: jax.Array) -> jax.Array:
-        act = _ACT[self.spec.activation]
-        in_BTD = self.tap("mlp_in", self.norm(x_BTD, "mlp_norm"))
-        up_BTM = self.linear(in_BTD, "up", "DM")
-        gated = self.spec.gated
-        act_BTM = act(self.linear(in_BTD, "gate", "DM")) * up_BTM if gated else act(up_BTM)
-        out_BTD = self.linear(self.tap("mlp_act", act_BTM), "down", "MD")
-        if self.spec.post_norms:
-            out_BTD = self.norm(out_BTD, "mlp_post_norm")
-        return self.tap("mlp_out", out_BTD)
-
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        mid_BTD = self.tap("resid_mid", x_BTD + self.attention(x_BTD))
-        return self.tap("resid", mid_BTD + self.mlp(x_BTD if self.spec.parallel else mid_BTD))
 
 
 def read_heads(
@@ -134,8 +48,8 @@ def read_heads(
         (patterns, from the query position to the key positions; values, repeated over the heads that share
         them).
     """
-    block = _Block(spec, params[f"block_{layer}"], layer, _UNTAPPED)
-    q_BThw, k_BTgw, v_BTgw = (block.heads(in_BTD, *one) for one in _HEADS)
+    block = Block(spec, params[f"block_{layer}"], layer)
+    q_BThw, k_BTgw, v_BTgw = (block.heads(in_BTD, *one) for one in HEADS)
     pattern = weights(spec, layer, q_BThw, k_BTgw)
     (n_sequences, length), n_heads = in_BTD.shape[:2], spec.n_heads
     pattern_BhTT = pattern.reshape(n_sequences, n_heads, length, length)
@@ -188,9 +102,9 @@ def keep(spec: Spec, params: Params, taps: Mapping[str, Array], length: int) -> 
     """
     kept = []
     for layer in range(spec.n_layers):
-        block = _Block(spec, params[f"block_{layer}"], layer, _UNTAPPED)
+        block = Block(spec, params[f"block_{layer}"], layer)
         in_BTD = taps[f"attn_in.{layer}"]
-        k_BTgw, v_BTgw = (block.heads(in_BTD, *one) for one in _HEADS[1:])
+        k_BTgw, v_BTgw = (block.heads(in_BTD, *one) for one in HEADS[1:])
         room = ((0, 0), (0, length - in_BTD.shape[1]), (0, 0), (0, 0))
         k_BTgw = rotate(spec, layer, k_BTgw, in_BTD.shape[1])
         kept.append((jnp.pad(k_BTgw, room), jnp.pad(v_BTgw, room)))
@@ -228,17 +142,18 @@ def step(
 
     tap = tapper(edits, mask_B[:, None], {})
     x_B1D = _embed(spec, params, token_B[:, None], position_B)
-    final_B1D = _layers(spec, params, x_B1D, tap, (), attend)
+    final_B1D = _layers(spec, params, x_B1D, tap, frozen.free, attend)
     return unembed(spec, params, final_B1D)[:, 0], tuple(kept_L)
 
 
-def _layers(spec: Spec, params: Params, x_BTD, tap: Callable, freeze, attend=None) -> jax.Array:
+def _layers(
+    spec: Spec, params: Params, x_BTD, tap: Callable, keep: frozen.Keep, attend=None
+) -> jax.Array:
     """The tap `final` from the embedding."""
     x_BTD = tap("embed", x_BTD)
     for layer in range(spec.n_layers):
-        x_BTD = _Block(spec, params[f"block_{layer}"], layer, tap, freeze, attend)(x_BTD)
-    final_BTD = _norm(spec.norm, spec.norm_eps, params, "norm", "D", x_BTD, "norms" in freeze)
-    return tap("final", final_BTD)
+        x_BTD = Block(spec, params[f"block_{layer}"], layer, tap, keep, attend)(x_BTD)
+    return tap("final", norm(spec, params, "norm", "D", x_BTD, functools.partial(keep, "norm")))
 
 
 def forward(
@@ -248,6 +163,7 @@ def forward(
     edits: Mapping[str, Edit] | None = None,
     mask_BT: Bool[Array | np.ndarray, "B T"] | None = None,
     freeze: Collection[str] = (),
+    held: Mapping[str, Array] | None = None,
 ) -> tuple[Float[Array, "B T V"], dict[str, Array]]:
     """The logits, float32, and the activation of every tap, in the dtype of the parameters.
 
@@ -270,22 +186,51 @@ def forward(
             read the edited activation, and the returned tap is the edited one.
         mask_BT: True where a token is data; only edits read it. None for all.
         freeze: what is constant in the backward pass: "norms" (the denominators of the norms), "attention"
-            (the attention patterns). Values do not change. With both, a block is linear except for its MLP.
+            (the attention patterns), "mlps" (their outputs), of all layers, or of one ("norms.3"). Values do
+            not change. With all three, the model is linear.
+        held: values that take the place of those that this pass would compute, of `constants` of another run,
+            for one sequence or for each. None for none.
 
     Returns:
         (logits, taps).
 
     Raises:
-        ValueError: for an unknown tap, an edit that changes the shape, an unknown entry of `freeze`, more
-            tokens than learned positions and, outside of jit, a token without a row in the embedding.
+        ValueError: for an unknown tap, an edit that changes the shape, an unknown entry of `freeze`, values
+            held for another number of sequences, more tokens than learned positions and, outside of jit, a
+            token without a row in the embedding.
     """
-    edits = edits or {}
+    keep = frozen.keeper(freeze, held or {}, len(tokens_BT))
+    return _forward(spec, params, tokens_BT, edits or {}, mask_BT, freeze, keep)
+
+
+def constants(
+    spec: Spec,
+    params: Params,
+    tokens_BT: Int[Array | np.ndarray, "B T"],
+    edits: Mapping[str, Edit] | None = None,
+    mask_BT: Bool[Array | np.ndarray, "B T"] | None = None,
+) -> tuple[Float[Array, "B T V"], dict[str, Array], dict[str, Array]]:
+    """A forward pass with the values that another one can hold constant, by the names of `frozen`.
+
+    Args:
+        spec: the hyperparameters.
+        params: the parameters.
+        tokens_BT, edits, mask_BT: as in `forward`.
+
+    Returns:
+        (logits, taps, the values, for `held` of another pass).
+    """
+    seen: dict[str, Array] = {}
+    keep = frozen.keeper((), {}, len(tokens_BT), seen)
+    return *_forward(spec, params, tokens_BT, edits or {}, mask_BT, (), keep), seen
+
+
+def _forward(spec: Spec, params: Params, tokens_BT, edits, mask_BT, freeze, keep: frozen.Keep):
     check_taps(spec, edits)
     check(tokens_BT, spec.vocab, "tokens_BT")
-    if unknown := sorted(set(freeze) - set(_FREEZABLE)):
-        raise ValueError(f"Unknown in freeze: {unknown}; known: {_FREEZABLE}.")
+    frozen.check(freeze, spec.n_layers)
     mask_BT = jnp.ones(tokens_BT.shape, bool) if mask_BT is None else jnp.asarray(mask_BT)
-    taps = {}
+    taps: dict[str, Array] = {}
     embed_BTD = _embed(spec, params, tokens_BT)
-    final_BTD = _layers(spec, params, embed_BTD, tapper(edits, mask_BT, taps), freeze)
+    final_BTD = _layers(spec, params, embed_BTD, tapper(edits, mask_BT, taps), keep)
     return unembed(spec, params, final_BTD), taps

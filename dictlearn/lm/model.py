@@ -20,8 +20,8 @@ class LM:
         tokenizer: its tokenizer.
         separator: the token between documents.
         source: the names of its files and their sha256.
-        forward: `forward(params, tokens_BT, edits=None, mask_BT=None, freeze=())`: `decoder.forward` with
-            the spec filled in.
+        forward: `forward(params, tokens_BT, edits=None, mask_BT=None, freeze=(), held=None)`:
+            `decoder.forward` with the spec filled in.
 
     Example:
         >>> from functools import partial

@@ -233,12 +233,6 @@ def test_a_frozen_pattern_passes_gradients_to_values_alone():
     np.testing.assert_allclose(jnp.einsum("thwsd,sd->thw", slope, x_BTD[0]), z(x_BTD), atol=1e-5)
 
 
-def test_an_unknown_thing_to_freeze_lists_the_known():
-    spec, params = toy()
-    with pytest.raises(ValueError, match=r"\['mlp'\].*\('norms', 'attention'\)"):
-        decoder.forward(spec, params, TOKENS_BT, freeze=("norms", "mlp"))
-
-
 def test_more_tokens_than_learned_positions_are_refused():
     _, params = toy(spec=LAYER_NORM)
     with pytest.raises(ValueError, match=r"\b9\b.*\b8\b"):
