@@ -46,6 +46,43 @@ def planted_config(name: str = "topk", **changes) -> dict:
     return config
 
 
+class Drawn:
+    """A stream, and its batches on devices: drawing one takes longer than a small step, and dictionaries
+    are often trained on the same ones."""
+
+    KEPT = 2**26
+    """Bytes of batches that are kept."""
+
+    def __init__(self, stream: streams.Stream):
+        self.stream, self.kept, self.size = stream, {}, 0
+
+    def batch(self, t: int, mesh, dtype=np.float32):
+        key = (t, mesh, dtype)
+        if key in self.kept:
+            return self.kept[key]
+        cast = lambda a: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a
+        batch = place(jax.tree.map(cast, self.stream.batches[t]), mesh)
+        self.size += sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
+        if self.size <= self.KEPT:
+            self.kept[key] = batch
+        return batch
+
+
+LAST: dict[str, Drawn] = {}
+"""The synthetic stream that was opened last. Only these are the same whenever their arguments are."""
+
+
+def opened(config: dict) -> Drawn:
+    """The stream of a config."""
+    if config["stream"]["name"] != "synthetic":
+        return Drawn(open_stream(config))
+    key = repr((config["stream"], config["seed"], config["batch_size"]))
+    if key not in LAST:
+        LAST.clear()
+        LAST[key] = Drawn(open_stream(config))
+    return LAST[key]
+
+
 def run(config: dict, n_steps: int, mesh=None, dtype=np.float32, start=None):
     """(programs, final states, infos of every step) after `n_steps` on `mesh` (default: one device).
     dtype: float64, under `jax.enable_x64`, makes the state and the batches doubles.
@@ -53,9 +90,9 @@ def run(config: dict, n_steps: int, mesh=None, dtype=np.float32, start=None):
     mesh = mesh or mesh_of(1, 1, 1)
     cast = lambda a: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a
     with jax.set_mesh(mesh):
-        stream = open_stream(config)
-        programs = experiment.programs(config, stream.d_in, target_width(stream))
-        sample = place(jax.tree.map(cast, stream.batches[0]), mesh)
+        drawn = opened(config)
+        programs = experiment.programs(config, drawn.stream.d_in, target_width(drawn.stream))
+        sample = drawn.batch(0, mesh, dtype)
         states, infos, updates = {}, [], {}
         for p in programs:
             first = start[p.key] if start else experiment.init(p, sample, mesh)
@@ -63,8 +100,7 @@ def run(config: dict, n_steps: int, mesh=None, dtype=np.float32, start=None):
             states[p.key] = jax.device_put(first, sharding.shardings(first, mesh, lead="N"))
             updates[p.key] = experiment.update(p, states[p.key], mesh)
         for t in range(n_steps):
-            batch = place(jax.tree.map(cast, stream.batches[t]), mesh)
-            info = {}
+            batch, info = drawn.batch(t, mesh, dtype), {}
             for p in programs:
                 states[p.key], info[p.key] = updates[p.key](states[p.key], p.hparams, batch)
             infos.append(jax.block_until_ready(info) if mesh.size > 1 else info)
@@ -75,4 +111,8 @@ def run(config: dict, n_steps: int, mesh=None, dtype=np.float32, start=None):
 
 def truth(config: dict) -> np.ndarray:
     """The planted atoms of a config's stream."""
-    return streams.make(batch_size=1, seed=config["seed"], **config["stream"]).truth
+    stream = {
+        **config["stream"],
+        "normalise": "none",
+    }  # estimating one reads a hundred thousand rows
+    return streams.make(batch_size=1, seed=config["seed"], **stream).truth

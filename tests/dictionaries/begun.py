@@ -8,10 +8,7 @@ import jax
 import numpy as np
 
 from dictlearn import dictionaries, experiment, sharding
-from dictlearn.experiment.stream import open_stream
-from dictlearn.streams import Stream
-from dictlearn.streams._place import place
-from tests.helpers import mesh_of, planted_config
+from tests.helpers import Drawn, mesh_of, opened, planted_config
 
 
 def numpy(tree):
@@ -22,7 +19,7 @@ def numpy(tree):
 class Begun(NamedTuple):
     """A run before its first step, of which several tests take steps of their own."""
 
-    stream: Stream
+    drawn: Drawn
     program: experiment.Program
     update: Callable
     first: Any
@@ -34,7 +31,7 @@ class Begun(NamedTuple):
         with jax.set_mesh(mesh):
             state = jax.device_put(first, sharding.shardings(first, mesh, lead="N"))
             for t in range(n):
-                batch = place(self.stream.batches[t], mesh)
+                batch = self.drawn.batch(t, mesh)
                 state, info = self.update(state, self.program.hparams, batch)
                 infos.append(info)
         assert self.update._cache_size() == 1, "a second step compiled again"
@@ -50,7 +47,7 @@ def begun(name, **fields):
     )
     config, mesh = planted_config(name, steps=300, dictionary=fields, **rule), mesh_of(1, 1, 1)
     with jax.set_mesh(mesh):
-        stream = open_stream(config)
-        (program,) = experiment.programs(config, stream.d_in, None)
-        state = experiment.init(program, place(stream.batches[0], mesh), mesh)
-        return Begun(stream, program, experiment.update(program, state, mesh), numpy(state))
+        drawn = opened(config)
+        (program,) = experiment.programs(config, drawn.stream.d_in, None)
+        state = experiment.init(program, drawn.batch(0, mesh), mesh)
+        return Begun(drawn, program, experiment.update(program, state, mesh), numpy(state))
