@@ -15,11 +15,13 @@ import numpy as np
 
 from dictlearn import dictionaries
 from dictlearn import lm as language
-from dictlearn.analyses._subject import Subject, dense_codes
+from dictlearn.analyses._subject import PASS, Subject, dense_codes
 from dictlearn.experiment.stream import origin
 from dictlearn.lm import LM
+from dictlearn.normalise import SCALAR_KINDS
 from dictlearn.runs import on_texts
 from dictlearn.runs.trained import Trained
+from dictlearn.types import Codes
 
 _BATCH = 16
 
@@ -116,6 +118,23 @@ def _spread(
     mean_SF = np.add.reduceat(row_BF, start_S, axis=0, dtype=np.float64) / count_S[:, None]
     for s, mean_F in zip(chosen, mean_SF, strict=True):
         into[s] = mean_F
+
+
+def atoms(dictionary: Trained) -> np.ndarray:
+    """What one unit of each latent adds to the raw activation that the dictionary reads, `[F, D]`.
+
+    Raises ValueError for a dictionary that writes elsewhere, and for a normalisation by token.
+    """
+    if dictionary.module.d_out is not None or dictionary.norm.kind not in SCALAR_KINDS:
+        raise ValueError(
+            f"{dictionary.name} is a transcoder, or its input is normalised by token ({dictionary.norm.kind}); "
+            "latents are taken out of what an autoencoder reads."
+        )
+    n = dictionary.module.n_latents
+    one = lambda val, at_B: dictionary.decode(Codes(jnp.full((len(at_B), 1), val), at_B[:, None]))
+    at_B = jnp.arange(-(-n // PASS) * PASS) % n
+    parts = [one(1.0, at_B[i : i + PASS]) for i in range(0, len(at_B), PASS)]
+    return np.concatenate([np.asarray(each) for each in parts])[:n] - np.asarray(one(0.0, at_B[:1]))
 
 
 def random_dictionary(n_latents: int, l0: float, mean_D: np.ndarray, seed: int) -> Trained:

@@ -140,25 +140,28 @@ def sparse(
     found: dict[int, dict[str, float]] = {k: {} for k in ks}
     cells = ((one, k) for one in asked for k in ks)
     for (one, k), at_K, w_K, b in zip(cells, supports, probe.w_D, probe.b, strict=True):
-        found[k][one.name] = _right(row_SF[one.test_S][:, at_K] @ w_K + b, one)
+        found[k][one.name] = right(row_SF[one.test_S][:, at_K] @ w_K + b, one)
     return found
 
 
 def whole(row_SF: np.ndarray, asked: Sequence[Question]) -> dict[str, float]:
     """{class: accuracy} of the probes of all columns."""
-    found = {}
-    for one in asked:
-        x_BF, y_B = row_SF[one.train_S], one.positive(one.train_S)
-        held_B = np.arange(len(y_B)) % _VALIDATED == 0
-        tried = logistic.labels(
-            x_BF[~held_B], np.tile(y_B[~held_B], (len(_CS), 1)), c=np.array(_CS)
-        )
-        logit_QB = tried.w_D @ x_BF[held_B].T + tried.b[:, None]
-        c = _CS[int(((logit_QB > 0) == y_B[held_B]).mean(1).argmax())]
-        probe = logistic.labels(x_BF, y_B[None], c=c)
-        found[one.name] = _right(row_SF[one.test_S] @ probe.w_D[0] + probe.b[0], one)
-    return found
+    probes = {one.name: linear(row_SF, one) for one in asked}
+    logit = lambda one: row_SF[one.test_S] @ probes[one.name].w_D + probes[one.name].b
+    return {one.name: right(logit(one), one) for one in asked}
 
 
-def _right(logit_B: np.ndarray, one: Question) -> float:
+def linear(row_SF: np.ndarray, one: Question) -> logistic.Probe:
+    """The probe of all columns. C is the best on a fifth of the train documents."""
+    x_BF, y_B = row_SF[one.train_S], one.positive(one.train_S)
+    held_B = np.arange(len(y_B)) % _VALIDATED == 0
+    tried = logistic.labels(x_BF[~held_B], np.tile(y_B[~held_B], (len(_CS), 1)), c=np.array(_CS))
+    logit_QB = tried.w_D @ x_BF[held_B].T + tried.b[:, None]
+    c = _CS[int(((logit_QB > 0) == y_B[held_B]).mean(1).argmax())]
+    probe = logistic.labels(x_BF, y_B[None], c=c)
+    return logistic.Probe(probe.w_D[0], probe.b[0])
+
+
+def right(logit_B: np.ndarray, one: Question) -> float:
+    """The share of the test documents whose logit has the right sign."""
     return float(((logit_B > 0) == one.positive(one.test_S)).mean())

@@ -8,37 +8,22 @@ The same probes on the channels of the activation, on its principal components a
 same width and L0 are the baselines. The probe of all channels is what a linear probe can know.
 
 Source: SAEBench 8042bb3, whose keys the values have; Gurnee et al. 2023; Kantamneni et al. 2025.
-Differs: analyses/_accuracies.py and tasks/_draw.py. SAEBench has one draw, and no interval.
+Differs: analyses/_probing.py and tasks/_draw.py. SAEBench has one draw, and no interval.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from dictlearn import tasks as room
-from dictlearn.analyses import _documents, _draw, _probing
-from dictlearn.analyses._probing import LLM, PCA, RANDOM, SAE, Found, How, Key
+from dictlearn.analyses import _asked, _documents, _draw, _probing
+from dictlearn.analyses._asked import Asked
+from dictlearn.analyses._probing import LLM, PCA, RANDOM, SAE, Found, How
 from dictlearn.analyses._result import Result, Table
-from dictlearn.analyses._settings import by_setting
 from dictlearn.analyses._subject import Subject, exactly
-from dictlearn.lm import LM
-from dictlearn.tasks import Drawn
 
 NEEDS = ("model", "origin")
-
-_SAMPLE = 64
-"""Documents from which the random dictionaries take their L0."""
-_CONFIDENCE = 0.95
-
-
-class _Asked(NamedTuple):
-    """A task: its documents, their rows of each kind, and the L0 of each dictionary on them."""
-
-    drawn: Drawn
-    rows: dict[Key, np.ndarray]
-    l0: dict[str, float]
 
 
 def sparse_probing(
@@ -81,83 +66,31 @@ def sparse_probing(
     how = How(tuple(ks), splits, all_latents, seed)
     how.check()
     lm, taps = _documents.site(subject, model, tap)
-    given = _named(tasks)
-    asked = {
-        name: _asked(
-            subject, lm, taps, _drawn(name, more, lm, n_train, n_test, seed), context, seed
-        )
-        for name, more in given.items()
-    }
+    given = _asked.named(tasks)
+    drawn = lambda name: _asked.drawn(name, given[name], lm, n_train, n_test, seed)
+    asked = {name: _asked.asked(subject, lm, taps, drawn(name), context, seed) for name in given}
     found = {name: _probing.measured(how, one.drawn, one.rows) for name, one in asked.items()}
     rows = _rows(subject, how, asked, found)
     config = {"tasks": given, **how._asdict(), "n_train": n_train, "n_test": n_test}
     values = {
         "eval_type_id": "sparse_probing",
         "eval_config": {**config, "context": context, "model": lm.name, "tap": taps},
-        "documents": {name: _counts(one.drawn) for name, one in asked.items()},
+        "documents": {name: one.counts for name, one in asked.items()},
         "dictionaries": {one.name: _probing.record(one.name, found) for one in subject.trained},
         "settings": rows,
     }
     return Result(values, [_table(rows, how)], [_figure(rows, how)])
 
 
-def _named(tasks: str | Sequence[str] | Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
-    """{name: settings} of the setting `tasks`."""
-    if isinstance(tasks, Mapping):
-        return {name: dict(more) for name, more in tasks.items()}
-    return {name: {} for name in ([tasks] if isinstance(tasks, str) else tasks)}
-
-
-def _drawn(
-    name: str, more: Mapping[str, Any], lm: LM, n_train: int, n_test: int, seed: int
-) -> Drawn:
-    """The documents of a task. Its setting `balance` is the draw's."""
-    task = room.make(name, lm.tokenizer, **{k: v for k, v in more.items() if k != "balance"})
-    return room.draw(task, n_train, n_test, balance=more.get("balance", ""), seed=seed)
-
-
-def _counts(drawn: Drawn) -> dict[str, int]:
-    return dict(zip(drawn.classes, np.bincount(drawn.class_S).tolist(), strict=True))
-
-
-def _asked(
-    subject: Subject, lm: LM, taps: Sequence[str], drawn: Drawn, context: int, seed: int
-) -> _Asked:
-    """The rows of a task's documents: of the activation, of every dictionary, and of random ones of its width
-    and L0, of which several dictionaries may share one."""
-    documents = _documents.tokens(lm, drawn.text, context)
-    some = np.random.default_rng(seed).permutation(len(documents))[:_SAMPLE]
-    first = _documents.means(lm, taps, subject.trained, [documents[s] for s in some])
-    of = {
-        one.name: _documents.random_dictionary(one.module.n_latents, l0, first.x_SD.mean(0), seed)
-        for one, l0 in zip(subject.trained, first.l0, strict=True)
-    }
-    random = list({one.name: one for one in of.values()}.values())
-    means = _documents.means(lm, taps, [*subject.trained, *random], documents)
-    codes = zip([*subject.trained, *random], means.code_SF, means.l0, strict=True)
-    named = {one.name: (code_SF, l0) for one, code_SF, l0 in codes}
-    rows: dict[Key, np.ndarray] = {(LLM, ""): means.x_SD}
-    for name, other in of.items():
-        rows |= {(SAE, name): named[name][0], (RANDOM, name): named[other.name][0]}
-    return _Asked(drawn, rows, {name: named[name][1] for name in of})
-
-
 def _rows(
-    subject: Subject, how: How, asked: Mapping[str, _Asked], found: Mapping[str, Found]
+    subject: Subject, how: How, asked: Mapping[str, Asked], found: Mapping[str, Found]
 ) -> list[dict[str, Any]]:
     """A row for each baseline and each setting: the mean of every accuracy over dictionary seeds and splits."""
-    if subject.path is not None and subject.run is not None:
-        settings = [
-            (each.label, ", ".join(filter(None, (each.label, each.words))), names)
-            for each, names in by_setting(subject).items()
-        ]
-    else:
-        settings = [(one.name, one.name, [one.name]) for one in subject.trained]
     rows = [
         _row(how, found, "", "residual channels", LLM, [""]),
         _row(how, found, "", "principal components", PCA, [""]),
     ]
-    for label, words, names in settings:
+    for label, words, names in _asked.settings(subject):
         l0 = float(np.mean([one.l0[name] for one in asked.values() for name in names]))
         rows.append({**_row(how, found, label, words, SAE, names), "l0": l0})
         rows.append({**_row(how, found, "random", f"random for {words}", RANDOM, names), "l0": l0})
@@ -170,19 +103,8 @@ def _row(
     row: dict[str, Any] = {"label": label, "setting": words, "kind": kind, "l0": None}
     for key in how.keys:
         values = [one for name in names for one in _probing.runs((kind, name), key, found)]
-        row[key], row[f"{key}_half"] = _interval(values)
+        row[key], row[f"{key}_half"] = _asked.interval(values)
     return {**row, "runs": len(names) * how.splits}
-
-
-def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """(mean, half width of the interval of the mean), by Student's t; None where it is not defined."""
-    from scipy import stats
-
-    if len(values) < 2:
-        return (values[0] if values else None), None
-    t = stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)
-    half = t * np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values)), float(half)
 
 
 def _table(rows: Sequence[Mapping], how: How) -> Table:

@@ -66,7 +66,7 @@ def draw(task: Task, n_train: int, n_test: int, *, balance: str = "", seed: int 
         task: the task.
         n_train, n_test: the numbers of examples of each question, half of which are of the class. Where a class
             has fewer documents, every class gives as many as the smallest, in the same proportion.
-        balance: an attribute of which each value has equally many documents in every class; empty for none.
+        balance: an attribute of which each value has as many documents in every class; empty for none.
         seed: the seed of the draw.
 
     Returns:
@@ -76,10 +76,8 @@ def draw(task: Task, n_train: int, n_test: int, *, balance: str = "", seed: int 
         ValueError: for fewer than two classes, too few documents, and an unknown attribute.
 
     Example:
-        >>> task = Task(tuple("abcdefgh"), np.array(list("xxxxyyyy")))
-        >>> drawn = draw(task, n_train=4, n_test=2)
-        >>> len(drawn.text), drawn.n_train
-        (6, 2)
+        >>> draw(Task(tuple("abcdefgh"), np.array(list("xxxxyyyy"))), n_train=4, n_test=2).n_train
+        2
     """
     classes = _checked(task, n_train, n_test, balance)
     kind_S = task.attributes[balance] if balance else np.zeros(len(task.text), str)

@@ -41,6 +41,7 @@ SUBJECTS = {
     "n2g": SPOKEN,
     "score": EXPLAINED,
     "sparse_probing": SPOKEN,
+    "tpp": SPOKEN,
     "steer": SPOKEN,
 }
 BAD = "no_such_setting"

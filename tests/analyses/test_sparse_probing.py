@@ -8,7 +8,7 @@ import pytest
 from dictlearn import analyses, dictionaries, interop, tasks
 from dictlearn import lm as language
 from dictlearn.analyses import Subject, _documents, _probing
-from dictlearn.analyses.sparse_probing import _interval
+from dictlearn.analyses._asked import interval
 from dictlearn.ops.firing import dense
 from dictlearn.runs.trained import Site, Trained
 
@@ -99,9 +99,9 @@ def test_an_imported_dictionary_is_measured_in_its_model(mine, model, found, tmp
 
 
 def test_intervals_are_students():
-    assert _interval([]) == (None, None)
-    assert _interval([0.5]) == (0.5, None)
-    mean, half = _interval([0.4, 0.6])
+    assert interval([]) == (None, None)
+    assert interval([0.5]) == (0.5, None)
+    mean, half = interval([0.4, 0.6])
     assert (mean, half) == (0.5, pytest.approx(12.706 * 0.1, rel=1e-3))
 
 

@@ -211,15 +211,11 @@ def supports(
     """The L2 probe of each label on its own features, all in one program, in float64.
 
     Args:
-        x_BF: the examples.
+        x_BF, y_QB, weight_QB, c: as in `labels`, with its errors.
         support_QK: the features of each label; -1 for none, so that supports of different sizes fit.
-        y_QB, weight_QB, c: as in `labels`.
 
     Returns:
         A Probe `[Q, K]`, with 0 for a feature that is none.
-
-    Raises:
-        ValueError: for a label that has one class only.
 
     Example:
         >>> x_BF = np.array([[0.0, -2.0], [0.0, -1.0], [0.0, 1.0], [0.0, 2.0]])
