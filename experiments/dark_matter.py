@@ -4,7 +4,7 @@
     dictlearn train   --config=experiments/dark_matter.py
 
 SmolLM2-135M-Instruct (4-bit), residual stream after block 9, 440,000 tokens of Wikipedia leads. TopK at k 32,
-four widths, two seeds, one pass. The analysis `dark_matter` reads 32,768 held-out tokens, half of which fit its
+four widths, one pass. The analysis `dark_matter` reads 32,768 held-out tokens, half of which fit its
 maps.
 
 Claims (Engels et al. 2024, on Gemma 2 9B with 300 contexts of 1,024 tokens): about half of the error, and over
@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.objective = {"name": "fvu"}
     config.rule = {"name": "adam", "lr": 2e-3, "warmup_steps": 20, "decay_fraction": 0.3}
     config.learner = {"dead_after": 100_000}
-    config.sweep = {"n_latents": size["n"], "seed": (0,) if smoke else (0, 1)}
+    config.sweep = {"n_latents": size["n"]}
     config.evaluate = {"n_tokens": 1024 if smoke else 8192, "n_sequences": 8}
     config.analyses = {
         "dark_matter": {
