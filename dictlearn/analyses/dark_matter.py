@@ -127,15 +127,14 @@ def _pairs(found: Sequence[Mapping], moments: np.ndarray) -> list[dict[str, Any]
 def _tables(found: Sequence[Mapping], pairs: Sequence[Mapping]) -> list[Table]:
     interval = lambda row, key: f"{row[f'{key}_low']:.3f} .. {row[f'{key}_high']:.3f}"
     plain = ("n_latents", "l0", "fvu", "fvu_linear", "fvu_nonlinear")
-    columns = ["dictionary", "n", "L0", "FVU", "linear", "nonlinear"]
-    columns += ["R² of the error", "5 .. 95 %", "R² of its square", "5 .. 95 % of it"]
-    rows = []
-    for row in found:
-        shares = [
-            cell for key in ("error_r2", "norm_r2") for cell in (row[key], interval(row, key))
-        ]
-        rows.append([row["dictionary"], *(row[key] for key in plain), *shares])
+    columns = ("dictionary", "n", "L0", "FVU", "linear", "nonlinear")
+    rows = [[row["dictionary"], *(row[key] for key in plain)] for row in found]
     tables = [Table("The error and its linear part", columns, rows)]
+    columns = ("dictionary", "R² of the error", "5 .. 95 %", "R² of its square", "5 .. 95 % of it")
+    keys = ("error_r2", "norm_r2")
+    shares = lambda row: [cell for key in keys for cell in (row[key], interval(row, key))]
+    rows = [[row["dictionary"], *shares(row)] for row in found]
+    tables.append(Table("The error, from the activations", columns, rows))
     columns = ("dictionary", *(form.replace("_", " ") for form in FORMS))
     rows = [
         [row["dictionary"], *(row["loss"][form]["ce_score"] for form in FORMS)]
