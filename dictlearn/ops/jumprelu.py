@@ -60,11 +60,11 @@ jump.defvjp(_jump_fwd, _jump_bwd)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def step(
     z_BF: Float[Array, "B F"],
-    threshold_F: Float[Array, " F"],
+    threshold_F: Float[Array, "... F"],
     bandwidth: Scalar,
     kernel: str = "rectangle",
 ) -> Float[Array, "B F"]:
-    """`[z > threshold]` as 0 and 1; its sum over F is the L0 of a token."""
+    """`[z > threshold]` as 0 and 1; its sum over F is the L0 of a token. threshold_F: as in `jump`."""
     return (z_BF > threshold_F).astype(z_BF.dtype)
 
 
@@ -75,7 +75,8 @@ def _step_fwd(z_BF, threshold_F, bandwidth, kernel):
 def _step_bwd(kernel, saved, g_BF):
     z_BF, threshold_F, bandwidth = saved
     through_BF = g_BF * _density(z_BF, threshold_F, bandwidth, kernel)
-    return jnp.zeros_like(z_BF), -through_BF.sum(0).astype(threshold_F.dtype), None
+    through = through_BF if threshold_F.ndim > 1 else through_BF.sum(0)
+    return jnp.zeros_like(z_BF), -through.astype(threshold_F.dtype), None
 
 
 step.defvjp(_step_fwd, _step_bwd)

@@ -118,6 +118,26 @@ def test_the_gate_learns_from_its_own_reconstruction_by_a_frozen_decoder():
     assert not np.asarray(shut(variables["params"])["b_enc_F"]).any(), "the step passed a gradient"
 
 
+def test_a_gate_towards_an_l0_follows_the_expected_loss():
+    """Its straight-through gradient estimates the derivative of a loss that jumps where a token does."""
+    fields = {"penalty": "target_l0", "target_l0": 0.2, "sparsity": 2.0, "bandwidth": 0.1}
+    module = dictionaries.make("gated", d_in=1, n_latents=1, **fields)
+    x = jax.random.normal(jax.random.key(0), (400_000, 1))
+    one = jnp.ones((1, 1))
+    params = {"W_enc_FD": one, "W_dec_FD": one, "b_dec_D": jnp.zeros(1)}
+    params |= {"r_mag_F": jnp.full(1, 0.2), "b_mag_F": jnp.full(1, 0.3)}
+
+    def loss(b_enc):
+        full = {"params": {**params, "b_enc_F": jnp.full(1, b_enc)}}
+        out = module.apply(full, x, jnp.zeros(1, bool))
+        assert not out.others
+        return (((out.y_BD - x) ** 2).sum(-1) + out.penalty_B).mean()
+
+    slope = (loss(-0.95) - loss(-1.05)) / 0.1
+    assert abs(slope) > 0.05
+    np.testing.assert_allclose(jax.grad(loss)(-1.0), slope, rtol=0.03)
+
+
 def test_the_l0_penalty_moves_thresholds_alone_and_tanh_moves_all():
     moved = {}
     for penalty in ("l0", "target_l0", "tanh"):
@@ -250,6 +270,7 @@ def test_where_codes_are_computed_sparsely_the_reconstruction_is_that_of_the_cod
     [
         ("p_anneal", {"anneal_start": 0, "anneal_end": 4, "n_updates": 2, "queue": 2}),
         ("jumprelu", {"penalty": "target_l0", "threshold_start": 0.1, "bandwidth": 0.5}),
+        ("gated", {"penalty": "target_l0", "sparsity": 0.1, "bandwidth": 0.5}),
     ],
 )
 def test_what_a_penalty_reads_of_the_batch_is_the_whole_batchs(name, fields):
