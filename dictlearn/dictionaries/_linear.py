@@ -117,9 +117,7 @@ class Linear(Dictionary):
         threshold: Any = self.apply(variables, method="threshold")
         lift_F = -jnp.quantile(pre_BF, 1 - self.density_start, axis=0)
         lift_F = lift_F if threshold is None else threshold + lift_F
-        params = variables["params"]
-        params = {**params, "b_enc_F": params["b_enc_F"] + lift_F}
-        return {**variables, "params": params}
+        return {**variables, "params": self.activation.lifted(dict(variables["params"]), lift_F)}
 
     def read(self, x_BD: Tokens) -> tuple:
         """`(x_BD, W_enc_FD, b_enc_F)`, from which pre-activations are `x W_enc^T + b_enc`. The input is `x -

@@ -159,6 +159,10 @@ class Activation(nn.Module, kw_only=True):
         f_BF, threshold = jax.nn.relu(pre_BF), self.threshold(weight)
         return Codes(f_BF if threshold is None else f_BF * (f_BF > threshold))
 
+    def lifted(self, params: dict, lift_F: Float[Array, " F"]) -> dict:
+        """Initial parameters whose pre-activations are higher by `lift_F`."""
+        return {**params, "b_enc_F": params["b_enc_F"] + lift_F}
+
     def threshold(self, weight: Weight) -> jax.Array | None:
         """The value that a pre-activation must exceed to fire at inference; None where no threshold decides."""
         return None

@@ -105,6 +105,13 @@ class Gated(Activation):
         gate = Entries(pre_BF, pre_BF > 0)
         return Codes(_sizes(gate, self.gate_bias(), self.r_mag_F, self.b_mag_F))
 
+    def lifted(self, params: dict, lift_F: Float[Array, " F"]) -> dict:
+        """Towards an L0, latents start as JumpReLU's do: at half of the window, where the gate opens."""
+        lifted = super().lifted(params, lift_F)
+        if self.penalty == "target_l0":
+            lifted["b_mag_F"] = lifted["b_enc_F"] + self.bandwidth / 2
+        return lifted
+
     def gate_bias(self) -> jax.Array:
         """b_enc of the structure, whose scope the activation shares."""
         return self.get_variable("params", "b_enc_F")
