@@ -53,8 +53,10 @@ class Gated(Activation):
 
     @classmethod
     def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
-        """Under "l1" latents share features instead of dying, and fewer features are found."""
+        """Under "l1" latents share features instead of dying, and fewer features are found. AuxK would raise the
+        bias of dead latents, which here opens their gates on every token."""
         own = {
+            "aux_k": 0,
             "penalty": "target_l0",
             "target_l0": l0,
             "sparsity": 10.0,
