@@ -23,7 +23,7 @@ def trained(kind, **changes):
     return recovery(truth(config), rows[0], 0.9), infos[0][program.key], infos[-1][program.key]
 
 
-@pytest.mark.parametrize("kind", ["batch_topk", "jumprelu"])
+@pytest.mark.parametrize("kind", ["batch_topk", "jumprelu", "gated"])
 def test_planted_atoms_are_recovered_at_the_l0_that_was_asked(kind):
     recovered, first, last = trained(kind)
     assert recovered >= 0.9

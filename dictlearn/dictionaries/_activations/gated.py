@@ -53,8 +53,8 @@ class Gated(Activation):
 
     @classmethod
     def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
-        """Under "l1" latents share features instead of dying, and fewer features are found. AuxK would raise the
-        bias of dead latents, which here opens their gates on every token."""
+        """Under "l1" latents share features instead of dying, and fewer features are found. AuxK would raise
+        the bias of dead latents, which here opens their gates on every token."""
         own = {
             "aux_k": 0,
             "penalty": "target_l0",
