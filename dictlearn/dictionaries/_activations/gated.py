@@ -82,7 +82,7 @@ class Gated(Activation):
         codes = Codes(_sizes(Entries(pre_BF, pre_BF > 0), *lax.stop_gradient(more)))
         near_BF, penalty_B = pre_BF, None
         if self.penalty == "target_l0":
-            near_BF = pre_BF + jumprelu.reach(self.bandwidth, KERNEL)
+            near_BF = pre_BF + self.bandwidth / 2  # where the window begins
             l0 = penalties.l1(self._open(pre_BF, more[0])).mean()
             cost = self.sparsity * (l0 / self.target_l0 - 1) ** 2
             penalty_B = jnp.broadcast_to(cost, len(pre_BF))
