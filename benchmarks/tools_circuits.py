@@ -50,10 +50,10 @@ found = {
 """
 
 
-def cut(lm: language.LM) -> language.LM:
+def cut(lm: language.LM, n_layers: int = LAYERS) -> language.LM:
     """The model's first layers, under its last norm."""
-    spec = dataclasses.replace(lm.spec, n_layers=LAYERS)
-    beyond = {f"layer_{n}" for n in range(LAYERS, lm.spec.n_layers)}
+    spec = dataclasses.replace(lm.spec, n_layers=n_layers)
+    beyond = {f"block_{n}" for n in range(n_layers, lm.spec.n_layers)}
     params = {key: leaf for key, leaf in lm.params.items() if key not in beyond}
     forward = lambda *inputs, **options: decoder.forward(spec, *inputs, **options)
     return dataclasses.replace(lm, spec=spec, params=params, forward=forward)

@@ -18,6 +18,7 @@ from dictlearn import analyses, interop, meters, sharding
 from dictlearn import lm as language
 from dictlearn.cli import (
     budget,
+    circuit,
     distributed,
     events,
     features,
@@ -261,6 +262,12 @@ VERBS = {
         "continue a prompt while a latent is set, scaled or pushed to a KL",
         _CHANGED | steer.FLAGS,
         from_workdir=True,
+    ),
+    "circuit": Verb(
+        circuit.circuit,
+        "the attribution graph of a prompt through transcoders, for circuit-tracer's viewer",
+        circuit.FLAGS,
+        bare=True,
     ),
     "convert": Verb(
         _convert,

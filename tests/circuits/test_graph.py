@@ -1,12 +1,13 @@
 """Influence, pruning and scores of graphs worked out by hand; a graph's file."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from dictlearn.circuits import graph as graphs
-from dictlearn.circuits import groups
+from dictlearn.circuits import groups, viewer
 from dictlearn.circuits.graph import Graph, Logit
 from dictlearn.circuits.influence import edge_scores, influence, normalised, prune, scores
 
@@ -97,6 +98,15 @@ def test_pruning_is_monotone_in_its_thresholds(vary):
     assert before.sum() < len(graph) // 2
 
 
+def test_a_circle_and_a_threshold_outside_its_range_are_refused():
+    graph = layered()
+    graph.edges_MM[0, 1] = graph.edges_MM[1, 0] = 1e4
+    with pytest.raises(ValueError, match="circle"):
+        influence(normalised(graph.edges_MM), graph.weights_M)
+    with pytest.raises(ValueError, match=r"node_threshold=1.5"):
+        prune(layered(), 1.5)
+
+
 def test_a_graph_comes_back_from_its_file(tmp_path):
     graph = layered()
     graphs.save(graph, tmp_path / "new" / "one.graph")
@@ -109,6 +119,40 @@ def test_a_graph_comes_back_from_its_file(tmp_path):
         graphs.load(tmp_path / "other")
     with pytest.raises(FileNotFoundError, match="none"):
         graphs.load(tmp_path / "none")
+
+
+def test_the_viewer_gets_nodes_links_and_supernodes(tmp_path):
+    graph = dataclasses.replace(layered(), model="toy")
+    pruned, at_once = prune(graph, 1.0, 0.9), {"node_threshold": 1.0, "edge_threshold": 0.9}
+    path = viewer.write(
+        *(graph, tmp_path, "one"),
+        **{"labels": {(1, 1): "cats"}, **at_once},
+        supernodes={"group": range(3), "none": []},
+    )
+    viewer.write(graph, tmp_path, "two")
+    viewer.write(graph, tmp_path, "one", edge_threshold=0.9)
+    listed = json.loads((tmp_path / viewer.LIST).read_text())["graphs"]
+    assert [one["slug"] for one in listed] == ["two", "one"]
+    found = viewer.document(
+        graph, "one", labels={(1, 1): "cats"}, supernodes={"group": range(3)}, **at_once
+    )
+    assert set(json.loads(path.read_text())) == {"metadata", "qParams", "nodes", "links"}
+    ids = [node["node_id"] for node in found["nodes"]]
+    assert len(set(ids)) == len(ids)
+    links = {(one["source"], one["target"]): one["weight"] for one in found["links"]}
+    assert len(links) == pruned.edges_MM.sum()
+    assert {end for pair in links for end in pair} <= set(ids)
+    first = next(node for node in found["nodes"] if node["node_id"] == "1_1_0")
+    assert (first["feature"], first["clerp"], first["activation"]) == (4, "cats", 2.0)
+    at = [i for i in range(3) if pruned.nodes_M[i]]
+    group = [f"{i % 3}_{i}_0" for i in at]
+    assert found["qParams"]["supernodes"] == [["group", *group]]
+    assert found["qParams"]["pinnedIds"] == group
+    kinds = [node["feature_type"] for node in found["nodes"]]
+    assert kinds.count("embedding") == len(graph.tokens_T)
+    assert [node["is_target_logit"] for node in found["nodes"][-2:]] == [True, False]
+    with pytest.raises(ValueError, match="slug='a/b'"):
+        viewer.write(graph, tmp_path, "a/b")
 
 
 def test_groups_add_up_and_prompts_share_latents():
