@@ -40,7 +40,11 @@ def atoms(one: Trained, latent_N: np.ndarray, n_layers: int, width: int) -> np.n
     """What each latent adds to every layer at an activation of 1, `[N, L, D]`."""
     params = one.variables["params"]
     if n_layers == 1:
-        return atoms_of(one, latent_N)[:, None] if len(latent_N) else np.zeros((0, 1, width), "f4")
+        return (
+            atoms_of(one, latent_N.tolist())[:, None]
+            if len(latent_N)
+            else np.zeros((0, 1, width), "f4")
+        )
     found = np.zeros((len(latent_N), n_layers, width), params["W_enc_FD"].dtype)
     for layer in range(n_layers):
         own = np.flatnonzero(latent_N % n_layers == layer)

@@ -206,7 +206,7 @@ def _run(spec, read, freeze, encoders, params, variables, tokens_1T, held, *arra
 
         return changed
 
-    edits = {f"{WRITES}.{layer}": edit(layer) for layer in range(spec.n_layers)}
+    edits: dict[str, Any] = {f"{WRITES}.{layer}": edit(layer) for layer in range(spec.n_layers)}
     edits["embed"] = lambda x, *_: x + embed_TD
     logits_1TV, taps = decoder.forward(spec, params, tokens_1T, edits, held=held)
     return logits_1TV[0], jnp.stack([taps[f"{read}.{layer}"][0] for layer in range(spec.n_layers)])

@@ -14,7 +14,7 @@ Axes: S sequences, T positions, F latents, D the width of the written tap.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,8 @@ def parts(
         codes = Codes(f_STF.reshape(len(x_BD), -1))
         return undo(apply(codes, "decode")).reshape(y_STD.shape)
 
-    f_BF = dense(apply(jnp.asarray(x_BD), "encode"), dictionary.module.n_latents)
+    codes: Any = apply(jnp.asarray(x_BD), "encode")
+    f_BF = dense(codes, dictionary.module.n_latents)
     f_STF = f_BF.reshape(*y_STD.shape[:2], -1)
     return Parts(f_STF, y_STD.astype(wide) - decode(f_STF)), decode
 

@@ -66,9 +66,8 @@ def document(
     ids = [_id(graph, node, at) for at, node in enumerate(nodes)]
     shown = pruned.nodes_M.copy()
     # As there: tokens and logits stay, of the other nodes those with an edge.
-    shown[: graph.embeddings.start] &= (pruned.edges_MM.any(0) | pruned.edges_MM.any(1))[
-        : graph.embeddings.start
-    ]
+    joined_M = np.asarray(pruned.edges_MM.any(0) | pruned.edges_MM.any(1))
+    shown[: graph.embeddings.start] &= joined_M[: graph.embeddings.start]
     own = {name: [ids[i] for i in group if shown[i]] for name, group in (supernodes or {}).items()}
     targets, sources = np.nonzero(pruned.edges_MM)
     return {
