@@ -5,7 +5,7 @@ import numpy as np
 from jax.sharding import AxisType
 
 from dictlearn import dictionaries, experiment, sharding, streams
-from dictlearn.experiment.stream import open_stream, target_width
+from dictlearn.experiment.stream import carried, open_stream, target_width
 from dictlearn.ops.recovery import recovery as recovery
 from dictlearn.streams._place import place
 
@@ -76,7 +76,7 @@ def opened(config: dict) -> Drawn:
     """The stream of a config."""
     if config["stream"]["name"] != "synthetic":
         return Drawn(open_stream(config))
-    key = repr((config["stream"], config["seed"], config["batch_size"]))
+    key = repr((config["stream"], config["seed"], config["batch_size"], sorted(carried(config))))
     if key not in LAST:
         LAST.clear()
         LAST[key] = Drawn(open_stream(config))

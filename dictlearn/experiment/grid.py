@@ -29,9 +29,11 @@ def within(small: Mapping, large: Mapping) -> bool:
 
 
 def like(config: Mapping, other: Mapping) -> dict:
-    """The config, with the cells of another."""
-    rest = {key: value for key, value in config.items() if key not in _OF_CELLS}
-    return rest | {key: other[key] for key in _OF_CELLS if key in other}
+    """The config, with the cells of another. Keys that both have keep their order, so that equal configs are
+    written as equal bytes."""
+    own = [key for key in config if key not in _OF_CELLS or key in other]
+    found = {key: other[key] if key in _OF_CELLS else config[key] for key in own}
+    return found | {key: other[key] for key in _OF_CELLS if key in other and key not in found}
 
 
 def rest(config: Mapping, trained: Sequence[Mapping]) -> dict | None:

@@ -130,7 +130,7 @@ def test_a_pair_of_arrays_trains_and_exports_a_transcoder(array, tmp_path):
         ("--config.sweep.rule.rate=(4,)", "sweep.rule.rate"),
         (
             "--config.sweep.kk=(1, 2)",
-            r"sweep.kk .* seed, dictionary.n_latents",
+            r"sweep.kk .* seed, steps, dictionary.n_latents",
         ),
         (
             "--config.stream.name=zarr",

@@ -87,3 +87,16 @@ def test_a_label_without_new_cells_is_left_out_and_what_only_it_read_too():
 def test_a_dictionary_with_another_setting_is_another_cell(change):
     small = planted_config(sweep=CROSSED)
     assert not grid.within(small, planted_config(**({"sweep": CROSSED} | change)))
+
+
+def test_a_config_with_its_own_cells_is_the_same_in_every_byte():
+    own = {
+        "seed": 0,
+        "steps": 9,
+        "stream": {"name": "npy"},
+        "dictionary": {"name": "topk"},
+        "rule": {},
+    }
+    assert list(grid.like(own, dict(reversed(own.items())))) == list(own)
+    assert grid.like(own, own | {"steps": 5}) == own | {"steps": 5}
+    assert list(grid.like({**own, "sweep": {}}, own)) == list(own)
