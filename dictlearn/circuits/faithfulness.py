@@ -9,7 +9,7 @@ f_0 and e_0 are the means over a dataset at each position, or 0. Sites without a
 Source: Marks et al. 2024, "Sparse feature circuits" (arXiv:2403.19647), section 3.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -104,16 +104,29 @@ def measure(
     Raises:
         ValueError: for a tap that no dictionary writes.
     """
-    by_tap = checked(dictionaries, [Node(tap, ERROR) for tap in kept])
-    none = Parts(jnp.zeros(()), jnp.zeros(()))
-    instead = {tap: ablated[tap] if ablated else none for tap in kept}
+    return _measurer(lm, dictionaries, question, ablated)(kept)
+
+
+def _measurer(
+    lm: LM,
+    dictionaries: Collection[Trained],
+    question: Question,
+    ablated: Mapping[str, Parts] | None,
+) -> Callable[[Mapping[str, Kept]], np.ndarray]:
+    """`measure` as a function of what is kept, compiled once for all circuits of the same sites."""
+    by_tap, none = checked(dictionaries, []), Parts(jnp.zeros(()), jnp.zeros(()))
 
     @jax.jit
     def run(params, kept, instead):
         edits = {tap: _only(by_tap[tap], own, instead[tap]) for tap, own in kept.items()}
         return question.metric(run_of(lm, params, question)(edits)[0])
 
-    return np.asarray(run(lm.params, dict(kept), instead))
+    def measured(kept: Mapping[str, Kept]) -> np.ndarray:
+        checked(dictionaries, [Node(tap, ERROR) for tap in kept])
+        instead = {tap: ablated[tap] if ablated else none for tap in kept}
+        return np.asarray(run(lm.params, dict(kept), instead))
+
+    return measured
 
 
 def _only(one: Trained, kept: Kept, instead: Parts):
@@ -170,7 +183,8 @@ def curve(
     Raises:
         ValueError: as `measure`.
     """
-    mean = lambda kept: float(measure(lm, dictionaries, question, kept, ablated).mean())
+    measured = _measurer(lm, dictionaries, question, ablated)
+    mean = lambda kept: float(measured(kept).mean())
     none = {tap: Kept(*(np.zeros_like(one, bool) for one in own)) for tap, own in effects.items()}
     nothing, everything, found = mean(none), mean({}), []
     for threshold in thresholds:
