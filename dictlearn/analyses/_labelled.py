@@ -1,19 +1,17 @@
 """Labelled rows of a run: an array with labels, or texts with labels that pass through the run's model."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from dictlearn import lm as language
+from dictlearn import tasks as room
 from dictlearn.analyses._subject import Subject
 from dictlearn.experiment.models import SEQUENCES
 from dictlearn.experiment.stream import origin
-from dictlearn.lm.splice import side_by_side
-from dictlearn.lm.text_wiki import wiki_topics
+from dictlearn.runs import on_texts
 from dictlearn.runs.workdir import read_json
 
 FEWEST = 4
@@ -84,7 +82,7 @@ def of_texts(subject: Subject, texts: str, n: int, length: int) -> Labelled:
 
     Args:
         subject: a run on one language model.
-        texts: a file with a line {"text": ..., "label": ...} for each text; empty for Wikipedia leads, whose
+        texts: a task of `tasks`, or a file of records with "text" and "label"; empty for Wikipedia leads, whose
             labels are their topics.
         n: the largest number of texts.
         length: the number of tokens that are read of each text.
@@ -93,7 +91,7 @@ def of_texts(subject: Subject, texts: str, n: int, length: int) -> Labelled:
         A Labelled.
 
     Raises:
-        ValueError: for a run on several models or one of several taps, and for a line without text or label.
+        ValueError: for a run on several models or one of several taps, and for a record without text or label.
     """
     sources = list(origin(subject.config) or ())
     if len(sources) != 1 or sources[0].scales:
@@ -101,21 +99,13 @@ def of_texts(subject: Subject, texts: str, n: int, length: int) -> Labelled:
             f"{subject.name} reads {len(sources)} language models or one of several taps; labelled texts need "
             "the taps of one model."
         )
-    pairs = _read(texts)
+    task = room.make(texts or "wiki_topics", subject.lm.tokenizer)
+    pairs = list(zip(task.text, task.label_S.tolist(), strict=True))
+    pairs = pairs if texts else sorted(pairs)
     chosen = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))[:n]]
     tokens_NT, mask_NT = _tokens(subject.lm, [text for text, _ in chosen], length)
     x_NTD = _activations(subject.lm, tokens_NT, sources[0].read)
     return Labelled(x_NTD, mask_NT, np.array([label for _, label in chosen]))
-
-
-def _read(texts: str) -> list[tuple[str, str]]:
-    if not texts:
-        return sorted(wiki_topics().items())
-    lines = [json.loads(line) for line in Path(texts).read_text("utf-8").splitlines() if line]
-    for number, line in enumerate(lines, 1):
-        if not isinstance(line, Mapping) or not {"text", "label"} <= line.keys():
-            raise ValueError(f'line {number} of {texts} must be {{"text": ..., "label": ...}}.')
-    return [(str(line["text"]), str(line["label"])) for line in lines]
 
 
 def _tokens(lm: language.LM, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,9 +121,14 @@ def _tokens(lm: language.LM, texts: Sequence[str], length: int) -> tuple[np.ndar
 
 
 def _activations(lm: language.LM, tokens_NT: np.ndarray, taps: Sequence[str]) -> np.ndarray:
-    read = jax.jit(lambda params, tokens: side_by_side(lm.forward(params, tokens)[1], taps))
     short = -len(tokens_NT) % SEQUENCES
     padded_NT = np.pad(tokens_NT, ((0, short), (0, 0)), "edge")
     parts = np.split(padded_NT, len(padded_NT) // SEQUENCES)
-    found = [np.asarray(read(lm.params, part), np.float32) for part in parts]
+    found = [np.asarray(on_texts.activations(lm, taps, part)) for part in parts]
     return np.concatenate(found)[: len(tokens_NT)]
+
+
+def mean(rows_NTF: np.ndarray, mask_NT: np.ndarray) -> np.ndarray:
+    """The mean over the tokens of each text that count, `[N, F]`."""
+    n_N1 = np.maximum(mask_NT.sum(1, keepdims=True), 1)
+    return np.einsum("ntf,nt->nf", rows_NTF, mask_NT.astype(np.float32)) / n_N1

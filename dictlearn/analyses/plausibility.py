@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from dictlearn.analyses._labelled import Labelled, labelled, tasks
+from dictlearn.analyses._labelled import Labelled, labelled, mean, tasks
 from dictlearn.analyses._linear import Moments
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, dense_codes, exactly
@@ -75,8 +75,7 @@ def plausibility(
 
 def _weights(given: Labelled, of: dict[str, np.ndarray]) -> np.ndarray:
     """The weights of each class in a linear least squares fit of the labels by mean activations."""
-    n_N1 = np.maximum(given.mask_NT.sum(1, keepdims=True), 1)
-    mean_ND = np.einsum("ntd,nt->nd", given.x_NTD, given.mask_NT.astype("f")) / n_N1
+    mean_ND = mean(given.x_NTD, given.mask_NT)
     (own := Moments()).add(mean_ND, np.stack([*of.values()], 1))
     return own.affine(1e-3)[0].T
 

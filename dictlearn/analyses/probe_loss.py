@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dictlearn import normalise
-from dictlearn.analyses._labelled import Labelled, labelled, tasks
+from dictlearn.analyses._labelled import Labelled, labelled, mean, tasks
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.ops import probes
@@ -43,7 +43,7 @@ def probe_loss(
 
     Args:
         subjects: one run on an array with labels, or on a language model's activations.
-        texts: of a run on a model: a file with a line {"text": ..., "label": ...} for each text; empty for
+        texts: of a run on a model: a task of `tasks`, or a file of records with "text" and "label"; empty for
             Wikipedia leads and their topics.
         n_texts, length: the number of texts, and of the tokens that are read of each.
         labels, key: of a run on an array: a JSON file with the labels of its rows under this key; empty for
@@ -61,7 +61,7 @@ def probe_loss(
     inputs = {one.name: _pooled(one, given) for one in subject.trained}
     rows = [{"name": name, **_losses(z_NF, of)} for name, z_NF in sorted(inputs.items())]
     best = min(rows, key=lambda row: row["probe_loss"])
-    mean_ND = _mean(given.x_NTD, given.mask_NT)
+    mean_ND = mean(given.x_NTD, given.mask_NT)
     rows.append({"name": "best dimension", **_losses(mean_ND, of)})
     rows.append({"name": "no probe", **_losses(np.zeros((len(mean_ND), 1), "f"), of)})
     table = Table(
@@ -93,13 +93,8 @@ def _pooled(one: Trained, given: Labelled) -> np.ndarray:
     for start in range(0, len(x_NTD), size):
         now = slice(start, start + size)
         pre_BF = _pre(one.module, one.norm, one.variables, x_NTD[now].reshape(-1, width))
-        parts.append(_mean(np.asarray(pre_BF).reshape(size, length, -1), mask_NT[now]))
+        parts.append(mean(np.asarray(pre_BF).reshape(size, length, -1), mask_NT[now]))
     return np.concatenate(parts)[:n]
-
-
-def _mean(rows_NTF: np.ndarray, mask_NT: np.ndarray) -> np.ndarray:
-    n_N1 = np.maximum(mask_NT.sum(1, keepdims=True), 1)
-    return np.einsum("ntf,nt->nf", rows_NTF, mask_NT.astype(np.float32)) / n_N1
 
 
 def _losses(z_NF: np.ndarray, of: Mapping[str, np.ndarray]) -> dict[str, Any]:
