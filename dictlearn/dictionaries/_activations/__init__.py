@@ -10,7 +10,7 @@ reconstructions from these entries, with gradient.
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -174,6 +174,20 @@ class Activation(nn.Module, kw_only=True):
     @property
     def scales(self) -> bool:
         return True
+
+
+def one_of(known: Sequence[str], **values: str) -> None:
+    """Raises ValueError for a field whose value is not known."""
+    for name, value in values.items():
+        if value not in known:
+            raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}.")
+
+
+def positive(**values: Scalar) -> None:
+    """Raises ValueError for a field that is a number and not positive; a traced one is not looked at."""
+    for name, value in values.items():
+        if isinstance(value, int | float) and not value > 0:
+            raise ValueError(f"{name}={value} must be positive.")
 
 
 def searched(d_in: int, n_latents: int, l0: float, **fields: Any) -> dict:

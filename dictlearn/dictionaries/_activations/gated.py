@@ -28,7 +28,15 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Many, Values, Weight, density
+from dictlearn.dictionaries._activations import (
+    Activation,
+    Many,
+    Values,
+    Weight,
+    density,
+    one_of,
+    positive,
+)
 from dictlearn.ops import jumprelu, penalties
 from dictlearn.ops.sparse.support import Entries
 from dictlearn.types import Codes, Scalar
@@ -66,12 +74,8 @@ class Gated(Activation):
         return {"dictionary": own}
 
     def setup(self):
-        if self.penalty not in PENALTIES:
-            raise ValueError(f"penalty={self.penalty!r} must be one of {', '.join(PENALTIES)}.")
-        for name in ("target_l0", "bandwidth"):
-            value = getattr(self, name)
-            if isinstance(value, int | float) and not value > 0:
-                raise ValueError(f"{name}={value} must be positive.")
+        one_of(PENALTIES, penalty=self.penalty)
+        positive(target_l0=self.target_l0, bandwidth=self.bandwidth)
         self.r_mag_F = self.param("r_mag_F", nn.initializers.zeros, (self.n_latents,))
         self.b_mag_F = self.param("b_mag_F", nn.initializers.zeros, (self.n_latents,))
 

@@ -31,7 +31,15 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Many, Values, Weight, density
+from dictlearn.dictionaries._activations import (
+    Activation,
+    Many,
+    Values,
+    Weight,
+    density,
+    one_of,
+    positive,
+)
 from dictlearn.ops import jumprelu, penalties
 from dictlearn.ops.sparse.support import Entries
 from dictlearn.types import Codes, Scalar
@@ -78,17 +86,10 @@ class JumpReLU(Activation):
         return {"dictionary": own}
 
     def setup(self):
-        choices = {
-            "penalty": (self.penalty, PENALTIES),
-            "kernel": (self.kernel, tuple(jumprelu.KERNELS)),
-        }
-        for name, (value, known) in choices.items():
-            if value not in known:
-                raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}.")
-        sizes = {"threshold_start": self.threshold_start, "bandwidth": self.bandwidth}
-        for name, value in {**sizes, "target_l0": self.target_l0}.items():
-            if isinstance(value, int | float) and not value > 0:
-                raise ValueError(f"{name}={value} must be positive.")
+        one_of(PENALTIES, penalty=self.penalty)
+        one_of(tuple(jumprelu.KERNELS), kernel=self.kernel)
+        positive(threshold_start=self.threshold_start, bandwidth=self.bandwidth)
+        positive(target_l0=self.target_l0)
         log_threshold = lambda key: jnp.full(self.n_latents, jnp.log(self.threshold_start))
         self.log_threshold_F = self.param("log_threshold_F", log_threshold)
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _topk
-from dictlearn.dictionaries._activations import Activation, Many, Values, Weight, searched
+from dictlearn.dictionaries._activations import Activation, Many, Values, Weight, one_of, searched
 from dictlearn.ops import penalties
 from dictlearn.ops.sparse.support import Entries
 from dictlearn.types import Codes, Scalar
@@ -52,8 +52,7 @@ class ReLU(Activation):
         return searched(d_in, n_latents, l0)
 
     def setup(self):
-        if self.penalty not in PENALTIES:
-            raise ValueError(f"penalty={self.penalty!r} must be one of {', '.join(PENALTIES)}.")
+        one_of(PENALTIES, penalty=self.penalty)
 
     @property
     def weighted(self) -> bool:
