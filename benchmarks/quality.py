@@ -151,7 +151,7 @@ def main() -> None:
         held_BD, started = held_out(stream, args.tokens), time.perf_counter()
         if name == "dictlearn":
             own = {"prefixes": prefixes(args.n_latents)} if kind == "matryoshka" else {}
-            run = run_of(trained(kind, seed, args, **own))
+            run = run_of(trained(kind, seed, args, stream.d_in, **own))
         else:
             with contextlib.redirect_stdout(io.StringIO()):
                 run = PEERS[name](kind, rate, seed, args, stream)

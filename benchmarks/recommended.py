@@ -73,11 +73,10 @@ def measured(run: Run, held_BD: np.ndarray) -> dict[str, float]:
     return {"FVU": error / variance, "L0": active / len(held_BD), "dead": dead}
 
 
-def trained(kind: str, seed: int, args: argparse.Namespace, **own) -> Trained:
+def trained(kind: str, seed: int, args: argparse.Namespace, d_in: int, **own) -> Trained:
     """A dictionary at its recommended settings with the changes of `--set`; own: fields of the dictionary."""
-    stream = stream_of(args, seed)
     sizes = {"n_latents": args.n_latents, "tokens": args.tokens, "l0": args.l0}
-    found = recommended(kind, d_in=stream.d_in, batch_size=BATCH, **sizes)
+    found = recommended(kind, d_in=d_in, batch_size=BATCH, **sizes)
     found["stream"] = {**source(args.data), **found["stream"]}
     found["dictionary"] |= own
     for change in args.set:
@@ -117,7 +116,7 @@ def rows(args: argparse.Namespace) -> Iterator[tuple[str, int, dict]]:
         stream = stream_of(args, seed)
         held_BD = held_out(stream, args.tokens)
         for kind in args.kinds.split(","):
-            one = trained(kind, seed, args)
+            one = trained(kind, seed, args, stream.d_in)
             found = measured(run_of(one), held_BD)
             if stream.truth is not None:
                 found |= recovered(one, stream.truth, found["dead"])

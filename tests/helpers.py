@@ -46,6 +46,12 @@ def planted_config(name: str = "topk", **changes) -> dict:
     return config
 
 
+def cast(tree, dtype):
+    """The tree with its floating-point leaves in this dtype."""
+    to = lambda a: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a
+    return jax.tree.map(to, tree)
+
+
 class Drawn:
     """A stream, and its batches on devices: drawing one takes longer than a small step, and dictionaries
     are often trained on the same ones."""
@@ -60,8 +66,7 @@ class Drawn:
         key = (t, mesh, dtype)
         if key in self.kept:
             return self.kept[key]
-        cast = lambda a: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a
-        batch = place(jax.tree.map(cast, self.stream.batches[t]), mesh)
+        batch = place(cast(self.stream.batches[t], dtype), mesh)
         self.size += sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
         if self.size <= self.KEPT:
             self.kept[key] = batch
@@ -88,7 +93,6 @@ def run(config: dict, n_steps: int, mesh=None, dtype=np.float32, start=None):
     dtype: float64, under `jax.enable_x64`, makes the state and the batches doubles.
     start: states to continue from, by program, instead of `init`'s."""
     mesh = mesh or mesh_of(1, 1, 1)
-    cast = lambda a: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a
     with jax.set_mesh(mesh):
         drawn = opened(config)
         programs = experiment.programs(config, drawn.stream.d_in, target_width(drawn.stream))
@@ -96,7 +100,7 @@ def run(config: dict, n_steps: int, mesh=None, dtype=np.float32, start=None):
         states, infos, updates = {}, [], {}
         for p in programs:
             first = start[p.key] if start else experiment.init(p, sample, mesh)
-            first = jax.tree.map(cast, first)
+            first = cast(first, dtype)
             states[p.key] = jax.device_put(first, sharding.shardings(first, mesh, lead="N"))
             updates[p.key] = experiment.update(p, states[p.key], mesh)
         for t in range(n_steps):

@@ -57,19 +57,20 @@ def sources(local: Local) -> list[Sources]:
         vectors_TKD[:, 0] = local.errors_LTD[layer]
         columns_TK[:, 0] = n + layer * length + np.arange(length)
         own, atoms_ND = local.atoms.get(layer, (np.zeros(0, int), np.zeros((0, width))))
-        place_N, rank_N = _ranked(local.latents_N3[own, 1])
+        place_N = local.latents_N3[own, 1]
+        rank_N = _ranked(place_N)
         vectors_TKD[place_N, 1 + rank_N] = local.values_N[own, None] * atoms_ND
         columns_TK[place_N, 1 + rank_N] = own
         found.append(Sources(jnp.asarray(vectors_TKD), columns_TK))
     return found
 
 
-def _ranked(position_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the positions, the rank of each among those of the same position)."""
+def _ranked(position_N: np.ndarray) -> np.ndarray:
+    """The rank of each among those of the same position."""
     order = np.argsort(position_N, kind="stable")
     sorted_N, rank_N = position_N[order], np.empty(len(position_N), int)
     rank_N[order] = np.arange(len(order)) - np.searchsorted(sorted_N, sorted_N)
-    return position_N, rank_N
+    return rank_N
 
 
 class Backward:

@@ -199,8 +199,9 @@ def forward(
             held for another number of sequences, more tokens than learned positions and, outside of jit, a
             token without a row in the embedding.
     """
+    frozen.check(freeze, spec.n_layers)
     keep = frozen.keeper(freeze, held or {}, len(tokens_BT))
-    return _forward(spec, params, tokens_BT, edits or {}, mask_BT, freeze, keep)
+    return _forward(spec, params, tokens_BT, edits or {}, mask_BT, keep)
 
 
 def constants(
@@ -222,13 +223,12 @@ def constants(
     """
     seen: dict[str, Array] = {}
     keep = frozen.keeper((), {}, len(tokens_BT), seen)
-    return *_forward(spec, params, tokens_BT, edits or {}, mask_BT, (), keep), seen
+    return *_forward(spec, params, tokens_BT, edits or {}, mask_BT, keep), seen
 
 
-def _forward(spec: Spec, params: Params, tokens_BT, edits, mask_BT, freeze, keep: frozen.Keep):
+def _forward(spec: Spec, params: Params, tokens_BT, edits, mask_BT, keep: frozen.Keep):
     check_taps(spec, edits)
     check(tokens_BT, spec.vocab, "tokens_BT")
-    frozen.check(freeze, spec.n_layers)
     mask_BT = jnp.ones(tokens_BT.shape, bool) if mask_BT is None else jnp.asarray(mask_BT)
     taps: dict[str, Array] = {}
     embed_BTD = _embed(spec, params, tokens_BT)
