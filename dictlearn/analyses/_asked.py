@@ -1,17 +1,18 @@
 """What analyses of labelled documents share: the tasks of a setting, the rows of their documents in every
-dictionary and in random ones, the settings of a run, and intervals.
+dictionary and in random ones, the settings of a run, rows of results with intervals, and their table.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dictlearn import tasks as room
 from dictlearn.analyses import _documents
-from dictlearn.analyses._probing import LLM, RANDOM, SAE, Key
+from dictlearn.analyses._probing import LLM, PCA, RANDOM, SAE, Key
+from dictlearn.analyses._result import Table
 from dictlearn.analyses._settings import by_setting
-from dictlearn.analyses._subject import Subject
+from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.lm import LM
 from dictlearn.runs.trained import Trained
 from dictlearn.tasks import Drawn
@@ -35,6 +36,72 @@ class Asked(NamedTuple):
         """The number of documents of each class."""
         found = np.bincount(self.drawn.class_S).tolist()
         return dict(zip(self.drawn.classes, found, strict=True))
+
+
+class Data(NamedTuple):
+    """Which documents are read. The fields are settings of the analyses."""
+
+    tasks: str | Sequence[str] | Mapping[str, Mapping]
+    n_train: int
+    n_test: int
+    context: int
+    seed: int
+    model: str
+    tap: str
+
+
+class Opened(NamedTuple):
+    """A subject with its model and taps, the settings of each task, and its documents in every dictionary."""
+
+    subject: Subject
+    lm: LM
+    taps: tuple[str, ...]
+    tasks: dict[str, dict[str, Any]]
+    asked: dict[str, Asked]
+
+    def values(self, name: str, data: Data, **settings: Any) -> dict[str, Any]:
+        """The first entries of the values of an analysis, under SAEBench's keys."""
+        config = {**data._asdict(), **settings, "tasks": self.tasks}
+        return {
+            "eval_type_id": name,
+            "eval_config": {**config, "model": self.lm.name, "tap": self.taps},
+            "documents": {task: one.counts for task, one in self.asked.items()},
+        }
+
+    def l0(self, kind: str, names: Sequence[str]) -> float | None:
+        """The mean L0 of dictionaries over the tasks; None for directions, which are always active."""
+        if kind in (LLM, PCA):
+            return None
+        return float(np.mean([one.l0[name] for one in self.asked.values() for name in names]))
+
+
+Draws = Callable[[str, Mapping[str, Any], LM, Data], Mapping[str, Drawn]]
+"""(task, its settings, model, data) -> the documents of the task by name."""
+
+
+def opened(
+    subjects: Sequence[Subject], name: str, data: Data, draws: Draws | None = None
+) -> Opened:
+    """Reads the documents of every task of the analysis `name` of one subject.
+
+    draws: what the documents of a task are; None for equally many of each class.
+    """
+    (subject,) = exactly(1, subjects, name)
+    lm, taps = _documents.site(subject, data.model, data.tap)
+    given = named(data.tasks)
+    chosen = {
+        key: one
+        for task in given
+        for key, one in (draws or _whole)(task, given[task], lm, data).items()
+    }
+    found = {
+        key: asked(subject, lm, taps, one, data.context, data.seed) for key, one in chosen.items()
+    }
+    return Opened(subject, lm, taps, given, found)
+
+
+def _whole(name: str, more: Mapping[str, Any], lm: LM, data: Data) -> dict[str, Drawn]:
+    return {name: drawn(name, more, lm, data.n_train, data.n_test, data.seed)}
 
 
 def named(tasks: str | Sequence[str] | Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
@@ -83,6 +150,59 @@ def settings(subject: Subject) -> list[tuple[str, str, list[str]]]:
         (each.label, ", ".join(filter(None, (each.label, each.words))), names)
         for each, names in by_setting(subject).items()
     ]
+
+
+def rows(
+    subject: Subject,
+    keys: Sequence[str],
+    runs: Callable[[Key, str], Sequence[float]],
+    l0: Callable[[str, Sequence[str]], float | None],
+) -> list[dict[str, Any]]:
+    """A row for each baseline and each setting: the mean of every key over dictionary seeds and splits, with
+    the half width of its interval.
+
+    keys: the keys of the values. runs: (kind, dictionary), key -> the value in each split. l0: kind, names of
+    dictionaries -> their mean L0.
+    """
+    base = (("residual channels", LLM), ("principal components", PCA))
+    found = [_row(keys, runs, "", words, kind, [""], l0(kind, [""])) for words, kind in base]
+    for label, words, names in settings(subject):
+        for kind, head, said in ((SAE, label, words), (RANDOM, RANDOM, f"random for {words}")):
+            found.append(_row(keys, runs, head, said, kind, names, l0(kind, names)))
+    return found
+
+
+def _row(
+    keys: Sequence[str],
+    runs: Callable[[Key, str], Sequence[float]],
+    label: str,
+    words: str,
+    kind: str,
+    names: Sequence[str],
+    l0: float | None,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"label": label, "setting": words, "kind": kind, "l0": l0}
+    counts = [0]
+    for key in keys:
+        values = [one for name in names for one in runs((kind, name), key)]
+        row[key], row[f"{key}_half"] = interval(values)
+        counts.append(len(values))
+    return {**row, "runs": max(counts)}
+
+
+def table(title: str, rows: Sequence[Mapping], heads: Mapping[str, str]) -> Table:
+    """The rows as a table. heads: {key: heading}."""
+    ends = ("", "_half")
+    columns = [
+        *("dictionary", "L0"),
+        *(cell for head in heads.values() for cell in (head, f"{head} \u00b1")),
+        "runs",
+    ]
+    cells = [
+        (row["setting"], row["l0"], *(row[key + end] for key in heads for end in ends), row["runs"])
+        for row in rows
+    ]
+    return Table(title, columns, cells)
 
 
 def interval(values: Sequence[float]) -> tuple[float | None, float | None]:

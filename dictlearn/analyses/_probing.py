@@ -64,7 +64,7 @@ def measured(how: How, drawn: Drawn, rows: Mapping[Key, np.ndarray]) -> Found:
     found: Found = {key: [] for key in [*rows, (PCA, "")]}
     for n in range(how.splits):
         asked = questions(drawn, how.seed + n)
-        components_SD = _components(rows[LLM, ""], asked)
+        components_SD = components(rows[LLM, ""], asked)[0]
         for key, row_SF in {**rows, (PCA, ""): components_SD}.items():
             got = {top(k): value for k, value in sparse(row_SF, asked, how.ks).items()}
             if key[0] == LLM or (key[0] == SAE and how.all_latents):
@@ -73,12 +73,12 @@ def measured(how: How, drawn: Drawn, rows: Mapping[Key, np.ndarray]) -> Found:
     return found
 
 
-def _components(x_SD: np.ndarray, asked: Sequence[Question]) -> np.ndarray:
-    """The principal components of the train documents' activations, of all documents."""
+def components(x_SD: np.ndarray, asked: Sequence[Question]) -> tuple[np.ndarray, np.ndarray]:
+    """(all documents in the principal components of the train documents' activations, the components)."""
     train_S = np.unique(np.concatenate([one.train_S for one in asked]))
     mean_D = x_SD[train_S].mean(0)
     axes_KD = np.linalg.svd(x_SD[train_S] - mean_D, full_matrices=False)[2]
-    return (x_SD - mean_D) @ axes_KD.T
+    return (x_SD - mean_D) @ axes_KD.T, axes_KD
 
 
 def record(name: str, found: Mapping[str, Found]) -> dict[str, Any]:

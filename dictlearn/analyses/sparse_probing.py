@@ -14,14 +14,12 @@ Differs: analyses/_probing.py and tasks/_draw.py. SAEBench has one draw, and no 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from dictlearn.analyses import _asked, _documents, _draw, _probing
-from dictlearn.analyses._asked import Asked
-from dictlearn.analyses._probing import LLM, PCA, RANDOM, SAE, Found, How
-from dictlearn.analyses._result import Result, Table
-from dictlearn.analyses._subject import Subject, exactly
+from dictlearn.analyses import _asked, _draw, _probing
+from dictlearn.analyses._probing import How
+from dictlearn.analyses._result import Result
+from dictlearn.analyses._subject import Subject
 
 NEEDS = ("model", "origin")
 
@@ -62,69 +60,26 @@ def sparse_probing(
     Raises:
         ValueError: for a subject without a model, an unknown task, and settings out of bounds.
     """
-    (subject,) = exactly(1, subjects, "sparse_probing")
     how = How(tuple(ks), splits, all_latents, seed)
     how.check()
-    lm, taps = _documents.site(subject, model, tap)
-    given = _asked.named(tasks)
-    drawn = lambda name: _asked.drawn(name, given[name], lm, n_train, n_test, seed)
-    asked = {name: _asked.asked(subject, lm, taps, drawn(name), context, seed) for name in given}
-    found = {name: _probing.measured(how, one.drawn, one.rows) for name, one in asked.items()}
-    rows = _rows(subject, how, asked, found)
-    config = {"tasks": given, **how._asdict(), "n_train": n_train, "n_test": n_test}
+    data = _asked.Data(tasks, n_train, n_test, context, seed, model, tap)
+    opened = _asked.opened(subjects, "sparse_probing", data)
+    found = {
+        name: _probing.measured(how, one.drawn, one.rows) for name, one in opened.asked.items()
+    }
+    rows = _asked.rows(
+        opened.subject, how.keys, lambda at, key: _probing.runs(at, key, found), opened.l0
+    )
+    heads = [*(f"top {k}" for k in how.ks), "all"]
     values = {
-        "eval_type_id": "sparse_probing",
-        "eval_config": {**config, "context": context, "model": lm.name, "tap": taps},
-        "documents": {name: one.counts for name, one in asked.items()},
-        "dictionaries": {one.name: _probing.record(one.name, found) for one in subject.trained},
+        **opened.values("sparse_probing", data, **how._asdict()),
+        "dictionaries": {
+            one.name: _probing.record(one.name, found) for one in opened.subject.trained
+        },
         "settings": rows,
     }
-    return Result(values, [_table(rows, how)], [_figure(rows, how)])
-
-
-def _rows(
-    subject: Subject, how: How, asked: Mapping[str, Asked], found: Mapping[str, Found]
-) -> list[dict[str, Any]]:
-    """A row for each baseline and each setting: the mean of every accuracy over dictionary seeds and splits."""
-    rows = [
-        _row(how, found, "", "residual channels", LLM, [""]),
-        _row(how, found, "", "principal components", PCA, [""]),
-    ]
-    for label, words, names in _asked.settings(subject):
-        l0 = float(np.mean([one.l0[name] for one in asked.values() for name in names]))
-        rows.append({**_row(how, found, label, words, SAE, names), "l0": l0})
-        rows.append({**_row(how, found, "random", f"random for {words}", RANDOM, names), "l0": l0})
-    return rows
-
-
-def _row(
-    how: How, found: Mapping[str, Found], label: str, words: str, kind: str, names: Sequence[str]
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"label": label, "setting": words, "kind": kind, "l0": None}
-    for key in how.keys:
-        values = [one for name in names for one in _probing.runs((kind, name), key, found)]
-        row[key], row[f"{key}_half"] = _asked.interval(values)
-    return {**row, "runs": len(names) * how.splits}
-
-
-def _table(rows: Sequence[Mapping], how: How) -> Table:
-    heads = [*(f"top {k}" for k in how.ks), "all"]
-    columns = [
-        "dictionary",
-        "L0",
-        *(cell for head in heads for cell in (head, f"{head} \u00b1")),
-        "runs",
-    ]
-    cells = [
-        (
-            row["setting"],
-            row["l0"],
-            *(row[key + end] for key in how.keys for end in ("", "_half")),
-            row["runs"],
-        )
-        for row in rows
-    ]
-    return Table("Accuracy of sparse probes", columns, cells)
+    table = _asked.table("Accuracy of sparse probes", rows, dict(zip(how.keys, heads, strict=True)))
+    return Result(values, [table], [_figure(rows, how)])
 
 
 def _figure(rows: Sequence[Mapping], how: How) -> Figure:

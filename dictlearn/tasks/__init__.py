@@ -22,10 +22,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from dictlearn.tasks._draw import Drawn, Question, draw, questions
+from dictlearn.tasks._draw import Drawn, Question, draw, questions, split
 from dictlearn.tasks._task import Task
 
-__all__ = ["Drawn", "Question", "Task", "draw", "make", "names", "questions"]
+__all__ = ["Drawn", "Question", "Task", "draw", "make", "names", "questions", "split"]
 
 _FILE = "file"
 

@@ -154,6 +154,30 @@ def questions(drawn: Drawn, seed: int = 0) -> list[Question]:
         [4, 4]
     """
     random = np.random.default_rng(seed)
+    sides = _split(drawn, random)
+    asked = lambda i, side: _with_negatives(random, [each[side] for each in sides], i)
+    return [Question(name, asked(i, 0), asked(i, 1)) for i, name in enumerate(drawn.classes)]
+
+
+def split(drawn: Drawn, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The train and the test documents of each class, in a random order.
+
+    Args:
+        drawn: the documents.
+        seed: the seed of the order and, where the data set has no split, of the split.
+
+    Returns:
+        (train_S, test_S) of each class, by their index in `Drawn.text`.
+
+    Example:
+        >>> task = Task(tuple("abcdefgh"), np.array(list("xxxxyyyy")))
+        >>> [len(train_S) for train_S, _ in split(draw(task, n_train=4, n_test=4))]
+        [2, 2]
+    """
+    return _split(drawn, np.random.default_rng(seed))
+
+
+def _split(drawn: Drawn, random: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
     sides = []
     for one in range(len(drawn.classes)):
         own_S = random.permutation(np.flatnonzero(drawn.class_S == one))
@@ -161,8 +185,7 @@ def questions(drawn: Drawn, seed: int = 0) -> list[Question]:
             sides.append((own_S[: drawn.n_train], own_S[drawn.n_train :]))
         else:
             sides.append((own_S[~drawn.test_S[own_S]], own_S[drawn.test_S[own_S]]))
-    asked = lambda i, side: _with_negatives(random, [each[side] for each in sides], i)
-    return [Question(name, asked(i, 0), asked(i, 1)) for i, name in enumerate(drawn.classes)]
+    return sides
 
 
 def _with_negatives(random, by_class: list[np.ndarray], at: int) -> np.ndarray:

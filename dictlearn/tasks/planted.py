@@ -1,6 +1,9 @@
 """Made-up sentences, each with a word of one class: a task that needs no data, and that words alone decide.
 
 "the old road apple near water was"        the class: fruit
+
+With `weather=True` each sentence has a word of one of two kinds of weather too, an attribute that is
+independent of the class.
 """
 
 import numpy as np
@@ -13,6 +16,10 @@ _CLASSES = {
     "animal": ("horse", "wolf", "sheep", "goose"),
     "colour": ("red", "green", "blue", "yellow"),
     "city": ("Paris", "London", "Rome", "Berlin"),
+}
+_WEATHERS = {
+    "wet": ("rain", "snow", "fog", "storm"),
+    "dry": ("sun", "heat", "dust", "drought"),
 }
 _OTHERS = (
     *(
@@ -35,12 +42,13 @@ _OTHERS = (
 )
 
 
-def planted(*, n: int = 200, length: int = 8, seed: int = 0) -> Task:
+def planted(*, n: int = 200, length: int = 8, weather: bool = False, seed: int = 0) -> Task:
     """Makes the sentences.
 
     Args:
         n: the number of sentences of each of the five classes.
-        length: the number of words of a sentence.
+        length: the number of words of a sentence, without the weather.
+        weather: whether each sentence has a word of the attribute "weather" ("wet" or "dry") too.
         seed: the seed of the words.
 
     Returns:
@@ -59,4 +67,17 @@ def planted(*, n: int = 200, length: int = 8, seed: int = 0) -> Task:
             words[random.integers(length)] = random.choice(own)
             text.append(" ".join(words))
             label.append(name)
-    return Task(tuple(text), np.array(label))
+    found = Task(tuple(text), np.array(label))
+    return _with_weather(found, random) if weather else found
+
+
+def _with_weather(task: Task, random: np.random.Generator) -> Task:
+    """The sentences with one more word at a random place."""
+    kinds = list(_WEATHERS)
+    kind_S = np.arange(len(task.text)) % len(kinds)
+    text = []
+    for sentence, kind in zip(task.text, kind_S, strict=True):
+        words = sentence.split()
+        words.insert(random.integers(len(words) + 1), random.choice(_WEATHERS[kinds[kind]]))
+        text.append(" ".join(words))
+    return Task(tuple(text), task.label_S, attributes={"weather": np.array(kinds)[kind_S]})

@@ -42,6 +42,8 @@ SUBJECTS = {
     "score": EXPLAINED,
     "sparse_probing": SPOKEN,
     "tpp": SPOKEN,
+    "scr": SPOKEN,
+    "core": SPOKEN,
     "steer": SPOKEN,
 }
 BAD = "no_such_setting"

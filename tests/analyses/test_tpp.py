@@ -6,6 +6,7 @@ import pytest
 
 from dictlearn import dictionaries, tasks
 from dictlearn.analyses import _documents, _probing
+from dictlearn.analyses._ablated import Basis
 from dictlearn.analyses.tpp import falls, score
 from dictlearn.normalise import Norm
 from dictlearn.ops.firing import dense
@@ -30,11 +31,11 @@ def test_one_latent_a_class_is_the_ceiling_and_a_rotation_the_floor():
     x_SD = clean_SD + 0.1 * random.normal(size=clean_SD.shape)
     probes = [_probing.linear(x_SD, one) for one in asked]
     turn_DD = np.linalg.qr(random.normal(size=(16, 16)))[0]
-    planted = score(x_SD, clean_SD, np.eye(16), asked, probes, ns=(1,))
-    turned = score(x_SD, clean_SD @ turn_DD.T, turn_DD, asked, probes, ns=(1,))
+    planted = score(x_SD, Basis(clean_SD, np.eye(16)), asked, probes, ns=(1,))
+    turned = score(x_SD, Basis(clean_SD @ turn_DD.T, turn_DD), asked, probes, ns=(1,))
     assert planted[KEY] == pytest.approx(0.5, abs=0.03)
     assert abs(turned[KEY]) < 0.2
-    nothing = score(x_SD, 0 * clean_SD, np.eye(16), asked, probes, ns=(1, 500))
+    nothing = score(x_SD, Basis(0 * clean_SD, np.eye(16)), asked, probes, ns=(1, 500))
     assert not any(nothing.values())
 
 
