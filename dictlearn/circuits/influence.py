@@ -27,11 +27,12 @@ _LEAST = 1e-10
 
 class Pruned(NamedTuple):
     """What pruning keeps. nodes_M, edges_MM: whether each is kept. share_M: for each node, the share of all
-    influence that nodes at least as influential carry."""
+    influence that nodes at least as influential carry. influence_M: the influence of each."""
 
     nodes_M: np.ndarray
     edges_MM: np.ndarray
     share_M: np.ndarray
+    influence_M: np.ndarray
 
 
 class Scores(NamedTuple):
@@ -123,7 +124,7 @@ def prune(graph: Graph, node_threshold: float = 0.8, edge_threshold: float = 0.9
     nodes_M[kept] = alive_K
     edges_MM = np.zeros(graph.edges_MM.shape, bool)
     edges_MM[np.ix_(kept, kept)] = kept_KK & alive_K & alive_K[:, None]
-    return Pruned(nodes_M, edges_MM, _share(influence_M))
+    return Pruned(nodes_M, edges_MM, _share(influence_M), influence_M)
 
 
 def _bound(score: np.ndarray, threshold: float) -> float:

@@ -24,7 +24,7 @@ import numpy as np
 
 from dictlearn import files
 from dictlearn.circuits.graph import Graph, Node
-from dictlearn.circuits.influence import prune
+from dictlearn.circuits.influence import Pruned, prune
 
 LIST = "graph-metadata.json"
 _TYPES = {
@@ -62,12 +62,7 @@ def document(
         ValueError: for thresholds outside 0 to 1.
     """
     pruned = prune(graph, node_threshold, edge_threshold)
-    nodes = list(graph.nodes())
-    ids = [_id(graph, node, at) for at, node in enumerate(nodes)]
-    shown = pruned.nodes_M.copy()
-    # As there: tokens and logits stay, of the other nodes those with an edge.
-    joined_M = np.asarray(pruned.edges_MM.any(0) | pruned.edges_MM.any(1))
-    shown[: graph.embeddings.start] &= joined_M[: graph.embeddings.start]
+    nodes, ids, shown = list(graph.nodes()), identities(graph), drawn(graph, pruned)
     own = {name: [ids[i] for i in group if shown[i]] for name, group in (supernodes or {}).items()}
     targets, sources = np.nonzero(pruned.edges_MM)
     return {
@@ -90,6 +85,33 @@ def document(
             for t, s in zip(targets, sources, strict=True)
         ],
     }
+
+
+def drawn(graph: Graph, pruned: Pruned) -> np.ndarray:
+    """Which nodes a viewer draws: tokens, logits, and of the other nodes that are kept all with an edge.
+
+    Args:
+        graph: the graph.
+        pruned: what pruning keeps of it.
+
+    Returns:
+        A boolean for each node.
+    """
+    drawn_M, free = pruned.nodes_M.copy(), graph.embeddings.start
+    drawn_M[:free] &= np.asarray(pruned.edges_MM.any(0) | pruned.edges_MM.any(1))[:free]
+    return drawn_M
+
+
+def identities(graph: Graph) -> list[str]:
+    """The name of every node, which no other node has.
+
+    Args:
+        graph: the graph.
+
+    Returns:
+        The names, such as "3_17_5" for latent 17 of layer 3 at position 5.
+    """
+    return [_id(graph, node, at) for at, node in enumerate(graph.nodes())]
 
 
 def write(graph: Graph, folder: str | Path, slug: str, **options: Any) -> Path:

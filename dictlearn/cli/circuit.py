@@ -1,4 +1,4 @@
-"""`dictlearn circuit`: the attribution graph of a prompt, for circuit-tracer's viewer."""
+"""`dictlearn circuit`: the attribution graphs of prompts, as a page and for circuit-tracer's viewer."""
 
 import re
 from argparse import Namespace
@@ -8,11 +8,17 @@ from typing import Any
 
 from dictlearn import interop
 from dictlearn import lm as language
+from dictlearn.circuits.graph import Graph
 from dictlearn.cli.given import model
 from dictlearn.runs.trained import Trained, restore
 
 FLAGS = {
-    "--prompt": {"required": True, "metavar": "TEXT", "help": "the text before the logits"},
+    "--prompt": {
+        "required": True,
+        "action": "append",
+        "metavar": "TEXT",
+        "help": "the text before the logits; given several times, the page compares the graphs",
+    },
     "--dictionaries": {
         "required": True,
         "metavar": "DIR[,DIR]",
@@ -22,12 +28,17 @@ FLAGS = {
         "metavar": "NAME|PATH",
         "help": "the language model; default that of the dictionaries",
     },
+    "--workdirs": {
+        "metavar": "DIR[,DIR]",
+        "help": "the folders with explanations/ and events/ of the dictionaries, one for all or one for each "
+        "path; default the paths themselves",
+    },
     "--out": {
         "metavar": "DIR",
         "default": "circuits",
         "help": "the folder of graphs; default circuits",
     },
-    "--slug": {"metavar": "NAME", "help": "the name of the graph; default from the prompt"},
+    "--slug": {"metavar": "NAME", "help": "the name of the page; default from the prompt"},
     "--scan": {"metavar": "NAME", "default": "", "help": "where the viewer looks for features"},
     "--targets": {
         "metavar": "TOKEN[,TOKEN]",
@@ -43,20 +54,40 @@ FLAGS = {
 
 
 def circuit(config: Mapping, workdir: Path, arguments: Namespace) -> None:
-    """Writes OUT/SLUG.json and OUT/SLUG.graph, and prints what the graph explains."""
-    from dictlearn.circuits import attribute, graph, influence, viewer
+    """Writes OUT/SLUG.json and OUT/SLUG.graph of each prompt and a page of all, and says what they explain."""
+    from dictlearn.circuits import attribute
+    from dictlearn.report import graphs as pages
 
-    dictionaries = loaded(arguments.dictionaries)
+    paths = arguments.dictionaries.split(",")
+    folders, sets = _folders(arguments.workdirs, paths), [loaded(path) for path in paths]
+    dictionaries = [one for own in sets for one in own]
     asked: dict[str, Any] = model(arguments.model or _told(dictionaries, arguments.dictionaries))
     lm = language.load(**asked)
-    found = attribute.attribute(
-        *(lm, dictionaries, arguments.prompt),
-        chosen=arguments.targets.split(",") if arguments.targets else None,
-        **{name: vars(arguments)[name] for name in ("n_logits", "mass", "most", "batch_size")},
-    )
-    slug = arguments.slug or _slug(arguments.prompt)
+    options = {name: vars(arguments)[name] for name in ("n_logits", "mass", "most", "batch_size")}
+    chosen = arguments.targets.split(",") if arguments.targets else None
+    graphs = {
+        slug: attribute.attribute(lm, dictionaries, prompt, chosen=chosen, **options)
+        for slug, prompt in _slugs(arguments.prompt, arguments.slug).items()
+    }
     thresholds = {name: vars(arguments)[name] for name in ("node_threshold", "edge_threshold")}
-    path = viewer.write(found, arguments.out, slug, scan=arguments.scan, **thresholds)
+    of_each = [path for path, own in zip(folders, sets, strict=True) for _ in own]
+    shown = pages.latents(list(graphs.values()), **thresholds)
+    about = pages.known(lm, dictionaries, shown, of_each)
+    labels = {latent: one["label"] for latent, one in about.items() if "label" in one}
+    for slug, found in graphs.items():
+        _written(found, arguments, slug, labels, thresholds)
+    page = Path(arguments.out) / f"{arguments.slug or next(iter(graphs))}.html"
+    print(f"page: {pages.write(graphs, page, about, **thresholds)}")
+
+
+def _written(
+    found: Graph, arguments: Namespace, slug: str, labels: Mapping, thresholds: Mapping
+) -> None:
+    """Writes the files of a graph, and prints what it explains."""
+    from dictlearn.circuits import graph, influence, viewer
+
+    options = {"scan": arguments.scan, "labels": labels, **thresholds}
+    path = viewer.write(found, arguments.out, slug, **options)
     graph.save(found, path.with_suffix(".graph"))
     kept, scores = influence.prune(found, **thresholds), influence.scores(found)
     for one in found.logits:
@@ -69,13 +100,22 @@ def circuit(config: Mapping, workdir: Path, arguments: Namespace) -> None:
     print(f"graph: {path}")
 
 
-def loaded(paths: str) -> list[Trained]:
-    """The dictionaries of runs, files and folders, with commas between them."""
-    found: list[Trained] = []
-    for path in map(Path, paths.split(",")):
-        is_run = (path / "config.json").is_file() and (path / "checkpoints").is_dir()
-        found += restore(path) if is_run else interop.load_all(path).values()
-    return found
+def loaded(path: str) -> list[Trained]:
+    """The dictionaries of a run, a file or a folder."""
+    own = Path(path)
+    is_run = (own / "config.json").is_file() and (own / "checkpoints").is_dir()
+    return list(restore(own) if is_run else interop.load_all(own).values())
+
+
+def _folders(given: str | None, paths: list[str]) -> list[Path]:
+    """The folder with what is known of the dictionaries of each path."""
+    folders = list(map(Path, given.split(",") if given else paths))
+    if len(folders) not in (1, len(paths)):
+        raise ValueError(
+            f"--workdirs has {len(folders)} folders for {len(paths)} paths of dictionaries; give one for "
+            "each, or one for all."
+        )
+    return folders if len(folders) == len(paths) else folders * len(paths)
 
 
 def _told(dictionaries: list[Trained], paths: str) -> str:
@@ -87,6 +127,21 @@ def _told(dictionaries: list[Trained], paths: str) -> str:
             f"The dictionaries of {paths} name {len(names)} models, {sorted(names)}; give one by --model."
         )
     return names.pop()
+
+
+def _slugs(prompts: list[str], given: str | None) -> dict[str, str]:
+    """{the name of its files: prompt}, in order. A given name is that of a single prompt."""
+    if len(prompts) == 1:
+        return {given or _slug(prompts[0]): prompts[0]}
+    found: dict[str, str] = {}
+    for prompt in prompts:
+        slug = name = _slug(prompt)
+        number = 1
+        while name in found:
+            number += 1
+            name = f"{slug}-{number}"
+        found[name] = prompt
+    return found
 
 
 def _slug(prompt: str) -> str:

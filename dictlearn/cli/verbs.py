@@ -265,7 +265,7 @@ VERBS = {
     ),
     "circuit": Verb(
         circuit.circuit,
-        "the attribution graph of a prompt through transcoders, for circuit-tracer's viewer",
+        "the attribution graphs of prompts through transcoders: a page, and circuit-tracer's JSON",
         circuit.FLAGS,
         bare=True,
     ),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from string import Template
 
-from dictlearn.report.features.panels import Feature, Group, Lens, Panels, Window
+from dictlearn.report.features.panels import Feature, Group, Lens, Panels
+from dictlearn.report.features.passages import Window
 from dictlearn.report.features.reads import Reads, Source
 from dictlearn.report.markup import decimals, marked, shown, token
 from dictlearn.report.page import asset

@@ -5,6 +5,7 @@ Differs: windows never cross documents; intervals are of the magnitude; latents 
 directions and by the tokens on which they fire.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from dictlearn.analyses._loss_effects import loss_effects
 from dictlearn.events import Events, Rows, near, windows
 from dictlearn.events.neurons import neurons
 from dictlearn.lm import LM
-from dictlearn.lm.cells import TORN, group
+from dictlearn.report.features.passages import Passages, Window
 from dictlearn.report.features.reads import Inputs, Reads
 from dictlearn.runs.atoms import aligned, atoms, encoder_rows
 from dictlearn.runs.trained import Trained
@@ -24,19 +25,6 @@ from dictlearn.runs.trained import Trained
 TOP, INTERVALS, EACH, EFFECTS = 20, 10, 5, 5
 """Windows of the largest activations; intervals, and windows of each; windows with effects on the loss."""
 LOGITS, NEAREST, ALIGNED = 10, 5, 3
-
-
-class Window(NamedTuple):
-    """Cells of text, (text, activation) each. `peak` is the cell of the peak, whose activation is `val`.
-    cut_before, cut_after: whether the document goes on. effects: {cell: effect on the loss of the next token}.
-    """
-
-    cells: list[tuple[str, float]]
-    peak: int
-    val: float
-    cut_before: bool
-    cut_after: bool
-    effects: Mapping[int, float] = {}
 
 
 class Group(NamedTuple):
@@ -107,7 +95,8 @@ class Panels:
         self.dictionary, self.lm, self.found = dictionary, lm, found
         self.explanations = explanations
         lm.check_tokens(np.asarray(found.tokens_ST), f"The text of {dictionary.name}")
-        self._bounds = windows.bounds(found.tokens_ST, lm.separator)
+        self._passages = Passages(lm, found)
+        self._bounds, self.word = self._passages.bounds, self._passages.word
         raw_FD = atoms(dictionary)
         self._atoms_FD, self._size_F = _unit(raw_FD), np.linalg.norm(raw_FD, axis=1)
         some = near.compared(found)
@@ -116,7 +105,6 @@ class Panels:
         unit_FD = _logits.in_stream(lm, target, self._atoms_FD)
         self._effects = None if unit_FD is None else _logits.direct(lm, unit_FD, LOGITS)
         self._inputs = Inputs(dictionary, lm, raw_FD)
-        self._words: dict[int, str] = {}
         self._on_loss: dict[tuple[int, int], float] = {}
         self._neurons = neurons(some, rows, ALIGNED) if rows else None
         if effects:
@@ -181,43 +169,12 @@ class Panels:
             return []
         best = windows.top(self.found, i, TOP, self._bounds)
         largest = float(np.abs(val_E).max())
-        seen = lambda places: [self._window(i, place) for place in places.tolist()]
+        window = functools.partial(self._passages.window, i, on_loss=self._on_loss)
+        seen = lambda places: [window(place) for place in places.tolist()]
         found = [Group(0.0, largest, None, seen(best))]
         for one in windows.intervals(self.found, i, INTERVALS, EACH):
             found.append(Group(one.low, one.high, one.share, seen(one.place_P)))
         return found
-
-    def _window(self, i: int, place: int) -> Window:
-        own = self._bounds.around(place)
-        place_E, val_E = self.found.within(i, own)
-        val_T = np.zeros(own.stop - own.start, np.float32)
-        val_T[place_E.astype(np.int64) - own.start] = val_E
-        tokens = self.found.tokens_ST.reshape(-1)[own].tolist()
-        at, cells = (
-            place - own.start,
-            list(zip(map(self.word, tokens), val_T.tolist(), strict=True)),
-        )
-        effects = {
-            t: self._on_loss[i, own.start + t]
-            for t in (np.flatnonzero(val_T).tolist() if self._on_loss else ())
-            if (i, own.start + t) in self._on_loss
-        }
-        if any(TORN in text for text, _ in cells):
-            parts = group(self.lm.tokenizer, tokens)
-            cells = [(text, _extreme(val_T[members])) for text, members in parts]
-            cell_T = np.repeat(np.arange(len(parts)), [part.stop - part.start for _, part in parts])
-            at = int(cell_T[at])
-            # Of the tokens of one character, the last one's is shown: it comes before the next cell.
-            effects = {int(cell_T[t]): effect for t, effect in effects.items()}
-        before = own.start > int(self._bounds.first_U[place])
-        after = own.stop < int(self._bounds.stop_U[place])
-        return Window(cells, at, float(val_T[place - own.start]), before, after, effects)
-
-    def word(self, token: int) -> str:
-        """The text of a token."""
-        if token not in self._words:
-            self._words[token] = self.lm.tokenizer.decode([token], skip_special_tokens=False)
-        return self._words[token]
 
     def _lens(self, i: int) -> Lens | None:
         if self._effects is None:
@@ -244,7 +201,3 @@ def _neighbours(dictionary: Trained, atoms_FD: np.ndarray, some: Events) -> dict
 def _unit(atoms_FD: np.ndarray) -> np.ndarray:
     size_F = np.linalg.norm(atoms_FD, axis=1, keepdims=True)
     return atoms_FD / np.where(size_F > 0, size_F, 1)
-
-
-def _extreme(val_T: np.ndarray) -> float:
-    return float(val_T[np.abs(val_T).argmax()])

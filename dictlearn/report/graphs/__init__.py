@@ -1,0 +1,147 @@
+"""The page of attribution graphs: one file without external resources, which draws them with a script.
+
+Layers are rows and tokens columns. A node's size is its influence. A graph is pruned first, as for
+circuit-tracer's viewer; the page hides more of it with a slider. Graphs of several prompts stand below each
+other, and a latent that one of them shows is marked in the others.
+"""
+
+import html
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from dictlearn.circuits import groups, viewer
+from dictlearn.circuits.graph import Graph
+from dictlearn.circuits.influence import prune, scores
+from dictlearn.report.graphs.known import Latent, known
+from dictlearn.report.page import asset
+from dictlearn.runs.workdir import replace
+
+__all__ = ["known", "latents", "write"]
+
+STYLES = ("style.css", "features/features.css", "graphs/graphs.css")
+SCRIPTS = ("graphs/layout.js", "graphs/pins.js", "graphs/detail.js", "graphs/view.js")
+
+
+def write(
+    graphs: Mapping[str, Graph],
+    path: str | Path,
+    about: Mapping[Latent, Mapping[str, Any]] | None = None,
+    *,
+    node_threshold: float = 0.8,
+    edge_threshold: float = 0.98,
+    supernodes: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
+) -> Path:
+    """Writes the page of the graphs of one or more prompts.
+
+    Args:
+        graphs: {name: graph}, of one model and set of dictionaries.
+        path: the HTML file.
+        about: what is known of each latent, of `known`.
+        node_threshold, edge_threshold: the shares of influence that are kept, as in `prune`.
+        supernodes: {name of a graph: {name: the indices of its nodes}}, which the page begins with.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for no graphs, for graphs of different models or dictionaries, and for thresholds outside 0
+            to 1.
+    """
+    if not graphs:
+        raise ValueError("No graphs; give at least one.")
+    told, common = about or {}, groups.shared(list(graphs.values()))
+    thresholds = (node_threshold, edge_threshold)
+    drawn = [
+        _drawn(graph, name, thresholds, (supernodes or {}).get(name, {}))
+        for name, graph in graphs.items()
+    ]
+    shown = Counter(key for one in drawn for key in _latents(one))
+    data = {
+        "graphs": drawn,
+        "threshold": node_threshold,
+        "about": {key: told[own] for own in told if (key := _key(*own)) in shown},
+        "shared": [list(one) for one in common if shown[_key(one.layer, one.latent)] > 1],
+    }
+    replace(Path(path), _page(next(iter(graphs.values())), data))
+    return Path(path)
+
+
+def latents(
+    graphs: Sequence[Graph], node_threshold: float = 0.8, edge_threshold: float = 0.98
+) -> set[Latent]:
+    """The latents that the page of some graphs shows.
+
+    Args:
+        graphs: the graphs.
+        node_threshold, edge_threshold: as in `write`.
+
+    Returns:
+        (layer, latent) of each.
+    """
+    found: set[Latent] = set()
+    for one in graphs:
+        drawn_M = viewer.drawn(one, prune(one, node_threshold, edge_threshold))
+        rows = one.latents_N3[drawn_M[: len(one.values_N)]]
+        found |= {(int(layer), int(latent)) for layer, _, latent in rows}
+    return found
+
+
+def _page(first: Graph, data: Mapping[str, Any]) -> str:
+    n = len(data["graphs"])
+    return Template(asset("graphs/page.html")).substitute(
+        title=html.escape(data["graphs"][0]["prompt"] if n == 1 else f"{n} prompts"),
+        model=html.escape(" · ".join(filter(None, (first.model, *first.dictionaries[:1])))),
+        style="".join(asset(name) for name in STYLES),
+        script="".join(asset(name) for name in SCRIPTS),
+        # No text may end the script element.
+        data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+    )
+
+
+def _key(layer: int, latent: int) -> str:
+    return f"{layer}.{latent}"
+
+
+def _latents(drawn: Mapping[str, Any]) -> set[str]:
+    return {_key(node[2], node[4]) for node in drawn["nodes"] if node[1] == "latent"}
+
+
+def _drawn(
+    graph: Graph,
+    name: str,
+    thresholds: tuple[float, float],
+    supernodes: Mapping[str, Sequence[int]],
+) -> dict[str, Any]:
+    """The data of one graph. A node: [name, kind, layer, position, index, value, share of the influence, share
+    of what is more influential]."""
+    pruned, ids = prune(graph, *thresholds), viewer.identities(graph)
+    kept = np.flatnonzero(viewer.drawn(graph, pruned)).tolist()
+    own_M = pruned.influence_M / max(float(pruned.influence_M.sum()), np.finfo(np.float32).tiny)
+    nodes, place = list(graph.nodes()), {at: i for i, at in enumerate(kept)}
+    targets, sources = np.nonzero(pruned.edges_MM)
+    weights = graph.edges_MM[targets, sources]
+    before_M = np.maximum(pruned.share_M - own_M, 0)
+    short = lambda value: float(f"{value:.4g}")
+    return {
+        **{"name": name, "prompt": graph.prompt, "words": graph.words, "n_layers": graph.n_layers},
+        **{"scores": [short(one) for one in scores(graph)], "n_active": graph.n_active},
+        **{"interleaved": graph.interleaved, "logits": [one.text for one in graph.logits]},
+        "nodes": [
+            [ids[i], *nodes[i][:4], *map(short, (nodes[i].value, own_M[i], before_M[i]))]
+            for i in kept
+        ],
+        "links": [
+            [place[t] for t in targets.tolist()],
+            [place[s] for s in sources.tolist()],
+            [short(weight) for weight in weights.tolist()],
+        ],
+        "groups": {
+            title: [place[i] for i in group if i in place] for title, group in supernodes.items()
+        },
+    }
