@@ -18,13 +18,14 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int
 
 from dictlearn import normalise
 from dictlearn.circuits import _directions
 from dictlearn.circuits._places import WRITES, Place, places
 from dictlearn.lm import decoder
 from dictlearn.lm.model import LM
+from dictlearn.lm.spec import Params, Spec
 from dictlearn.runs.trained import Trained, reconstruct
 from dictlearn.types import Codes
 
@@ -91,7 +92,7 @@ def local(
     tokens_T = np.asarray(tokens_T, np.int32)
     _check_tokens(lm, tokens_T, n_ignored)
     read, found = places(lm, dictionaries)
-    taps, logits_V, held = _run(lm.spec, lm.params, jnp.asarray(tokens_T[None]))
+    taps, logits_V, held = run(lm.spec, lm.params, jnp.asarray(tokens_T[None]))
     errors_LTD = _stacked(taps, WRITES)
     errors_LTD = errors_LTD.astype(np.promote_types(errors_LTD.dtype, np.float32))
     parts = [_coded(read, place, taps, errors_LTD, n_ignored) for place in found]
@@ -139,8 +140,19 @@ def _embedded(lm: LM, taps: Mapping[str, jax.Array]) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _run(spec, params, tokens_1T) -> tuple[dict[str, jax.Array], jax.Array, dict[str, jax.Array]]:
-    """(the taps of the only sequence, its last logits, what can be held)."""
+def run(
+    spec: Spec, params: Params, tokens_1T: Int[Array | np.ndarray, "1 T"]
+) -> tuple[dict[str, jax.Array], jax.Array, dict[str, jax.Array]]:
+    """The forward pass of a prompt.
+
+    Args:
+        spec: the hyperparameters.
+        params: the parameters.
+        tokens_1T: the prompt.
+
+    Returns:
+        (its taps, the logits after its last token, what can be held as in `decoder.constants`).
+    """
     logits_1TV, taps, held = decoder.constants(spec, params, tokens_1T)
     return {name: tap[0] for name, tap in taps.items()}, logits_1TV[0, -1], held
 
