@@ -24,6 +24,7 @@ from typing import Any
 from dictlearn.analyses import _needs
 from dictlearn.analyses._result import Result, Table, plain
 from dictlearn.analyses._subject import Subject
+from dictlearn.runs import drawn
 from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import write_json
 from dictlearn.streams import Stream
@@ -171,7 +172,8 @@ def run(name: str, subjects: Sequence[Subject | Trained | str | Path], **setting
 
 
 def write(name: str, result: Result, settings: Mapping[str, Any], workdir: Path) -> list[Path]:
-    """Writes a result to `workdir/analyses`: NAME.json, and its figures as NAME.png, NAME_2.png, ...
+    """Writes a result to `workdir/analyses`: NAME.json, and its figures as NAME.svg, NAME_2.svg, ... with
+    their numbers in NAME.csv, NAME_2.csv, ...
 
     Args:
         name: the analysis.
@@ -191,11 +193,11 @@ def write(name: str, result: Result, settings: Mapping[str, Any], workdir: Path)
     folder = workdir / "analyses"
     folder.mkdir(parents=True, exist_ok=True)
     figures = [
-        f"{name}_{n}.png" if n > 1 else f"{name}.png" for n in range(1, 1 + len(result.figures))
+        f"{name}_{n}.svg" if n > 1 else f"{name}.svg" for n in range(1, 1 + len(result.figures))
     ]
-    for file, figure in zip(figures, result.figures, strict=True):
-        figure.savefig(folder / file, format="png")
+    drawings = zip(figures, result.figures, strict=True)
+    written = [path for file, figure in drawings for path in drawn.write(figure, folder / file)]
     tables = [table._asdict() for table in result.tables]
     record = {"settings": dict(settings), "values": result.values, "tables": tables}
     write_json(folder / f"{name}.json", plain({**record, "figures": figures}))
-    return [folder / f"{name}.json", *(folder / file for file in figures)]
+    return [folder / f"{name}.json", *written]

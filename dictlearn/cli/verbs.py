@@ -204,13 +204,13 @@ VERBS = {
     ),
     "fit": Verb(
         fit.fit,
-        "fit a scaling law to the dictionaries of runs -> scaling.json, scaling.png",
+        "fit a scaling law to the dictionaries of runs -> scaling.json, scaling.svg",
         fit.FLAGS,
         from_workdir=True,
     ),
     "analyse": Verb(
         analyse,
-        "analyse trained dictionaries -> analyses/NAME.json, analyses/NAME.png",
+        "analyse trained dictionaries -> analyses/NAME.json, analyses/NAME.svg",
         _CHANGED
         | {
             "words": {

@@ -1,10 +1,10 @@
 """A section for each analysis in the workdir: its figures, then its tables."""
 
-import base64
 import html
 from collections.abc import Mapping
 from pathlib import Path
 
+from dictlearn.report.drawn import figure
 from dictlearn.report.markup import head, shown, table
 from dictlearn.runs.workdir import read_json
 
@@ -17,7 +17,8 @@ def sections(workdir: Path) -> list[tuple[str, str, str]]:
 
 def _body(file: Path) -> str:
     record = read_json(file, f"dictlearn analyse {file.stem}")
-    figures = [_figure(file.with_name(name), _title(file.stem)) for name in record["figures"]]
+    alt = f"{_title(file.stem)}, as a figure"
+    figures = [figure(file.with_name(name), alt) for name in record["figures"]]
     given = ", ".join(f"{key} = {value}" for key, value in record["settings"].items())
     settings = f'<p class="note">Settings: {html.escape(given)}.</p>' if given else ""
     return "".join([*figures, *map(_table, record["tables"]), settings])
@@ -25,14 +26,6 @@ def _body(file: Path) -> str:
 
 def _title(name: str) -> str:
     return html.escape(name.replace("_", " ").capitalize())
-
-
-def _figure(file: Path, title: str) -> str:
-    data = base64.b64encode(file.read_bytes()).decode("ascii")
-    return (
-        f'<figure><div class="scroll" tabindex="0" role="region" aria-label="{title}">'
-        f'<img class="law" src="data:image/png;base64,{data}" alt="{title}, as a figure"></div></figure>'
-    )
 
 
 def _table(found: Mapping) -> str:

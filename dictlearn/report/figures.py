@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
+from dictlearn.report.drawn import numbers
 from dictlearn.report.markup import shown
 from dictlearn.report.records import Record, Run, label, settings
 from dictlearn.report.svg import Panel, bar, line, text
@@ -68,7 +69,10 @@ def _curves(run: Run, by_panel, colours: Mapping, metric: str, title: str, form:
         for kind, records in members.items():
             panel.add(*(line(panel, lines[r.name], colours[kind]) for r in records))
         panels.append((label(first), panel))
-    return _multiples(title, panels, len(by_panel))
+    rows = ((name, *point) for name, points in lines.items() for point in points)
+    return _multiples(title, panels, len(by_panel)) + numbers(
+        ("dictionary", "tokens", metric), rows
+    )
 
 
 def _logged(run: Run, name: str, metric: str) -> list[tuple[float, float]]:
@@ -94,10 +98,13 @@ def densities(records: Sequence[Record]) -> str:
     ranked = sorted(found, key=lambda s: (rests.index(s[1:]), firsts.index(s[:1])))
     panels = [(label(s), _histogram(*shares[s], low, 1.12 * tallest)) for s in ranked]
     tokens = f"{records[0].metrics['firing_tokens']:,.0f}"
+    bars = ((label(s), *bin_) for s in ranked for bin_ in [("dead", shares[s][1]), *shares[s][0]])
+    columns = ("dictionaries", "log10 density from", "share of latents")
     return (
         f"<p>The share of latents by the share of {tokens} held-out tokens they fire on, seeds"
         " averaged. Latents that fired on none are drawn apart as dead; nothing rarer than one token"
         f" in {tokens} can be seen.</p>{_multiples(_DENSITY, panels, len(firsts))}"
+        f"{numbers(columns, bars)}"
     )
 
 

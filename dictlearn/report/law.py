@@ -1,10 +1,10 @@
 """The scaling law of a run in words and numbers, with its limitations."""
 
-import base64
 import html
 import re
 from collections.abc import Mapping
 
+from dictlearn.report.drawn import figure
 from dictlearn.report.markup import head, shown, table
 from dictlearn.report.records import Run, tokens_trained
 
@@ -43,16 +43,14 @@ def section(run: Run) -> str:
 
 
 def _figure(run: Run) -> str:
-    if run.figure is None:
+    drawing = run.workdir / "scaling.svg"
+    if not drawing.exists():
         return ""
-    data = base64.b64encode(run.figure).decode("ascii")
-    alt = "Loss against width, loss against sparsity, and errors of held-out predictions."
-    return (
-        f'<figure><div class="scroll" tabindex="0" role="region" aria-label="{alt}">'
-        f'<img class="law" src="data:image/png;base64,{data}" alt="{alt}"></div>'
-        "<figcaption>Dots are dictionaries, lines the fitted law, bands its 5–95 % bootstrap"
-        " interval. The loss is the fraction of variance unexplained on held-out tokens."
-        "</figcaption></figure>"
+    return figure(
+        drawing,
+        "Loss against width, loss against sparsity, and errors of held-out predictions.",
+        "Dots are dictionaries, lines the fitted law, bands its 5–95 % bootstrap interval. The loss"
+        " is the fraction of variance unexplained on held-out tokens.",
     )
 
 

@@ -6,7 +6,7 @@ from importlib import resources
 from string import Template
 
 from dictlearn.analyses.examples import Study
-from dictlearn.report import analyses, cards, figures, law, table
+from dictlearn.report import analyses, cards, figures, law, laws, table
 from dictlearn.report.markup import shown
 from dictlearn.report.records import (
     Record,
@@ -23,8 +23,10 @@ from dictlearn.runs.checkpoint import versions
 def render(run: Run, study: Study | None) -> str:
     """The whole page as text."""
     where = _where(run)
+    named = laws.sections(run.workdir)
     sections = [
-        ("scaling", "Scaling", law.section(run)),
+        ("scaling", "Scaling", law.section(run) if run.scaling or not named else ""),
+        *named,
         ("dictionaries", "All dictionaries", table.section(run.records)),
         ("training", "Training", figures.training(run)),
         ("densities", "How often latents fire", figures.densities(run.records)),
@@ -35,7 +37,7 @@ def render(run: Run, study: Study | None) -> str:
     return Template(asset("page.html")).substitute(
         title=html.escape(f"Dictionaries of {where}"),
         style=asset("style.css"),
-        script=asset("sort.js"),
+        script=asset("sort.js") + asset("copy.js"),
         contents="".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in present),
         summary=_summary(run, where),
         sections="".join(

@@ -27,16 +27,13 @@ class Record(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The files of a run. logged: the lines of metrics.jsonl. scaling: scaling.json, or None. figure: the bytes
-    of scaling.png, or None.
-    """
+    """The files of a run. logged: the lines of metrics.jsonl. scaling: scaling.json, or None."""
 
     workdir: Path
     config: dict
     records: list[Record]
     logged: list[dict]
     scaling: dict | None
-    figure: bytes | None
 
 
 def read(workdir: Path) -> Run:
@@ -56,16 +53,9 @@ def read(workdir: Path) -> Run:
     for name, record in metrics.items():
         rest = {key: value for key, value in record.items() if key not in ("label", "hparams")}
         found.append(Record(name, hparams[name], rest))
-    law, figure = (workdir / f for f in ("scaling.json", "scaling.png"))
-    lines = parts.lines(workdir)
-    return Run(
-        workdir,
-        config,
-        found,
-        lines,
-        _law(law) if law.exists() else None,
-        figure.read_bytes() if figure.exists() else None,
-    )
+    law = workdir / "scaling.json"
+    fitted = _law(law) if law.exists() else None
+    return Run(workdir, config, found, parts.lines(workdir), fitted)
 
 
 def _law(path: Path) -> dict:

@@ -2,7 +2,7 @@
 
     config.json     the config of the experiment        checkpoints/    see `checkpoint`
     metrics.jsonl   one line for each logged step       metrics.json    {NAME: {label, hparams, metric ...}}
-    scaling.json, scaling.png                           report.html
+    scaling.json, scaling.svg                           report.html
     added/1/, ...   runs of the cells that were added to the config later, see `parts`
     bad_batch.json  the last skipped batch of a run that ended because of steps that were not finite
     timing.json     seconds and tokens per second; a file of its own, so that all other files are

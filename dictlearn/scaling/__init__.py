@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dictlearn.runs import drawn
 from dictlearn.runs.workdir import write_json
 from dictlearn.scaling import laws
 from dictlearn.scaling.draw import draw
@@ -38,7 +39,7 @@ def fit_law(
     out.mkdir(parents=True, exist_ok=True)
     numbers, figure = paths(name, out)
     write_json(numbers, found)
-    draw(runs, found, figure, loss)
+    drawn.write(draw(runs, found, loss), figure)
     return found
 
 
@@ -50,7 +51,7 @@ def paths(name: str, out: Path) -> tuple[Path, Path]:
         out: the folder.
 
     Returns:
-        (scaling.json, scaling.png), with the name of any other law in theirs: scaling_NAME.json.
+        (scaling.json, scaling.svg), with the name of any other law in theirs: scaling_NAME.json.
     """
     stem = "scaling" if name == laws.DEFAULT else f"scaling_{name}"
-    return out / f"{stem}.json", out / f"{stem}.png"
+    return out / f"{stem}.json", out / f"{stem}.svg"

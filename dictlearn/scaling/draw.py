@@ -7,7 +7,6 @@ cells at its edge, triangles for the largest first input predicted from the smal
 for the smallest to dark for the largest, an order that colour-blind readers and grey printers keep.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,16 +31,17 @@ _N_COLOURS = ("magma", 0.78, 0.12)
 def draw(
     runs: Sequence[Mapping[str, Any]],
     fit: Mapping[str, Any],
-    path: str | os.PathLike,
     loss: str = LOSS,
-) -> None:
-    """Draws the figure as a PNG.
+) -> Figure:
+    """Draws the figure.
 
     Args:
         runs: the runs, as in `summarise`.
         fit: what `summarise` returned for them, for a law of one or two inputs.
-        path: the file.
         loss: the metric that was fitted.
+
+    Returns:
+        The figure.
     """
     words = "normalised mean squared error" if loss == LOSS else loss
     inputs = [INPUTS[name.removeprefix("against_")] for name in fit["curves"]]
@@ -68,7 +68,7 @@ def draw(
         note = "irreducible error\nnot identified"
         width = panels[0]
         width.text(0.04, 0.05, note, transform=width.transAxes, fontsize=_SMALL, color=_INK)
-    figure.savefig(path, format="png")
+    return figure
 
 
 def _losses(axes: Axes, runs, lines, names: tuple[Input, Input | None], colour_map, limits) -> None:
@@ -81,10 +81,11 @@ def _losses(axes: Axes, runs, lines, names: tuple[Input, Input | None], colour_m
     colours = _colours(colour_map, len(lines))
     for line, colour in zip(lines, colours, strict=True):
         of_line = [run for run in runs if across is None or run[across] == line[across][0]]
+        of = f", {across} = {line[across][0]:g}" if across else ""
         axes.fill_between(
             line[along], line["low"], line["high"], color=colour, alpha=0.18, linewidth=0
         )
-        axes.plot(line[along], line["loss"], color=colour, linewidth=1.4)
+        axes.plot(line[along], line["loss"], color=colour, linewidth=1.4, label=f"fitted{of}")
         axes.scatter(
             [run[along] for run in of_line],
             [run["loss"] for run in of_line],
@@ -93,6 +94,7 @@ def _losses(axes: Axes, runs, lines, names: tuple[Input, Input | None], colour_m
             edgecolor="white",
             linewidth=0.5,
             zorder=3,
+            label=f"measured{of}",
         )
     left, right = lines[0][along][0], lines[0][along][-1]
     span = right / left
@@ -136,10 +138,10 @@ def _held_out(axes: Axes, fit: Mapping[str, Any], key: str) -> None:
     colour_of = dict(zip(values, _colours(_K_COLOURS, len(values)), strict=True))
     for row in rows:
         fill = colour_of[row[key]] if row["interior"] else "white"
-        _mark(axes, row, "o", colour_of[row[key]], fill)
+        _mark(axes, row, "o", colour_of[row[key]], fill, "cell left out")
     largest = fit["largest_out"]
     for row in largest["cells"] if largest else []:
-        _mark(axes, row, "^", colour_of[row[key]], "white")
+        _mark(axes, row, "^", colour_of[row[key]], "white", "largest left out")
     marks = [("o", _INK, "inside the grid"), ("o", "white", "at its edge")]
     if largest:
         first = next(INPUTS[name.removeprefix("against_")] for name in fit["curves"])
@@ -156,9 +158,9 @@ def _held_out(axes: Axes, fit: Mapping[str, Any], key: str) -> None:
     axes.legend(handles=handles, fontsize=_SMALL, frameon=False, loc="upper left", labelcolor=_INK)
 
 
-def _mark(axes: Axes, row, marker: str, colour, fill) -> None:
-    error = 100 * row["relative_error"]
-    axes.plot(row["loss"], error, marker, color=colour, mfc=fill, ms=5, mew=1.1, clip_on=False)
+def _mark(axes: Axes, row, marker: str, colour, fill, label: str) -> None:
+    style = {"color": colour, "mfc": fill, "ms": 5, "mew": 1.1, "clip_on": False}
+    axes.plot(row["loss"], 100 * row["relative_error"], marker, label=label, **style)
 
 
 def _explained_variance(axes: Axes) -> None:

@@ -1,9 +1,11 @@
 """Conformance of every analysis. A new file in the folder is tested on a small run of four dictionaries; an
 analysis that needs other subjects has an entry in SUBJECTS."""
 
+import csv
 import inspect
 import json
 import shutil
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -180,9 +182,13 @@ def test_it_writes_valid_json_whose_tables_are_whole(name, first, tmp_path):
     for table in kept["tables"]:
         assert table["rows"]
         assert {len(row) for row in table["rows"]} == {len(table["columns"])}
-    assert kept["figures"] == [path.name for path in paths[1:]]
-    for path in paths[1:]:
-        assert path.read_bytes()[:4] == b"\x89PNG"
+    drawings = paths[1::2]
+    assert kept["figures"] == [path.name for path in drawings]
+    for path in drawings:
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+        rows = list(csv.reader(path.with_suffix(".csv").read_text().splitlines()))
+        assert rows[0] == ["panel", "series", "x", "y"]
+        assert len(rows) > 1, f"{path.name} draws no data"
 
 
 @every

@@ -110,6 +110,6 @@ def get_config(arg=""):
     assert "at L0 3" in capsys.readouterr().out
     kept = json.loads((tmp_path / "run" / "analyses" / "frontier.json").read_text())
     assert kept["settings"] == {"l0": 3}
-    assert (tmp_path / "run" / "analyses" / "frontier.png").read_bytes()[:4] == b"\x89PNG"
+    assert "<svg" in (tmp_path / "run" / "analyses" / "frontier.svg").read_text()
     assert cli.main(["train", *run, "--config.members.relu.rate=1"]) == 1
     assert "config.members.relu has no 'rate'" in capsys.readouterr().err

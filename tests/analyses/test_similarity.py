@@ -66,7 +66,7 @@ def test_dictionaries_of_turned_activations_have_the_same_keys_and_other_atoms(s
     a, b = sides / "a" / "resid.2", sides / "b" / "resid.2"
     argv = ["analyse", "similarity", str(a), str(b), f"--workdir={sides / 'out'}"]
     assert cli.main(argv) == 0
-    assert "similarity.png" in capsys.readouterr().out
+    assert "similarity.svg" in capsys.readouterr().out
     kept = sides / "out" / "analyses"
     found = json.loads((kept / "similarity.json").read_text())["values"]
     jaccard = np.array(found["measures"]["jaccard"])
@@ -77,7 +77,7 @@ def test_dictionaries_of_turned_activations_have_the_same_keys_and_other_atoms(s
     assert abs(turned - chance) < 0.1
     assert similarity(a, a)["measures"]["one_to_one"][0][0] == pytest.approx(1, abs=1e-6)
     assert similarity(a, a)["measures"]["shared"][1][1] == 1
-    assert (kept / "similarity.png").read_bytes()[:4] == b"\x89PNG"
+    assert "<svg" in (kept / "similarity.svg").read_text()
 
 
 def test_layers_are_matched_by_their_keys_and_by_every_other_measure(sides):

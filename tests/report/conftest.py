@@ -9,10 +9,11 @@ import pytest
 from dictlearn import lm as language
 from dictlearn.evaluate import evaluate
 from dictlearn.harvest import harvest
+from dictlearn.runs import drawn
 from dictlearn.runs.workdir import read_json, write_json
 from dictlearn.scaling import fit as scaling_fit
 from dictlearn.scaling import law as scaling_law
-from dictlearn.scaling import laws
+from dictlearn.scaling import laws, paths
 from dictlearn.scaling.draw import draw
 from dictlearn.scaling.summary import summarise
 from dictlearn.train import train
@@ -36,16 +37,20 @@ def planted(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def law(tmp_path_factory):
-    """A folder with a scaling.json and its figure, fitted to made-up losses from two starts only."""
+    """A folder with two laws and their figures, fitted to made-up losses from two starts only."""
     path, random = tmp_path_factory.mktemp("law"), np.random.default_rng(0)
-    grid = [(n, k) for n in (256, 512, 1024) for k in (4, 8, 16)]
-    loss = lambda n, k: 0.1 + (n * k) ** -0.2 * random.uniform(0.98, 1.02)
-    runs = [{"n_latents": n, "k": k, "seed": 0, "loss": loss(n, k)} for n, k in grid]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scaling_fit, "start_grid", lambda law: scaling_law.start_grid(law)[:2])
-        found = summarise(laws.make("joint"), runs, n_bootstrap=20)
-    write_json(path / "scaling.json", {**found, "loss": "fvu", "runs": runs})
-    draw(runs, found, path / "scaling.png")
+    loss = lambda n, other: float(0.1 + (n * other) ** -0.2 * random.uniform(0.98, 1.02))
+    for name, key, others in (("joint", "k", (4, 8, 16)), ("training", "tokens", (10, 20, 40, 80))):
+        grid = [(n, other) for n in (256, 512, 1024, 2048) for other in others]
+        runs = [
+            {"n_latents": n, key: other, "seed": 0, "loss": loss(n, other)} for n, other in grid
+        ]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(scaling_fit, "start_grid", lambda law: scaling_law.start_grid(law)[:2])
+            found = summarise(laws.make(name), runs, n_bootstrap=20)
+        numbers, drawing = paths(name, path)
+        write_json(numbers, {**found, "loss": "fvu", "runs": runs})
+        drawn.write(draw(runs, found), drawing)
     return path
 
 

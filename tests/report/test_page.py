@@ -73,7 +73,7 @@ def write(tmp_path, config_of):
 @pytest.fixture
 def pages(planted, spoken, law, write, tmp_path):
     """The page of the sweep with a law, and that of the toy."""
-    first = write(planted, law / "scaling.json", law / "scaling.png")
+    first = write(planted, law / "scaling.json", law / "scaling.svg", law / "scaling.csv")
     shutil.rmtree(tmp_path / "run")
     return [first, write(spoken)]
 
@@ -207,7 +207,21 @@ def test_a_law_is_shown_with_its_intervals_errors_and_caveats(pages, law):
     assert ("not identified" in text) == (not found["identified"]["irreducible"])
     as_well = min(found["competitors"], key=found["competitors"].get)
     assert (f"“{as_well}”" in text) == (as_well != "joint")
-    assert page.having("img")[0]["src"].startswith("data:image/png;base64,")
+    assert page.having("img")[0]["src"].startswith("data:image/svg+xml;base64,")
+
+
+def test_every_law_that_was_fitted_is_on_the_page(planted, law, write):
+    files = [law / f"scaling_training.{end}" for end in ("json", "svg", "csv")]
+    page = Page(write(planted, *files))
+    found, text = read_json(files[0], "fit"), page.text()
+    assert {"law-training"} <= {attrs.get("id") for attrs in page.having("section")}
+    assert found["law"] in text
+    assert "No scaling law" not in text
+    rows = {row[0]: row for row in page.rows if row}
+    for name, one in {**found["parameters"], **found["derived"]}.items():
+        assert rows[name][1] == f"{one['value']:.4g}".replace("-", "−")
+        assert ("not identified" in rows[name]) == (not found["identified"].get(name, True))
+    assert files[2].read_text() in text
 
 
 def test_a_law_of_another_version_is_refused_with_the_command_that_fits_it(

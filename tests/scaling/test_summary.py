@@ -1,10 +1,13 @@
 """The report is JSON, says what it does not know, and is drawn."""
 
+import csv
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from dictlearn.runs import drawn
 from dictlearn.scaling import laws
 from dictlearn.scaling.draw import draw
 from dictlearn.scaling.fit import bootstrap, fit
@@ -122,13 +125,19 @@ def test_curves_pass_through_the_law_and_lie_in_their_bands(report):
             np.testing.assert_allclose(line[name], expected, rtol=1e-12)
 
 
-def test_the_figure_is_a_png_of_a_printable_size(report, tmp_path):
-    path = tmp_path / "scaling.png"
-    draw(SMALL, report, path)
-    content = path.read_bytes()
-    assert content.startswith(b"\x89PNG\r\n\x1a\n")
-    assert [int.from_bytes(content[at : at + 4], "big") for at in (16, 20)] == [2200, 720]
-    assert 40_000 < len(content) < 1_000_000
+def test_the_figure_is_written_with_the_losses_and_the_curves_behind_it(report, tmp_path):
+    drawing, numbers = drawn.write(draw(SMALL, report), tmp_path / "scaling.svg")
+    first = drawing.read_bytes()
+    drawn.write(draw(SMALL, report), drawing)
+    assert drawing.read_bytes() == first
+    assert ElementTree.parse(drawing).getroot().get("width") == "792pt"
+    rows = list(csv.DictReader(numbers.read_text().splitlines()))
+    of = lambda word: [row for row in rows if row["series"].startswith(word)]
+    losses = sorted(float(row["y"]) for row in of("measured"))
+    np.testing.assert_allclose(losses, sorted(2 * [run["loss"] for run in SMALL]), rtol=1e-9)
+    lines = [line for lines in report["curves"].values() for line in lines]
+    assert len(of("fitted")) == sum(len(line["loss"]) for line in lines)
+    assert len(of("cell left out")) == len(report["held_out"])
 
 
 def test_too_few_cells_are_refused_with_their_number():
