@@ -22,7 +22,7 @@ LAYERS = (
     {"train", "plan", "harvest", "evaluate", "scaling"},
     {"explanations"},
     {"analyses", "circuits"},
-    {"report", "hub"},
+    {"report", "hub", "suites"},
     {"cli"},
     {"__init__"},
 )

@@ -75,8 +75,8 @@ def words(x_SD: np.ndarray, label_S: np.ndarray, names: Sequence[str], test_S: n
 
 
 def probes(x_BD: np.ndarray, y_QB: np.ndarray) -> logistic.Probe:
-    """The L2 probes of many labels on all channels, by L-BFGS. `logistic.labels` has the same optimum, but needs
-    the Hessian of each label."""
+    """The L2 probes of many labels on all channels, by L-BFGS. `logistic.labels` has the same optimum, and
+    needs the Hessian of each label."""
     from scipy.optimize import minimize
     from scipy.special import expit
 

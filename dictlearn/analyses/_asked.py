@@ -15,7 +15,7 @@ from dictlearn.analyses._settings import by_setting
 from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.lm import LM
 from dictlearn.runs.trained import Trained
-from dictlearn.tasks import Drawn
+from dictlearn.tasks import Drawn, Task
 
 _SAMPLE = 64
 """Documents from which the random dictionaries take their L0."""
@@ -115,8 +115,15 @@ def drawn(
     name: str, more: Mapping[str, Any], lm: LM, n_train: int, n_test: int, seed: int
 ) -> Drawn:
     """The documents of a task. Its setting `balance` is the draw's."""
-    task = room.make(name, lm.tokenizer, **{k: v for k, v in more.items() if k != "balance"})
+    task = made(name, more, lm, ("balance",))
     return room.draw(task, n_train, n_test, balance=more.get("balance", ""), seed=seed)
+
+
+def made(name: str, more: Mapping[str, Any], lm: LM, ours: Sequence[str]) -> Task:
+    """The task of a name. The setting `task` names it where the name is another. ours: settings that are not
+    the task's."""
+    own = {key: value for key, value in more.items() if key not in ("task", *ours)}
+    return room.make(more.get("task", name), lm.tokenizer, **own)
 
 
 def asked(

@@ -96,8 +96,7 @@ def scr(
 
 def _draws(name: str, more: Mapping[str, Any], lm: LM, data: _asked.Data) -> dict[str, Drawn]:
     """The documents of each pair of classes of a task, whose four classes are (class, value)."""
-    own = {key: value for key, value in more.items() if key not in _OWN}
-    task = room.make(name, lm.tokenizer, **own)
+    task = _asked.made(name, more, lm, _OWN)
     there = list(task.counts)
     pairs = more.get("pairs") or list(zip(there[::2], there[1::2], strict=False))
     named = [tuple(map(str, two)) for two in pairs]
@@ -182,7 +181,7 @@ def score(x_SD: np.ndarray, basis: Basis, one: Bias, ns: Sequence[int]) -> dict[
     ]
     found = {}
     for n in ns:
-        # The latents of the other concept are taken out.
+        # The latents of the other concept.
         outs = [_ablated.largest(effect_F, n) for effect_F in reversed(effects)]
         after = [
             accuracy(basis.without(x_SD, out), one.probe, asked)

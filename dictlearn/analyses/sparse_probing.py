@@ -43,7 +43,8 @@ def sparse_probing(
     Args:
         subjects: one run on a language model's activations, or dictionaries with `model`.
         tasks: names of `tasks`, paths of files, or {name: settings}. The setting `balance` names an attribute
-            of which each class gets equally many documents of each value.
+            of which each class gets equally many documents of each value; `task` names the task, where the name
+            is one of your own, so that a task can be read twice.
         ks: the numbers of latents.
         n_train, n_test: the examples of each question, fewer where a class is small; SAEBench has 4000 and
             1000.

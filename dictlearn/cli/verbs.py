@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 import jax
 from rich.console import Console
 
-from dictlearn import analyses, interop, meters, sharding
+from dictlearn import analyses, meters, sharding
 from dictlearn import lm as language
 from dictlearn.cli import (
+    benchmark,
     budget,
     circuit,
     distributed,
     events,
+    exports,
     features,
     fit,
     latents,
@@ -154,18 +156,6 @@ def _report(config: Mapping, workdir: Path, arguments) -> None:
     print(f"report: {path}")
 
 
-def _export(config: Mapping, workdir: Path, arguments) -> None:
-    for path in interop.export(
-        workdir, arguments.format, Path(arguments.out or workdir / "export")
-    ):
-        print(path)
-
-
-def _convert(config: Mapping, workdir: Path, arguments) -> None:
-    interop.convert(arguments.source, arguments.target, arguments.to)
-    print(arguments.target)
-
-
 _ON = {"action": "store_true"}
 _CHANGED = {
     "--allow_changed": {**_ON, "help": "continue although config, model or data have changed"}
@@ -222,14 +212,17 @@ VERBS = {
         },
         from_workdir=True,
     ),
+    "benchmark": Verb(
+        benchmark.benchmark,
+        "a suite of evaluations over many dictionaries: --suite=packaged --dictionary=A --dictionary=B",
+        benchmark.FLAGS,
+        bare=True,
+    ),
     "report": Verb(_report, "one page with everything -> report.html", _CHANGED, from_workdir=True),
     "export": Verb(
-        _export,
+        exports.export,
         "write the dictionaries as files -> --out",
-        {
-            "--format": {"default": "npz", "help": f"one of {', '.join(interop.names())}"},
-            "--out": {"metavar": "DIR", "help": "folder of the files; default DIR/export"},
-        },
+        exports.EXPORT_FLAGS,
         from_workdir=True,
     ),
     "events": Verb(
@@ -270,13 +263,9 @@ VERBS = {
         bare=True,
     ),
     "convert": Verb(
-        _convert,
+        exports.convert,
         "convert a dictionary file to another format: dictlearn convert SRC DST --to=NAME",
-        {
-            "source": {"metavar": "SRC", "help": "a file or a folder of any format"},
-            "target": {"metavar": "DST", "help": "the file or the folder to write"},
-            "--to": {"required": True, "help": f"one of {', '.join(interop.names())}"},
-        },
+        exports.CONVERT_FLAGS,
         bare=True,
     ),
     "push": Verb(

@@ -34,16 +34,16 @@ def training(run: Run) -> str:
         return "<p>The run's metrics.jsonl holds no line, so there is no curve to show.</p>"
     by_panel = _panels(run.records)
     kinds = list(dict.fromkeys(rest for panel in by_panel.values() for rest in panel))
-    colours = dict(zip(kinds, _colours(len(kinds)), strict=True))
+    hues = dict(zip(kinds, colours(len(kinds)), strict=True))
     legend = "".join(
-        f'<li><i style="background:{colours[kind]}"></i>{html.escape(label(kind))}</li>'
+        f'<li><i style="background:{hues[kind]}"></i>{html.escape(label(kind))}</li>'
         for kind in kinds
     )
     return (
         "<p>A line is a dictionary; seeds share a colour. A latent counts as dead here once it has"
         " been silent for the learner's <code>dead_after</code> tokens.</p>"
         + (f'<ul class="legend">{legend}</ul>' if len(kinds) > 1 else "")
-        + "".join(_curves(run, by_panel, colours, *curve) for curve in _CURVES)
+        + "".join(_curves(run, by_panel, hues, *curve) for curve in _CURVES)
     )
 
 
@@ -55,24 +55,22 @@ def _panels(records: Sequence[Record]) -> dict[tuple, dict[tuple, list[Record]]]
     return found
 
 
-def _curves(run: Run, by_panel, colours: Mapping, metric: str, title: str, form: str) -> str:
+def _curves(run: Run, by_panel, hues: Mapping, metric: str, title: str, form: str) -> str:
     lines = {record.name: _logged(run, record.name, metric) for record in run.records}
     points = [point for each in lines.values() for point in each]
     if not points:
         return ""
-    x_limits, y_limits = (0.0, max(x for x, _ in points)), _padded([y for _, y in points])
+    x_limits, y_limits = (0.0, max(x for x, _ in points)), padded([y for _, y in points])
     panels = []
     for first, members in by_panel.items():
         panel = Panel(x_limits, y_limits)
-        heights = [(y, shown(y, form)) for y in _ticks(y_limits, 4)]
-        panel.grid([(x, _short(x)) for x in _ticks(x_limits, 3)], heights)
+        heights = [(y, shown(y, form)) for y in ticks(y_limits, 4)]
+        panel.grid([(x, _short(x)) for x in ticks(x_limits, 3)], heights)
         for kind, records in members.items():
-            panel.add(*(line(panel, lines[r.name], colours[kind]) for r in records))
+            panel.add(*(line(panel, lines[r.name], hues[kind]) for r in records))
         panels.append((label(first), panel))
     rows = ((name, *point) for name, points in lines.items() for point in points)
-    return _multiples(title, panels, len(by_panel)) + numbers(
-        ("dictionary", "tokens", metric), rows
-    )
+    return multiples(title, panels, len(by_panel)) + numbers(("dictionary", "tokens", metric), rows)
 
 
 def _logged(run: Run, name: str, metric: str) -> list[tuple[float, float]]:
@@ -80,7 +78,7 @@ def _logged(run: Run, name: str, metric: str) -> list[tuple[float, float]]:
     return [(tokens, value) for tokens, value in rows if value is not None]
 
 
-def _padded(values: Sequence[float]) -> tuple[float, float]:
+def padded(values: Sequence[float]) -> tuple[float, float]:
     """The range of the values with a margin; the lower end of a range of shares is at least 0."""
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 0.05
@@ -103,7 +101,7 @@ def densities(records: Sequence[Record]) -> str:
     return (
         f"<p>The share of latents by the share of {tokens} held-out tokens they fire on, seeds"
         " averaged. Latents that fired on none are drawn apart as dead; nothing rarer than one token"
-        f" in {tokens} can be seen.</p>{_multiples(_DENSITY, panels, len(firsts))}"
+        f" in {tokens} can be seen.</p>{multiples(_DENSITY, panels, len(firsts))}"
         f"{numbers(columns, bars)}"
     )
 
@@ -126,7 +124,7 @@ def _histogram(bins: list[tuple[float, float]], dead: float, low: int, high: flo
     """A panel; the bar of the dead latents is left of the lowest density, 10^low."""
     panel, middle = Panel((low - 1.35, 0), (0, high)), low - 1.0
     decades = [(float(x), f"{100 * 10.0**x:g}%") for x in range(0, low - 1, -2)]
-    panel.grid(decades, [(y, shown(y, ".0%")) for y in _ticks((0, high), 4)])
+    panel.grid(decades, [(y, shown(y, ".0%")) for y in ticks((0, high), 4)])
     width = bins[1][0] - bins[0][0]
     panel.add(*(bar(panel, x, x + width, share, _ALIVE) for x, share in bins if share > 0))
     panel.add(bar(panel, middle - 0.18, middle + 0.18, dead, _DEAD))
@@ -135,7 +133,8 @@ def _histogram(bins: list[tuple[float, float]], dead: float, low: int, high: flo
     return panel
 
 
-def _multiples(title: str, panels: Sequence[tuple[str, Panel]], columns: int) -> str:
+def multiples(title: str, panels: Sequence[tuple[str, Panel]], columns: int) -> str:
+    """Panels with their names under a heading, so many in a row."""
     drawn = "".join(
         f"<figure><figcaption>{html.escape(name)}</figcaption>"
         f"{panel.svg(f'{title}: {name}')}</figure>"
@@ -145,12 +144,14 @@ def _multiples(title: str, panels: Sequence[tuple[str, Panel]], columns: int) ->
     return f'<h3>{title}</h3><div class="panels" style="--columns:{across}">{drawn}</div>'
 
 
-def _colours(count: int) -> list[str]:
+def colours(count: int) -> list[str]:
+    """So many colours, light for the first."""
     steps = [0.8 - 0.75 * i / (count - 1) for i in range(count)] if count > 1 else [0.3]
     return [to_hex(matplotlib.colormaps["viridis"](step)) for step in steps]
 
 
-def _ticks(limits: tuple[float, float], count: int) -> list[float]:
+def ticks(limits: tuple[float, float], count: int) -> list[float]:
+    """About so many round values within limits."""
     low, high = limits
     ticks = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     return [float(tick) for tick in ticks if low <= tick <= high]

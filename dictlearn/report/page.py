@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections.abc import Sequence
 from importlib import resources
 from string import Template
 
@@ -33,17 +34,24 @@ def render(run: Run, study: Study | None) -> str:
         *analyses.sections(run.workdir),
         ("latents", "A few latents", cards.section(study) if study else ""),
     ]
+    return document(f"Dictionaries of {where}", _summary(run, where), sections, _footer(run))
+
+
+def document(
+    title: str, summary: str, sections: Sequence[tuple[str, str, str]], footer: str
+) -> str:
+    """A page as text. sections: (id, title, HTML); one without HTML is left out."""
     present = [section for section in sections if section[2]]
     return Template(asset("page.html")).substitute(
-        title=html.escape(f"Dictionaries of {where}"),
+        title=html.escape(title),
         style=asset("style.css"),
         script=asset("sort.js") + asset("copy.js"),
         contents="".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in present),
-        summary=_summary(run, where),
+        summary=summary,
         sections="".join(
             f'<section id="{key}"><h2>{title}</h2>{body}</section>' for key, title, body in present
         ),
-        footer=_footer(run),
+        footer=footer,
     )
 
 

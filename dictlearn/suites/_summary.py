@@ -1,0 +1,188 @@
+"""The table of a benchmark: the mean of each metric with its interval, and ranks with theirs.
+
+The runs of a row are its dictionary seeds times the seeds of the draws. The interval of a mean is Student's. A
+rank is the place of a row's mean among all rows, 1 for the best. Its interval holds 95 % of the ranks when the
+runs of each row are drawn again with replacement; a row with one run has none.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dictlearn.analyses._asked import interval
+from dictlearn.analyses._probing import RANDOM
+from dictlearn.suites._cells import Benchmark, kept
+from dictlearn.suites._suite import Metric
+
+_DRAWS = 1000
+_INSIDE = (0.025, 0.975)
+
+
+class Row(NamedTuple):
+    """A setting or a baseline. kind: "sae", "random", "llm" or "pca". release: of a dictionary. l0: the mean L0
+    in each evaluation. mean, half: of each metric, by key; None where it was not measured. runs: how many."""
+
+    name: str
+    kind: str
+    release: str
+    l0: dict[str, float | None]
+    mean: dict[str, float | None]
+    half: dict[str, float | None]
+    runs: int
+
+
+class Summary(NamedTuple):
+    """rows: of dictionaries, then of baselines. ranks: {metric or "mean": {row: (rank, low, high)}}, whose ends
+    are None without an interval. data: {analysis: {"data", "documents", "cells", "not_run"}}."""
+
+    metrics: tuple[tuple[str, Metric], ...]
+    rows: list[Row]
+    ranks: dict[str, dict[str, tuple[float, float | None, float | None]]]
+    data: dict[str, dict[str, Any]]
+
+
+def summary(asked: Benchmark, failed: Mapping[str, str]) -> Summary:
+    """The table of the cells that there are.
+
+    Args:
+        asked: the benchmark.
+        failed: {evaluation: why it did not run}, of `run`.
+
+    Returns:
+        A Summary.
+    """
+    cells: dict[str, list[tuple[Any, dict[str, Any]]]] = {}
+    for evaluation, entry, seed in asked.cells():
+        record = kept(asked.path(evaluation, entry, seed), evaluation, entry, seed)
+        found = cells.setdefault(evaluation.analysis, [])
+        found += [(entry, record)] if record else []
+    metrics = tuple((one.analysis, m) for one in asked.suite.evaluations for m in one.metrics)
+    names = list(dict.fromkeys(entry.setting for entry in asked.entries))
+    release = {entry.setting: entry.release for entry in asked.entries}
+    runs = {
+        name: {m.key: _runs(cells[analysis], name, m.key) for analysis, m in metrics}
+        for name in names
+    }
+    rows = [
+        _row(name, "sae", release[name], _l0(cells, name), runs[name]) for name in names
+    ] + _baselines(cells, names, metrics)
+    found = ranks(runs, [m for _, m in metrics])
+    return Summary(metrics, rows, found, _data(asked, cells, failed))
+
+
+def _data(
+    asked: Benchmark, cells: Mapping[str, Sequence], failed: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """What each evaluation read, how many of its cells there are, and why it did not run."""
+    total = len(asked.entries) * len(asked.seeds)
+    documents = {name: found[0][1]["documents"] for name, found in cells.items() if found}
+    return {
+        name: {
+            "data": data,
+            "documents": documents.get(name, {}),
+            "cells": f"{len(cells[name])} of {total}",
+            "not_run": failed.get(name, ""),
+        }
+        for name, _, data, _ in asked.suite.evaluations
+    }
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, float | None]:
+    """The metrics of a record without their categories."""
+    groups = record["eval_result_metrics"].values()
+    return {key: value for group in groups for key, value in group.items()}
+
+
+def _runs(cells: Sequence, name: str, key: str) -> list[float]:
+    values = [_flat(record)[key] for entry, record in cells if entry.setting == name]
+    return [value for value in values if value is not None]
+
+
+def _l0(cells: Mapping[str, Sequence], name: str) -> dict[str, float | None]:
+    of = lambda found: [record["cell"]["l0"] for entry, record in found if entry.setting == name]
+    return {analysis: _mean(of(found)) for analysis, found in cells.items()}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if there else None
+
+
+def _row(
+    name: str,
+    kind: str,
+    release: str,
+    l0: dict[str, float | None],
+    runs: Mapping[str, Sequence[float]],
+) -> Row:
+    intervals = {key: interval(values) for key, values in runs.items()}
+    mean = {key: one[0] for key, one in intervals.items()}
+    half = {key: one[1] for key, one in intervals.items()}
+    return Row(name, kind, release, l0, mean, half, max(map(len, runs.values()), default=0))
+
+
+def _baselines(
+    cells: Mapping[str, Sequence], names: Sequence[str], metrics: Sequence[tuple[str, Metric]]
+) -> list[Row]:
+    """The channels and the principal components of all cells, and the random dictionary beside each row."""
+    found = []
+    of_all = [("residual channels", "llm", names), ("principal components", "pca", names)]
+    of_one = [(f"random for {name}", RANDOM, [name]) for name in names]
+    for said, kind, those in (*of_all, *of_one):
+        rows = {
+            analysis: [record["baselines"][kind] for entry, record in own if entry.setting in those]
+            for analysis, own in cells.items()
+        }
+        values = lambda analysis, key, rows=rows: [
+            row[key] for row in rows[analysis] if row[key] is not None
+        ]
+        runs = {m.key: values(analysis, m.of_row) for analysis, m in metrics}
+        l0 = {analysis: _mean(values(analysis, "l0")) for analysis in cells}
+        found.append(_row(said, kind, "", l0, runs))
+    return found
+
+
+def ranks(
+    runs: Mapping[str, Mapping[str, Sequence[float]]], metrics: Sequence[Metric]
+) -> dict[str, dict[str, tuple[float, float | None, float | None]]]:
+    """The ranks of rows by each metric that all of them have, and their mean.
+
+    Args:
+        runs: {row: {metric: the value of each run}}.
+        metrics: the metrics.
+
+    Returns:
+        {metric or "mean": {row: (rank, the ends of its interval)}}.
+    """
+    random, names = np.random.default_rng(0), list(runs)
+    whole: dict[str, np.ndarray] = {}
+    drawn: dict[str, np.ndarray] = {}
+    for metric in metrics:
+        values = [np.asarray(runs[name][metric.key], float) for name in names]
+        if all(map(len, values)):
+            whole[metric.key], drawn[metric.key] = _places(values, metric.better, random)
+    if not whole:
+        return {}
+    whole["mean"] = np.mean(list(whole.values()), axis=0)
+    drawn["mean"] = np.mean(list(drawn.values()), axis=0)
+    fewest = min(len(one) for each in runs.values() for key, one in each.items() if key in whole)
+    ends = {key: np.quantile(one, _INSIDE, axis=0) for key, one in drawn.items()}
+    end = lambda key, i, side: float(ends[key][side, i]) if fewest > 1 else None
+    return {
+        key: {
+            name: (float(place[i]), end(key, i, 0), end(key, i, 1)) for i, name in enumerate(names)
+        }
+        for key, place in whole.items()
+    }
+
+
+def _places(
+    values: Sequence[np.ndarray], better: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the place of each row's mean, the places when the runs are drawn again)."""
+    from scipy.stats import rankdata
+
+    again = [one[random.integers(len(one), size=(_DRAWS, len(one)))].mean(1) for one in values]
+    place = lambda means: rankdata(-better * means, axis=-1)
+    return place(np.array([one.mean() for one in values])), place(np.stack(again, axis=-1))
