@@ -20,6 +20,7 @@ from dictlearn.circuits import split
 from dictlearn.circuits.effects import ERROR, Effects, Node, checked
 from dictlearn.circuits.question import Question, run_of
 from dictlearn.circuits.split import Parts
+from dictlearn.lm.edits import Edit
 from dictlearn.lm.model import LM
 from dictlearn.runs.trained import Trained, place
 
@@ -118,7 +119,7 @@ def _measurer(
 
     @jax.jit
     def run(params, kept, instead):
-        edits = {tap: _only(by_tap[tap], own, instead[tap]) for tap, own in kept.items()}
+        edits = {tap: only(by_tap[tap], own, instead[tap]) for tap, own in kept.items()}
         return question.metric(run_of(lm, params, question)(edits)[0])
 
     def measured(kept: Mapping[str, Kept]) -> np.ndarray:
@@ -129,8 +130,17 @@ def _measurer(
     return measured
 
 
-def _only(one: Trained, kept: Kept, instead: Parts):
-    """The edit that ablates what is not kept."""
+def only(one: Trained, kept: Kept, instead: Parts) -> Edit:
+    """The edit that ablates what is not kept.
+
+    Args:
+        one: the dictionary of the site.
+        kept: what is kept.
+        instead: the values of everything else.
+
+    Returns:
+        The edit, for the tap that the dictionary writes.
+    """
     read = place(one)[0]
 
     def edit(y_STD, mask_ST, taps):

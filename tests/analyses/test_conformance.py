@@ -46,6 +46,7 @@ SUBJECTS = {
     "sparse_probing": SPOKEN,
     "tpp": SPOKEN,
     "scr": SPOKEN,
+    "shift": SPOKEN,
     "core": SPOKEN,
     "absorption": SPOKEN,
     "steer": SPOKEN,

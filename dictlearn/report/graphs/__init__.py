@@ -124,8 +124,7 @@ def _drawn(
     kept = np.flatnonzero(viewer.drawn(graph, pruned)).tolist()
     own_M = pruned.influence_M / max(float(pruned.influence_M.sum()), np.finfo(np.float32).tiny)
     nodes, place = list(graph.nodes()), {at: i for i, at in enumerate(kept)}
-    targets, sources = np.nonzero(pruned.edges_MM)
-    weights = graph.edges_MM[targets, sources]
+    targets, sources = (ends.tolist() for ends in np.nonzero(pruned.edges_MM))
     before_M = np.maximum(pruned.share_M - own_M, 0)
     short = lambda value: float(f"{value:.4g}")
     return {
@@ -137,11 +136,10 @@ def _drawn(
             for i in kept
         ],
         "links": [
-            [place[t] for t in targets.tolist()],
-            [place[s] for s in sources.tolist()],
-            [short(weight) for weight in weights.tolist()],
+            *([place[i] for i in ends] for ends in (targets, sources)),
+            [short(weight) for weight in graph.edges_MM[targets, sources].tolist()],
         ],
         "groups": {
-            title: [place[i] for i in group if i in place] for title, group in supernodes.items()
+            title: [place[i] for i in own if i in place] for title, own in supernodes.items()
         },
     }
