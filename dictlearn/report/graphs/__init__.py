@@ -93,10 +93,11 @@ def latents(
 
 
 def _page(first: Graph, data: Mapping[str, Any]) -> str:
-    n = len(data["graphs"])
+    n, names = len(data["graphs"]), first.dictionaries
+    of = names[0] if len(names) == 1 else f"{len(names)} dictionaries"
     return Template(asset("graphs/page.html")).substitute(
         title=html.escape(data["graphs"][0]["prompt"] if n == 1 else f"{n} prompts"),
-        model=html.escape(" · ".join(filter(None, (first.model, *first.dictionaries[:1])))),
+        model=html.escape(" · ".join(filter(None, (first.model, of)))),
         style="".join(asset(name) for name in STYLES),
         script="".join(asset(name) for name in SCRIPTS),
         # No text may end the script element.
