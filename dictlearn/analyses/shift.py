@@ -180,8 +180,7 @@ def score(texts: Texts, drawn: Drawn, how: How) -> Found:
     """SHIFT and its baselines on the documents of `scr.crossed`.
 
     Args:
-        texts: the documents in the model with its dictionaries.
-        drawn: the documents.
+        texts, drawn: the documents, in the model with its dictionaries, and their groups.
         how: how latents are listed and judged.
 
     Returns:
@@ -204,8 +203,8 @@ def score(texts: Texts, drawn: Drawn, how: How) -> Found:
         "skyline": by(texts.without(skyline), one.probe),
         "oracle": by(x_SD, one.clean[0]),
     }
-    if kept := [latent for latent in listed if not latent.spurious]:
-        code_SF = np.stack([codes[latent.tap][:, latent.latent] for latent in kept], axis=1)
+    if kept := [codes[own.tap][:, own.latent] for own in listed if not own.spurious]:
+        code_SF = np.stack(kept, axis=1)
         found["bottleneck"] = by(code_SF, linear(code_SF, biased))
     return Found(listed, removed, found)
 

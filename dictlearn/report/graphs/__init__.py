@@ -55,19 +55,7 @@ def write(
     """
     if not graphs:
         raise ValueError("No graphs; give at least one.")
-    told, common = about or {}, groups.shared(list(graphs.values()))
-    thresholds = (node_threshold, edge_threshold)
-    drawn = [
-        _drawn(graph, name, thresholds, (supernodes or {}).get(name, {}))
-        for name, graph in graphs.items()
-    ]
-    shown = Counter(key for one in drawn for key in _latents(one))
-    data = {
-        "graphs": drawn,
-        "threshold": node_threshold,
-        "about": {key: told[own] for own in told if (key := _key(*own)) in shown},
-        "shared": [list(one) for one in common if shown[_key(one.layer, one.latent)] > 1],
-    }
+    data = _data(graphs, about or {}, (node_threshold, edge_threshold), supernodes or {})
     replace(Path(path), _page(next(iter(graphs.values())), data))
     return Path(path)
 
@@ -92,6 +80,24 @@ def latents(
     return found
 
 
+def _data(
+    graphs: Mapping[str, Graph],
+    about: Mapping[Latent, Mapping[str, Any]],
+    thresholds: tuple[float, float],
+    supernodes: Mapping[str, Mapping[str, Sequence[int]]],
+) -> dict[str, Any]:
+    """What the script of the page reads."""
+    common = groups.shared(list(graphs.values()))
+    drawn = [_drawn(one, name, thresholds, supernodes) for name, one in graphs.items()]
+    shown = Counter(key for one in drawn for key in _latents(one))
+    return {
+        "graphs": drawn,
+        "threshold": thresholds[0],
+        "about": {key: about[own] for own in about if (key := _key(*own)) in shown},
+        "shared": [list(one) for one in common if shown[_key(one.layer, one.latent)] > 1],
+    }
+
+
 def _page(first: Graph, data: Mapping[str, Any]) -> str:
     n, names = len(data["graphs"]), first.dictionaries
     of = names[0] if len(names) == 1 else f"{len(names)} dictionaries"
@@ -114,10 +120,7 @@ def _latents(drawn: Mapping[str, Any]) -> set[str]:
 
 
 def _drawn(
-    graph: Graph,
-    name: str,
-    thresholds: tuple[float, float],
-    supernodes: Mapping[str, Sequence[int]],
+    graph: Graph, name: str, thresholds: tuple[float, float], supernodes: Mapping[str, Mapping]
 ) -> dict[str, Any]:
     """The data of one graph. A node: [name, kind, layer, position, index, value, share of the influence, share
     of what is more influential]."""
@@ -141,6 +144,7 @@ def _drawn(
             [short(weight) for weight in graph.edges_MM[targets, sources].tolist()],
         ],
         "groups": {
-            title: [place[i] for i in own if i in place] for title, own in supernodes.items()
+            title: [place[i] for i in own if i in place]
+            for title, own in supernodes.get(name, {}).items()
         },
     }
