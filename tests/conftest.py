@@ -6,7 +6,7 @@ test's time goes into compiling, and optimised code would not save as much.
 
 Tests go to workers by group: tests of a conformance suite by member, all others by file. After a group, its
 caches are dropped, and its compiled programs if the worker is large; otherwise it would grow by gigabytes.
-Tests named in SLOW are marked `slow`."""
+Programs are lowered in one context of MLIR (tests/lowering.py). Tests named in SLOW are marked `slow`."""
 
 import contextlib
 import ctypes
@@ -32,7 +32,7 @@ from jaxtyping import install_import_hook
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import typecheck
+from tests import lowering, typecheck
 
 TESTS = Path(__file__).parent
 PROGRAMS = os.environ.setdefault(
@@ -42,6 +42,8 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", PROGRAMS)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+lowering.share_contexts()
 
 CHECKED = (
     "dictionaries",
