@@ -20,6 +20,7 @@ from dictlearn.tasks import Drawn, Task
 _SAMPLE = 64
 """Documents from which the random dictionaries take their L0."""
 _CONFIDENCE = 0.95
+_SAID = {LLM: "residual channels", PCA: "principal components", RANDOM: "random"}
 
 
 class Asked(NamedTuple):
@@ -164,18 +165,20 @@ def rows(
     keys: Sequence[str],
     runs: Callable[[Key, str], Sequence[float]],
     l0: Callable[[str, Sequence[str]], float | None],
+    alone: Sequence[str] = (LLM, PCA),
+    beside: Sequence[str] = (RANDOM,),
 ) -> list[dict[str, Any]]:
     """A row for each baseline and each setting: the mean of every key over dictionary seeds and splits, with
     the half width of its interval.
 
     keys: the keys of the values. runs: (kind, dictionary), key -> the value in each split. l0: kind, names of
-    dictionaries -> their mean L0.
+    dictionaries -> their mean L0. alone, beside: the baselines of all dictionaries, and of each setting.
     """
-    base = (("residual channels", LLM), ("principal components", PCA))
-    found = [_row(keys, runs, "", words, kind, [""], l0(kind, [""])) for words, kind in base]
+    found = [_row(keys, runs, "", _SAID[kind], kind, [""], l0(kind, [""])) for kind in alone]
     for label, words, names in settings(subject):
-        for kind, head, said in ((SAE, label, words), (RANDOM, RANDOM, f"random for {words}")):
-            found.append(_row(keys, runs, head, said, kind, names, l0(kind, names)))
+        said = [(kind, kind, f"{_SAID[kind]} for {words}") for kind in beside]
+        for kind, head, told in ((SAE, label, words), *said):
+            found.append(_row(keys, runs, head, told, kind, names, l0(kind, names)))
     return found
 
 
@@ -189,6 +192,7 @@ def _row(
     l0: float | None,
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"label": label, "setting": words, "kind": kind, "l0": l0}
+    row["dictionaries"] = list(filter(None, names))
     counts = [0]
     for key in keys:
         values = [one for name in names for one in runs((kind, name), key)]

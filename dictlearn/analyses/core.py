@@ -3,9 +3,8 @@
 The numbers are our meters' (docs/meters.md): sums over all tokens, divided once. The model runs with the
 reconstruction of each dictionary in the place of the activation, and with zero there.
 
-Baselines at the mean L0 of the dictionaries: the largest channels of the activation on each token, the largest
-principal components, and a random dictionary beside each. All three are TopK; a channel is two latents, one for
-each sign.
+Baselines at the L0 of each dictionary: the largest channels of the activation on each token, the largest
+principal components, and a random dictionary. All three are TopK; a channel is two latents, one for each sign.
 
 Source: SAEBench 8042bb3, whose keys the values have.
 Differs: `explained_variance` and `mse` are right; SAEBench's formulas are in `eval_result_unstructured`, and
@@ -14,7 +13,7 @@ batches.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -43,6 +42,7 @@ _HELD_OUT = 0.9
 """The share of the documents of a text of its own that is measured; the rest is left out."""
 _FIRST = 4
 """Passes whose tokens give the L0 of the baselines, and the principal components."""
+_BESIDE = (RANDOM, LLM, PCA)
 _METERS = {"reconstruction": {"compat": True}, "firing": {}}
 _HEADS = {
     "explained_variance": "EV",
@@ -91,13 +91,10 @@ def core(
         raise ValueError(f"{wrong[0]} is a transcoder; `dictlearn eval` measures it.")
     given = _text(subject, lm, text, context, seed)
     batches = _Batches(lm, taps, *given, n_tokens, n_sequences)
-    measured = {
-        at: _measured(one, batches)
-        for at, one in _with_baselines(subject.trained, batches, seed).items()
-    }
+    measured = _all(_with_baselines(subject.trained, batches, seed), batches)
     flat = {at: _core.flat(own) for at, own in measured.items()}
     mean = lambda kind, names: float(np.mean([flat[kind, name]["l0"] for name in names]))
-    rows = _asked.rows(subject, _core.KEYS, lambda at, key: [flat[at][key]], mean)
+    rows = _asked.rows(subject, _core.KEYS, lambda at, key: [flat[at][key]], mean, (), _BESIDE)
     config = {"n_tokens": n_tokens, "n_sequences": n_sequences, "text": text, "context": context}
     values = {
         "eval_type_id": "core",
@@ -142,7 +139,7 @@ class _Batch(NamedTuple):
 
 
 class _Batches:
-    """The batches of the sequences. The model is run again for each dictionary, so that memory is bounded."""
+    """The batches of the sequences."""
 
     def __init__(self, lm: LM, taps, tokens_ST, mask_ST, n_tokens: int, n_sequences: int):
         self._lm, self._taps = lm, taps
@@ -163,16 +160,18 @@ class _Batches:
 def _with_baselines(trained: Sequence[Trained], batches: _Batches, seed: int) -> dict[Key, Trained]:
     """The dictionaries, and the baselines at their L0 on the first tokens."""
     x_BD = np.concatenate([each.rows for each, _ in zip(batches, range(_FIRST), strict=False)])
-    of = {one.name: float(np.mean(l0(one.encode(jnp.asarray(x_BD))))) for one in trained}
-    mean_D, middle = x_BD.mean(0), float(np.mean(list(of.values())))
+    mean_D = x_BD.mean(0)
     axes_DD = np.linalg.svd(x_BD - mean_D, full_matrices=False)[2]
-    found = {(SAE, one.name): one for one in trained}
-    random = lambda one: _documents.random_dictionary(
-        one.module.n_latents, of[one.name], mean_D, seed
-    )
-    found |= {(RANDOM, one.name): random(one) for one in trained}
-    channels = _mirrored(np.eye(len(mean_D)), np.zeros_like(mean_D), middle)
-    return found | {(LLM, ""): channels, (PCA, ""): _mirrored(axes_DD, mean_D, middle)}
+    zero_D, eye_DD = np.zeros_like(mean_D), np.eye(len(mean_D))
+    found: dict[Key, Trained] = {}
+    for one in trained:
+        own = float(np.mean(l0(one.encode(jnp.asarray(x_BD)))))
+        n, name = one.module.n_latents, one.name
+        found[SAE, name] = one
+        found[RANDOM, name] = _documents.random_dictionary(n, own, mean_D, seed)
+        found[LLM, name] = _mirrored(eye_DD, zero_D, own)
+        found[PCA, name] = _mirrored(axes_DD, mean_D, own)
+    return found
 
 
 def _mirrored(axes_KD: np.ndarray, mean_D: np.ndarray, l0: float) -> Trained:
@@ -185,25 +184,46 @@ def _mirrored(axes_KD: np.ndarray, mean_D: np.ndarray, l0: float) -> Trained:
     return Trained(module, {"params": {**params, **own}})
 
 
-def _measured(one: Trained, batches: _Batches) -> dict[str, Any]:
-    """All numbers of a dictionary, by our keys; `density` and others are of each latent."""
-    made = _made(one.module) | {"loss_recovered": loss_recovered()}
-    totals = {name: meter.init() for name, meter in made.items()}
-    inside_F = np.zeros(one.module.n_latents)
+def _all(given: Mapping[Key, Trained], batches: _Batches) -> dict[Key, dict[str, Any]]:
+    """The numbers of dictionaries and baselines. Dictionaries of one L0 share their baselines."""
+    shared = {at: at if at[0] == SAE else (at[0], one.module) for at, one in given.items()}
+    tallies = {key: _Tally(given[at]) for at, key in shared.items()}
     for each in batches:
-        yhat_STD, sums, inside = _sums(
-            one.module, one.norm, one.variables, each.x_STD, each.mask_ST
-        )
-        inside_F += np.asarray(inside)
         if each.spliced:
             batches.splice.begin(each.tokens_ST, each.mask_ST, each.x_STD)
-            sums |= batches.splice(yhat_STD)
+        for tally in tallies.values():
+            tally.add(each, batches.splice)
+    found = {key: tally.result() for key, tally in tallies.items()}
+    return {at: found[key] for at, key in shared.items()}
+
+
+class _Tally:
+    """The meters of a dictionary, and in how many sequences each latent fires."""
+
+    def __init__(self, one: Trained):
+        self._one = one
+        self._made = _made(one.module) | {"loss_recovered": loss_recovered()}
+        self._totals = {name: meter.init() for name, meter in self._made.items()}
+        self._inside_F = np.zeros(one.module.n_latents)
+
+    def add(self, each: _Batch, splice: Splice) -> None:
+        """Adds a batch, which `splice` has begun if the model is spliced on it."""
+        one = self._one
+        given = one.module, one.norm, one.variables, each.x_STD, each.mask_ST
+        yhat_STD, sums, inside_F = _sums(*given)
+        self._inside_F += np.asarray(inside_F)
+        if each.spliced:
+            sums |= splice(yhat_STD)
         for name, own in jax.device_get(sums).items():
-            totals[name] = made[name].update(totals[name], own)
-    found = {k: v for name, meter in made.items() for k, v in meter.result(totals[name]).items()}
-    fired_F, n = totals["firing"]["count_F"], totals["firing"]["n"]
-    own = {"density": fired_F / n, "consistent": fired_F / np.maximum(inside_F, 1)}
-    return found | own | _core.weights(one)
+            self._totals[name] = self._made[name].update(self._totals[name], own)
+
+    def result(self) -> dict[str, Any]:
+        """All numbers, by our keys; `density` and others are of each latent."""
+        results = [meter.result(self._totals[name]) for name, meter in self._made.items()]
+        found = {key: value for each in results for key, value in each.items()}
+        fired_F, n = self._totals["firing"]["count_F"], self._totals["firing"]["n"]
+        own = {"density": fired_F / n, "consistent": fired_F / np.maximum(self._inside_F, 1)}
+        return found | own | _core.weights(self._one)
 
 
 def _made(module) -> dict[str, Any]:

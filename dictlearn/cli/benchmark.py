@@ -41,7 +41,7 @@ FLAGS = {
         "metavar": "NAME.KEY=VALUE",
         "help": "another setting of an evaluation; may be given several times",
     },
-    "--out": {"metavar": "DIR", "help": "the folder of the cells; default benchmarks/SUITE"},
+    "--out": {"metavar": "DIR", "help": "the folder of the cells; default runs/SUITE"},
 }
 
 
@@ -56,7 +56,7 @@ def benchmark(config: Mapping, workdir: Path, arguments: Namespace) -> None:
 
     only = arguments.evaluations.split(",") if arguments.evaluations else None
     suite = suites.changed(suites.make(arguments.suite), only, settings(arguments.setting))
-    folder = Path(arguments.out or Path("benchmarks") / arguments.suite)
+    folder = Path(arguments.out or Path("runs") / arguments.suite)
     seeds = [_seed(word) for word in arguments.seeds.split(",")]
     entries = suites.entries(arguments.dictionary, arguments.model, arguments.tap)
     asked = suites.Benchmark(suite, entries, seeds, folder)

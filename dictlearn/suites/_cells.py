@@ -9,8 +9,10 @@ The schema has fields for SAELens' names: `sae_lens_id` is the dictionary, `sae_
 that holds it. `cell`, `documents` and `baselines` are ours.
 """
 
+import dataclasses
 import hashlib
 import inspect
+import itertools
 import json
 import re
 import time
@@ -31,6 +33,8 @@ from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import read_json, write_json
 from dictlearn.suites._suite import Evaluation, Suite
 
+_TOGETHER = 4
+"""Dictionaries that are evaluated in one pass of the language model. All their codes are held."""
 UNREADABLE = (ValueError, OSError)
 """Errors of an evaluation that is left out: its data set is missing, or does not suit the dictionary."""
 
@@ -132,24 +136,35 @@ def run(asked: Benchmark, say: Callable[[str], None] = lambda line: None) -> dic
 
 def _run(asked: Benchmark, say: Callable[[str], None]) -> dict[str, str]:
     failed: dict[str, str] = {}
-    for evaluation, entry, seed in asked.cells():
-        name, path = evaluation.analysis, asked.path(evaluation, entry, seed)
-        told = f"{name}, {entry.key}, seed {seed}"
-        if name in failed:
-            continue
-        if kept(path, evaluation, entry, seed) is not None:
-            say(f"{told}: kept")
-            continue
-        try:
-            record = _record(evaluation, entry, seed)
-        except UNREADABLE as error:
-            failed[name] = " ".join(str(error).split())
-            say(f"{told}: {failed[name]}")
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, record)
-        say(f"{told}: {record['cell']['seconds']:.1f} s")
+    for evaluation, seed in itertools.product(asked.suite.evaluations, asked.seeds):
+        name = evaluation.analysis
+        there = lambda entry, of=evaluation, n=seed: kept(asked.path(of, entry, n), of, entry, n)
+        missing = [entry for entry in asked.entries if there(entry) is None]
+        if kept_already := len(asked.entries) - len(missing):
+            say(f"{name}, seed {seed}: {kept_already} cells are kept")
+        for some in _together(missing) if name not in failed else ():
+            try:
+                records = _records(evaluation, some, seed)
+            except UNREADABLE as error:
+                failed[name] = " ".join(str(error).split())
+                say(f"{name}, seed {seed}: {failed[name]}")
+                break
+            for entry, record in zip(some, records, strict=True):
+                path = asked.path(evaluation, entry, seed)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(path, record)
+                say(f"{name}, seed {seed}, {entry.key}: {record['cell']['seconds']:.1f} s")
     return failed
+
+
+def _together(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Dictionaries of one site, a few at once: the language model runs once for them."""
+    site = lambda entry: json.dumps(
+        plain([entry.given, {**entry.made_of, "dictionary": ""}]), sort_keys=True
+    )
+    for _, found in itertools.groupby(sorted(entries, key=site), site):
+        own = list(found)
+        yield from (own[i : i + _TOGETHER] for i in range(0, len(own), _TOGETHER))
 
 
 def kept(path: Path, evaluation: Evaluation, entry: Entry, seed: int) -> dict[str, Any] | None:
@@ -173,13 +188,24 @@ def _made_by(evaluation: Evaluation, entry: Entry, seed: int) -> dict[str, Any]:
     )
 
 
-def _record(evaluation: Evaluation, entry: Entry, seed: int) -> dict[str, Any]:
-    """Runs the analysis; its record as SAEBench writes it."""
-    began, name = time.time(), entry.dictionary.name
-    chosen = {**evaluation.settings, "seed": seed, **entry.given}
-    values = analyses.run(evaluation.analysis, [entry.subject], **chosen).values
-    of = _made_by(evaluation, entry, seed)
-    rows = {row["kind"]: row for row in values["settings"]}
+def _records(evaluation: Evaluation, entries: Sequence[Entry], seed: int) -> list[dict[str, Any]]:
+    """Runs the analysis on dictionaries of one site; the record of each as SAEBench writes it."""
+    began, first = time.time(), entries[0]
+    renamed = [dataclasses.replace(each.dictionary, name=each.key) for each in entries]
+    subject = Subject(first.key, given=renamed, setup=first.subject.setup)
+    chosen = {**evaluation.settings, "seed": seed, **first.given}
+    values = analyses.run(evaluation.analysis, [subject], **chosen).values
+    seconds = (time.time() - began) / len(entries)
+    return [
+        _record(values, each, _made_by(evaluation, each, seed), began, seconds) for each in entries
+    ]
+
+
+def _record(
+    values: Mapping[str, Any], entry: Entry, of: Mapping[str, Any], began: float, seconds: float
+) -> dict[str, Any]:
+    mine = [row for row in values["settings"] if row["dictionaries"] in ([], [entry.key])]
+    rows = {row["kind"]: row for row in mine}
     digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
     return plain(
         {
@@ -188,14 +214,14 @@ def _record(evaluation: Evaluation, entry: Entry, seed: int) -> dict[str, Any]:
             "eval_id": digest[:32],
             "datetime_epoch_millis": int(began * 1000),
             "eval_result_unstructured": {},
-            **values["dictionaries"][name],
+            **values["dictionaries"][entry.key],
             "sae_bench_commit_hash": f"dictlearn {versions()['dictlearn']}",
-            "sae_lens_id": name,
+            "sae_lens_id": entry.dictionary.name,
             "sae_lens_release_id": entry.release,
             "sae_lens_version": "",
             "sae_cfg_dict": dictionaries.describe(entry.dictionary.module),
             "documents": values.get("documents", {}),
             "baselines": {kind: row for kind, row in rows.items() if kind != SAE},
-            "cell": {"of": of, "l0": rows[SAE]["l0"], "seconds": time.time() - began},
+            "cell": {"of": of, "l0": rows[SAE]["l0"], "seconds": seconds},
         }
     )

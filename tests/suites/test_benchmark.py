@@ -10,7 +10,7 @@ import pytest
 from dictlearn import analyses, cli, dictionaries, interop, suites
 from dictlearn.analyses import _core, _probing, absorption
 from dictlearn.runs.trained import Site, Trained
-from dictlearn.suites import Evaluation, Metric, Suite
+from dictlearn.suites import Evaluation, Metric, Suite, _cells
 from tests.report.conftest import model, spoken
 
 __all__ = ["model", "spoken"]
@@ -81,9 +81,13 @@ def test_every_suite_asks_what_there_is():
             assert not {"seed", "model", "tap"} & one.settings.keys()
 
 
-def test_it_goes_on_where_it_was_killed(asked, tmp_path, monkeypatch):
+def test_it_goes_on_where_it_was_killed_and_dictionaries_do_not_see_each_other(
+    asked, tmp_path, monkeypatch
+):
     whole, run, done = asked._replace(folder=tmp_path / "whole"), analyses.run, []
-    assert suites.run(whole) == {}
+    with monkeypatch.context() as patch:
+        patch.setattr(_cells, "_TOGETHER", 1)
+        assert suites.run(whole) == {}
     cells = records(whole.folder)
     assert len(cells) == 8
 
@@ -96,21 +100,22 @@ def test_it_goes_on_where_it_was_killed(asked, tmp_path, monkeypatch):
     monkeypatch.setattr(analyses, "run", counted)
     with pytest.raises(KeyboardInterrupt):
         suites.run(asked)
-    assert len(records(asked.folder)) == 3
+    assert len(records(asked.folder)) == 6
+    assert done == ["sparse_probing", "sparse_probing", "tpp"]
     monkeypatch.setattr(
         analyses, "run", lambda *args, **more: done.append("") or run(*args, **more)
     )
     assert suites.run(asked) == {}
-    assert len(done) == 8
+    assert len(done) == 4
     assert records(asked.folder) == cells
     # A damaged cell, and those of other settings, are computed again; nothing else is.
     damaged = next((asked.folder / "cells").rglob("*.json"))
     damaged.write_text("{")
     suites.run(asked)
-    assert len(done) == 9
+    assert len(done) == 5
     other = suites.changed(SUITE, ["tpp"], {"tpp": {"ns": (3,)}})
     suites.run(asked._replace(suite=other))
-    assert len(done) == 13
+    assert len(done) == 7
 
 
 def test_a_cell_has_saebenchs_schema_and_the_values_of_the_analysis(asked, model):
