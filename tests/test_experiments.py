@@ -16,6 +16,7 @@ MORE = {
     "dark_matter": ("pod",),
     "e2e_frontier": ("local", "local,smoke", "pod"),
     "itda_layers": ("minilm,levels15,resid.5",),
+    "frontier": ("pod", "smoke,topk,gated"),
     "itda_vs_sae": ("topk", "itda,smoke"),
     "compute_optimal": ("pod",),
     "gsae": ("pod",),

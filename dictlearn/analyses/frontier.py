@@ -2,7 +2,8 @@
 
 Explained variance and CE score trade off against L0, so kinds are compared at an L0 within their curves. Values
 are interpolated between the two measured points around it, linearly in log L0. Nothing is extrapolated. With a
-reference, each dictionary also gets the L0 at which the reference reaches its value of the first metric.
+reference, each dictionary also gets the L0 at which the reference reaches its value of the first metric. A
+tuned hyperparameter, such as the learning rate, makes a curve for each of its values; a kind has its best one.
 """
 
 import itertools
@@ -15,6 +16,7 @@ from dictlearn import meters
 from dictlearn.analyses import _draw
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject
+from dictlearn.runs.workdir import flat
 
 NEEDS = ("dictionaries",)
 
@@ -28,6 +30,7 @@ def frontier(
     l0: float | None = None,
     metrics: Sequence[str] = METRICS,
     reference: str = "",
+    tuned: str = "",
 ) -> Result:
     """All kinds of the subjects' runs at one L0, sorted by the first metric; kinds that do not reach it are
     last.
@@ -37,14 +40,17 @@ def frontier(
         l0: the L0 of the comparison; None for the geometric mean of the range that most curves have.
         metrics: names in `metrics.json`; a metric that a run has not measured is left out.
         reference: the kind that defines the L0 that each dictionary would need; empty for none.
+        tuned: a hyperparameter, such as "lr" or "rule.lr", of which each kind has the value with the best first
+            metric at the L0; empty for none. It is chosen on the tokens that it is then measured on.
 
     Returns:
         A Result with `l0` and `rows`.
 
     Raises:
-        ValueError: for fewer than two dictionaries, metrics that none has, and an unknown reference.
+        ValueError: for fewer than two dictionaries, metrics that none has, an unknown reference, and a
+            hyperparameter that no dictionary has.
     """
-    rows = _rows(subjects, metrics)
+    rows = _rows(subjects, metrics, tuned)
     target = l0 if l0 is not None else _middle([row["points"] for row in rows])
     for row in rows:
         row["at_l0"] = {key: _at(row["points"], key, target) for key in metrics if _has(row, key)}
@@ -53,29 +59,57 @@ def frontier(
         raise ValueError(f"metrics={tuple(metrics)}: no dictionary was measured by any of them.")
     rank = lambda row: -math.inf if (value := row["at_l0"].get(first)) is None else value
     rows.sort(key=rank, reverse=True)
-    tables = [_table(rows, target, metrics)]
+    tables = [_table(rows, target, metrics, tuned)]
+    if tuned:
+        rows = _first_of_kind(rows)
+        tables.insert(
+            0,
+            _table(rows, target, metrics, tuned)._replace(
+                title=f"the best {tuned} at L0 {target:.3g}"
+            ),
+        )
     if reference:
         tables.append(_needed(rows, first, reference))
     values = {"l0": target, "rows": rows}
     return Result(values, tables, [_figure(rows, target, metrics)])
 
 
-def _rows(subjects: Sequence[Subject], metrics: Sequence[str]) -> list[dict]:
-    """{"member", "n_latents", "points"} of each kind and width, with points sorted by L0."""
-    curves: dict[tuple[str, int], list[dict]] = {}
+def _rows(subjects: Sequence[Subject], metrics: Sequence[str], tuned: str) -> list[dict]:
+    """{"member", "n_latents", "tuned", "points"} of each curve, with points sorted by L0."""
+    curves: dict[tuple, list[dict]] = {}
     for subject in subjects:
         for name, record in {**subject.metrics, **subject.pursuits}.items():
             label, n = record["label"], record["hparams"]["dictionary"]["n_latents"]
             label = f"{subject.name} {label}" if len(subjects) > 1 else label
             measured = {key: record[key] for key in metrics if record.get(key) is not None}
-            curves.setdefault((label, n), []).append({"name": name, "l0": record["l0"], **measured})
+            key = (label, n, _value(record["hparams"], tuned) if tuned else None)
+            curves.setdefault(key, []).append({"name": name, "l0": record["l0"], **measured})
     if (found := sum(map(len, curves.values()))) < 2:
         raise ValueError(f"{found} dictionaries; a comparison needs two or more.")
     by_l0 = lambda points: sorted(points, key=lambda point: point["l0"])
     return [
-        {"member": label, "n_latents": n, "points": by_l0(points)}
-        for (label, n), points in curves.items()
+        {"member": label, "n_latents": n, "tuned": value, "points": by_l0(points)}
+        for (label, n, value), points in curves.items()
     ]
+
+
+def _value(hparams: Mapping, name: str) -> float:
+    """The hyperparameter of a name, with or without its subtree."""
+    leaves = dict(flat(hparams))
+    found = [leaf for leaf in leaves if leaf == name or leaf.endswith(f".{name}")]
+    if len(found) != 1:
+        raise ValueError(
+            f"tuned={name!r} names {len(found)} of {', '.join(leaves)}; it must name one."
+        )
+    return leaves[found[0]]
+
+
+def _first_of_kind(rows: Sequence[dict]) -> list[dict]:
+    """The first row of each kind and width."""
+    first: dict[tuple, dict] = {}
+    for row in rows:
+        first.setdefault((row["member"], row["n_latents"]), row)
+    return list(first.values())
 
 
 def _has(row: Mapping, key: str) -> bool:
@@ -138,14 +172,16 @@ def _needed(rows: Sequence[Mapping], key: str, reference: str) -> Table:
     return Table(f"The L0 that {reference} needs for the same {columns[2]}", columns, found)
 
 
-def _table(rows: Sequence[Mapping], l0: float, metrics: Sequence[str]) -> Table:
+def _table(rows: Sequence[Mapping], l0: float, metrics: Sequence[str], tuned: str) -> Table:
     present = [key for key in metrics if any(key in row["at_l0"] for row in rows)]
-    columns = ("member", "n", *(key.replace("_", " ") for key in present), "L0 measured")
+    named = [key.replace("_", " ") for key in present]
+    columns = ("member", "n", *([tuned] if tuned else []), *named, "L0 measured")
     cells = []
     for row in rows:
         span = f"{row['points'][0]['l0']:.1f} .. {row['points'][-1]['l0']:.1f}"
         values = (row["at_l0"].get(key) for key in present)
-        cells.append((row["member"], row["n_latents"], *values, span))
+        chosen = [row["tuned"]] if tuned else []
+        cells.append((row["member"], row["n_latents"], *chosen, *values, span))
     return Table(f"at L0 {l0:.3g}", columns, cells)
 
 

@@ -113,3 +113,30 @@ def get_config(arg=""):
     assert "<svg" in (tmp_path / "run" / "analyses" / "frontier.svg").read_text()
     assert cli.main(["train", *run, "--config.members.relu.rate=1"]) == 1
     assert "config.members.relu has no 'rate'" in capsys.readouterr().err
+
+
+def test_of_a_tuned_hyperparameter_each_kind_has_its_best_value(tmp_path):
+    """The rate that is best at the L0 of the comparison, not the one with the best single dictionary."""
+    tried = {
+        ("topk", 1e-3): [(8.0, 0.6), (32.0, 0.8)],
+        ("topk", 1e-2): [(8.0, 0.3), (32.0, 0.9)],
+        ("relu", 1e-3): [(8.0, 0.2), (32.0, 0.3)],
+        ("relu", 1e-2): [(8.0, 0.4), (32.0, 0.5)],
+    }
+    found = {}
+    for (label, lr), points in tried.items():
+        for i, (l0, ev) in enumerate(points):
+            one = record(label, 64, l0, ev)
+            one["hparams"] = {**one["hparams"], "rule": {"lr": lr}}
+            found[f"{label}_{lr}_{i}"] = one
+    (tmp_path / "metrics.json").write_text(json.dumps(found))
+    result = analyses.run("frontier", [tmp_path], l0=16.0, tuned="lr")
+    best, every = result.tables
+    assert [(row[0], row[2]) for row in best.rows] == [("topk", 1e-3), ("relu", 1e-2)]
+    assert [row["at_l0"]["explained_variance"] for row in result.values["rows"]] == [
+        pytest.approx(0.7),
+        pytest.approx(0.45),
+    ]
+    assert len(every.rows) == 4
+    with pytest.raises(ValueError, match=r"'momentum'.*rule\.lr"):
+        analyses.run("frontier", [tmp_path], tuned="momentum")

@@ -1,0 +1,82 @@
+"""The frontier of eight methods at matched L0, each at its own best learning rate of three.
+
+    dictlearn harvest --config=experiments/topk_scaling.py         (once; the same activations)
+    dictlearn train   --config=experiments/frontier.py             (or `smoke`, `pod` of both)
+
+SmolLM2-135M-Instruct (4-bit weights), residual stream after block 9, 440,000 tokens of Wikipedia leads. 1536
+latents, 400 steps of 512 (half a pass), the recommended settings of each method, at a third of its rate, its
+rate, and three times that, at three settings of the hyperparameter that decides its L0. All see the same
+batches. The analysis `frontier` gives each method its best rate at L0 16, and the table of all rates.
+
+Claims: BatchTopK and JumpReLU are ahead of TopK at the same L0, and TopK of Gated (Bussmann et al. 2024;
+Rajamanoharan et al. 2024); Mutual and Feature Choice are ahead of TopK (Ayonrinde 2024); Matryoshka pays a
+little explained variance for its nested widths (Bussmann et al. 2025).
+
+Expected: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from dictlearn import recommended
+
+SIZES = {
+    "": {"n": 1536, "steps": 400, "batch": 512, "evaluate": 16_384},
+    "smoke": {"n": 96, "steps": 10, "batch": 128, "evaluate": 1024},
+    "pod": {"n": 65_536, "steps": 100_000, "batch": 8192, "evaluate": 1_000_000},
+}
+D_IN = 576
+L0 = 16
+KS = {"k": (8, 16, 32)}
+MEAN_KS = {"k": (8.0, 16.0, 32.0)}
+TARGETS = {"target_l0": (8.0, 16.0, 32.0)}
+AXES = {
+    "topk": KS,
+    **{kind: MEAN_KS for kind in ("batch_topk", "matryoshka", "mutual_choice", "feature_choice")},
+    **{kind: TARGETS for kind in ("jumprelu", "gated")},
+    "gba": {"density_high": (0.03, 0.06, 0.12)},
+}
+"""The methods, with the hyperparameter that decides the L0 of each."""
+ADAPTED = {"gba": {"revive": {"name": "adapt_bias", "every": 5}}}
+
+
+def member(kind: str, size: dict) -> dict:
+    """What a method has of its own."""
+    sizes = {
+        "n_latents": size["n"],
+        "batch_size": size["batch"],
+        "tokens": size["steps"] * size["batch"],
+    }
+    found = recommended(kind, d_in=D_IN, l0=L0, **sizes)
+    own = {key: found[key] for key in ("dictionary", "objective", "rule", "learner")}
+    if kind == "feature_choice":
+        own["dictionary"]["choose_after"] = size["steps"] // 4
+    rate = found["rule"]["lr"]
+    rates = {"lr": (rate / 3, rate, 3 * rate)}
+    return {**own, **ADAPTED.get(kind, {}), "sweep": {**AXES[kind], **rates}}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """`smoke`, `pod`, or names of methods, which are then alone: `smoke,topk,gated`."""
+    words = [word for word in arg.split(",") if word]
+    sizes = [word for word in words if word in SIZES] or [""]
+    methods = [word for word in words if word not in SIZES] or list(AXES)
+    if unknown := sorted(set(methods) - set(AXES)):
+        raise ValueError(f"frontier has no {unknown}; there are smoke, pod, {', '.join(AXES)}.")
+    size, suffix = SIZES[sizes[0]], sizes[0] and f"-{sizes[0]}"
+    config = ConfigDict()
+    config.seed = 0
+    config.steps, config.batch_size = size["steps"], size["batch"]
+    config.log_every = max(1, size["steps"] // 40)
+    config.checkpoint_every = size["steps"]
+    config.model = {"name": "smollm2"}
+    config.stream = {
+        "name": "store",
+        "path": f"runs/topk_scaling{suffix}/activations",
+        "normalise": "mean_norm_sqrt_d",
+    }
+    config.members = {kind: member(kind, size) for kind in methods}
+    config.evaluate = {"n_tokens": size["evaluate"], "n_sequences": 0}
+    config.analyses = {"frontier": {"l0": float(L0), "tuned": "lr"}}
+    if sizes[0] == "pod":
+        config.mesh = {"data": 16, "model": 4}
+    return config
