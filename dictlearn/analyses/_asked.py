@@ -20,7 +20,12 @@ from dictlearn.tasks import Drawn, Task
 _SAMPLE = 64
 """Documents from which the random dictionaries take their L0."""
 _CONFIDENCE = 0.95
-_SAID = {LLM: "residual channels", PCA: "principal components", RANDOM: "random"}
+RMU = "rmu"
+"""The kind of the model that is trained to forget (`unlearning`)."""
+_SAID = {
+    **{LLM: "residual channels", PCA: "principal components", RANDOM: "random"},
+    RMU: "RMU, which trains the model",
+}
 
 
 class Asked(NamedTuple):

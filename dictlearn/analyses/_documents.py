@@ -6,7 +6,7 @@ first token are unlike all others. Documents are cut after `context` tokens, the
 Source: SAEBench 8042bb3, whose masked means these are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 
 from dictlearn import dictionaries
 from dictlearn import lm as language
+from dictlearn.analyses._probing import LLM, PCA, RANDOM
 from dictlearn.analyses._subject import PASS, Subject, dense_codes
 from dictlearn.experiment.stream import origin
 from dictlearn.lm import LM
@@ -66,6 +67,23 @@ def site(subject: Subject, model: str = "", tap: str = "") -> tuple[LM, tuple[st
     return lm, taps
 
 
+def one_tap(subject: Subject, model: str = "", tap: str = "") -> tuple[LM, str]:
+    """`site` of autoencoders of one tap, which is edited while the model runs. Raises ValueError for others."""
+    lm, taps = site(subject, model, tap)
+    refuse_transcoders(subject.trained)
+    if len(taps) != 1:
+        raise ValueError(f"{subject.name} reads {', '.join(taps)}; one tap is edited, not several.")
+    return lm, taps[0]
+
+
+def refuse_transcoders(trained: Sequence[Trained]) -> None:
+    """Raises ValueError for a dictionary that writes elsewhere than it reads."""
+    if wrong := [one.name for one in trained if one.module.d_out is not None]:
+        raise ValueError(
+            f"{wrong[0]} is a transcoder; `dictlearn eval` measures it, and this reads autoencoders."
+        )
+
+
 def _width(lm: LM, taps: Sequence[str]) -> int:
     found = jax.eval_shape(lm.forward, lm.params, jax.ShapeDtypeStruct((1, 2), jnp.int32))[1]
     return sum(found[one].shape[-1] for one in taps)
@@ -87,12 +105,7 @@ def means(
     x_SD: list[np.ndarray] = [np.empty(0)] * len(documents)
     codes = [x_SD.copy() for _ in trained]
     active, n_tokens = np.zeros(len(trained)), 0
-    for chosen in _batches(documents):
-        given = language.prompts(lm, [documents[s] for s in chosen])
-        at_BT = np.arange(given.tokens_BP.shape[1])[None]
-        mask_BT = (at_BT > 0) & (at_BT < given.length_B[:, None])
-        x_BD = np.asarray(on_texts.activations(lm, tap, given.tokens_BP))[mask_BT]
-        count_S = mask_BT.sum(1)
+    for chosen, x_BD, count_S in rows(lm, tap, documents):
         n_tokens += len(x_BD)
         _spread(x_SD, chosen, x_BD, count_S)
         for i, one in enumerate(trained):
@@ -103,11 +116,20 @@ def means(
     return Means(np.stack(x_SD).astype(np.float32), stacked, (active / n_tokens).tolist())
 
 
-def _batches(documents: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
-    """The documents in batches of one size and similar lengths; the last one repeats documents."""
+def rows(
+    lm: LM, tap: Sequence[str], documents: Sequence[Sequence[int]]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(which documents, the activations of their tokens without the first one, the number of each document's)
+    of every batch: documents of similar lengths, of which the last batch may have fewer."""
     order_S = np.argsort([len(one) for one in documents], kind="stable")
-    order_S = np.concatenate([order_S, np.resize(order_S, -len(order_S) % _BATCH)])
-    yield from order_S.reshape(-1, _BATCH)
+    for start in range(0, len(order_S), _BATCH):
+        chosen = order_S[start : start + _BATCH]
+        given = language.prompts(lm, [documents[s] for s in np.resize(chosen, _BATCH).tolist()])
+        at_BT = np.arange(given.tokens_BP.shape[1])[None]
+        mask_BT = (at_BT > 0) & (at_BT < given.length_B[:, None])
+        mask_BT[len(chosen) :] = False
+        x_BTD = np.asarray(on_texts.activations(lm, tap, given.tokens_BP))
+        yield chosen, x_BTD[mask_BT], mask_BT.sum(1)[: len(chosen)]
 
 
 def _spread(
@@ -144,3 +166,25 @@ def random_dictionary(n_latents: int, l0: float, mean_D: np.ndarray, seed: int) 
     variables = module.init(jax.random.key(seed), method="declare")
     params = {**variables["params"], "b_dec_D": jnp.asarray(mean_D, jnp.float32)}
     return Trained(module, {**variables, "params": params}, name=f"random n {n_latents} k {k}")
+
+
+def mirrored(axes_KD: np.ndarray, mean_D: np.ndarray, l0: float) -> Trained:
+    """A baseline: TopK whose latents are directions, one for each sign. mean_D: what it subtracts."""
+    both_FD = jnp.asarray(np.concatenate([axes_KD, -axes_KD]), jnp.float32)
+    k = max(1, min(len(axes_KD), round(l0)))
+    module = dictionaries.make("topk", d_in=both_FD.shape[1], n_latents=len(both_FD), k=k)
+    params = module.init(jax.random.key(0), method="declare")["params"]
+    own = {"W_enc_FD": both_FD, "W_dec_FD": both_FD, "b_dec_D": jnp.asarray(mean_D, jnp.float32)}
+    return Trained(module, {"params": {**params, **own}})
+
+
+def baselines(x_BD: np.ndarray, seed: int) -> Callable[[Trained, float], dict[str, Trained]]:
+    """(a dictionary, its L0) -> its baselines at that L0, by kind: a random one of its width, the largest
+    channels of the activation on each token, and the largest principal components of the activations `x_BD`."""
+    mean_D = x_BD.mean(0)
+    axes_DD = np.linalg.svd(x_BD - mean_D, full_matrices=False)[2]
+    return lambda one, l0: {
+        RANDOM: random_dictionary(one.module.n_latents, l0, mean_D, seed),
+        LLM: mirrored(np.eye(len(mean_D)), np.zeros_like(mean_D), l0),
+        PCA: mirrored(axes_DD, mean_D, l0),
+    }

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dictlearn import dictionaries, meters
 from dictlearn import lm as language
+from dictlearn import meters
 from dictlearn.analyses import _asked, _core, _documents
 from dictlearn.analyses._probing import LLM, PCA, RANDOM, SAE, Key
 from dictlearn.analyses._result import Result
@@ -87,8 +87,7 @@ def core(
     """
     (subject,) = exactly(1, subjects, "core")
     lm, taps = _documents.site(subject, model, tap)
-    if wrong := [one.name for one in subject.trained if one.module.d_out is not None]:
-        raise ValueError(f"{wrong[0]} is a transcoder; `dictlearn eval` measures it.")
+    _documents.refuse_transcoders(subject.trained)
     given = _text(subject, lm, text, context, seed)
     batches = _Batches(lm, taps, *given, n_tokens, n_sequences)
     measured = _all(_with_baselines(subject.trained, batches, seed), batches)
@@ -160,28 +159,12 @@ class _Batches:
 def _with_baselines(trained: Sequence[Trained], batches: _Batches, seed: int) -> dict[Key, Trained]:
     """The dictionaries, and the baselines at their L0 on the first tokens."""
     x_BD = np.concatenate([each.rows for each, _ in zip(batches, range(_FIRST), strict=False)])
-    mean_D = x_BD.mean(0)
-    axes_DD = np.linalg.svd(x_BD - mean_D, full_matrices=False)[2]
-    zero_D, eye_DD = np.zeros_like(mean_D), np.eye(len(mean_D))
-    found: dict[Key, Trained] = {}
+    beside, found = _documents.baselines(x_BD, seed), {}
     for one in trained:
         own = float(np.mean(l0(one.encode(jnp.asarray(x_BD)))))
-        n, name = one.module.n_latents, one.name
-        found[SAE, name] = one
-        found[RANDOM, name] = _documents.random_dictionary(n, own, mean_D, seed)
-        found[LLM, name] = _mirrored(eye_DD, zero_D, own)
-        found[PCA, name] = _mirrored(axes_DD, mean_D, own)
+        found[SAE, one.name] = one
+        found |= {(kind, one.name): other for kind, other in beside(one, own).items()}
     return found
-
-
-def _mirrored(axes_KD: np.ndarray, mean_D: np.ndarray, l0: float) -> Trained:
-    """TopK whose latents are directions, one for each sign."""
-    both_FD = jnp.asarray(np.concatenate([axes_KD, -axes_KD]), jnp.float32)
-    k = max(1, min(len(axes_KD), round(l0)))
-    module = dictionaries.make("topk", d_in=both_FD.shape[1], n_latents=len(both_FD), k=k)
-    params = module.init(jax.random.key(0), method="declare")["params"]
-    own = {"W_enc_FD": both_FD, "W_dec_FD": both_FD, "b_dec_D": jnp.asarray(mean_D, jnp.float32)}
-    return Trained(module, {"params": {**params, **own}})
 
 
 def _all(given: Mapping[Key, Trained], batches: _Batches) -> dict[Key, dict[str, Any]]:

@@ -1,10 +1,12 @@
-"""SAEBench: five of its eight evaluations, with its settings and its data sets of the hub.
+"""SAEBench: six of its eight evaluations, with its settings and its data sets of the hub.
 
 Each cell has one draw, `splits=1`; `--seeds` gives several. The text of `core` is the packaged Wikipedia leads,
 because openwebtext is too large to load: `--setting=core.text=PATH` names another.
 
 Source: SAEBench 8042bb3.
-Differs: autointerp needs a judge (`dictlearn analyse score`); unlearning and RAVEL are left out.
+Differs: autointerp needs a judge (`dictlearn analyse score`); RAVEL is left out. The retain text of unlearning
+is Wikipedia leads. Its forget text is a file that is given to those who ask (`cais/wmdp-corpora`):
+`--setting=unlearning.forget_text=PATH` names it.
 """
 
 from dictlearn.suites import _suite
@@ -34,6 +36,19 @@ _BIASED = {
     _AMAZON: {"pairs": _PRODUCTS, "values": ("1.0", "5.0")},
 }
 _PERTURBED = {f"{_BIOS}_1": _BIOS_SETS[f"{_BIOS}_1"], _AMAZON: {"classes": _CATEGORIES}}
+_CHAT = (
+    "<start_of_turn>user\n"
+    "The following are multiple choice questions (with answers) about {subject}.\n"
+    "{question}\n{choices}<end_of_turn>\n<start_of_turn>model\nAnswer: ("
+)
+"""Gemma's chat format, the only one that SAEBench has."""
+_UNLEARNING = {
+    "forget_questions": {"wmdp": {"classes": ("biology",)}},
+    "other_questions": "mmlu",
+    "forget_text": "bio-forget-corpus.jsonl",
+    "retain_text": "wiki",
+    **{"n_sequences": 1024, "context": 1024, "n_loss": 50, "prompt": _CHAT},
+}
 _EVALUATIONS = (
     Evaluation(
         "core",
@@ -61,6 +76,12 @@ _EVALUATIONS = (
         {"n_words": 0, "min_words": 20, "splits": 1},
         "all words of the model's vocabulary",
         _suite.ABSORPTION,
+    ),
+    Evaluation(
+        "unlearning",
+        _UNLEARNING,
+        "WMDP biology and MMLU (four subjects); WMDP's forget text, leads of English Wikipedia",
+        _suite.UNLEARNING,
     ),
 )
 

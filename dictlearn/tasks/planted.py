@@ -9,14 +9,8 @@ independent of the class.
 import numpy as np
 
 from dictlearn.tasks._task import Task
+from dictlearn.tasks._words import CLASSES
 
-_CLASSES = {
-    "fruit": ("apple", "pear", "plum", "cherry"),
-    "metal": ("iron", "copper", "silver", "tin"),
-    "animal": ("horse", "wolf", "sheep", "goose"),
-    "colour": ("red", "green", "blue", "yellow"),
-    "city": ("Paris", "London", "Rome", "Berlin"),
-}
 _WEATHERS = {
     "wet": ("rain", "snow", "fog", "storm"),
     "dry": ("sun", "heat", "dust", "drought"),
@@ -61,7 +55,7 @@ def planted(*, n: int = 200, length: int = 8, weather: bool = False, seed: int =
         raise ValueError(f"{n=} sentences of {length=} words; both must be at least 1.")
     random = np.random.default_rng(seed)
     text, label = [], []
-    for name, own in _CLASSES.items():
+    for name, own in CLASSES.items():
         for _ in range(n):
             words = random.choice(_OTHERS, length)
             words[random.integers(length)] = random.choice(own)

