@@ -1,18 +1,18 @@
 """The table of a benchmark: the mean of each metric with its interval, and ranks with theirs.
 
-The runs of a row are its dictionary seeds times the seeds of the draws. The interval of a mean is Student's. A
-rank is the place of a row's mean among all rows, 1 for the best. Its interval holds 95 % of the ranks when the
+The runs of a row are its dictionary seeds times the seeds of the draws. Those of the channels and of the
+principal components, which have no dictionary, are the draws. The interval of a mean is Student's. A rank is the place of a row's mean among all rows, 1 for the best. Its interval holds 95 % of the ranks when the
 runs of each row are drawn again with replacement; a row with one run has none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dictlearn.analyses._asked import interval
 from dictlearn.analyses._probing import RANDOM
-from dictlearn.suites._cells import Benchmark, kept
+from dictlearn.suites._cells import Benchmark, Entry, kept
 from dictlearn.suites._suite import Metric
 
 _DRAWS = 1000
@@ -126,21 +126,35 @@ def _baselines(
     cells: Mapping[str, Sequence], names: Sequence[str], metrics: Sequence[tuple[str, Metric]]
 ) -> list[Row]:
     """The channels and the principal components of all cells, and the random dictionary beside each row."""
+    rows = (
+        ("residual channels", "llm", names, _draw),
+        ("principal components", "pca", names, _draw),
+        *((f"random for {name}", RANDOM, [name], _run) for name in names),
+    )
     found = []
-    of_all = [("residual channels", "llm", names), ("principal components", "pca", names)]
-    of_one = [(f"random for {name}", RANDOM, [name]) for name in names]
-    for said, kind, those in (*of_all, *of_one):
-        rows = {
-            analysis: [record["baselines"][kind] for entry, record in own if entry.setting in those]
-            for analysis, own in cells.items()
-        }
-        values = lambda analysis, key, rows=rows: [
-            row[key] for row in rows[analysis] if row[key] is not None
-        ]
-        runs = {m.key: values(analysis, m.of_row) for analysis, m in metrics}
-        l0 = {analysis: _mean(values(analysis, "l0")) for analysis in cells}
+    for said, kind, those, run in rows:
+        own = {key: [one for one in each if one[0].setting in those] for key, each in cells.items()}
+        runs = {m.key: _of_baseline(own[name], kind, m.of_row, run) for name, m in metrics}
+        l0 = {name: _mean(_of_baseline(each, kind, "l0", run)) for name, each in own.items()}
         found.append(_row(said, kind, "", l0, runs))
     return found
+
+
+def _draw(entry: Entry, record: Mapping[str, Any]) -> Any:
+    return record["cell"]["of"]["settings"]["seed"]
+
+
+def _run(entry: Entry, record: Mapping[str, Any]) -> Any:
+    return entry.key, _draw(entry, record)
+
+
+def _of_baseline(cells: Sequence, kind: str, key: str, run: Callable) -> list[float]:
+    """A number of a baseline in each run: the mean of the cells that `run` says are one."""
+    values: dict[Any, list[float]] = {}
+    for entry, record in cells:
+        if (value := record["baselines"][kind][key]) is not None:
+            values.setdefault(run(entry, record), []).append(value)
+    return [float(np.mean(each)) for each in values.values()]
 
 
 def ranks(
