@@ -26,9 +26,9 @@ if metadata.version("jaxlib").startswith("0.10."):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import jax
+import jaxtyping
 import psutil
 import pytest
-from jaxtyping import install_import_hook
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -56,7 +56,9 @@ CHECKED = (
     "rules",
     "streams",
 )
-install_import_hook([f"dictlearn.{name}" for name in CHECKED], f"{typecheck.__name__}.check")
+jaxtyping.install_import_hook(
+    [f"dictlearn.{name}" for name in CHECKED], f"{typecheck.__name__}.check"
+)
 
 ENOUGH, MORE = 1.5 * 2**30, 0.4 * 2**30
 """Bytes of a worker from which on the programs of a group are let go after it; and by how many it grows before
@@ -71,7 +73,7 @@ LONG = (
     "test_train.py",
 )
 """Tests whose many steps take longer than compiling them: their programs, and those of the processes that they
-start, are optimised."""
+start, are optimised. But for conformance, shapes are not checked at each of their many calls."""
 
 TOGETHER = ("analyses/test_conformance.py",)
 """Conformance suites whose members look at the same trained runs, which two workers would each train."""
@@ -176,6 +178,8 @@ def give_back_memory() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     optimised = item.path.relative_to(TESTS).as_posix().startswith(LONG)
     jax.config.update("jax_disable_most_optimizations", not optimised)
+    conforms = item.path.name == "test_conformance.py"
+    jaxtyping.config.update("jaxtyping_disable", optimised and not conforms)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0" if optimised else "1"
 
 
