@@ -1,8 +1,9 @@
 """The table of a benchmark: the mean of each metric with its interval, and ranks with theirs.
 
-The runs of a row are its dictionary seeds times the seeds of the draws. Those of the channels and of the
-principal components, which have no dictionary, are the draws. The interval of a mean is Student's. A rank is the place of a row's mean among all rows, 1 for the best. Its interval holds 95 % of the ranks when the
-runs of each row are drawn again with replacement; a row with one run has none.
+The runs of a row are its dictionary seeds times the seeds of the draws. The channels and the principal
+components have no dictionary: their runs are the draws. The interval of a mean is Student's. A rank is the
+place of a row's mean among all rows, 1 for the best. Its interval holds 95 % of the ranks when the runs of each
+row are drawn again with replacement; a row with one run has none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
