@@ -41,7 +41,7 @@ _EVALUATIONS = (
     ),
     Evaluation(
         "ravel",
-        {"tasks": "cities", "n_prompts": 200, "n_pairs": 64, "n_tokens": 3},
+        {"tasks": "cities", "n_prompts": 200, "n_pairs": 200, "n_tokens": 3},
         "200 prompts about 52 cities, their country, continent and language",
         _suite.RAVEL,
     ),
