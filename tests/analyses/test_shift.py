@@ -16,6 +16,8 @@ from dictlearn.analyses.shift import LABELS, How, Listed, _judged, accuracies, s
 from dictlearn.lm.taps import tapper
 from dictlearn.ops.sparse_probes.logistic import Probe
 from dictlearn.runs.trained import Site, Trained
+from dictlearn.tasks._words import CLASSES
+from dictlearn.tasks.planted import _WEATHERS
 from tests.lm.toy import toy_lm
 
 D, PAIR = 12, ("fruit", "metal")
@@ -58,9 +60,7 @@ def drawn():
 @functools.cache
 def documents():
     """Words as tokens: 1 to 4 for the words of a class or a weather, the others from 5 on."""
-    from dictlearn.tasks.planted import _CLASSES, _WEATHERS
-
-    own = _CLASSES | _WEATHERS
+    own = CLASSES | _WEATHERS
     known = {word: at for at, kind in enumerate(KINDS, 1) for word in own[kind]}
     token = lambda word: known.get(word, 5 + sum(map(ord, word)) % 35)
     return [[0, *map(token, text.split())] for text in drawn().text]
