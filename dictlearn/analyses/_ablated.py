@@ -44,6 +44,12 @@ class Basis(NamedTuple):
         return Basis(signs(self.code_SF, 1), signs(self.atoms_FD, 0))
 
 
+def check(ns: Sequence[int], splits: int) -> None:
+    """Raises ValueError for settings out of bounds."""
+    if not ns or min(ns) < 1 or splits < 1:
+        raise ValueError(f"{ns=} must be numbers of latents, and {splits=} at least 1.")
+
+
 def largest(effect_F: np.ndarray, n: int) -> np.ndarray:
     """The n latents of largest effect, without latents of none."""
     chosen = best(effect_F)[:n]

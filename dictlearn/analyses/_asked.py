@@ -23,10 +23,11 @@ _CONFIDENCE = 0.95
 RMU, MDAS = "rmu", "mdas"
 """Baselines of one analysis: a model that is trained to forget (`unlearning`), and the axes of a rotation that
 is learned with a mask over them (`ravel`)."""
-_SAID = {
+SAID = {
     **{LLM: "residual channels", PCA: "principal components", RANDOM: "random"},
     **{RMU: "RMU, which trains the model", MDAS: "learned rotation"},
 }
+"""The baselines in words."""
 
 
 class Asked(NamedTuple):
@@ -180,9 +181,9 @@ def rows(
     keys: the keys of the values. runs: (kind, dictionary), key -> the value in each split. l0: kind, names of
     dictionaries -> their mean L0. alone, beside: the baselines of all dictionaries, and of each setting.
     """
-    found = [_row(keys, runs, "", _SAID[kind], kind, [""], l0(kind, [""])) for kind in alone]
+    found = [_row(keys, runs, "", SAID[kind], kind, [""], l0(kind, [""])) for kind in alone]
     for label, words, names in settings(subject):
-        said = [(kind, kind, f"{_SAID[kind]} for {words}") for kind in beside]
+        said = [(kind, kind, f"{SAID[kind]} for {words}") for kind in beside]
         for kind, head, told in ((SAE, label, words), *said):
             found.append(_row(keys, runs, head, told, kind, names, l0(kind, names)))
     return found

@@ -59,15 +59,11 @@ def frontier(
         raise ValueError(f"metrics={tuple(metrics)}: no dictionary was measured by any of them.")
     rank = lambda row: -math.inf if (value := row["at_l0"].get(first)) is None else value
     rows.sort(key=rank, reverse=True)
-    tables = [_table(rows, target, metrics, tuned)]
+    at = f"at L0 {target:.3g}"
+    tables = [_table(at, rows, metrics, tuned)]
     if tuned:
         rows = _first_of_kind(rows)
-        tables.insert(
-            0,
-            _table(rows, target, metrics, tuned)._replace(
-                title=f"the best {tuned} at L0 {target:.3g}"
-            ),
-        )
+        tables.insert(0, _table(f"the best {tuned} {at}", rows, metrics, tuned))
     if reference:
         tables.append(_needed(rows, first, reference))
     values = {"l0": target, "rows": rows}
@@ -172,7 +168,7 @@ def _needed(rows: Sequence[Mapping], key: str, reference: str) -> Table:
     return Table(f"The L0 that {reference} needs for the same {columns[2]}", columns, found)
 
 
-def _table(rows: Sequence[Mapping], l0: float, metrics: Sequence[str], tuned: str) -> Table:
+def _table(title: str, rows: Sequence[Mapping], metrics: Sequence[str], tuned: str) -> Table:
     present = [key for key in metrics if any(key in row["at_l0"] for row in rows)]
     named = [key.replace("_", " ") for key in present]
     columns = ("member", "n", *([tuned] if tuned else []), *named, "L0 measured")
@@ -182,7 +178,7 @@ def _table(rows: Sequence[Mapping], l0: float, metrics: Sequence[str], tuned: st
         values = (row["at_l0"].get(key) for key in present)
         chosen = [row["tuned"]] if tuned else []
         cells.append((row["member"], row["n_latents"], *chosen, *values, span))
-    return Table(f"at L0 {l0:.3g}", columns, cells)
+    return Table(title, columns, cells)
 
 
 def _figure(rows: Sequence[Mapping], l0: float, metrics: Sequence[str]) -> Figure:

@@ -58,8 +58,7 @@ def tpp(
     Raises:
         ValueError: for a subject without a model, an unknown task, and settings out of bounds.
     """
-    if not ns or min(ns) < 1 or splits < 1:
-        raise ValueError(f"{ns=} must be numbers of latents, and {splits=} at least 1.")
+    _ablated.check(ns, splits)
     data = _asked.Data(tasks, n_train, n_test, context, seed, model, tap)
     opened = _asked.opened(subjects, "tpp", data)
     found = {

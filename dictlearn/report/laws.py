@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dictlearn.report.drawn import figure
 from dictlearn.report.markup import head, shown, table
-from dictlearn.runs.workdir import read_json
+from dictlearn.report.records import fitted_law
 
 NEEDED = {
     *("law", "parameters", "identified", "derived", "beside", "loss", "n_runs", "n_bootstrap"),
@@ -25,10 +25,7 @@ def sections(workdir: Path) -> list[tuple[str, str, str]]:
 
 
 def _body(file: Path, name: str) -> str:
-    again = f"dictlearn fit --law={name} --workdir={file.parent}"
-    law = read_json(file, again)
-    if lacking := sorted(NEEDED - law.keys() if isinstance(law, dict) else NEEDED):
-        raise ValueError(f"{file} has no {', '.join(lacking)}; `{again}` writes it again.")
+    law = fitted_law(file, NEEDED, f"dictlearn fit --law={name} --workdir={file.parent}")
     drawing = file.with_suffix(".svg")
     alt = f"The law of {name}: the loss against each input, and errors of held-out predictions."
     picture = figure(drawing, alt, _caption(law)) if drawing.exists() else ""

@@ -1,6 +1,6 @@
 """The records of a run in its workdir: its dictionaries with their metrics, and how they differ."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,15 +54,15 @@ def read(workdir: Path) -> Run:
         rest = {key: value for key, value in record.items() if key not in ("label", "hparams")}
         found.append(Record(name, hparams[name], rest))
     law = workdir / "scaling.json"
-    fitted = _law(law) if law.exists() else None
+    fitted = fitted_law(law, LAW, f"dictlearn fit --workdir={workdir}") if law.exists() else None
     return Run(workdir, config, found, parts.lines(workdir), fitted)
 
 
-def _law(path: Path) -> dict:
-    """A fitted law. Raises ValueError for one without what the page shows, such as that of an older version."""
-    again = f"dictlearn fit --workdir={path.parent}"
+def fitted_law(path: Path, needed: Set[str], again: str) -> dict:
+    """A fitted law. Raises ValueError for one without what the page shows, such as that of an older version.
+    again: the command that writes it."""
     found = read_json(path, again)
-    if lacking := sorted(LAW - found.keys() if isinstance(found, dict) else LAW):
+    if lacking := sorted(needed - found.keys() if isinstance(found, dict) else needed):
         raise ValueError(f"{path} has no {', '.join(lacking)}; `{again}` writes it again.")
     return found
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dictlearn.analyses._asked import interval
-from dictlearn.analyses._probing import RANDOM
+from dictlearn.analyses._asked import SAID, interval
+from dictlearn.analyses._probing import LLM, PCA, RANDOM
 from dictlearn.suites._cells import Benchmark, Entry, kept
 from dictlearn.suites._suite import Metric
 
@@ -128,9 +128,8 @@ def _baselines(
 ) -> list[Row]:
     """The channels and the principal components of all cells, and the random dictionary beside each row."""
     rows = (
-        ("residual channels", "llm", names, _draw),
-        ("principal components", "pca", names, _draw),
-        *((f"random for {name}", RANDOM, [name], _run) for name in names),
+        *((SAID[kind], kind, names, _draw) for kind in (LLM, PCA)),
+        *((f"{SAID[RANDOM]} for {name}", RANDOM, [name], _run) for name in names),
     )
     found = []
     for said, kind, those, run in rows:
