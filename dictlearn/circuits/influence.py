@@ -26,13 +26,16 @@ _LEAST = 1e-10
 
 
 class Pruned(NamedTuple):
-    """What pruning keeps. nodes_M, edges_MM: whether each is kept. share_M: for each node, the share of all
-    influence that nodes at least as influential carry. influence_M: the influence of each."""
+    """What pruning keeps of a graph. nodes_M, edges_MM: whether each is kept. share_M: for each node, the share
+    of all influence that nodes at least as influential carry. influence_M: the influence of each.
+    node_threshold: the share of the influence that nodes keep."""
 
+    graph: Graph
     nodes_M: np.ndarray
     edges_MM: np.ndarray
     share_M: np.ndarray
     influence_M: np.ndarray
+    node_threshold: float
 
 
 class Scores(NamedTuple):
@@ -124,7 +127,7 @@ def prune(graph: Graph, node_threshold: float = 0.8, edge_threshold: float = 0.9
     nodes_M[kept] = alive_K
     edges_MM = np.zeros(graph.edges_MM.shape, bool)
     edges_MM[np.ix_(kept, kept)] = kept_KK & alive_K & alive_K[:, None]
-    return Pruned(nodes_M, edges_MM, _share(influence_M), influence_M)
+    return Pruned(graph, nodes_M, edges_MM, _share(influence_M), influence_M, node_threshold)
 
 
 def _bound(score: np.ndarray, threshold: float) -> float:

@@ -7,7 +7,7 @@
                 that nodes at least as influential carry)
     links       source, target, weight
 
-`feature` is the pair (layer, latent of the layer) as one number, by Cantor's pairing. A graph is pruned first.
+`feature` is the pair (layer, latent of the layer) as one number, by Cantor's pairing.
 
 Source: decoderesearch/circuit-tracer at 4bb8c0e, `create_graph_files.py`, `graph_models.py`, and `util-cg.js`,
 which reads it.
@@ -24,7 +24,7 @@ import numpy as np
 
 from dictlearn import files
 from dictlearn.circuits.graph import Graph, Node
-from dictlearn.circuits.influence import Pruned, prune
+from dictlearn.circuits.influence import Pruned
 
 LIST = "graph-metadata.json"
 _TYPES = {
@@ -36,40 +36,34 @@ _TYPES = {
 
 
 def document(
-    graph: Graph,
+    pruned: Pruned,
     slug: str,
     *,
     scan: str = "",
-    node_threshold: float = 0.8,
-    edge_threshold: float = 0.98,
     labels: Mapping[tuple[int, int], str] | None = None,
     supernodes: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """The content of the JSON file of a graph.
 
     Args:
-        graph: the graph.
+        pruned: what pruning keeps of the graph.
         slug: its name in the viewer.
         scan: the name under which the viewer looks for the features of the latents; empty for the model's.
-        node_threshold, edge_threshold: the shares of influence that are kept, as in `prune`.
         labels: {(layer, latent): label}, such as explanations.
         supernodes: {name: the indices of its nodes}. The nodes are pinned; those that were pruned are left out.
 
     Returns:
         What JSON holds.
-
-    Raises:
-        ValueError: for thresholds outside 0 to 1.
     """
-    pruned = prune(graph, node_threshold, edge_threshold)
-    nodes, ids, shown = list(graph.nodes()), identities(graph), drawn(graph, pruned)
+    graph, shown = pruned.graph, drawn(pruned)
+    nodes, ids = list(graph.nodes()), identities(graph)
     own = {name: [ids[i] for i in group if shown[i]] for name, group in (supernodes or {}).items()}
     targets, sources = np.nonzero(pruned.edges_MM)
     return {
         "metadata": {
             **{"slug": slug, "scan": scan or graph.model, "transcoder_list": []},
             **{"prompt_tokens": list(graph.words), "prompt": graph.prompt},
-            **{"node_threshold": node_threshold, "schema_version": 1},
+            **{"node_threshold": pruned.node_threshold, "schema_version": 1},
         },
         "qParams": {
             "pinnedIds": [each for group in own.values() for each in group],
@@ -87,17 +81,16 @@ def document(
     }
 
 
-def drawn(graph: Graph, pruned: Pruned) -> np.ndarray:
+def drawn(pruned: Pruned) -> np.ndarray:
     """Which nodes a viewer draws: tokens, logits, and of the other nodes that are kept all with an edge.
 
     Args:
-        graph: the graph.
-        pruned: what pruning keeps of it.
+        pruned: what pruning keeps of a graph.
 
     Returns:
         A boolean for each node.
     """
-    drawn_M, free = pruned.nodes_M.copy(), graph.embeddings.start
+    drawn_M, free = pruned.nodes_M.copy(), pruned.graph.embeddings.start
     drawn_M[:free] &= np.asarray(pruned.edges_MM.any(0) | pruned.edges_MM.any(1))[:free]
     return drawn_M
 
@@ -114,11 +107,11 @@ def identities(graph: Graph) -> list[str]:
     return [_id(graph, node, at) for at, node in enumerate(graph.nodes())]
 
 
-def write(graph: Graph, folder: str | Path, slug: str, **options: Any) -> Path:
+def write(pruned: Pruned, folder: str | Path, slug: str, **options: Any) -> Path:
     """Writes SLUG.json into a folder, and adds it to the folder's list.
 
     Args:
-        graph: the graph.
+        pruned: what pruning keeps of the graph.
         folder: the folder, the viewer's `graph_file_dir`.
         slug: the name of the graph; it replaces one of the same name.
         options: as in `document`.
@@ -133,7 +126,7 @@ def write(graph: Graph, folder: str | Path, slug: str, **options: Any) -> Path:
         raise ValueError(f"{slug=} must be a name of a file, without folders.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    found = document(graph, slug, **options)
+    found = document(pruned, slug, **options)
     path, listed = folder / f"{slug}.json", folder / LIST
     known = json.loads(listed.read_text("utf-8"))["graphs"] if listed.exists() else []
     kept = [one for one in known if one["slug"] != slug]

@@ -8,7 +8,7 @@ from typing import Any
 
 from dictlearn import interop
 from dictlearn import lm as language
-from dictlearn.circuits.graph import Graph
+from dictlearn.circuits.influence import Pruned, prune, scores
 from dictlearn.cli.given import model
 from dictlearn.runs.trained import Trained, restore
 
@@ -65,37 +65,33 @@ def circuit(config: Mapping, workdir: Path, arguments: Namespace) -> None:
     lm = language.load(**asked)
     options = {name: vars(arguments)[name] for name in ("n_logits", "mass", "most", "batch_size")}
     chosen = arguments.targets.split(",") if arguments.targets else None
-    graphs = {
-        slug: attribute.attribute(lm, dictionaries, prompt, chosen=chosen, **options)
-        for slug, prompt in _slugs(arguments.prompt, arguments.slug).items()
-    }
-    thresholds = {name: vars(arguments)[name] for name in ("node_threshold", "edge_threshold")}
+    thresholds = arguments.node_threshold, arguments.edge_threshold
+    graphs = {}
+    for slug, prompt in _slugs(arguments.prompt, arguments.slug).items():
+        found = attribute.attribute(lm, dictionaries, prompt, chosen=chosen, **options)
+        graphs[slug] = prune(found, *thresholds)
     of_each = [path for path, own in zip(folders, sets, strict=True) for _ in own]
-    shown = pages.latents(list(graphs.values()), **thresholds)
-    about = pages.known(lm, dictionaries, shown, of_each)
+    about = pages.known(lm, dictionaries, pages.latents(list(graphs.values())), of_each)
     labels = {latent: one["label"] for latent, one in about.items() if "label" in one}
-    for slug, found in graphs.items():
-        _written(found, arguments, slug, labels, thresholds)
+    for slug, kept in graphs.items():
+        _written(kept, arguments, slug, labels)
     page = Path(arguments.out) / f"{arguments.slug or next(iter(graphs))}.html"
-    print(f"page: {pages.write(graphs, page, about, **thresholds)}")
+    print(f"page: {pages.write(graphs, page, about)}")
 
 
-def _written(
-    found: Graph, arguments: Namespace, slug: str, labels: Mapping, thresholds: Mapping
-) -> None:
-    """Writes the files of a graph, and prints what it explains."""
-    from dictlearn.circuits import graph, influence, viewer
+def _written(kept: Pruned, arguments: Namespace, slug: str, labels: Mapping) -> None:
+    """Writes the files of a pruned graph, and prints what it explains."""
+    from dictlearn.circuits import graph, viewer
 
-    options = {"scan": arguments.scan, "labels": labels, **thresholds}
-    path = viewer.write(found, arguments.out, slug, **options)
+    path = viewer.write(kept, arguments.out, slug, scan=arguments.scan, labels=labels)
+    found, score = kept.graph, scores(kept.graph)
     graph.save(found, path.with_suffix(".graph"))
-    kept, scores = influence.prune(found, **thresholds), influence.scores(found)
     for one in found.logits:
         print(f"{one.weight:8.4f}  {one.text!r}")
     print(
         f"{len(found.values_N)} of {found.n_active} active latents; {kept.nodes_M.sum()} nodes and "
-        f"{kept.edges_MM.sum()} edges kept; replacement {scores.replacement:.3f}, completeness "
-        f"{scores.completeness:.3f}"
+        f"{kept.edges_MM.sum()} edges kept; replacement {score.replacement:.3f}, completeness "
+        f"{score.completeness:.3f}"
     )
     print(f"graph: {path}")
 

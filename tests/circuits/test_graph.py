@@ -123,19 +123,17 @@ def test_a_graph_comes_back_from_its_file(tmp_path):
 
 def test_the_viewer_gets_nodes_links_and_supernodes(tmp_path):
     graph = dataclasses.replace(layered(), model="toy")
-    pruned, at_once = prune(graph, 1.0, 0.9), {"node_threshold": 1.0, "edge_threshold": 0.9}
+    pruned = prune(graph, 1.0, 0.9)
     path = viewer.write(
-        *(graph, tmp_path, "one"),
-        **{"labels": {(1, 1): "cats"}, **at_once},
+        *(pruned, tmp_path, "one"),
+        labels={(1, 1): "cats"},
         supernodes={"group": range(3), "none": []},
     )
-    viewer.write(graph, tmp_path, "two")
-    viewer.write(graph, tmp_path, "one", edge_threshold=0.9)
+    viewer.write(prune(graph), tmp_path, "two")
+    viewer.write(prune(graph, edge_threshold=0.9), tmp_path, "one")
     listed = json.loads((tmp_path / viewer.LIST).read_text())["graphs"]
     assert [one["slug"] for one in listed] == ["two", "one"]
-    found = viewer.document(
-        graph, "one", labels={(1, 1): "cats"}, supernodes={"group": range(3)}, **at_once
-    )
+    found = viewer.document(pruned, "one", labels={(1, 1): "cats"}, supernodes={"group": range(3)})
     assert set(json.loads(path.read_text())) == {"metadata", "qParams", "nodes", "links"}
     ids = [node["node_id"] for node in found["nodes"]]
     assert len(set(ids)) == len(ids)
@@ -152,7 +150,7 @@ def test_the_viewer_gets_nodes_links_and_supernodes(tmp_path):
     assert kinds.count("embedding") == len(graph.tokens_T)
     assert [node["is_target_logit"] for node in found["nodes"][-2:]] == [True, False]
     with pytest.raises(ValueError, match="slug='a/b'"):
-        viewer.write(graph, tmp_path, "a/b")
+        viewer.write(pruned, tmp_path, "a/b")
 
 
 def test_groups_add_up_and_prompts_share_latents():

@@ -59,8 +59,9 @@ def page(tmp_path_factory):
     """The page of two graphs, of the same latents, one with a supernode to begin with."""
     one = planted()
     window = {"cells": ["a", " cat"], "fires": {1: 2.0}, "peak": 1, "val": 2.0}
+    kept = prune(one, *THRESHOLDS)
     about = {
-        min(graphs.latents([one], *THRESHOLDS)): {
+        min(graphs.latents([kept])): {
             "label": LABEL,
             "score": 0.5,
             "windows": [window],
@@ -68,9 +69,9 @@ def page(tmp_path_factory):
         }
     }
     path = tmp_path_factory.mktemp("graphs") / "page.html"
-    both = {"one": one, "two": dataclasses.replace(one, prompt="other")}
-    options = {"node_threshold": THRESHOLDS[0], "edge_threshold": THRESHOLDS[1]}
-    return graphs.write(both, path, about, supernodes={"two": {"begin": [0, 1]}}, **options)
+    other = kept._replace(graph=dataclasses.replace(one, prompt="other"))
+    both = {"one": kept, "two": other}
+    return graphs.write(both, path, about, supernodes={"two": {"begin": [0, 1]}})
 
 
 def data_of(page):
@@ -93,7 +94,7 @@ def test_the_page_holds_what_pruning_keeps_and_needs_nothing_from_outside(page):
     assert [two["nodes"][i][0] for i in two["groups"]["begin"]] == [
         node[0] for node in one["nodes"][:2]
     ]
-    shown = graphs.latents([graph], *THRESHOLDS)
+    shown = graphs.latents([pruned])
     assert shown == {(n[2], n[4]) for n in one["nodes"] if n[1] == "latent"}
     assert len(data_of(page)["shared"]) == len(shown)
     with pytest.raises(ValueError, match="No graphs"):

@@ -1,8 +1,8 @@
 """The page of attribution graphs: one file without external resources, which draws them with a script.
 
-Layers are rows and tokens columns. A node's size is its influence. A graph is pruned first, as for
-circuit-tracer's viewer; the page hides more of it with a slider. Graphs of several prompts stand below each
-other, and a latent that one of them shows is marked in the others.
+Layers are rows and tokens columns. A node's size is its influence. The page has what pruning keeps of a graph,
+and hides more of it with a slider. Graphs of several prompts stand below each other, and a latent that one of
+them shows is marked in the others.
 """
 
 import html
@@ -17,7 +17,7 @@ import numpy as np
 
 from dictlearn.circuits import groups, viewer
 from dictlearn.circuits.graph import Graph
-from dictlearn.circuits.influence import prune, scores
+from dictlearn.circuits.influence import Pruned, scores
 from dictlearn.report.graphs.known import Latent, known
 from dictlearn.report.page import asset
 from dictlearn.runs.workdir import replace
@@ -29,70 +29,62 @@ SCRIPTS = ("graphs/layout.js", "graphs/pins.js", "graphs/detail.js", "graphs/vie
 
 
 def write(
-    graphs: Mapping[str, Graph],
+    graphs: Mapping[str, Pruned],
     path: str | Path,
     about: Mapping[Latent, Mapping[str, Any]] | None = None,
     *,
-    node_threshold: float = 0.8,
-    edge_threshold: float = 0.98,
     supernodes: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
 ) -> Path:
     """Writes the page of the graphs of one or more prompts.
 
     Args:
-        graphs: {name: graph}, of one model and set of dictionaries.
+        graphs: {name: what pruning keeps of a graph}, of one model and set of dictionaries.
         path: the HTML file.
         about: what is known of each latent, of `known`.
-        node_threshold, edge_threshold: the shares of influence that are kept, as in `prune`.
         supernodes: {name of a graph: {name: the indices of its nodes}}, which the page begins with.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: for no graphs, for graphs of different models or dictionaries, and for thresholds outside 0
-            to 1.
+        ValueError: for no graphs, and for graphs of different models or dictionaries.
     """
     if not graphs:
         raise ValueError("No graphs; give at least one.")
-    data = _data(graphs, about or {}, (node_threshold, edge_threshold), supernodes or {})
-    replace(Path(path), _page(next(iter(graphs.values())), data))
+    data = _data(graphs, about or {}, supernodes or {})
+    replace(Path(path), _page(next(iter(graphs.values())).graph, data))
     return Path(path)
 
 
-def latents(
-    graphs: Sequence[Graph], node_threshold: float = 0.8, edge_threshold: float = 0.98
-) -> set[Latent]:
+def latents(graphs: Sequence[Pruned]) -> set[Latent]:
     """The latents that the page of some graphs shows.
 
     Args:
-        graphs: the graphs.
-        node_threshold, edge_threshold: as in `write`.
+        graphs: what pruning keeps of each.
 
     Returns:
         (layer, latent) of each.
     """
     found: set[Latent] = set()
     for one in graphs:
-        drawn_M = viewer.drawn(one, prune(one, node_threshold, edge_threshold))
-        rows = one.latents_N3[drawn_M[: len(one.values_N)]]
+        drawn_M, all_N3 = viewer.drawn(one), one.graph.latents_N3
+        rows = all_N3[drawn_M[: len(all_N3)]]
         found |= {(int(layer), int(latent)) for layer, _, latent in rows}
     return found
 
 
 def _data(
-    graphs: Mapping[str, Graph],
+    graphs: Mapping[str, Pruned],
     about: Mapping[Latent, Mapping[str, Any]],
-    thresholds: tuple[float, float],
     supernodes: Mapping[str, Mapping[str, Sequence[int]]],
 ) -> dict[str, Any]:
     """What the script of the page reads."""
-    common = groups.shared(list(graphs.values()))
-    drawn = [_drawn(one, name, thresholds, supernodes) for name, one in graphs.items()]
+    common = groups.shared([one.graph for one in graphs.values()])
+    drawn = [_drawn(one, name, supernodes) for name, one in graphs.items()]
     shown = Counter(key for one in drawn for key in _latents(one))
     return {
         "graphs": drawn,
-        "threshold": thresholds[0],
+        "threshold": next(iter(graphs.values())).node_threshold,
         "about": {key: about[own] for own in about if (key := _key(*own)) in shown},
         "shared": [list(one) for one in common if shown[_key(one.layer, one.latent)] > 1],
     }
@@ -119,13 +111,11 @@ def _latents(drawn: Mapping[str, Any]) -> set[str]:
     return {_key(node[2], node[4]) for node in drawn["nodes"] if node[1] == "latent"}
 
 
-def _drawn(
-    graph: Graph, name: str, thresholds: tuple[float, float], supernodes: Mapping[str, Mapping]
-) -> dict[str, Any]:
+def _drawn(pruned: Pruned, name: str, supernodes: Mapping[str, Mapping]) -> dict[str, Any]:
     """The data of one graph. A node: [name, kind, layer, position, index, value, share of the influence, share
     of what is more influential]."""
-    pruned, ids = prune(graph, *thresholds), viewer.identities(graph)
-    kept = np.flatnonzero(viewer.drawn(graph, pruned)).tolist()
+    graph, kept = pruned.graph, np.flatnonzero(viewer.drawn(pruned)).tolist()
+    ids = viewer.identities(graph)
     own_M = pruned.influence_M / max(float(pruned.influence_M.sum()), np.finfo(np.float32).tiny)
     nodes, place = list(graph.nodes()), {at: i for i, at in enumerate(kept)}
     targets, sources = (ends.tolist() for ends in np.nonzero(pruned.edges_MM))
