@@ -4,12 +4,13 @@ A law is a `law.Law` of its file's name: `laws/joint.py` holds `joint`. It says 
 run, which parameter multiplies which feature in which term, and which simpler laws it contains. Fitting, its
 intervals, held-out cells, figures and `dictlearn fit --law=NAME` follow from that.
 
-    joint      L(n, k)   latents and active latents
-    latents    L(n)      latents, at one k
-    sparsity   L(k)      active latents, at one n
-    tokens     L(T)      tokens of training, at one n and k
-    training   L(n, T)   latents and tokens, at one k, with the exponents of the best of each in compute
-    compute    L(C)      training FLOPs, at one k, over the runs that no cheaper run beats
+    joint         L(n, k)   latents and active latents
+    latents       L(n)      latents, at one k
+    sparsity      L(k)      active latents, at one n
+    tokens        L(T)      tokens of training, at one n and k
+    training      L(n, T)   latents and tokens, at one k, with the exponents of the best of each in compute
+    convergence   L(n, T)   the same, with the exponent of the tokens that a width needs
+    compute       L(C)      training FLOPs, at one k, over the runs that no cheaper run beats
 """
 
 import importlib
