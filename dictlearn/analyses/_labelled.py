@@ -20,11 +20,12 @@ FEWEST = 4
 
 class Labelled(NamedTuple):
     """N texts in a random order. x_NTD: the raw activations of their tokens. mask_NT: which count. label_N: a
-    label for each."""
+    label for each. new_N: which of them are known to be held out from training."""
 
     x_NTD: np.ndarray
     mask_NT: np.ndarray
     label_N: np.ndarray
+    new_N: np.ndarray
 
 
 def labelled(
@@ -74,7 +75,9 @@ def of_array(subject: Subject, labels: str, key: str) -> Labelled:
         )
     order_N = np.random.default_rng(0).permutation(len(x_ND))
     label_N = np.array(list(map(str, of[key])))[order_N]
-    return Labelled(x_ND[order_N, None], np.ones((len(x_ND), 1), bool), label_N)
+    n_train = len(x_ND) - round(subject.stream.reads["held_out"] * len(x_ND))
+    mask_N1 = np.ones((len(x_ND), 1), bool)
+    return Labelled(x_ND[order_N, None], mask_N1, label_N, order_N >= n_train)
 
 
 def of_texts(subject: Subject, texts: str, n: int, length: int) -> Labelled:
@@ -105,7 +108,8 @@ def of_texts(subject: Subject, texts: str, n: int, length: int) -> Labelled:
     chosen = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))[:n]]
     tokens_NT, mask_NT = _tokens(subject.lm, [text for text, _ in chosen], length)
     x_NTD = _activations(subject.lm, tokens_NT, sources[0].read)
-    return Labelled(x_NTD, mask_NT, np.array([label for _, label in chosen]))
+    label_N = np.array([label for _, label in chosen])
+    return Labelled(x_NTD, mask_NT, label_N, np.zeros(len(label_N), bool))
 
 
 def _tokens(lm: language.LM, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,7 @@ SUBJECTS = {
     "retrieval": ARRAY,
     "probe_loss": ARRAY,
     "plausibility": ARRAY,
+    "error_probes": ARRAY,
     "ablation_sparsity": SPOKEN,
     "examples": SPOKEN,
     "explain": SPOKEN,

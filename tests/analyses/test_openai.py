@@ -11,6 +11,7 @@ from dictlearn.analyses import Subject
 from dictlearn.analyses.ablation_sparsity import spread
 from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import Trained
+from tests.helpers import planted_config
 
 
 def identity(name, width, turn=None) -> Trained:
@@ -59,7 +60,8 @@ def labelled(tmp_path):
     stream = {"name": "npy", "path": str(tmp_path / "x.npy")}
     turned = np.linalg.qr(random.normal(size=(16, 16)))[0]
     given = [identity("same", 16), identity("turned", 16, turned)]
-    return Subject("hand", given=given, setup={"stream": stream, "batch_size": 64, "seed": 0})
+    setup = {**planted_config(batch_size=64), "stream": stream}
+    return Subject("hand", given=given, setup=setup)
 
 
 def test_a_latent_of_the_label_has_no_probe_loss_and_mixed_latents_have(labelled):
