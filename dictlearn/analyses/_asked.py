@@ -20,12 +20,12 @@ from dictlearn.tasks import Drawn, Task
 _SAMPLE = 64
 """Documents from which the random dictionaries take their L0."""
 _CONFIDENCE = 0.95
-RMU, MDAS = "rmu", "mdas"
-"""Baselines of one analysis: a model that is trained to forget (`unlearning`), and the axes of a rotation that
-is learned with a mask over them (`ravel`)."""
+RMU, MDAS, UNTRAINED = "rmu", "mdas", "untrained"
+"""Baselines of one analysis: a model that is trained to forget (`unlearning`), the axes of a rotation that is
+learned with a mask over them (`ravel`), and a dictionary with its first weights (`meta_structure`)."""
 SAID = {
     **{LLM: "residual channels", PCA: "principal components", RANDOM: "random"},
-    **{RMU: "RMU, which trains the model", MDAS: "learned rotation"},
+    **{RMU: "RMU, which trains the model", MDAS: "learned rotation", UNTRAINED: "untrained"},
 }
 """The baselines in words."""
 
