@@ -1,19 +1,18 @@
 """The table of a benchmark: the mean of each metric with its interval, and ranks with theirs.
 
-The runs of a row are its dictionary seeds times the seeds of the draws. The channels and the principal
-components have no dictionary: their runs are the draws. The interval of a mean is Student's. A rank is the
-place of a row's mean among all rows, 1 for the best. Its interval holds 95 % of the ranks when the runs of each
-row are drawn again with replacement; a row with one run has none.
+The runs of a row are its dictionary seeds times the seeds of the draws. A baseline that is one for all
+dictionaries (the channels, where no L0 is matched) has the draws alone. The interval of a mean is Student's. A
+rank is the place of a row's mean among all rows, 1 for the best. Its interval holds 95 % of the ranks when the
+runs of each row are drawn again with replacement; a row with one run has none.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dictlearn.analyses._asked import SAID, interval
-from dictlearn.analyses._probing import LLM, PCA, RANDOM
-from dictlearn.suites._cells import Benchmark, Entry, kept
+from dictlearn.suites._cells import Benchmark, kept
 from dictlearn.suites._suite import Metric
 
 _DRAWS = 1000
@@ -21,7 +20,7 @@ _INSIDE = (0.025, 0.975)
 
 
 class Row(NamedTuple):
-    """A setting or a baseline. kind: "sae", "random", "llm" or "pca". release: of a dictionary. l0: the mean L0
+    """A setting or a baseline. kind: "sae", or of a baseline. release: of a dictionary. l0: the mean L0
     in each evaluation. mean, half: of each metric, by key; None where it was not measured. runs: how many."""
 
     name: str
@@ -126,34 +125,30 @@ def _row(
 def _baselines(
     cells: Mapping[str, Sequence], names: Sequence[str], metrics: Sequence[tuple[str, Metric]]
 ) -> list[Row]:
-    """The channels and the principal components of all cells, and the random dictionary beside each row."""
-    rows = (
-        *((SAID[kind], kind, names, _draw) for kind in (LLM, PCA)),
-        *((f"{SAID[RANDOM]} for {name}", RANDOM, [name], _run) for name in names),
-    )
+    """The baselines of the cells: first those of all dictionaries, then those beside each row."""
+    every = (record["baselines"] for found in cells.values() for _, record in found)
+    kinds = [(kind, not row["dictionaries"]) for of in every for kind, row in of.items()]
+    kinds = list(dict.fromkeys(kinds))
+    rows = [(SAID[kind], kind, True, names) for kind, alone in kinds if alone]
+    beside = [kind for kind, alone in kinds if not alone]
+    rows += [(f"{SAID[kind]} for {name}", kind, False, [name]) for kind in beside for name in names]
     found = []
-    for said, kind, those, run in rows:
+    for said, kind, alone, those in rows:
         own = {key: [one for one in each if one[0].setting in those] for key, each in cells.items()}
-        runs = {m.key: _of_baseline(own[name], kind, m.of_row, run) for name, m in metrics}
-        l0 = {name: _mean(_of_baseline(each, kind, "l0", run)) for name, each in own.items()}
+        runs = {m.key: _of_baseline(own[name], kind, alone, m.of_row) for name, m in metrics}
+        l0 = {name: _mean(_of_baseline(each, kind, alone, "l0")) for name, each in own.items()}
         found.append(_row(said, kind, "", l0, runs))
     return found
 
 
-def _draw(entry: Entry, record: Mapping[str, Any]) -> Any:
-    return record["cell"]["of"]["settings"]["seed"]
-
-
-def _run(entry: Entry, record: Mapping[str, Any]) -> Any:
-    return entry.key, _draw(entry, record)
-
-
-def _of_baseline(cells: Sequence, kind: str, key: str, run: Callable) -> list[float]:
-    """A number of a baseline in each run: the mean of the cells that `run` says are one."""
+def _of_baseline(cells: Sequence, kind: str, alone: bool, key: str) -> list[float]:
+    """A number of a baseline in each run. Where it is of all dictionaries, the cells of a draw are one run."""
     values: dict[Any, list[float]] = {}
     for entry, record in cells:
-        if (value := record["baselines"][kind][key]) is not None:
-            values.setdefault(run(entry, record), []).append(value)
+        row = record["baselines"].get(kind)
+        if row and (not row["dictionaries"]) == alone and row[key] is not None:
+            seed = record["cell"]["of"]["settings"]["seed"]
+            values.setdefault(seed if alone else (entry.key, seed), []).append(row[key])
     return [float(np.mean(each)) for each in values.values()]
 
 
@@ -170,25 +165,26 @@ def ranks(
         {metric or "mean": {row: (rank, the ends of its interval)}}.
     """
     random, names = np.random.default_rng(0), list(runs)
-    whole: dict[str, np.ndarray] = {}
-    drawn: dict[str, np.ndarray] = {}
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for metric in metrics:
         values = [np.asarray(runs[name][metric.key], float) for name in names]
         if all(map(len, values)):
-            whole[metric.key], drawn[metric.key] = _places(values, metric.better, random)
-    if not whole:
+            found[metric.key] = _places(values, metric.better, random)
+    if not found:
         return {}
-    whole["mean"] = np.mean(list(whole.values()), axis=0)
-    drawn["mean"] = np.mean(list(drawn.values()), axis=0)
-    fewest = min(len(one) for each in runs.values() for key, one in each.items() if key in whole)
-    ends = {key: np.quantile(one, _INSIDE, axis=0) for key, one in drawn.items()}
-    end = lambda key, i, side: float(ends[key][side, i]) if fewest > 1 else None
-    return {
-        key: {
-            name: (float(place[i]), end(key, i, 0), end(key, i, 1)) for i, name in enumerate(names)
-        }
-        for key, place in whole.items()
-    }
+    fewest = min(len(one) for each in runs.values() for key, one in each.items() if key in found)
+    whole, drawn = (np.mean(one, axis=0) for one in zip(*found.values(), strict=True))
+    found["mean"] = whole, drawn
+    return {key: _ranked(names, *both, fewest > 1) for key, both in found.items()}
+
+
+def _ranked(
+    names: Sequence[str], place: np.ndarray, again: np.ndarray, several: bool
+) -> dict[str, tuple[float, float | None, float | None]]:
+    """The rank of each row with the ends of its interval, which needs several runs."""
+    low, high = np.quantile(again, _INSIDE, axis=0)
+    end = lambda value: float(value) if several else None
+    return {name: (float(place[i]), end(low[i]), end(high[i])) for i, name in enumerate(names)}
 
 
 def _places(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -163,6 +164,31 @@ def test_an_evaluation_without_data_is_said_and_the_others_run(asked, tmp_path):
     assert found.rows[0].mean["sae_top_1_test_accuracy"] is None
     assert found.data["tpp"]["cells"] == "2 of 2"
     assert found.ranks.keys() == {"tpp_threshold_2_total_metric", "mean"}
+
+
+def test_baselines_are_those_of_the_cells():
+    """One that is of all dictionaries in one evaluation, and beside each in another, is a row of each."""
+
+    def cell(name, **kinds):
+        rows = {
+            kind: {"dictionaries": [name] * beside, "score": score, "l0": None}
+            for kind, (beside, score) in kinds.items()
+        }
+        entry = SimpleNamespace(setting=name, key=name)
+        return entry, {"baselines": rows, "cell": {"of": {"settings": {"seed": 0}}}}
+
+    cells = {
+        "one": [cell("a", llm=(0, 0.2), mdas=(0, 0.4)), cell("b", llm=(0, 0.4), mdas=(0, 0.4))],
+        "two": [cell("a", llm=(1, 0.1)), cell("b", llm=(1, 0.3))],
+    }
+    metrics = [("one", Metric("score", "score")), ("two", Metric("sae_score", "score"))]
+    found = suites._summary._baselines(cells, ["a", "b"], metrics)
+    assert {row.name: (row.mean["score"], row.mean["sae_score"]) for row in found} == {
+        "residual channels": (pytest.approx(0.3), None),
+        "learned rotation": (0.4, None),
+        "residual channels for a": (None, 0.1),
+        "residual channels for b": (None, 0.3),
+    }
 
 
 def test_ranks_and_their_intervals():
