@@ -3,10 +3,10 @@
     dictlearn harvest --config=experiments/topk_scaling.py                 (once; the same activations)
     dictlearn train   --config=experiments/tokens_vs_width.py              (or `smoke`, `pod` of both)
     dictlearn fit     --workdir=runs/tokens_vs_width --law=convergence
-    dictlearn fit     --workdir=runs/tokens_vs_width --law=tokens --at=n=1024       (and so on)
+    dictlearn fit     --workdir=runs/tokens_vs_width --law=tokens --at=n=512        (and so on)
 
 SmolLM2-135M-Instruct (4-bit weights), residual stream after block 9, 440,000 tokens of Wikipedia leads, each
-read once at most. TopK at k 16, five widths x six lengths, each length with its own schedule. The law `tokens`
+read once at most. TopK at k 16, four widths x six lengths, each length with its own schedule. The law `tokens`
 says what each width lacks after T tokens. The law `convergence` has one curve for all widths, whose level is a
 power of width: `needed_tokens_exponent` is the power with which the tokens grow.
 
@@ -19,7 +19,7 @@ Expected: not yet measured.
 from ml_collections import ConfigDict
 
 SIZES = {
-    "": {"n": (64, 128, 256, 512, 1024), "steps": (50, 100, 200, 400, 800, 1600)}
+    "": {"n": (64, 128, 256, 512), "steps": (50, 100, 200, 400, 800, 1600)}
     | {"batch": 256, "evaluate": 16_384, "flops": 1e14},
     "smoke": {"n": (32, 64, 128), "steps": (5, 10, 20), "batch": 64}
     | {"evaluate": 1024, "flops": 1e11},
