@@ -30,6 +30,9 @@ Process = tuple[int, int]
 """(index, count): the index of the reading process, and the number of processes."""
 
 
+_EPOCHS = 1 << 32
+"""More than a run reads. Grain's endless order is too long to be counted in batches of one block."""
+
 ALIKE = ("store", "from_lm")
 """Streams of the activations of one language model. Arguments that only the other one takes are ignored, so
 that a config can switch between them by their name."""
@@ -268,7 +271,7 @@ def blocks(
             f"{batch_size=} exceeds the {n_blocks * block_rows} rows in whole blocks of "
             f"{block_rows} ({n_rows=}); choose a smaller batch_size or give more data."
         )
-    order = grain.MapDataset.range(n_blocks).seed(seed).shuffle().repeat()
+    order = grain.MapDataset.range(n_blocks).seed(seed).shuffle().repeat(_EPOCHS)
     share = batch_size // block_rows // count
     mine = slice(index * share, (index + 1) * share)
     return order.batch(share * count).map(lambda block_K: block_K[mine])

@@ -107,6 +107,13 @@ def test_an_epoch_visits_every_whole_block_exactly_once(block_rows):
     assert list(first) != sorted(first)
 
 
+@pytest.mark.parametrize("n_blocks", [1, 2])
+def test_batches_of_any_number_of_blocks_are_read_over_many_epochs(n_blocks):
+    order = streams.blocks(12, 4, 4 * n_blocks, seed=0, process=(0, 1))
+    read = [len(block_K) for block_K, _ in zip(order.to_iter_dataset(), range(50), strict=False)]
+    assert read == [n_blocks] * 50
+
+
 def test_the_shuffle_is_global():
     order = streams.blocks(10_000, 1, 100, seed=0, process=(0, 1))
     seen = np.stack([order[step] for step in range(100)])
