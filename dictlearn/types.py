@@ -11,7 +11,7 @@ The name of every array ends in its axis letters, one letter for each axis, slow
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
@@ -129,7 +129,6 @@ class Out(NamedTuple):
 
 class Dictionary(nn.Module):
     """The interface of dictionaries: `encode`, `decode`, a training forward pass, and traits.
-
     Every trait below has the value of a plain dictionary, and a variant overrides the traits in which it
     differs. Readers use the trait and never ask whether it exists. A field may replace a property.
 
@@ -139,7 +138,8 @@ class Dictionary(nn.Module):
 
     Class variables: learner, the name of the learner that trains it; wrapped_by, the name of the rule
     that wraps its rule where the config has no `revive`; reads_gradient, whether `encode` and `__call__`
-    also take g_BD; transcodes, whether `d_out` may be set.
+    also take g_BD; transcodes, whether `d_out` may be set; layered, whether latent i reads source i mod L
+    alone, and writes that source and later ones.
 
     Example:
         >>> from dictlearn import dictionaries
@@ -152,6 +152,7 @@ class Dictionary(nn.Module):
     wrapped_by: ClassVar[str | None] = None
     reads_gradient: ClassVar[bool] = False
     transcodes: ClassVar[bool] = True
+    layered: ClassVar[bool] = False
 
     d_in: int
     n_latents: int
@@ -200,6 +201,10 @@ class Dictionary(nn.Module):
     def targets(self) -> jax.Array | None:
         """The share of the tokens on which each latent may fire, `[F]`; None for no limit. Unbound."""
         return None
+
+    def by_layer(self, variables: Mapping[str, Any]) -> "list[tuple[Dictionary, dict]]":
+        """(module, variables) of a dictionary for each source; none where sources share latents. Unbound."""
+        return []
 
     @property
     def d_out(self) -> int | None:

@@ -21,6 +21,10 @@ NEEDS = {
         lambda config, stream: bool(origin(config)),
         "activations of a language model; set stream.name to store or from_lm",
     ),
+    "transcoders": Need(
+        lambda config, stream: bool(config["stream"].get("target")),
+        "transcoders; set stream.target",
+    ),
     "store": Need(
         lambda config, stream: streams.from_harvest(config["stream"]["name"]),
         "a store of activations; set stream.name to store",

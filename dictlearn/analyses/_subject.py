@@ -168,3 +168,14 @@ def exactly(n: int, subjects: Sequence[Subject], name: str) -> Sequence[Subject]
     if len(subjects) != n:
         raise ValueError(f"{name} takes {n} subject(s), not {len(subjects)}.")
     return subjects
+
+
+def last(subject: Subject, member: str = "") -> Trained:
+    """The last dictionary of the sweep of a member, or of the subject. Raises ValueError for a subject without
+    that member."""
+    label = lambda one: subject.metrics[one.name]["label"]
+    found = [one for one in subject.trained if not member or label(one) == member]
+    if not found:
+        there = ", ".join(dict.fromkeys(map(label, subject.trained)))
+        raise ValueError(f"{subject.name} has no {member=}; there are {there}.")
+    return found[-1]

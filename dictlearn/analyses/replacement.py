@@ -1,8 +1,8 @@
 """Dictionaries of several runs spliced into the model, each alone and all together: the loss of its
 predictions.
 
-With one run per layer, whose transcoders replace all MLPs, this is the replacement model of Dunefsky et al.
-2024 and Ameisen et al. 2025 (`circuits/replacement.py`). Each layer reads the errors of the layers before.
+With one run per layer, or a set of transcoders, this is the replacement model of Dunefsky et al. 2024 and
+Ameisen et al. 2025 (`circuits/replacement.py`). Each layer reads the errors of the layers before.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from dictlearn.analyses._result import Result, Table
-from dictlearn.analyses._subject import Subject
+from dictlearn.analyses._subject import Subject, last
 from dictlearn.circuits.replacement import measure
 from dictlearn.experiment.stream import origin
-from dictlearn.runs.trained import Trained, place
+from dictlearn.runs.trained import Trained
 
 NEEDS = ("model", "origin")
 
-SHOWN = ("ce_score", "ce_delta", "kl", "top1_consistency")
+COLUMNS = ("dictionaries", "targets", "ce_score", "ce_delta", "kl", "top1_consistency")
 
 
 def replacement(subjects: Sequence[Subject], *, member: str = "", n_sequences: int = 8) -> Result:
@@ -26,40 +26,40 @@ def replacement(subjects: Sequence[Subject], *, member: str = "", n_sequences: i
     Args:
         subjects: runs on activations of the language model of the first.
         member: the label of the member that each run gives; empty for any. The last dictionary of its sweep is
-            taken.
+            taken. A set of transcoders is replaced as one.
         n_sequences: the number of held-out sequences of the first run, in whole passes of four.
 
     Returns:
-        A Result with `rows`: each dictionary alone, and all together.
+        A Result with `rows`: each dictionary or set alone, and all together if no two write to one tap.
 
     Raises:
-        ValueError: for a subject without that member, and for two that write to one tap.
+        ValueError: for a subject without that member.
     """
-    chosen = [_of(subject, member) for subject in subjects]
+    chosen = [[last(subject, member)] for subject in subjects]
     (source, *_) = origin(subjects[0].config) or [None]
     if source is None:
         raise ValueError(f"{subjects[0].name} has no language model; its stream has no origin.")
     text = [np.asarray(part[:n_sequences]) for part in source.held_out()]
-    together = [[one] for one in chosen] + ([chosen] if len(chosen) > 1 else [])
+    whole = [one for each in chosen for one in each]
+    if len(whole) > 1 and len(set(_written(whole))) == len(_written(whole)):
+        chosen.append(whole)
     rows = [
-        {"dictionaries": _names(each), "targets": ", ".join(place(one)[1] for one in each)}
+        {"dictionaries": _names(each), "targets": _told(_written(each))}
         | dict(measure(subjects[0].lm, each, *text))
-        for each in together
+        for each in chosen
     ]
-    columns = ("dictionaries", "targets", *SHOWN)
-    table = Table("In the running model", columns, [[row[key] for key in columns] for row in rows])
-    return Result({"rows": rows}, [table])
-
-
-def _of(subject: Subject, member: str) -> Trained:
-    """The last dictionary of the member, or of the subject."""
-    label = lambda one: subject.metrics[one.name]["label"]
-    found = [one for one in subject.trained if not member or label(one) == member]
-    if not found:
-        there = ", ".join(dict.fromkeys(map(label, subject.trained)))
-        raise ValueError(f"{subject.name} has no {member=}; there are {there}.")
-    return found[-1]
+    cells = [[row[key] for key in COLUMNS] for row in rows]
+    return Result({"rows": rows}, [Table("In the running model", COLUMNS, cells)])
 
 
 def _names(chosen: Sequence[Trained]) -> str:
     return chosen[0].name if len(chosen) == 1 else f"all {len(chosen)}"
+
+
+def _written(chosen: Sequence[Trained]) -> list[str]:
+    """The taps that dictionaries write."""
+    return [tap for one in chosen for site in one.sites for tap in site.target]
+
+
+def _told(taps: Sequence[str]) -> str:
+    return ", ".join(taps) if len(taps) < 4 else f"{taps[0]} to {taps[-1]}"

@@ -86,7 +86,7 @@ def intervene(local: Local, changes: Sequence[Change | Scaling], freeze: str = "
     added_LTD, embed_TD = _added(local, [one for one in changes if isinstance(one, Scaling)])
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *moves) if moves else None
     logits_TV, reads_LTD = _run(
-        *(local.lm.spec, local.read, freeze, _encoders(local, latents)),
+        *(local.lm.spec, local.read, freeze, _encoders(local, latents, freeze)),
         *(local.lm.params, _variables(local), local.tokens_T[None], _held(local, freeze)),
         *(jnp.asarray(local.reads_LTD), dict(local.skips), stacked, added_LTD, embed_TD),
     )
@@ -166,9 +166,12 @@ def _added(local: Local, scalings: Sequence[Scaling]) -> tuple[np.ndarray, np.nd
     return added_LTD, embed_TD
 
 
-def _encoders(local: Local, changes: Sequence[Change]) -> tuple:
-    """(the module and the layers of each dictionary, the dictionary and the layer of each change): static."""
+def _encoders(local: Local, changes: Sequence[Change], freeze: str) -> tuple:
+    """(the module and the layers of each dictionary, the dictionary and the layer of each change): static.
+    Where all is held nothing is encoded, and one program serves the changes of every layer."""
     modules = tuple((place.dictionary.module, place.layers) for place in local.places)
+    if freeze == "all":
+        return modules, ((0, 0),) * len(changes)
     layers = [place.layers for place in local.places]
     of = lambda one: next(i for i, own in enumerate(layers) if one.layer in own)
     return modules, tuple((of(one), one.layer) for one in changes)
@@ -255,7 +258,7 @@ def continuing(local: Local, changes: Sequence[Change]) -> Edits:
 def _phase(local: Local, asked: Sequence[tuple[Change, _Move]], generated: bool) -> dict:
     """The edits of the prompt, or of generated tokens, which only changes at all positions change."""
     chosen = [pair for pair in asked if not (generated and pair[0].position is not None)]
-    modules, owners = _encoders(local, [one for one, _ in chosen])
+    modules, owners = _encoders(local, [one for one, _ in chosen], "none")
     codes, length = _Encoders(local.read, modules, _variables(local)), len(local.tokens_T)
 
     def edit(layer: int):

@@ -5,7 +5,9 @@
     ablated     each target tap is zero
 
 With a transcoder for every MLP, this is the replacement model of Dunefsky et al. 2024 and Ameisen et al. 2025:
-each layer reads the errors of the layers before. Masked tokens keep their activations.
+each layer reads the errors of the layers before. Masked tokens keep their activations. A cross-layer transcoder
+is encoded at every layer that it writes, with zeros for layers that the pass has not reached: only a TopK over
+several layers notices.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +20,7 @@ import numpy as np
 from dictlearn.lm import edits, splice
 from dictlearn.lm.model import LM
 from dictlearn.meters import loss_recovered
+from dictlearn.runs.by_layer import by_layer
 from dictlearn.runs.trained import Trained, place, reconstruct
 
 SEQUENCES = 4
@@ -37,13 +40,35 @@ def replaced(chosen: Sequence[Trained], variables: Sequence[Any]) -> dict[str, e
     Raises:
         ValueError: for two dictionaries that write to one tap.
     """
-    change = {}
+    change: dict[str, edits.Edit] = {}
     for one, own in zip(chosen, variables, strict=True):
-        tap, target = place(one)
-        if target in change:
-            raise ValueError(f"two dictionaries write {target!r}; give one of them.")
-        change[target] = edits.through(tap, _function(one, own))
+        for target, edit in _edits(one, own).items():
+            if target in change:
+                raise ValueError(f"two dictionaries write {target!r}; give one of them.")
+            change[target] = edit
     return change
+
+
+def _edits(one: Trained, variables) -> dict[str, edits.Edit]:
+    """The edit at each tap that a dictionary writes."""
+    if one.module.layered and len(one.sites) == 1:
+        targets = one.sites[0].target
+        return {tap: _of_layer(one, variables, at) for at, tap in enumerate(targets)}
+    tap, target = place(one)
+    return {target: edits.through(tap, _function(one, variables))}
+
+
+def _of_layer(one: Trained, variables, at: int) -> edits.Edit:
+    """What a cross-layer transcoder writes at a layer."""
+    function, taps = _function(one, variables), one.sites[0].tap
+
+    def edit(y_STD, mask_ST, passed):
+        later = jnp.zeros_like(passed[taps[at]])
+        x = [passed[tap] if m <= at else later for m, tap in enumerate(taps)]
+        parts = jnp.split(function(jnp.concatenate(x, axis=-1)), len(taps), axis=-1)
+        return edits.replace(parts[at])(y_STD, mask_ST, passed)
+
+    return edit
 
 
 def _function(one: Trained, variables):
@@ -64,7 +89,7 @@ def measure(
 
     Args:
         lm: the language model.
-        chosen: the dictionaries.
+        chosen: the dictionaries; of a set of transcoders, each layer is one.
         tokens_ST, mask_ST: the sequences.
 
     Returns:
@@ -78,6 +103,7 @@ def measure(
             f"{len(chosen)} dictionaries on {len(tokens_ST)} sequences; at least 1 on {SEQUENCES}."
         )
     lm.check_tokens(tokens_ST, "tokens_ST")
+    chosen = [layer for one in chosen for layer in by_layer(one)]
 
     @jax.jit
     def sums(params, variables, tokens, mask):

@@ -10,6 +10,7 @@ from dictlearn import interop
 from dictlearn import lm as language
 from dictlearn.circuits.influence import Pruned, prune, scores
 from dictlearn.cli.given import model
+from dictlearn.runs.by_layer import by_layer
 from dictlearn.runs.trained import Trained, restore
 
 FLAGS = {
@@ -97,10 +98,11 @@ def _written(kept: Pruned, arguments: Namespace, slug: str, labels: Mapping) -> 
 
 
 def loaded(path: str) -> list[Trained]:
-    """The dictionaries of a run, a file or a folder."""
+    """The dictionaries of a run, a file or a folder; of a set, those of its layers."""
     own = Path(path)
     is_run = (own / "config.json").is_file() and (own / "checkpoints").is_dir()
-    return list(restore(own) if is_run else interop.load_all(own).values())
+    found = restore(own) if is_run else interop.load_all(own).values()
+    return [layer for one in found for layer in by_layer(one)]
 
 
 def _folders(given: str | None, paths: list[str]) -> list[Path]:

@@ -69,8 +69,7 @@ class Linear(Dictionary):
         self._check()
         self._declare()
         if self.skip:
-            shape = (self.d_out, self.d_in)
-            self.W_skip_DD = self.param("W_skip_DD", nn.initializers.zeros, shape)
+            self._declare_skip()
         self.activation.declare()
 
     def _check(self) -> None:
@@ -98,6 +97,9 @@ class Linear(Dictionary):
         )
         self.W_enc_FD = self.param("W_enc_FD", tied)
         self._declare_biases()
+
+    def _declare_skip(self) -> None:
+        self.W_skip_DD = self.param("W_skip_DD", nn.initializers.zeros, (self.d_out, self.d_in))
 
     def _declare_biases(self) -> None:
         d_out = self.d_out or self.d_in

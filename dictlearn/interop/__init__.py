@@ -23,6 +23,7 @@ from dictlearn.interop import _find, _layout
 from dictlearn.interop._find import format_of, names
 from dictlearn.interop._find import library as library
 from dictlearn.interop._find import recognised as recognised
+from dictlearn.runs.by_layer import by_layer
 from dictlearn.runs.owner import owned
 from dictlearn.runs.trained import Trained, restore
 from dictlearn.runs.workdir import write_json
@@ -104,8 +105,9 @@ def save(trained: Trained, path: str | Path, format: str) -> None:
     """Writes a dictionary in a format, atomically.
 
     Args:
-        trained: the dictionary.
-        path: the file, or the folder of a format whose SUFFIX is "".
+        trained: the dictionary. A set of transcoders is written layer by layer, as `save_all` does, in a format
+            that cannot hold it whole.
+        path: the file, or the folder of a format whose SUFFIX is "", and of a set.
         format: one of `names()`.
 
     Raises:
@@ -124,11 +126,26 @@ def save(trained: Trained, path: str | Path, format: str) -> None:
         ...     print(recognised(Path(f"{folder}/mine.safetensors")))
         safetensors
     """
-    path, writer = Path(path), format_of(format)
+    pieces = _pieces(trained, format)
+    if len(pieces) > 1:
+        save_all(pieces, path, format)
+    else:
+        _save(trained, Path(path), format)
+
+
+def _save(trained: Trained, path: Path, format: str) -> None:
     _check_leaves(trained, format)
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(path) as half:
-        writer.save(trained, half)
+        format_of(format).save(trained, half)
+
+
+def _pieces(trained: Trained, format: str) -> list[Trained]:
+    """The dictionaries that a format has for one: the layers of a set, where it cannot hold the set."""
+    if format_of(format).LEAVES is None:
+        return [trained]
+    layers = by_layer(trained)
+    return [trained] if len(layers) == 1 else [folded(one) for one in layers]
 
 
 def save_all(dictionaries: Sequence[Trained], path: str | Path, format: str) -> None:
@@ -217,9 +234,9 @@ def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
     Args:
         workdir: the workdir of the run.
         format: one of `names()`.
-        out: the folder of the files `NAME{SUFFIX}`, and of `index.json`, which maps each file to its
-            hyperparameters, the input of its encoder, and the normalisation to apply before it (`none` where it
-            is folded).
+        out: the folder of the files `NAME{SUFFIX}`, or of the folder NAME of a set (`save`), and of
+            `index.json`, which maps each to its hyperparameters, the input of its encoder, and the
+            normalisation to apply before it (`none` where it is folded).
 
     Returns:
         The paths written.
@@ -229,14 +246,14 @@ def export(workdir: str | Path, format: str, out: str | Path) -> list[Path]:
         InUse: while another process exports to the folder.
     """
     out, suffix, index = Path(out), format_of(format).SUFFIX, {}
-    dictionaries = restore(workdir)
     with owned(out, "dictlearn export"):
-        for trained in map(folded, dictionaries):
-            save(trained, out / f"{trained.name}{suffix}", format)
-            index[f"{trained.name}{suffix}"] = {
+        for trained in map(folded, restore(workdir)):
+            first, *others = _pieces(trained, format)
+            save(trained, out / (name := trained.name + suffix * (not others)), format)
+            index[name] = {
                 **values.to_json(trained.hparams, trained.name),
-                "encoder_input": _layout.encoder_input(trained.module),
-                "normalisation": trained.norm.kind,
+                "encoder_input": _layout.encoder_input(first.module),
+                "normalisation": first.norm.kind,
             }
         write_json(out / "index.json", index)
     return [*(out / name for name in index), out / "index.json"]

@@ -29,11 +29,13 @@ every = pytest.mark.parametrize("name", NAMES)
 ORDERED = ("similarity", "tracking")
 """Analyses whose answer is about the order of their subjects."""
 PAIR, SERIES, ARRAY, SPOKEN, EXPLAINED = "pair", "series", "array", "spoken", "explained"
+MLPS = "mlps"
 SUBJECTS = {
     "similarity": PAIR,
     "tracking": SERIES,
     "layer_groups": SPOKEN,
     "gradient_choice": SPOKEN,
+    "graph_validity": MLPS,
     "replacement": SPOKEN,
     "retrieval": ARRAY,
     "probe_loss": ARRAY,
@@ -106,6 +108,19 @@ def explained(spoken, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def mlps(spoken, tmp_path_factory):
+    """A set of transcoders of the same model's MLPs."""
+    taps = [tuple(f"{place}.{layer}" for layer in range(3)) for place in ("mlp_in", "mlp_out")]
+    config = dict(read_config(spoken))
+    config["stream"] = {"name": "from_lm", "tap": taps[0], "target": taps[1], "pool_rows": 512}
+    config["harvest"] = {"taps": taps[0] + taps[1], "text": str(spoken.parent / "text.jsonl")}
+    config["harvest"] |= {"sequence_length": 24, "held_out": 0.2, "dtype": "float32"}
+    config["dictionary"] = {"name": "transcoders", "sources": 3, "n_latents": 96, "k": 9}
+    config["rule"] = {**config["rule"], "unit_norm": False}
+    return finished(config, tmp_path_factory.mktemp("mlps") / "run")
+
+
 @pytest.fixture
 def subjects(request, tmp_path, monkeypatch):
     """name -> fresh paths of an analysis' subjects, the first a copy of the run. The model that is asked of
@@ -127,7 +142,7 @@ def subjects(request, tmp_path, monkeypatch):
 
     def fresh(name):
         kind = SUBJECTS.get(name)
-        fixtures = {SPOKEN: "spoken", ARRAY: "array_run", EXPLAINED: "explained"}
+        fixtures = {SPOKEN: "spoken", ARRAY: "array_run", EXPLAINED: "explained", MLPS: "mlps"}
         fixture = fixtures.get(kind, "planted_run")
         run = request.getfixturevalue("single" if kind == SERIES else fixture)
         copy = tmp_path / "run"

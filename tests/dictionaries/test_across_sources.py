@@ -94,7 +94,7 @@ def test_batch_topk_of_a_crosscoder_ranks_by_what_a_latent_adds_to_all_sources()
     assert int((after.codes.val > 0).sum()) <= 5
 
 
-@pytest.mark.parametrize("name", ["crosscoder", "clt"])
+@pytest.mark.parametrize("name", ["crosscoder", "clt", "transcoders"])
 def test_sources_that_do_not_divide_a_width_are_refused(name):
     with pytest.raises(ValueError, match=r"sources=5\b.*d_in=12\b"):
         made(name, sources=5)
