@@ -21,11 +21,14 @@ _SAMPLE = 64
 """Documents from which the random dictionaries take their L0."""
 _CONFIDENCE = 0.95
 RMU, MDAS, UNTRAINED = "rmu", "mdas", "untrained"
+MEAN_CODES, MSE_CODES = "mean_codes", "mse_codes"
 """Baselines of one analysis: a model that is trained to forget (`unlearning`), the axes of a rotation that is
-learned with a mask over them (`ravel`), and a dictionary with its first weights (`meta_structure`)."""
+learned with a mask over them (`ravel`), a dictionary with its first weights (`meta_structure`), and supervised
+dictionaries (`ioi`)."""
 SAID = {
     **{LLM: "residual channels", PCA: "principal components", RANDOM: "random"},
     **{RMU: "RMU, which trains the model", MDAS: "learned rotation", UNTRAINED: "untrained"},
+    **{MEAN_CODES: "supervised, mean codes", MSE_CODES: "supervised, MSE codes"},
 }
 """The baselines in words."""
 

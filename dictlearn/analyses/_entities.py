@@ -138,7 +138,7 @@ def _read(lm: LM, tap: str, task: Task, chosen_S: np.ndarray, n_tokens: int) -> 
     encoded = lm.tokenizer.encode_batch(texts, add_special_tokens=False)
     given = language.prompts(lm, [[lm.separator, *one.ids] for one in encoded])
     ends = zip(texts, entity_S.tolist(), (one.offsets for one in encoded), strict=True)
-    at_S = np.array([1 + _last(*one) for one in ends])
+    at_S = np.array([1 + last(*one) for one in ends])
     x_SD = []
     for start in range(0, len(texts), BATCH):
         own = np.resize(np.arange(len(texts))[start : start + BATCH], BATCH)
@@ -151,7 +151,7 @@ def _read(lm: LM, tap: str, task: Task, chosen_S: np.ndarray, n_tokens: int) -> 
     return Prompts(asked_S, entity_S, value_S, tokens_SP, given.length_B, at_S, read_SD, none_S)
 
 
-def _last(text: str, entity: str, offsets: Sequence[tuple[int, int]]) -> int:
+def last(text: str, entity: str, offsets: Sequence[tuple[int, int]]) -> int:
     """The token of a prompt that holds the end of the entity. Raises ValueError for a prompt without it."""
     if not entity or entity not in text:
         raise ValueError(f"the prompt {text!r} does not have its entity {entity!r}.")

@@ -131,8 +131,8 @@ def swaps(
 _swapped = jax.jit(swapped, static_argnames="error")
 
 
-def _put(at_B, new_BD, x_BTD, mask_BT, taps) -> jax.Array:
-    """The edit."""
+def put(at_B, new_BD, x_BTD, mask_BT, taps) -> jax.Array:
+    """The edit that replaces the activation of one token of each prompt."""
     return x_BTD.at[jnp.arange(len(x_BTD)), at_B].set(new_BD.astype(x_BTD.dtype))
 
 
@@ -185,7 +185,7 @@ def _step(forward, tap: str, how: How, params, basis, theta: _Theta, state, own:
     def loss(theta: _Theta):
         s_F = jax.nn.sigmoid(theta.m_F / heat)
         new_BD = swapped(theta.of(basis), s_F, own.base_BD, own.source_BD, how.error)
-        edits = {tap: Partial(_put, own.at_B, new_BD)}
+        edits = {tap: Partial(put, own.at_B, new_BD)}
         logits_BPV = forward(params, own.tokens_BP, edits=edits, mask_BT=_all(own.tokens_BP))[0]
         next_BV = logits_BPV[jnp.arange(len(own.at_B)), own.length_B - 1].astype(jnp.float32)
         return optax.softmax_cross_entropy_with_integer_labels(next_BV, own.target_B).mean()
@@ -232,7 +232,7 @@ def completions(
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _greedy(forward, tap: str, n_tokens: int, params, tokens_BP, length_B, at_B, new_BD):
     """The tokens that are generated, `[B, n_tokens]`."""
-    rows_B, edits = jnp.arange(len(length_B)), {tap: Partial(_put, at_B, new_BD)}
+    rows_B, edits = jnp.arange(len(length_B)), {tap: Partial(put, at_B, new_BD)}
 
     def next_token(tokens_BP, i):
         logits_BPV = forward(params, tokens_BP, edits=edits, mask_BT=_all(tokens_BP))[0]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dictlearn import analyses, cli, report
-from dictlearn.analyses import Result, Subject, _subject, meta_structure
+from dictlearn.analyses import Result, Subject, _subject, ioi, meta_structure
 from dictlearn.evaluate import evaluate
 from dictlearn.experiment.stream import open_stream
 from dictlearn.explanations.clients import local
@@ -55,6 +55,7 @@ SUBJECTS = {
     "steer": SPOKEN,
     "unlearning": SPOKEN,
     "ravel": SPOKEN,
+    "ioi": SPOKEN,
 }
 BAD = "no_such_setting"
 
@@ -126,7 +127,7 @@ def subjects(request, tmp_path, monkeypatch):
     """name -> fresh paths of an analysis' subjects, the first a copy of the run. The model that is asked of
     latents says little, and quickly; of the labelled leads of Wikipedia there are few, and words are made up,
     because the model's tokens are bytes. One question is asked on each class,
-    three cities are known, and dictionaries of atoms are trained for a few steps."""
+    three cities are known, four names are, and dictionaries of atoms are trained for a few steps."""
     quick = lambda lm=None, model="": Fake(lambda message: "[1, 0, 1, 0, 1] [EXPLANATION]: a word")
     monkeypatch.setattr(local, "local", quick)
     few = list(text_wiki._articles())[::20]
@@ -139,6 +140,7 @@ def subjects(request, tmp_path, monkeypatch):
     three = some.where(np.isin(some.attributes["entity"], ("Oslo", "Cairo", "Lima")))
     monkeypatch.setattr(cities, "cities", lambda: three)
     monkeypatch.setitem(meta_structure.meta_structure.__kwdefaults__, "steps", 20)
+    monkeypatch.setitem(ioi.ioi.__kwdefaults__, "n_names", 2)
 
     def fresh(name):
         kind = SUBJECTS.get(name)

@@ -1,0 +1,59 @@
+"""Sentences that end before the indirect object: who was given something? (Wang et al. 2023, arXiv:2211.00593).
+
+    "When Mary and John went to the store, John gave a drink to"        io: Mary    s: John    ABB
+    "When John and Mary went to the store, John gave a drink to"        io: Mary    s: John    BAB
+
+Indirect objects and subjects are names of two lists. So every combination of an indirect object, a subject, an
+order and a template occurs, once: attributes are independent, and each prompt has a counterpart that differs in
+one attribute alone.
+"""
+
+import itertools
+
+import numpy as np
+
+from dictlearn.tasks._task import Task
+
+_NAMES = (
+    *("Mary", "John", "Tom", "James", "Sarah", "Mark", "Paul", "Anna", "David", "Emma", "Peter"),
+    *("Kate", "Jack", "Alice", "Robert", "Laura", "Simon", "Jane", "Daniel", "Lucy", "George"),
+    *("Helen", "Frank", "Susan", "Henry", "Rachel", "Kevin", "Julia", "Brian", "Diana", "Andrew"),
+    *("Martha", "Oliver", "Nancy", "Victor", "Claire", "Eric", "Rose", "Alan", "Grace"),
+)
+_TEMPLATES = (
+    "When {} and {} went to the store, {} gave a drink to",
+    "After {} and {} left the school, {} handed a book to",
+    "Then {} and {} were in the garden, and {} gave a flower to",
+    "While {} and {} were working at the office, {} passed a letter to",
+)
+ORDERS = {"ABB": ("io", "s"), "BAB": ("s", "io")}
+"""Which name is first, and which is second."""
+
+
+def ioi_prompts(*, n_names: int = 6, n_templates: int = 2, seed: int = 0) -> Task:
+    """Makes the prompts.
+
+    Args:
+        n_names: the number of indirect objects, and of subjects.
+        n_templates: the number of templates.
+        seed: the seed that draws the names.
+
+    Returns:
+        The Task, whose labels are the orders, with the attributes "io", "s" and "template".
+
+    Raises:
+        ValueError: for more names or templates than there are.
+    """
+    if not 2 <= n_names <= len(_NAMES) // 2 or not 1 <= n_templates <= len(_TEMPLATES):
+        raise ValueError(
+            f"{n_names=} must be in 2..{len(_NAMES) // 2}, and {n_templates=} in 1..{len(_TEMPLATES)}."
+        )
+    drawn = np.random.default_rng(seed).permutation(_NAMES)[: 2 * n_names].tolist()
+    found = []
+    of = itertools.product(_TEMPLATES[:n_templates], drawn[:n_names], drawn[n_names:], ORDERS)
+    for template, io, s, order in of:
+        first, second = ({"io": io, "s": s}[one] for one in ORDERS[order])
+        found.append((template.format(first, second, s), order, io, s, template))
+    text, label, io_S, s_S, template_S = map(np.array, zip(*found, strict=True))
+    own = {"io": io_S, "s": s_S, "template": template_S}
+    return Task(tuple(text.tolist()), label, attributes=own)
