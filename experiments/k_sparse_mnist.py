@@ -9,7 +9,20 @@ labels.json. TopK autoencoders of the pixels, 1,000 latents, four values of k, s
 of the training set. The analysis `error_probes` fits a multinomial logistic regression of the ten digits to the
 codes of the training set, and measures it on the test set, whose digits no dictionary has seen.
 
-Expected: not yet measured.
+Claim (Makhzani & Frey 2013, section 4, 1,000 latents; UNSURE of the figures): logistic regression on the codes
+errs far less than on the pixels (7.20 %), and least at an intermediate k: 2.10 % at k 10, 1.35 % at 25,
+1.54 % at 40. Below it features are too global, above it too local.
+
+Expected (one seed; jax 0.10.2; seven minutes of computing on two cores; 95 % intervals over test digits):
+
+    k                     10            25            40            70            pixels
+    explained variance    0.782         0.865         0.898         0.928
+    dead latents          0.57          0.35          0.30          0.26
+    error, %              3.2 (2.9-3.6) 2.8 (2.5-3.2) 2.5 (2.2-2.8) 3.6 (3.2-4.0) 7.4 (6.9-7.9)
+
+An intermediate k is best: 40 is better than 10 and than 70 beyond the intervals, and not beyond them than 25.
+The errors are higher than the paper's, which trains longer, ties the decoder to the encoder and anneals k; here
+AuxK revives latents, and the k largest are rectified. How local the features are was not measured.
 """
 
 import sys
