@@ -4,11 +4,13 @@ A target injects its direction into the gradient at the layer and position that 
 denominators and MLPs held constant a block is linear, so the gradient needs no forward pass. The gradient at
 the output of an MLP, times what a source writes there, is the source's effect. A block is one compiled program
 for all layers, and a batch of targets goes down only from its highest layer, over the positions up to its last.
+The devices of a mesh share the targets of a batch, as they share tokens in training.
 
 Axes: X targets of a batch, K sources of a layer and position; the others as in `local`.
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dictlearn import sharding
 from dictlearn.circuits._places import WRITES
 from dictlearn.circuits.local import Local
 from dictlearn.lm import block as blocks
@@ -74,10 +77,11 @@ def _ranked(position_N: np.ndarray) -> np.ndarray:
 
 
 class Backward:
-    """The rows of the edges of one prompt. size: the number of targets of a pass."""
+    """The rows of the edges of one prompt. size: the number of targets of a pass. mesh: the devices that share
+    them; None for one."""
 
-    def __init__(self, local: Local, size: int):
-        self.local, self.size = local, size
+    def __init__(self, local: Local, size: int, mesh: jax.sharding.Mesh | None = None):
+        self.local, self.size, self.mesh = local, size, mesh
         self.spec: Spec = local.lm.spec
         self.sources = sources(local)
         none = np.zeros((self.spec.d_model,) * 2, local.errors_LTD.dtype)
@@ -90,7 +94,7 @@ class Backward:
         n, local, spec = len(targets.layer_X), self.local, self.spec
         length = min(-(-int(targets.position_X.max() + 1) // STEP) * STEP, len(local.tokens_T))
         full = lambda part: np.concatenate([part, np.repeat(part[:1], self._padded(n) - n, axis=0)])
-        layer_X, position_X, row_XD = (jnp.asarray(full(np.asarray(part))) for part in targets)
+        layer_X, position_X, row_XD = self._placed(*(full(np.asarray(part)) for part in targets))
         found_XC = np.zeros((len(layer_X), self.columns + 1), local.errors_LTD.dtype)
         g_XTD = jnp.zeros((len(layer_X), length, row_XD.shape[1]), row_XD.dtype)
         inject = lambda layer: _injected(layer_X == layer, position_X, row_XD, length)
@@ -113,8 +117,18 @@ class Backward:
         return found_XC[:n, :-1]
 
     def _padded(self, n: int) -> int:
-        """The number of targets in a program: a power of two, at most `size`."""
-        return min(max(16, 1 << (n - 1).bit_length()), self.size)
+        """The number of targets in a program: a power of two, at most `size`, or a little more, so that devices
+        have the same number."""
+        ways = math.prod(self.mesh.shape.values()) if self.mesh else 1
+        return -(-min(max(16, 1 << (n - 1).bit_length()), self.size) // ways) * ways
+
+    def _placed(self, layer_X, position_X, row_XD) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Targets on the devices of the mesh."""
+        parts = {"layer_B": layer_X, "position_B": position_X, "row_BD": row_XD}
+        parts = jax.tree.map(jnp.asarray, parts)
+        if self.mesh is not None:
+            parts = jax.device_put(parts, sharding.shardings(parts, self.mesh))
+        return parts["layer_B"], parts["position_B"], parts["row_BD"]
 
     def _held(self, layer: int, length: int) -> dict[str, jax.Array]:
         """The constants of a block, by their names without its layer, for the first positions."""

@@ -15,6 +15,7 @@ its last one (circuits/_backward.py); a layer without a dictionary is all error.
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 
 from dictlearn.circuits._backward import STEP, Backward, Targets
 from dictlearn.circuits.graph import Graph, Logit
@@ -39,6 +40,7 @@ def attribute(
     most: int = LATENTS,
     batch_size: int = BATCH,
     n_ignored: int = 1,
+    mesh: Mesh | None = None,
 ) -> Graph:
     """The attribution graph of a prompt.
 
@@ -52,6 +54,7 @@ def attribute(
         most: the largest number of latents that become nodes.
         batch_size: targets of one backward pass.
         n_ignored: the first tokens whose latents and errors are no sources and no targets.
+        mesh: the devices that share the targets of a pass, as `sharding.mesh` makes it; None for one.
 
     Returns:
         The graph.
@@ -63,13 +66,13 @@ def attribute(
         raise ValueError(f"{most=} and {batch_size=} must be at least 1.")
     found = local(lm, dictionaries, tokens(lm, prompt), n_ignored)
     logits, rows_KD = targets(lm, found.logits_V, chosen, n_logits, mass)
-    backward = Backward(found, batch_size)
+    backward = Backward(found, batch_size, mesh)
     end, last = lm.spec.n_layers, len(found.tokens_T) - 1
     of_logits = Targets(np.full(len(logits), end), np.full(len(logits), last), rows_KD)
     edges_RC = [_rows(backward, of_logits, batch_size)]
     weights_K = np.array([one.weight for one in logits])
     chosen_R = _selected(found, backward, edges_RC, weights_K, most, batch_size)
-    return _graph(found, dictionaries, prompt, logits, np.concatenate(edges_RC), chosen_R)
+    return _graph(found, dictionaries, prompt, logits, edges_RC, chosen_R)
 
 
 def tokens(lm: LM, prompt: str | Sequence[int]) -> np.ndarray:
@@ -149,17 +152,24 @@ def _partial(edges_RC: np.ndarray, picked: list, weights_K: np.ndarray) -> np.nd
     return total_C
 
 
-def _square(edges_RC: np.ndarray, chosen: np.ndarray, n: int, n_logits: int) -> np.ndarray:
-    """The edges with a row for every node, of the rows of the logits and then of the chosen latents of n."""
-    order, others = np.argsort(chosen), np.arange(n, edges_RC.shape[1])
+def _square(edges_RC: list, chosen: np.ndarray, n: int, n_logits: int) -> np.ndarray:
+    """The edges with a row for every node, of the rows of the logits and then of the chosen latents of n. The
+    list is emptied on the way, so that memory never holds all rows twice."""
+    order, others = np.argsort(chosen), np.arange(n, edges_RC[0].shape[1])
     columns = np.concatenate([chosen[order], others])
-    edges_MM = np.zeros((len(columns) + n_logits,) * 2, edges_RC.dtype)
-    edges_MM[: len(order), : len(columns)] = edges_RC[n_logits:][order][:, columns]
-    edges_MM[len(columns) :, : len(columns)] = edges_RC[:n_logits][:, columns]
+    edges_MM = np.zeros((len(columns) + n_logits,) * 2, edges_RC[0].dtype)
+    place_R, start = np.concatenate([len(columns) + np.arange(n_logits), np.argsort(order)]), 0
+    while edges_RC:
+        rows_XC = edges_RC.pop(0)
+        place_X = place_R[start : start + len(rows_XC)]
+        edges_MM[place_X, : len(columns)] = rows_XC[:, columns]
+        start += len(rows_XC)
     return edges_MM
 
 
-def _graph(found: Local, dictionaries, prompt, logits: list[Logit], edges_RC, chosen) -> Graph:
+def _graph(
+    found: Local, dictionaries, prompt, logits: list[Logit], edges_RC: list, chosen
+) -> Graph:
     """The graph, with its nodes in order."""
     lm, n, kept = found.lm, len(found.values_N), np.sort(chosen)
     said = lambda tokens: cells.decode(lm.tokenizer, tokens)

@@ -56,6 +56,7 @@ FLAGS = {
 
 def circuit(config: Mapping, workdir: Path, arguments: Namespace) -> None:
     """Writes OUT/SLUG.json and OUT/SLUG.graph of each prompt and a page of all, and says what they explain."""
+    from dictlearn import sharding
     from dictlearn.circuits import attribute
     from dictlearn.report import graphs as pages
 
@@ -69,7 +70,9 @@ def circuit(config: Mapping, workdir: Path, arguments: Namespace) -> None:
     thresholds = arguments.node_threshold, arguments.edge_threshold
     graphs = {}
     for slug, prompt in _slugs(arguments.prompt, arguments.slug).items():
-        found = attribute.attribute(lm, dictionaries, prompt, chosen=chosen, **options)
+        found = attribute.attribute(
+            lm, dictionaries, prompt, chosen=chosen, mesh=sharding.mesh(), **options
+        )
         graphs[slug] = prune(found, *thresholds)
     of_each = [path for path, own in zip(folders, sets, strict=True) for _ in own]
     about = pages.known(lm, dictionaries, pages.latents(list(graphs.values())), of_each)
