@@ -15,7 +15,7 @@ import numpy as np
 from dictlearn.analyses import _asked, _documents
 from dictlearn.analyses._asked import Opened
 from dictlearn.analyses._probing import LLM, PCA, RANDOM, SAE, Key, components
-from dictlearn.analyses._subject import Subject
+from dictlearn.analyses._subject import Subject, dense_codes
 from dictlearn.ops.sparse_probes.sweeps import best
 from dictlearn.tasks import Question
 
@@ -70,6 +70,28 @@ def directions(asked: _asked.Asked, questions: Sequence[Question]) -> dict[Key, 
         (LLM, ""): Basis(x_SD, np.eye(x_SD.shape[1], dtype=x_SD.dtype)),
         (PCA, ""): Basis(*components(x_SD, questions)),
     }
+
+
+def bases(
+    subject: Subject, x_SD: np.ndarray, seed: int
+) -> tuple[dict[Key, Basis], dict[Key, float]]:
+    """(the dictionaries and the baselines, their L0 on the rows). A direction is two latents, one a sign."""
+    of = {(SAE, one.name): one for one in subject.trained}
+    codes = {at: dense_codes(one, x_SD) for at, one in of.items()}
+    active = lambda code_SF: float(np.count_nonzero(code_SF, axis=1).mean())
+    for one in subject.trained:
+        l0 = active(codes[SAE, one.name])
+        random = _documents.random_dictionary(one.module.n_latents, l0, x_SD.mean(0), seed)
+        of[RANDOM, one.name] = random
+        codes[RANDOM, one.name] = dense_codes(random, x_SD)
+    bases = {at: Basis(codes[at], _documents.atoms(one)) for at, one in of.items()}
+    mean_D = x_SD.mean(0)
+    axes_KD = np.linalg.svd(x_SD - mean_D, full_matrices=False)[2]
+    directions = {(LLM, ""): (x_SD, np.eye(len(mean_D))), (PCA, ""): (x_SD - mean_D, axes_KD)}
+    for at, (from_SD, own_KD) in directions.items():
+        both = Basis(from_SD @ own_KD.T, own_KD).mirrored()
+        bases[at] = both._replace(code_SF=np.maximum(both.code_SF, 0))
+    return bases, {at: active(basis.code_SF) for at, basis in bases.items()}
 
 
 def mean(of: Sequence[Scores]) -> Scores:

