@@ -13,7 +13,20 @@ power of width: `needed_tokens_exponent` is the power with which the tokens grow
 Claim (Gao et al. 2024, section 3.1): the tokens to convergence are a power of the number of latents, n^0.60 for
 GPT-2 small and n^0.65 for GPT-4.
 
-Expected: not yet measured.
+Expected (one seed; jax 0.10.2; four minutes of computing on two cores; 5 to 95 % over resampled runs):
+
+    FVU after 1000 tokens of    12.8   25.6   51.2   102.4  204.8  409.6   endless
+    64 latents                  0.495  0.458  0.435  0.423  0.417  0.413   0.407
+    128                         0.456  0.416  0.387  0.367  0.356  0.350   0.331
+    256                         0.430  0.383  0.349  0.325  0.310  0.301   0.275
+    512                         0.414  0.359  0.321  0.292  0.274  0.264   0.236
+
+    L(n, T) = 0.010 + 1.07 n^-0.248 + 7.90 n^0.273 T^-0.580, and so the tokens grow as n^0.47 (0.41 to 0.56)
+
+The exponent is somewhat below the paper's 0.60 of GPT-2 small, whose interval is not known. Widths do need
+different numbers of tokens: with one length for all, held-out cells are predicted six times worse (Huber
+loss). They are predicted within 1.7 %, and the widest from the narrower ones within 3.4 %. The last column is
+the floor of `tokens` at each width; the one of all widths (0.010) is not identified.
 """
 
 from ml_collections import ConfigDict
