@@ -88,13 +88,10 @@ def meta_structure(
 
 
 def _rows(one: Trained) -> dict[str, Callable[[int], np.ndarray]]:
-    """seed -> unit atoms, of a dictionary and of its baselines."""
-    own_FD = _unit(atoms(one))
-    return {
-        SAE: lambda seed: own_FD,
-        RANDOM: lambda seed: alike(own_FD, seed),
-        UNTRAINED: lambda seed: _unit(atoms(_begun(one, seed))),
-    }
+    """seed -> unit atoms, of a dictionary and of its baselines. ITDA begins without atoms."""
+    own_FD, first = _unit(atoms(one)), lambda seed: _unit(atoms(_begun(one, seed)))
+    found = {SAE: lambda seed: own_FD, RANDOM: lambda seed: alike(own_FD, seed)}
+    return found | ({UNTRAINED: first} if len(first(0)) else {})
 
 
 def _begun(one: Trained, seed: int) -> Trained:
@@ -174,8 +171,10 @@ def _result(
     subject: Subject, config: Mapping[str, Any], found: Mapping[Key, Sequence[tuple[float, float]]]
 ) -> Result:
     """The record of each dictionary, and the rows."""
-    score = lambda at: [one for one, _ in found[at]]
-    mean_l0 = lambda kind, names: float(np.mean([own for x in names for _, own in found[kind, x]]))
+    trained = lambda at: found.get(at, ())
+    score = lambda at: [one for one, _ in trained(at)]
+    active = lambda kind, names: [own for name in names for _, own in trained((kind, name))]
+    mean_l0 = lambda kind, names: float(np.mean(active(kind, names) or [np.nan]))
     beside = (RANDOM, UNTRAINED)
     rows = _asked.rows(subject, KEYS, lambda at, key: score(at), mean_l0, (), beside)
     record = lambda at: {

@@ -3,12 +3,14 @@
 import functools
 import itertools
 
+import jax
 import numpy as np
 import pytest
 
-from dictlearn import analyses
+from dictlearn import analyses, dictionaries
 from dictlearn.analyses import Subject
 from dictlearn.analyses.meta_structure import How, alike, scored
+from dictlearn.runs.trained import Trained
 from tests.analyses.test_unlearning import mirrored
 
 KEY = "meta_structure_score"
@@ -22,6 +24,7 @@ def sums():
     return np.stack([(a + b) / np.sqrt(2) for a, b in pairs]).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_sums_of_two_of_sixteen_directions_score_near_one():
     """T-B9."""
     how = How(2, 0.25, 1500, 1024, 5e-4)
@@ -52,6 +55,17 @@ def test_the_table_has_both_baselines_and_an_interval():
     assert record[KEY] == pytest.approx(rows["sae"][KEY])
     again = analyses.run("meta_structure", [subject], steps=20, seeds=2).values
     assert again == values
+
+
+def test_a_dictionary_that_begins_without_atoms_has_no_untrained_baseline():
+    module = dictionaries.make("itda", d_in=8, n_latents=32, k=2)
+    variables = module.init(jax.random.key(0), method="declare")
+    drawn = lambda a: np.asarray(jax.random.normal(jax.random.key(1), a.shape), a.dtype)
+    one = Trained(module, jax.tree.map(drawn, variables), name="itda")
+    values = analyses.run("meta_structure", [Subject("toy", given=[one])], steps=3).values
+    rows = {row["kind"]: row for row in values["settings"]}
+    assert rows["sae"][KEY] is not None
+    assert (rows["untrained"][KEY], rows["untrained"]["l0"]) == (None, None)
 
 
 @pytest.mark.parametrize("bad", [{"k": 0}, {"width": 2.0}, {"seeds": 0}, {"lr": -1.0}])
