@@ -3,7 +3,8 @@
     python benchmarks/circuits.py --circuit_tracer=PYTHON
 
 PYTHON is the interpreter of an environment of its own, as for benchmarks/tools.py. The model is SmolLM2's first
-layers; transcoders, skip transcoders and a cross-layer transcoder are trained on it, for a minute each.
+three layers; transcoders, skip transcoders and a cross-layer transcoder are trained on it. docs/benchmarks.md
+has the figures.
 Both libraries make all rows, 256 targets at once, on all cores. Times are the second call's: the first one
 compiles here.
 """
@@ -24,12 +25,12 @@ from dictlearn.circuits.attribute import attribute
 from dictlearn.circuits.influence import prune, scores
 from dictlearn.harvest import harvest
 
-LAYERS, F, K, T, BATCH = 6, 1024, 16, 24, 256
+LAYERS, F, K, T, BATCH = 3, 512, 16, 24, 256
 READ, WRITTEN = ([f"{place}.{n}" for n in range(LAYERS)] for place in ("mlp_in", "mlp_out"))
 
 SCRIPT = """
 import glob, time
-from circuit_tracer.attribution.attribute_transformerlens import attribute
+from circuit_tracer.attribution.attribute import attribute
 from circuit_tracer.graph import compute_graph_scores, prune_graph
 from circuit_tracer.replacement_model.replacement_model_transformerlens import (
     TransformerLensReplacementModel as Replacement)

@@ -21,7 +21,7 @@ READ, WRITTEN = ([f"{place}.{layer}" for layer in range(LAYERS)] for place in ("
 
 SCRIPT = """
 import glob
-from circuit_tracer.attribution.attribute_transformerlens import attribute
+from circuit_tracer.attribution.attribute import attribute
 from circuit_tracer.replacement_model.replacement_model_transformerlens import (
     TransformerLensReplacementModel as Replacement)
 from circuit_tracer.transcoder.cross_layer_transcoder import load_clt

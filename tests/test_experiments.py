@@ -26,6 +26,7 @@ MORE = {
     "sae_track": ("400", "smoke,20"),
     "feature_splitting": ("pod",),
     "tokens_vs_width": ("pod",),
+    "smollm2_circuits": ("pod", "whole,skip", "layers=6", "clt,smoke"),
     "topk_scaling": ("pod",),
     "transcoder_vs_sae": ("sae", "pod,layer=3", "sae,smoke"),
 }
@@ -53,8 +54,9 @@ def test_every_config_is_read_whole(name, tmp_path, monkeypatch):
     np.save("activations.npy", np.zeros((10, 576), np.float32))
     for arg in ("", "smoke", *MORE.get(name, ())):
         config = read(FILES[name], arg, [])
-        d_out = 576 if "target" in config["stream"] else None
-        programs = experiment.programs(config, 576, d_out)
+        width = 576 * config.get("dictionary", {}).get("sources", 1)
+        d_out = width if "target" in config["stream"] else None
+        programs = experiment.programs(config, width, d_out)
         kinds = {(m.label, p.n_latents) for p in programs for m in p.members}
         assert name not in KINDS or len(programs) == len(kinds), arg
 
