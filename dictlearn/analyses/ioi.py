@@ -125,7 +125,8 @@ def ioi(
 class Site(NamedTuple):
     """Activations with their attributes. head: the model after them. partners: the counterparts of each
     attribute. others: orthonormal directions of all other attributes. io_S, s_S: the names that are right and
-    wrong. said_S: the name that the model says. clean, ablated: m with the activations, and with their mean."""
+    wrong. said_S: the name that the model says. moved: the one that it says with the counterpart's activation
+    in the place of its own. clean, ablated: m with the activations, and with their mean."""
 
     x_SD: np.ndarray
     head: Head
@@ -135,6 +136,7 @@ class Site(NamedTuple):
     io_S: np.ndarray
     s_S: np.ndarray
     said_S: np.ndarray
+    moved: Mapping[str, np.ndarray]
     clean: float
     ablated: float
 
@@ -148,16 +150,17 @@ class Site(NamedTuple):
         partners = {name: prompts.partners(name, seed) for name in how.attributes}
         others = {name: _others(x_SD, prompts.values, name) for name in how.attributes}
         said_S = logits_SN.argmax(1)
-        return cls(x_SD, head, prompts.values, partners, others, *right, said_S, *both)
+        moved = {name: head(x_SD[at_S]).argmax(1) for name, at_S in partners.items()}
+        return cls(x_SD, head, prompts.values, partners, others, *right, said_S, moved, *both)
 
     @property
     def told(self) -> dict[str, float]:
-        """What the model does without an edit. unedited: how often it says the counterpart's name already."""
+        """What the model does without an edit. unedited: how often it says already what it should say then."""
         said_S = self.said_S
         found = {"n": float(len(said_S)), "right": float((said_S == self.io_S).mean())}
         found |= {"logit_difference": self.clean, "logit_difference_ablated": self.ablated}
-        same = lambda at_S: float((said_S == said_S[at_S]).mean())
-        return found | {f"unedited_{name}": same(at_S) for name, at_S in self.partners.items()}
+        same = lambda moved_S: float((said_S == moved_S).mean())
+        return found | {f"unedited_{name}": same(one) for name, one in self.moved.items()}
 
 
 def _others(x_SD: np.ndarray, values: Mapping[str, np.ndarray], name: str) -> np.ndarray:
@@ -202,11 +205,11 @@ def scored(site: Site, basis: Basis, how: How) -> dict[str, float]:
 
 def _edited(site: Site, name: str, edit: _ioi.Edit) -> tuple[float, float, float]:
     """(accuracy, magnitude, miss along other attributes) of an edit of an attribute."""
-    at_S, wanted_SD = site.partners[name], site.x_SD[site.partners[name]]
+    wanted_SD = site.x_SD[site.partners[name]]
     said_S = site.head(edit.x_SD).argmax(1)
     missed_S = np.linalg.norm((edit.x_SD - wanted_SD) @ site.others[name], axis=1)
     whole_S = np.linalg.norm(wanted_SD - site.x_SD, axis=1)
-    right = float((said_S == site.said_S[at_S]).mean())
+    right = float((said_S == site.moved[name]).mean())
     return right, float(edit.magnitude_S.mean()), float((missed_S / whole_S).mean())
 
 

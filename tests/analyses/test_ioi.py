@@ -103,6 +103,17 @@ def test_true_codes_edit_exactly_and_a_rotation_does_not():
     assert turned["interpretable"] < 0.3
 
 
+def test_the_truth_of_an_edit_is_the_counterparts_activation_in_the_prompt_itself():
+    """A model that reads the object elsewhere too is not moved by the site, and so no edit should move it."""
+    own, code_SF = site()
+    elsewhere_SN = 100 * _ioi.one_hot(np.append(own.io_S, 2 * NAMES - 1))[:-1]
+    prompts = Prompts(*[np.zeros(0)] * 3, own.x_SD, own.io_S, own.s_S, np.zeros(0), own.values)
+    still = ioi.Site.of(lambda x_SD: own.head(x_SD) + elsewhere_SN, prompts, HOW, 0)
+    assert still.told["unedited_io"] == 1
+    found = ioi.scored(still, Basis(code_SF, ATOMS_DD, np.full(WIDTH, 0.3)), HOW)
+    assert (found["edit_io_2"], found["guided_edit_io_1"]) == (1, 1)
+
+
 def test_weights_sum_to_one_and_greedy_is_exact_for_orthogonal_atoms():
     """T-G3."""
     random = np.random.default_rng(3)
