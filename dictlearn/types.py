@@ -108,7 +108,8 @@ class Out(NamedTuple):
         pre_BF: pre-activations, without gradient.
         penalty_B: the variant's own sparsity penalty of each token, including its coefficient; None for
             no penalty.
-        residual_BD: AuxK's reconstruction of the residual by the dead latents; None for no AuxK.
+        residual_SD: AuxK's reconstruction of the residual by the dead latents, for the tokens that
+            `ops.auxk.sampled` takes; None for no AuxK.
         others: further reconstructions of the target, (weight, [B, D]) each, whose objectives are added
             to the loss.
 
@@ -123,7 +124,7 @@ class Out(NamedTuple):
     codes: Codes
     pre_BF: Float[Array, "B F"]
     penalty_B: Float[Array, " B"] | None = None
-    residual_BD: Float[Array, "B D"] | None = None
+    residual_SD: Float[Array, "S D"] | None = None
     others: tuple[tuple[Scalar, Float[Array, "B D"]], ...] = ()
 
 

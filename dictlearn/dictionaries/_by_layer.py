@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from dictlearn.dictionaries import _linear, _sources
 from dictlearn.dictionaries._linear import Linear
-from dictlearn.ops import penalties, sources
+from dictlearn.ops import auxk, penalties, sources
 from dictlearn.ops.firing import dense
 from dictlearn.ops.topk.exact import top_k
 from dictlearn.types import Codes, Tokens
@@ -94,11 +94,12 @@ class ByLayer(Linear):
             return None
         codes, helped_F = chosen.aux or (chosen.codes, dead_F)
         helped_F = helped_F & ~(dense(codes, self.n_latents) > 0).any(0)
-        _, idx_BK = top_k(pre_BF, self.activation.aux_k, helped_F)
-        val_BK = jnp.take_along_axis(pre_BF, idx_BK, axis=1) * helped_F[idx_BK]
+        pre_SF = auxk.sampled(pre_BF, self.activation.aux_every)
+        _, idx_SK = top_k(pre_SF, self.activation.aux_k, helped_F)
+        val_SK = jnp.take_along_axis(pre_SF, idx_SK, axis=1) * helped_F[idx_SK]
         if self.activation.aux_rectified:
-            val_BK = nn.relu(val_BK)
-        return self._written(Codes(val_BK, idx_BK), self.decoders)
+            val_SK = nn.relu(val_SK)
+        return self._written(Codes(val_SK, idx_SK), self.decoders)
 
     def _parts(self, entries, val, atoms):
         return (self._written(Codes(val, entries.idx), atoms),)

@@ -10,6 +10,7 @@ Source: the skip: Paulo, Shabalin & Belrose 2025 (arXiv:2501.18823), section 3.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -75,7 +76,7 @@ class Linear(Dictionary):
     def _check(self) -> None:
         if self.n_latents < 1:
             raise ValueError(f"n_latents={self.n_latents} must be at least 1.")
-        check_aux(self.activation.aux_k, self.n_latents)
+        check_aux(self.activation.aux_k, self.activation.aux_every, self.n_latents)
         if self.skip and self.d_out is None:
             raise ValueError(
                 "skip=True is for transcoders: an autoencoder with a skip is trivial. Set "
@@ -171,9 +172,9 @@ class Linear(Dictionary):
         read = self.read(x_BD)
         pre_BF = pre_activations(*read)
         chosen = self.activation.choose(pre_BF, lax.stop_gradient(weight), dead_F)
-        residual_BD, read, atoms = self._with_auxk(read, pre_BF, chosen, dead_F)
+        residual_SD, read, atoms = self._with_auxk(read, pre_BF, chosen, dead_F)
         found = chosen.over(self._body, read, (atoms, weight))
-        return self._out(x_BD, pre_BF, chosen, found, residual_BD)
+        return self._out(x_BD, pre_BF, chosen, found, residual_SD)
 
     def _with_auxk(self, read, pre_BF, chosen: Few | Many, dead_F):
         """AuxK's reconstruction (None where `aux_k` is 0), and the weights routed through its custom VJP:
@@ -183,11 +184,12 @@ class Linear(Dictionary):
             return None, read, atoms
         codes, helped_F = chosen.aux or (chosen.codes, dead_F)
         x_BD, W_enc_FD, b_enc_F = read
-        weights = W_enc_FD, b_enc_F, atoms
-        ehat_BD, (W_enc_FD, b_enc_F, atoms) = auxk.reconstruct_residual(
-            x_BD, pre_BF, codes, helped_F, *weights, aux_k, self.activation.aux_rectified
+        read_SX = map(partial(auxk.sampled, every=self.activation.aux_every), (x_BD, pre_BF))
+        weights, rectified = (W_enc_FD, b_enc_F, atoms), self.activation.aux_rectified
+        ehat_SD, (W_enc_FD, b_enc_F, atoms) = auxk.reconstruct_residual(
+            *read_SX, codes, helped_F, *weights, aux_k, rectified
         )
-        return ehat_BD, (x_BD, W_enc_FD, b_enc_F), atoms
+        return ehat_SD, (x_BD, W_enc_FD, b_enc_F), atoms
 
     def _body(self, entries: Entries, atoms, weight: Weight, *arguments):
         """(reconstructions, reconstructions of a gate, penalty), without bias."""
@@ -205,7 +207,7 @@ class Linear(Dictionary):
         """The weights of the reconstructions before the whole."""
         return []
 
-    def _out(self, x_BD, pre_BF, chosen: Few | Many, found, residual_BD) -> Out:
+    def _out(self, x_BD, pre_BF, chosen: Few | Many, found, residual_SD) -> Out:
         parts, gates, penalty_B = found.whole
         weights = [*self._part_weights(), 1.0]
         whole = lambda y_BD, b_D=self.b_dec_D: self._skipped(x_BD, y_BD + b_D)
@@ -219,7 +221,7 @@ class Linear(Dictionary):
         penalties_B = [each for each in (penalty_B, chosen.penalty_B) if each is not None]
         penalty_B = sum(penalties_B[1:], penalties_B[0]) if penalties_B else None
         y_BD, pre_BF = whole(parts[-1]), lax.stop_gradient(pre_BF)
-        return Out(y_BD, found.codes, pre_BF, penalty_B, residual_BD, tuple(others))
+        return Out(y_BD, found.codes, pre_BF, penalty_B, residual_SD, tuple(others))
 
     def _skipped(self, x_BD, y_BD):
         """`y + x W_skip^T` in a transcoder with a skip; otherwise `y`."""

@@ -57,10 +57,12 @@ def check_share(k: Scalar, n_latents: int) -> None:
         raise ValueError(f"k={k} must lie between 0 and n_latents={n_latents}.")
 
 
-def check_aux(aux_k: int, n_latents: int) -> None:
-    """Raises ValueError if AuxK would use more latents than there are."""
+def check_aux(aux_k: int, aux_every: int, n_latents: int) -> None:
+    """Raises ValueError if AuxK would use more latents than there are, or no token."""
     if aux_k > n_latents:
         raise ValueError(f"aux_k={aux_k} exceeds n_latents={n_latents}.")
+    if aux_every < 1:
+        raise ValueError(f"{aux_every=} must be at least 1: AuxK reads one token in so many.")
 
 
 def bound(k: Scalar, k_max: int | None, n_latents: int) -> int:

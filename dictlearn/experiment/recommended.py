@@ -2,8 +2,10 @@
 
     inputs       mean_norm_sqrt_d, so that the coefficients of l0 unit atoms are about sqrt(d_in / l0)
     objective    fvu
-    Adam         plateau lr sqrt(2^14 / n_latents) with lr 1e-3; warm-up over 1/40 of the steps, decay over 1/2
-    AuxK         d_in / 2 dead latents for a token, not rectified; dead after 1/100 of the tokens
+    Adam         plateau lr sqrt(2^14 / n_latents) with lr 0.04 / sqrt(steps); warm-up over 1/40 of the steps,
+                 decay over 1/2
+    AuxK         d_in / 2 dead latents for a token, not rectified, for at least 512 tokens of a batch; dead
+                 after 1/100 of the tokens
     activation   what holds its L0, and its scales (`Activation.recommended`)
 
 The figures behind each choice are in docs/recommended.md, measured by `benchmarks/recommended.py`. The 1/100
@@ -19,6 +21,10 @@ from dictlearn.types import Dictionary
 
 WARMUP, FEWEST, MOST = 1 / 40, 10_000, 10_000_000
 """The share of the steps that warm up; the bounds of the tokens after which a latent is dead."""
+RATE = 0.04
+"""The learning rate of a run of one step, by the law of `benchmarks/rates.py`; 1e-3 for 1600 steps."""
+AUX_TOKENS = 512
+"""The number of tokens of a batch from which AuxK learns as well as from all."""
 
 
 def recommended(
@@ -71,11 +77,12 @@ def recommended(
         found["dictionary"]["k"] = max(1, round(l0))
     if "aux_k" in known:
         found["dictionary"]["aux_k"] = min(d_in // 2, n_latents)
+        found["dictionary"]["aux_every"] = max(1, batch_size // AUX_TOKENS)
     if "rule" in learners.reads(structure.learner):
         found["objective"] = {"name": "fvu"}
         found["rule"] = {
             "name": "adam",
-            "lr": 1e-3,
+            "lr": RATE / steps**0.5,
             "lr_law": "sqrt_latents",
             "warmup_steps": min(1000, round(WARMUP * steps)),
             "decay_fraction": 0.5,

@@ -117,8 +117,8 @@ def gradient(
         elif penalty_l0 is not None:
             raise ValueError(f"{penalty_l0=} needs a dictionary with a penalty; others state k.")
         residual_BD = batch.y_BD - wide(out.y_BD)
-        if out.residual_BD is not None:
-            aux_B = auxk.loss(residual_BD, wide(out.residual_BD))
+        if out.residual_SD is not None:
+            aux_B = auxk.loss(residual_BD, wide(out.residual_SD))
             parts["auxk"] = aux_coefficient * aux_B.mean()
         n, error_B = len(dead_F), jnp.sum(residual_BD**2, -1)
         seen = Seen(count(out.codes, n), wide(out.pre_BF.max(0)), error_B, l0(out.codes))

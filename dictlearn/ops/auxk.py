@@ -17,6 +17,9 @@ the result of a branch.
 Rectified, as published, only dead latents whose pre-activations reach above zero learn, and these become fewer.
 `rectified=False` keeps the values below zero too, as SAELens does: then every dead latent learns.
 
+The loss is a mean over tokens, so some of them estimate it, at their share of the cost: `sampled` takes them.
+The gradient is the same on average.
+
 Source: Gao et al. 2024 (arXiv:2406.04093), section A.2; SAELens 6 (without the rectification).
 
 Differs: the released code masks latents that are not dead by zero, ours by minus infinity; b_dec is not
@@ -29,7 +32,7 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from dictlearn.ops.control_flow import any_member, switch
 from dictlearn.ops.firing import count
@@ -167,11 +170,20 @@ def _rows(W_FD, dead_G):
     return jnp.take(W_FD, dead_G, axis=0, mode="fill", fill_value=0)
 
 
-def loss(residual_BD: Float[Array, "B D"], ehat_BD: Float[Array, "B D"]) -> Float[Array, " B"]:
-    """The loss of each token, normalised so that its mean over the batch is 1 where `ehat` is the mean of the
-    residual. It is zero where `ehat` is zero everywhere (no latent is dead)."""
-    residual_BD = lax.stop_gradient(residual_BD)
-    spread = jnp.mean(jnp.sum((residual_BD - residual_BD.mean(0)) ** 2, -1))
-    error_B = jnp.sum((residual_BD - ehat_BD) ** 2, -1)
-    on = jnp.any(ehat_BD != 0) & (spread > 0)
-    return jnp.where(on, error_B / jnp.where(spread > 0, spread, 1), 0.0)
+def sampled(rows_BX: Shaped[Array, "B X"], every: int) -> Shaped[Array, "S X"]:
+    """About one in `every` of the rows: S = ceil(B / every), as evenly as B allows."""
+    return _sample(rows_BX, -(-len(rows_BX) // every))
+
+
+def _sample(rows_BX, n_rows: int):
+    return rows_BX[:: -(-len(rows_BX) // n_rows)]
+
+
+def loss(residual_BD: Float[Array, "B D"], ehat_SD: Float[Array, "S D"]) -> Float[Array, " S"]:
+    """The loss of each of the tokens that `sampled` takes, normalised so that its mean is 1 where `ehat` is the
+    mean of their residual. It is zero where `ehat` is zero everywhere (no latent is dead)."""
+    residual_SD = lax.stop_gradient(_sample(residual_BD, len(ehat_SD)))
+    spread = jnp.mean(jnp.sum((residual_SD - residual_SD.mean(0)) ** 2, -1))
+    error_S = jnp.sum((residual_SD - ehat_SD) ** 2, -1)
+    on = jnp.any(ehat_SD != 0) & (spread > 0)
+    return jnp.where(on, error_S / jnp.where(spread > 0, spread, 1), 0.0)

@@ -137,7 +137,7 @@ def test_a_matryoshka_of_one_prefix_is_batch_topk_to_the_bit():
         def loss(params):
             variables_now = {**variables, "params": params}
             out, stats = module.apply(variables_now, x_BD, dead_F, mutable=["stats"])
-            return jnp.sum(out.y_BD**2) + jnp.sum(out.residual_BD**2), (out, stats)
+            return jnp.sum(out.y_BD**2) + jnp.sum(out.residual_SD**2), (out, stats)
 
         return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
 

@@ -31,7 +31,7 @@ def gradients(name, encoder, monkeypatch):
 
     def loss(params):
         out, _ = module.apply({"params": params, **rest}, x_BD, dead_F, mutable=list(rest))
-        parts = [out.y_BD, out.residual_BD, out.penalty_B, *(y_BD for _, y_BD in out.others)]
+        parts = [out.y_BD, out.residual_SD, out.penalty_B, *(y_BD for _, y_BD in out.others)]
         return sum(jnp.sum(jnp.cos(part)) for part in parts if part is not None)
 
     return jax.jit(jax.grad(loss))(params)

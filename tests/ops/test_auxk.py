@@ -79,6 +79,46 @@ def test_weights_handed_through_have_both_gradients(n_dead, rectified):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_tokens", [1, 7, 8, 9, 16])
+@pytest.mark.parametrize("every", [1, 2, 3, 4, 20])
+def test_a_sample_is_one_token_in_so_many_and_its_residuals_are_of_the_same_tokens(n_tokens, every):
+    rows = jnp.arange(n_tokens, dtype=float)[:, None]
+    taken = auxk.sampled(rows, every)
+    assert len(taken) == -(-n_tokens // every)
+    assert len(set(np.diff(taken[:, 0]))) <= 1
+    # A reconstruction that is off by one in every token has a loss of one over the spread, whatever the tokens.
+    spread = np.mean((taken - taken.mean(0)) ** 2)
+    found = auxk.loss(rows, taken + 1)
+    np.testing.assert_allclose(found, np.full(len(taken), 1 / spread if spread else 0), rtol=1e-5)
+
+
+def test_the_mean_gradient_over_all_samples_of_the_tokens_is_that_of_all_tokens():
+    x, W_enc, b_enc, W_dec, residual = setting()
+    dead = jnp.arange(F) < 4
+    residual /= jnp.sqrt(jnp.sum(residual**2))
+
+    def error(W_enc, b_enc, W_dec, x, residual):
+        pre = x @ W_enc.T + b_enc
+        ehat, _ = auxk.reconstruct_residual(
+            x, pre, CODES, dead, W_enc, b_enc, W_dec, K, rectified=False
+        )
+        return jnp.sum((residual - ehat) ** 2) / len(x)
+
+    gradient = jax.grad(error, argnums=(0, 1, 2))
+    parts = [
+        gradient(
+            W_enc,
+            b_enc,
+            W_dec,
+            *(auxk.sampled(jnp.roll(rows, turn, 0), 4) for rows in (x, residual)),
+        )
+        for turn in range(4)
+    ]
+    whole = gradient(W_enc, b_enc, W_dec, x, residual)
+    for found, wanted in zip(jax.tree.map(lambda *g: sum(g) / 4, *parts), whole, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
 def test_a_latent_that_fires_in_this_batch_is_not_dead():
     x, W_enc, b_enc, W_dec, residual = setting()
     dead = jnp.zeros(F, bool).at[0].set(True)  # latent 0 fires in CODES

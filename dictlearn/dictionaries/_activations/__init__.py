@@ -124,6 +124,7 @@ class Activation(nn.Module, kw_only=True):
             / 2).
         aux_rectified: whether AuxK rectifies the pre-activations of the latents that it uses, as published.
             Then a latent far below zero receives no gradient, and AuxK does not revive it.
+        aux_every: AuxK reads one token in this many, and costs that share (published: 1).
 
     Traits, each a property that a field may replace: `weighted`, whether it needs the norms of the atoms;
     `scales`, whether it is the same function when the atoms are rescaled.
@@ -133,6 +134,7 @@ class Activation(nn.Module, kw_only=True):
     n_latents: int
     aux_k: int = 0
     aux_rectified: bool = False
+    aux_every: int = 1
 
     @classmethod
     def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
