@@ -27,6 +27,10 @@ remove: 100,000 tokens are a demonstration, not convergence.
 
 from ml_collections import ConfigDict
 
+from dictlearn import recommended
+
+D_IN = 576
+
 
 def get_config(arg: str = "") -> ConfigDict:
     """`smoke` shrinks it to about a minute."""
@@ -48,20 +52,14 @@ def get_config(arg: str = "") -> ConfigDict:
         "sequence_length": 64 if smoke else 128,
         "shard_rows": 2048 if smoke else 32_768,
     }
-    config.stream = {
-        "name": "store",
-        "path": f"runs/quickstart{'-smoke' if smoke else ''}/activations",
-        "normalise": "unit_mean_sq",
-    }
-
-    config.dictionary = {"name": "topk", "aux_k": 32, "aux_rectified": True}
-    config.objective = {"name": "fvu"}
-    config.rule = {"name": "adam", "lr": 4e-3, "warmup_steps": 10, "decay_fraction": 0.3}
-    config.learner = {"dead_after": 60_000}
     widths, ks, seeds = (384, 768, 1536, 3072), (8, 16, 32), (0, 1)
     if smoke:
         widths, ks, seeds = (96, 192, 384), (4, 8, 16), (0,)
+    sizes = {"tokens": config.steps * config.batch_size, "batch_size": config.batch_size}
+    config.update(recommended("topk", d_in=D_IN, n_latents=min(widths), l0=min(ks), **sizes))
     config.sweep = {"n_latents": widths, "k": ks, "seed": seeds}
+    path = f"runs/quickstart{'-smoke' if smoke else ''}/activations"
+    config.stream = {"name": "store", "path": path, **config.stream}
 
     config.evaluate = {"n_tokens": 8192, "n_sequences": 8}
     if smoke:

@@ -2,8 +2,8 @@
 
     inputs       mean_norm_sqrt_d, so that the coefficients of l0 unit atoms are about sqrt(d_in / l0)
     objective    fvu
-    Adam         plateau lr sqrt(2^14 / n_latents) with lr 0.04 / sqrt(steps); warm-up over 1/40 of the steps,
-                 decay over 1/2
+    Adam         plateau lr sqrt(2^14 / n_latents), with lr the lower of 0.04 / sqrt(steps) and
+                 sqrt(batch_size) / 15000; warm-up over 1/40 of the steps, decay over 1/2
     AuxK         d_in / 2 dead latents for a token, not rectified, for at least 512 tokens of a batch; dead
                  after 1/100 of the tokens
     activation   what holds its L0, and its scales (`Activation.recommended`)
@@ -21,8 +21,9 @@ from dictlearn.types import Dictionary
 
 WARMUP, FEWEST, MOST = 1 / 40, 10_000, 10_000_000
 """The share of the steps that warm up; the bounds of the tokens after which a latent is dead."""
-RATE = 0.04
-"""The learning rate of a run of one step, by the law of `benchmarks/rates.py`; 1e-3 for 1600 steps."""
+HORIZON, NOISE = 0.04, 1 / 15_000
+"""The law of the learning rate that `benchmarks/rates.py` measures: what a longer run wants lower, and what the
+noise of a batch allows. Both are about 1e-3 for 1600 batches of 256."""
 AUX_TOKENS = 512
 """The number of tokens of a batch from which AuxK learns as well as from all."""
 
@@ -82,7 +83,7 @@ def recommended(
         found["objective"] = {"name": "fvu"}
         found["rule"] = {
             "name": "adam",
-            "lr": RATE / steps**0.5,
+            "lr": min(HORIZON / steps**0.5, NOISE * batch_size**0.5),
             "lr_law": "sqrt_latents",
             "warmup_steps": min(1000, round(WARMUP * steps)),
             "decay_fraction": 0.5,
