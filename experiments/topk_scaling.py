@@ -4,7 +4,7 @@
     dictlearn plan    --config=experiments/topk_scaling.py --measured
     dictlearn train   --config=experiments/topk_scaling.py
     dictlearn fit     --workdir=runs/topk_scaling --at=tokens=409600
-    dictlearn fit     --workdir=runs/topk_scaling --law=tokens --at=n=832 --at=k=16
+    dictlearn fit     --workdir=runs/topk_scaling --law=training --at=k=16
 
 SmolLM2-135M-Instruct (4-bit weights), residual stream after block 9, Wikipedia leads in sequences of 128. Six
 widths x four values of k x three lengths: 72 dictionaries, each with a schedule that ends with it, all on the
@@ -14,7 +14,21 @@ training (`steps`, and `config.steps`), are trained alone when `train` is given 
 Claim (Gao et al. 2024, section 3.1 and figure 1): the normalised error of trained dictionaries follows a joint
 law L(n, k) = exp(alpha + beta_k ln k + beta_n ln n + gamma ln k ln n) + exp(zeta + eta ln k), with gamma < 0.
 
-Expected: not yet measured.
+Expected (explained variance after 409,600 tokens, one seed; 17 minutes of two CPU cores, jax 0.10.2):
+
+    n        k 4     k 8     k 16    k 32
+    192      0.592   0.640   0.683   0.731
+    320      0.620   0.674   0.717   0.759
+    512      0.643   0.698   0.742   0.780
+    832      0.669   0.718   0.761   0.797
+    1344     0.691   0.734   0.778   0.811
+    2176     0.711   0.751   0.790   0.822
+
+The joint law of these predicts a cell that it was not fitted to within 2.1 % at worst and 0.35 % in the median,
+and the largest width from the five smaller ones within 1.9 %; gamma is -0.049 [-0.117, -0.023], so the claim
+holds here. After 204,800 tokens the same figures are 3.7 %, 0.67 % and 1.3 %, after 102,400 tokens 3.9 %, 0.50 %
+and 1.5 %, and gamma is not identified. At k 16 the law L(n, T) is worse, 6.2 % and 1.3 %: its exponents are 0.63
+[0.37, 0.99] of n and 0.72 [0.16, 1.47] of T.
 """
 
 from ml_collections import ConfigDict

@@ -4,8 +4,7 @@
     objective    fvu
     Adam         plateau lr sqrt(2^14 / n_latents), with lr the lower of 0.04 / sqrt(steps) and
                  sqrt(batch_size) / 15000; warm-up over 1/40 of the steps, decay over 1/2
-    AuxK         d_in / 2 dead latents for a token, not rectified, for at least 512 tokens of a batch; dead
-                 after 1/100 of the tokens
+    AuxK         d_in / 2 dead latents for a token, not rectified; dead after 1/100 of the tokens
     activation   what holds its L0, and its scales (`Activation.recommended`)
 
 The figures behind each choice are in docs/recommended.md, measured by `benchmarks/recommended.py`. The 1/100
@@ -24,8 +23,6 @@ WARMUP, FEWEST, MOST = 1 / 40, 10_000, 10_000_000
 HORIZON, NOISE = 0.04, 1 / 15_000
 """The law of the learning rate that `benchmarks/rates.py` measures: what a longer run wants lower, and what the
 noise of a batch allows. Both are about 1e-3 for 1600 batches of 256."""
-AUX_TOKENS = 512
-"""The number of tokens of a batch from which AuxK learns as well as from all."""
 
 
 def recommended(
@@ -78,7 +75,6 @@ def recommended(
         found["dictionary"]["k"] = max(1, round(l0))
     if "aux_k" in known:
         found["dictionary"]["aux_k"] = min(d_in // 2, n_latents)
-        found["dictionary"]["aux_every"] = max(1, batch_size // AUX_TOKENS)
     if "rule" in learners.reads(structure.learner):
         found["objective"] = {"name": "fvu"}
         found["rule"] = {
