@@ -12,23 +12,27 @@ SETTINGS = {"d_in": 32, "n_latents": 128, "tokens": 600 * 256, "batch_size": 256
 
 
 def trained(kind, **changes):
-    """(recovery at 0.9, the first info, the last info) on P1 small, at what is recommended."""
+    """(recovery at 0.9, the first info, the last info) on P1 small, at what is recommended; means of three
+    seeds."""
     planted = planted_config("topk")["stream"]
     found = recommended(kind, **SETTINGS)
     config = {**found, "seed": 0, "stream": {**planted, **found["stream"]}}
+    config["sweep"] = {"seed": (0, 1, 2)}
     for subtree, values in changes.items():
         config[subtree] = {**config[subtree], **values}
     (program,), states, infos = run(config, found["steps"])
     rows = states[program.key].variables["params"]["W_dec_FD"]
-    return recovery(truth(config), rows[0], 0.9), infos[0][program.key], infos[-1][program.key]
+    recovered = np.mean([recovery(truth(config), atoms, 0.9) for atoms in rows])
+    means = lambda info: {name: np.mean(value) for name, value in info[program.key].items()}
+    return recovered, means(infos[0]), means(infos[-1])
 
 
 @pytest.mark.parametrize("kind", ["batch_topk", "jumprelu", "gated"])
 def test_planted_atoms_are_recovered_at_the_l0_that_was_asked(kind):
     recovered, first, last = trained(kind)
     assert recovered >= 0.9
-    assert last["l0"][0] == pytest.approx(3, rel=0.1)
-    assert first["explained_variance"][0] > -0.5
+    assert last["l0"] == pytest.approx(3, rel=0.1)
+    assert first["explained_variance"] > -0.5
 
 
 @pytest.mark.parametrize("kind", [n for n in dictionaries.names() if n not in NOTHING])
