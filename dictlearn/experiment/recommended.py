@@ -3,7 +3,7 @@
     inputs       mean_norm_sqrt_d, so that the coefficients of l0 unit atoms are about sqrt(d_in / l0)
     objective    fvu
     Adam         plateau lr sqrt(2^14 / n_latents), with lr the lower of 0.04 / sqrt(steps) and
-                 sqrt(batch_size) / 15000; warm-up over 1/40 of the steps, decay over 1/2
+                 sqrt(batch_size) / 12000; warm-up over 1/40 of the steps, decay over 1/2
     AuxK         d_in / 2 dead latents for a token, not rectified; dead after 1/100 of the tokens
     activation   what holds its L0, and its scales (`Activation.recommended`)
 
@@ -20,9 +20,9 @@ from dictlearn.types import Dictionary
 
 WARMUP, FEWEST, MOST = 1 / 40, 10_000, 10_000_000
 """The share of the steps that warm up; the bounds of the tokens after which a latent is dead."""
-HORIZON, NOISE = 0.04, 1 / 15_000
+HORIZON, NOISE = 0.04, 1 / 12_000
 """The law of the learning rate that `benchmarks/rates.py` measures: what a longer run wants lower, and what the
-noise of a batch allows. Both are about 1e-3 for 1600 batches of 256."""
+noise of a batch allows. The first is 1e-3 for 1600 steps, the second for a batch of 144."""
 
 
 def recommended(
