@@ -24,11 +24,11 @@ Expected (explained variance after 409,600 tokens, one seed; 17 minutes of two C
     1344     0.691   0.734   0.778   0.811
     2176     0.711   0.751   0.790   0.822
 
-The joint law of these predicts a cell that it was not fitted to within 2.1 % at worst and 0.35 % in the median,
-and the largest width from the five smaller ones within 1.9 %; gamma is -0.049 [-0.117, -0.023], so the claim
-holds here. After 204,800 tokens the same figures are 3.7 %, 0.67 % and 1.3 %, after 102,400 tokens 3.9 %, 0.50 %
-and 1.5 %, and gamma is not identified. At k 16 the law L(n, T) is worse, 6.2 % and 1.3 %: its exponents are 0.63
-[0.37, 0.99] of n and 0.72 [0.16, 1.47] of T.
+The joint law of these predicts a cell that it was not fitted to within 2.1 % at worst and 0.35 % in the
+median, and the largest width from the five smaller ones within 1.9 %; gamma is -0.049 [-0.117, -0.023], so the
+claim holds here. After 204,800 tokens the same figures are 3.7 %, 0.67 % and 1.3 %, after 102,400 tokens 3.9 %,
+0.50 % and 1.5 %, and gamma is not identified. At k 16 the law L(n, T) is worse, 6.2 % and 1.3 %: its exponents
+are 0.63 [0.37, 0.99] of n and 0.72 [0.16, 1.47] of T.
 """
 
 from ml_collections import ConfigDict
