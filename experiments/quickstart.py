@@ -55,8 +55,11 @@ def get_config(arg: str = "") -> ConfigDict:
     widths, ks, seeds = (384, 768, 1536, 3072), (8, 16, 32), (0, 1)
     if smoke:
         widths, ks, seeds = (96, 192, 384), (4, 8, 16), (0,)
-    sizes = {"tokens": config.steps * config.batch_size, "batch_size": config.batch_size}
-    config.update(recommended("topk", d_in=D_IN, n_latents=min(widths), l0=min(ks), **sizes))
+    tokens, batch = config.steps * config.batch_size, config.batch_size
+    found = recommended(
+        "topk", d_in=D_IN, n_latents=min(widths), l0=min(ks), tokens=tokens, batch_size=batch
+    )
+    config.update(found)
     config.sweep = {"n_latents": widths, "k": ks, "seed": seeds}
     path = f"runs/quickstart{'-smoke' if smoke else ''}/activations"
     config.stream = {"name": "store", "path": path, **config.stream}

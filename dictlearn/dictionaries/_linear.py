@@ -184,10 +184,10 @@ class Linear(Dictionary):
             return None, read, atoms
         codes, helped_F = chosen.aux or (chosen.codes, dead_F)
         x_BD, W_enc_FD, b_enc_F = read
-        read_SX = map(partial(auxk.sampled, every=self.activation.aux_every), (x_BD, pre_BF))
+        sample = partial(auxk.sampled, every=self.activation.aux_every)
         weights, rectified = (W_enc_FD, b_enc_F, atoms), self.activation.aux_rectified
         ehat_SD, (W_enc_FD, b_enc_F, atoms) = auxk.reconstruct_residual(
-            *read_SX, codes, helped_F, *weights, aux_k, rectified
+            sample(x_BD), sample(pre_BF), codes, helped_F, *weights, aux_k, rectified
         )
         return ehat_SD, (x_BD, W_enc_FD, b_enc_F), atoms
 
