@@ -18,7 +18,7 @@ def mesh_of(sweep: int, data: int, model: int):
     return jax.make_mesh((sweep, data, model), AXES, (AxisType.Auto,) * 3, devices=devices)
 
 
-SIZES = {"k": 3, "aux_k": 8, "aux_every": 2, "sparsity": 0.1}
+SIZES = {"k": 3, "aux_k": 8, "sparsity": 0.1}
 """Values for hyperparameters that a variant may have, by name; a variant takes those it knows."""
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
@@ -81,3 +82,15 @@ def np_prod(shape: str) -> int:
 def test_all_eight_devices_hold_a_part():
     programs, _, _ = run(planted_config(sweep={"seed": (0, 1)}), 1, mesh_of(2, 2, 2))
     assert len(programs[0].members) == 2
+
+
+def test_auxk_on_some_of_the_tokens_is_the_same_on_any_mesh():
+    sizes = {"n_latents": 512, "k": 1, "aux_every": 4}
+    config = planted_config(dictionary=sizes, learner={"dead_after": 128})
+    with jax.enable_x64(True):
+        (program,), first, _ = run(config, 0, dtype=np.float64)
+        _, whole, infos = run(config, 5, dtype=np.float64, start=first)
+        _, split, _ = run(config, 5, mesh_of(1, 4, 2), dtype=np.float64, start=first)
+    assert infos[-1][program.key]["auxk"][0] > 0
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-7)
+    jax.tree.map(close, whole[program.key].variables, split[program.key].variables)

@@ -141,11 +141,13 @@ def _save(trained: Trained, path: Path, format: str) -> None:
 
 
 def _pieces(trained: Trained, format: str) -> list[Trained]:
-    """The dictionaries that a format has for one: the layers of a set, where it cannot hold the set."""
-    if format_of(format).LEAVES is None:
+    """The dictionaries that a format has for one: the layers of a set, where it cannot hold the set and the set
+    says where each layer is."""
+    n = len(trained.module.by_layer(trained.variables))
+    named = all(len(site.tap) == len(site.target) == n for site in trained.sites)
+    if format_of(format).LEAVES is None or not (n and named):
         return [trained]
-    layers = by_layer(trained)
-    return [trained] if len(layers) == 1 else [folded(one) for one in layers]
+    return [folded(one) for one in by_layer(trained)]
 
 
 def save_all(dictionaries: Sequence[Trained], path: str | Path, format: str) -> None:

@@ -20,7 +20,7 @@ def by_layer(dictionary: Trained) -> list[Trained]:
         dictionary alone.
 
     Raises:
-        ValueError: for a normalisation that is no scale.
+        ValueError: for a normalisation that is no scale, and for sites without a tap and a target of each layer.
 
     Example:
         >>> import jax
@@ -38,6 +38,12 @@ def by_layer(dictionary: Trained) -> list[Trained]:
             f"{dictionary.norm.kind} of {dictionary.name!r} is no scale, so it has no part of one layer; "
             f"train with one of {', '.join(SCALAR_KINDS)}."
         )
+    for site in dictionary.sites:
+        if not len(site.tap) == len(site.target) == len(parts):
+            raise ValueError(
+                f"{dictionary.name!r} has {len(parts)} layers, but the taps {site.tap} and the targets "
+                f"{site.target}; a set has one of each for every layer."
+            )
     return [_part(dictionary, *part, layer, len(parts)) for layer, part in enumerate(parts)]
 
 

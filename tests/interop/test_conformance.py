@@ -102,7 +102,7 @@ def test_every_activation_of_a_structure_comes_back_or_is_refused(
 @pytest.mark.parametrize("name", TRANSCODES)
 def test_a_skip_transcoder_comes_back_to_the_bit_or_is_refused(name, format, tmp_path):
     one = trained(name, d_out=D // 2, skip=True)
-    assert one.variables["params"]["W_skip_DD"].shape == (D // 2, D)
+    assert any(leaf.startswith("W_skip") for leaf in one.variables["params"])
     held(one, format, file(tmp_path, format))
 
 
