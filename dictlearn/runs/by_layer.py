@@ -20,7 +20,7 @@ def by_layer(dictionary: Trained) -> list[Trained]:
         dictionary alone.
 
     Raises:
-        ValueError: for a normalisation that is no scale, and for sites without a tap and a target of each layer.
+        ValueError: for a normalisation that is no scale, and for sites without a tap and target of each layer.
 
     Example:
         >>> import jax
