@@ -2,7 +2,10 @@
 
     dictlearn harvest --config=experiments/quickstart.py --workdir=runs/steer
     dictlearn train --config=experiments/quickstart.py --workdir=runs/steer --config.steps=600 \
-        --config.sweep.n_latents='(3072,)' --config.sweep.k='(32,)' --config.sweep.seed='(0,)'
+        --config.sweep.n_latents='(3072,)' --config.sweep.k='(32,)' --config.sweep.seed='(0,)' \
+        --config.stream.normalise=unit_mean_sq --config.learner.dead_after=60000 \
+        --config.dictionary.aux_k=32 --config.dictionary.aux_rectified=True \
+        --config.rule='{"name": "adam", "lr": 4e-3, "warmup_steps": 10, "decay_fraction": 0.3}'
     python benchmarks/steering.py runs/steer            # or some latents only: runs/steer 1343 803
 
 The latents belong to that dictionary. The words were written down from its feature pages, before any steering.

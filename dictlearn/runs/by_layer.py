@@ -38,13 +38,17 @@ def by_layer(dictionary: Trained) -> list[Trained]:
             f"{dictionary.norm.kind} of {dictionary.name!r} is no scale, so it has no part of one layer; "
             f"train with one of {', '.join(SCALAR_KINDS)}."
         )
-    for site in dictionary.sites:
-        if not len(site.tap) == len(site.target) == len(parts):
-            raise ValueError(
-                f"{dictionary.name!r} has {len(parts)} layers, but the taps {site.tap} and the targets "
-                f"{site.target}; a set has one of each for every layer."
-            )
+    _check_sites(dictionary, len(parts))
     return [_part(dictionary, *part, layer, len(parts)) for layer, part in enumerate(parts)]
+
+
+def _check_sites(dictionary: Trained, n: int) -> None:
+    for site in dictionary.sites:
+        if not len(site.tap) == len(site.target) == n:
+            raise ValueError(
+                f"{dictionary.name!r} has {n} layers, but the taps {site.tap} and the targets {site.target}; "
+                "a set has one of each for every layer."
+            )
 
 
 def _part(dictionary: Trained, module, variables, layer: int, n: int) -> Trained:
