@@ -21,9 +21,9 @@ jax 0.10.2):
     1536     0.682   0.729   0.768
     3072     0.693   0.732   0.772
 
-CE score of the best dictionary 0.93. Dead latents: 20 % at most (3072, k 8), 4 % or less at k 16 and 32. Held-out
-cells of the law: 2.4 % at worst, 1.0 % in the median. The interaction gamma is not identified on this grid, and
-the second term is mostly what longer training would remove: 100,000 tokens are a demonstration.
+CE score of the best dictionary 0.93. Dead latents: 20 % at most (3072, k 8), 4 % or less at k 16 and 32.
+Held-out cells of the law: 2.4 % at worst, 1.0 % in the median. The interaction gamma is not identified on this
+grid, and the second term is mostly what longer training would remove: 100,000 tokens are a demonstration.
 """
 
 from ml_collections import ConfigDict
