@@ -33,16 +33,16 @@ def by_layer(dictionary: Trained) -> list[Trained]:
     parts = dictionary.module.by_layer(dictionary.variables)
     if not parts:
         return [dictionary]
+    _check(dictionary, len(parts))
+    return [_part(dictionary, *part, layer, len(parts)) for layer, part in enumerate(parts)]
+
+
+def _check(dictionary: Trained, n: int) -> None:
     if dictionary.norm.kind not in SCALAR_KINDS:
         raise ValueError(
             f"{dictionary.norm.kind} of {dictionary.name!r} is no scale, so it has no part of one layer; "
             f"train with one of {', '.join(SCALAR_KINDS)}."
         )
-    _check_sites(dictionary, len(parts))
-    return [_part(dictionary, *part, layer, len(parts)) for layer, part in enumerate(parts)]
-
-
-def _check_sites(dictionary: Trained, n: int) -> None:
     for site in dictionary.sites:
         if not len(site.tap) == len(site.target) == n:
             raise ValueError(
