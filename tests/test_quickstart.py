@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import jax
 import pytest
 
 from dictlearn import cli
+from tests.conftest import give_back_memory
 from tests.lm.toy import toy, write_gguf
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +24,8 @@ STORE = Path("runs/quickstart-smoke/activations")
 def home(tmp_path_factory):
     """A folder in which the whole quickstart has run, on one device, as `make demo` runs it."""
     home = tmp_path_factory.mktemp("home")
+    jax.clear_caches()  # The run needs as much memory as this process has kept.
+    give_back_memory()
     for verb in ("harvest", "train"):
         command = [sys.executable, "-m", "dictlearn.cli", verb, CONFIG, "--workdir=run"]
         subprocess.run(command, cwd=home, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=True)
