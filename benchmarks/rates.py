@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from recommended import HELD_OUT, measured, run_of
+from recommended import held_out, measured, run_of
 from scipy import stats
 
 from dictlearn import recommended, restore, streams
@@ -37,8 +37,7 @@ def cell(args: argparse.Namespace, width: int, batch: int, tokens: int) -> tuple
     stream = {**source, "normalise": "mean_norm_sqrt_d"}
     name = stream.pop("name")
     made = streams.make(name, **stream, batch_size=batch, seed=0)
-    first, needed = tokens // batch + 1, -(-HELD_OUT // batch)
-    held_BD = np.concatenate([np.asarray(made.batch(first + t).x_BD) for t in range(needed)])
+    held_BD = held_out(made, tokens, batch)
     sizes = {"n_latents": width, "tokens": tokens, "l0": args.l0}
     found = recommended(args.kind, d_in=made.d_in, batch_size=batch, **sizes)
     rate = found["rule"]["lr"]
@@ -68,11 +67,11 @@ def exponents(rows: list[dict]) -> dict:
     """The regression of the log of the best rates on the logs of what varies."""
     inside = [row for row in rows if not row["end"]]
     names = [name for name in AXES if len({row[name] for row in inside}) > 1]
-    X = np.array([[1, *(np.log(row[name]) for name in names)] for row in inside])
-    y = np.log([row["best"] for row in inside])
-    free = len(y) - X.shape[1]
+    free = len(inside) - 1 - len(names)
     if free < 1:
         return {}
+    X = np.array([[1, *(np.log(row[name]) for name in names)] for row in inside])
+    y = np.log([row["best"] for row in inside])
     found, *_ = np.linalg.lstsq(X, y, rcond=None)
     spread = ((y - X @ found) ** 2).sum() / free * np.linalg.inv(X.T @ X)
     half = stats.t.ppf(0.975, free) * np.sqrt(np.diag(spread))

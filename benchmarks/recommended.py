@@ -52,10 +52,11 @@ def stream_of(args: argparse.Namespace, seed: int) -> Stream:
     return stream
 
 
-def held_out(stream: Stream, tokens: int) -> np.ndarray:
-    """Normalised tokens [HELD_OUT, D] after those of the run."""
-    first = tokens // BATCH + 1
-    rows = (stream.batch(first + t).x_BD for t in range(HELD_OUT // BATCH))
+def held_out(stream: Stream, tokens: int, batch: int = BATCH) -> np.ndarray:
+    """Normalised tokens [HELD_OUT, D], or up to a batch more, after those of the run. batch: that of the
+    stream."""
+    first = tokens // batch + 1
+    rows = (stream.batch(first + t).x_BD for t in range(-(-HELD_OUT // batch)))
     return np.concatenate([np.asarray(x_BD) for x_BD in rows])
 
 
