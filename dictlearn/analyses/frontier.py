@@ -4,16 +4,19 @@ Explained variance and CE score trade off against L0, so kinds are compared at a
 are interpolated between the two measured points around it, linearly in log L0. Nothing is extrapolated. With a
 reference, each dictionary also gets the L0 at which the reference reaches its value of the first metric. A
 tuned hyperparameter, such as the learning rate, makes a curve for each of its values; a kind has its best one.
+Seeds are curves of their own, whose values at the L0 give the mean and its interval; figures show their mean.
 """
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from dictlearn import meters
 from dictlearn.analyses import _draw
+from dictlearn.analyses._asked import interval
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject
 from dictlearn.runs.workdir import flat
@@ -44,7 +47,8 @@ def frontier(
             metric at the L0; empty for none. It is chosen on the tokens that it is then measured on.
 
     Returns:
-        A Result with `l0` and `rows`.
+        A Result with `l0` and `rows`, with the means `at_l0` and, for several seeds, `half_width`: half of the
+        95 % interval of the mean, by Student's t.
 
     Raises:
         ValueError: for fewer than two dictionaries, metrics that none has, an unknown reference, and a
@@ -53,7 +57,10 @@ def frontier(
     rows = _rows(subjects, metrics, tuned)
     target = l0 if l0 is not None else _middle([row["points"] for row in rows])
     for row in rows:
-        row["at_l0"] = {key: _at(row["points"], key, target) for key in metrics if _has(row, key)}
+        present = [key for key in metrics if _has(row, key)]
+        found = {key: _at_seeds(row["seeds"], key, target) for key in present}
+        row["at_l0"] = {key: mean for key, (mean, _) in found.items()}
+        row["half_width"] = {key: half for key, (_, half) in found.items()}
     first = next((key for key in metrics if any(_has(row, key) for row in rows)), None)
     if first is None:
         raise ValueError(f"metrics={tuple(metrics)}: no dictionary was measured by any of them.")
@@ -71,22 +78,44 @@ def frontier(
 
 
 def _rows(subjects: Sequence[Subject], metrics: Sequence[str], tuned: str) -> list[dict]:
-    """{"member", "n_latents", "tuned", "points"} of each curve, with points sorted by L0."""
-    curves: dict[tuple, list[dict]] = {}
+    """{"member", "n_latents", "tuned", "seeds", "points"} of each curve: the points of every seed, sorted by
+    L0, and their means, as many as every seed has."""
+    curves: dict[tuple, dict[Any, list[dict]]] = {}
     for subject in subjects:
         for name, record in {**subject.metrics, **subject.pursuits}.items():
-            label, n = record["label"], record["hparams"]["dictionary"]["n_latents"]
+            label, hparams = record["label"], record["hparams"]
             label = f"{subject.name} {label}" if len(subjects) > 1 else label
             measured = {key: record[key] for key in metrics if record.get(key) is not None}
-            key = (label, n, _value(record["hparams"], tuned) if tuned else None)
-            curves.setdefault(key, []).append({"name": name, "l0": record["l0"], **measured})
-    if (found := sum(map(len, curves.values()))) < 2:
+            value = _value(hparams, tuned) if tuned else None
+            seeds = curves.setdefault((label, hparams["dictionary"]["n_latents"], value), {})
+            point = {"name": name, "l0": record["l0"], **measured}
+            seeds.setdefault(hparams.get("seed"), []).append(point)
+    found = sum(len(points) for seeds in curves.values() for points in seeds.values())
+    if found < 2:
         raise ValueError(f"{found} dictionaries; a comparison needs two or more.")
-    by_l0 = lambda points: sorted(points, key=lambda point: point["l0"])
-    return [
-        {"member": label, "n_latents": n, "tuned": value, "points": by_l0(points)}
-        for (label, n, value), points in curves.items()
-    ]
+    rows = []
+    for (label, n, value), by_seed in curves.items():
+        seeds = [sorted(points, key=lambda point: point["l0"]) for points in by_seed.values()]
+        of = {"member": label, "n_latents": n, "tuned": value}
+        rows.append(
+            {**of, "seeds": seeds, "points": [_mean(own) for own in zip(*seeds, strict=False)]}
+        )
+    return rows
+
+
+def _mean(points: Sequence[Mapping]) -> dict:
+    """The point of several seeds, with the name of the first."""
+    shared = [key for key in points[0] if key != "name" and all(key in one for one in points)]
+    means = {key: math.fsum(one[key] for one in points) / len(points) for key in shared}
+    return {"name": points[0]["name"], **means}
+
+
+def _at_seeds(
+    seeds: Sequence[Sequence[Mapping]], key: str, l0: float
+) -> tuple[float | None, float | None]:
+    """(the mean over seeds of a metric at an L0, the half width of its interval)."""
+    found = [_at(points, key, l0) for points in seeds]
+    return interval([value for value in found if value is not None])
 
 
 def _value(hparams: Mapping, name: str) -> float:
@@ -175,10 +204,16 @@ def _table(title: str, rows: Sequence[Mapping], metrics: Sequence[str], tuned: s
     cells = []
     for row in rows:
         span = f"{row['points'][0]['l0']:.1f} .. {row['points'][-1]['l0']:.1f}"
-        values = (row["at_l0"].get(key) for key in present)
+        values = (_told(row, key) for key in present)
         chosen = [row["tuned"]] if tuned else []
         cells.append((row["member"], row["n_latents"], *chosen, *values, span))
     return Table(title, columns, cells)
+
+
+def _told(row: Mapping, key: str) -> float | str | None:
+    """A metric at the L0, with its interval where there are seeds."""
+    mean, half = row["at_l0"].get(key), row["half_width"].get(key)
+    return mean if half is None else f"{mean:.4g} ± {half:.2g}"
 
 
 def _figure(rows: Sequence[Mapping], l0: float, metrics: Sequence[str]) -> Figure:

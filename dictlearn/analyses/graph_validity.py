@@ -4,11 +4,16 @@ A latent of a graph is set to zero or to twice its activation. With patterns, de
 the changes of all active latents and of the logits are those that the edges say, to rounding (`error`). In the
 model as it is, the changes after the latent are compared with the edges alone (`direct`) and with all paths
 through active latents (`total`), by their correlation (circuits/validity.py).
+
+Computed in float64: an intervention may change a logit of 23 by less than 0.01, and float32 rounds it by 2e-5.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dictlearn.analyses._asked import interval
@@ -58,7 +63,17 @@ def graph_validity(
     own = [one for subject in subjects for one in by_layer(last(subject, member))]
     given = [prompts] if isinstance(prompts, str) else list(prompts)
     asked = given or _begun(subjects[0], n_prompts)
-    return _result([_of_prompt(subjects[0].lm, own, one, n_changes, seed) for one in asked])
+    with jax.enable_x64(True):
+        lm, own = _wide(subjects[0].lm, "params"), [_wide(one, "variables") for one in own]
+        return _result([_of_prompt(lm, own, one, n_changes, seed) for one in asked])
+
+
+def _wide(one: Any, field: str) -> Any:
+    """A copy of a model or a dictionary with parameters in float64."""
+    widen = lambda leaf: (
+        leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    )
+    return dataclasses.replace(one, **{field: jax.tree.map(widen, getattr(one, field))})
 
 
 def _result(rows: Sequence[Mapping[str, Any]]) -> Result:

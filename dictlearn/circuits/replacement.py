@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dictlearn import normalise
 from dictlearn.lm import edits, splice
 from dictlearn.lm.model import LM
 from dictlearn.meters import loss_recovered
@@ -60,26 +61,32 @@ def _edits(one: Trained, variables) -> dict[str, edits.Edit]:
 
 def _of_layer(one: Trained, variables, at: int) -> edits.Edit:
     """What a cross-layer transcoder writes at a layer."""
-    function, taps = _function(one, variables), one.sites[0].tap
+    module, taps = one.module, one.sites[0].tap
+
+    def function(x_BD):
+        x_BD, undo = normalise.forward(one.norm, x_BD)
+        codes = module.apply(variables, jnp.asarray(x_BD), method="encode")
+        return undo(module.apply(variables, x_BD, codes, at, method="written_to"))
 
     def edit(y_STD, mask_ST, passed):
         later = jnp.zeros_like(passed[taps[at]])
         x = [passed[tap] if m <= at else later for m, tap in enumerate(taps)]
-        parts = jnp.split(function(jnp.concatenate(x, axis=-1)), len(taps), axis=-1)
-        return edits.replace(parts[at])(y_STD, mask_ST, passed)
+        whole = _rows(function, jnp.concatenate(x, axis=-1))
+        return edits.replace(jnp.split(whole, len(taps), axis=-1)[at])(y_STD, mask_ST, passed)
 
     return edit
 
 
 def _function(one: Trained, variables):
-    module, norm = one.module, one.norm
+    return lambda x_STD: _rows(
+        lambda x_BD: reconstruct(one.module, one.norm, variables, x_BD)[0], x_STD
+    )
 
-    def function(x_STD):
-        x_BD = x_STD.reshape(-1, x_STD.shape[-1]).astype(jnp.float32)
-        yhat_BD, _ = reconstruct(module, norm, variables, x_BD)
-        return yhat_BD.reshape(*x_STD.shape[:-1], -1)
 
-    return function
+def _rows(function, x_STD):
+    """A function of rows, of sequences of them."""
+    y_BD = function(x_STD.reshape(-1, x_STD.shape[-1]).astype(jnp.float32))
+    return y_BD.reshape(*x_STD.shape[:-1], -1)
 
 
 def measure(

@@ -18,7 +18,12 @@ learner's `penalty_warmup_steps` set to the whole run.
 
 from typing import ClassVar
 
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
 from dictlearn.dictionaries._by_layer import ByLayer
+from dictlearn.ops.firing import dense
+from dictlearn.types import Codes, Tokens
 
 
 class CLT(ByLayer):
@@ -34,3 +39,15 @@ class CLT(ByLayer):
 
     def _reach(self, layer: int) -> int:
         return self.sources - layer
+
+    def written_to(self, x_BD: Tokens, codes: Codes, layer: int) -> Float[Array, "B E"]:
+        """The reconstruction of one layer, with zeros for all others: that layer's part of the work."""
+        f_BFL = dense(codes, self.n_latents).reshape(len(codes.val), -1, self.sources)
+        width = len(self.b_dec_D) // self.sources
+        before, after = layer * width, (self.sources - layer - 1) * width
+        y_BD = jnp.broadcast_to(self.b_dec_D[before:][:width], (len(codes.val), width))
+        for m in range(layer + 1):
+            y_BD += f_BFL[:, :, m] @ self.decoders[m][:, (layer - m) * width :][:, :width]
+        if self.skip:
+            y_BD += jnp.asarray(x_BD) @ self.W_skip_DD[before:][:width].T
+        return jnp.pad(y_BD, ((0, 0), (before, after)))

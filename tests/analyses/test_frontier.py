@@ -140,3 +140,23 @@ def test_of_a_tuned_hyperparameter_each_kind_has_its_best_value(tmp_path):
     assert len(every.rows) == 4
     with pytest.raises(ValueError, match=r"'momentum'.*rule\.lr"):
         analyses.run("frontier", [tmp_path], tuned="momentum")
+
+
+def test_seeds_are_curves_of_their_own_with_a_mean_and_an_interval(run):
+    metrics = dict(METRICS)
+    for seed, shift in ((1, 0.02), (2, 0.04)):
+        for key in ("topk_n64_0", "topk_n64_1"):
+            one = METRICS[key]
+            hparams = {**one["hparams"], "seed": seed}
+            better = one["explained_variance"] + shift
+            metrics[f"{key}_{seed}"] = {**one, "hparams": hparams, "explained_variance": better}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    found = analyses.run("frontier", [run], l0=16.0)
+    (topk,) = (row for row in found.values["rows"] if row["member"] == "topk")
+    assert topk["at_l0"]["explained_variance"] == pytest.approx(0.72)
+    # t of two degrees of freedom, 4.303, times 0.02 / sqrt(3)
+    assert topk["half_width"]["explained_variance"] == pytest.approx(0.04968, rel=1e-3)
+    assert [point["explained_variance"] for point in topk["points"]] == pytest.approx([0.62, 0.82])
+    told = {row[0]: row[2] for row in found.tables[0].rows}
+    assert told["topk"] == "0.72 ± 0.05"
+    assert told["gated"] == pytest.approx(0.5 + 0.4 * 2 / 3)

@@ -39,6 +39,18 @@ def test_a_clt_whose_layers_write_only_to_themselves_is_a_transcoder_for_each():
         )
 
 
+def test_what_a_clt_writes_to_one_layer_is_that_part_of_the_whole():
+    module, variables, x = made("clt", d_out=9, activation="relu", sparsity=0.0, skip=True)
+    leaves = jax.tree.leaves(variables["params"])
+    noise = [jax.random.normal(jax.random.key(i), leaf.shape) for i, leaf in enumerate(leaves)]
+    params = jax.tree.unflatten(jax.tree.structure(variables["params"]), noise)
+    whole, codes = module.apply({"params": params}, x, method="reconstruct")
+    for m in range(3):
+        found = module.apply({"params": params}, x, codes, m, method="written_to")
+        only = jnp.zeros(9).at[3 * m : 3 * m + 3].set(1.0)
+        np.testing.assert_allclose(found, whole * only, rtol=1e-4, atol=1e-4)
+
+
 def test_a_latent_of_a_clt_reads_its_layer_and_writes_to_no_earlier_one():
     module, variables, x = made("clt", d_out=9)
     moved = lambda d: module.apply(variables, x[:1].at[0, d].add(1.0), jnp.zeros(6, bool)).pre_BF
