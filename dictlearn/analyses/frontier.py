@@ -56,11 +56,7 @@ def frontier(
     """
     rows = _rows(subjects, metrics, tuned)
     target = l0 if l0 is not None else _middle([row["points"] for row in rows])
-    for row in rows:
-        present = [key for key in metrics if _has(row, key)]
-        found = {key: _at_seeds(row["seeds"], key, target) for key in present}
-        row["at_l0"] = {key: mean for key, (mean, _) in found.items()}
-        row["half_width"] = {key: half for key, (_, half) in found.items()}
+    rows = [row | _at_seeds(row, metrics, target) for row in rows]
     first = next((key for key in metrics if any(_has(row, key) for row in rows)), None)
     if first is None:
         raise ValueError(f"metrics={tuple(metrics)}: no dictionary was measured by any of them.")
@@ -110,12 +106,13 @@ def _mean(points: Sequence[Mapping]) -> dict:
     return {"name": points[0]["name"], **means}
 
 
-def _at_seeds(
-    seeds: Sequence[Sequence[Mapping]], key: str, l0: float
-) -> tuple[float | None, float | None]:
-    """(the mean over seeds of a metric at an L0, the half width of its interval)."""
-    found = [_at(points, key, l0) for points in seeds]
-    return interval([value for value in found if value is not None])
+def _at_seeds(row: Mapping, metrics: Sequence[str], l0: float) -> dict[str, dict]:
+    """{"at_l0", "half_width"}: means over seeds of metrics at an L0, and half of their intervals."""
+    means, halves = {}, {}
+    for key in (key for key in metrics if _has(row, key)):
+        found = [_at(points, key, l0) for points in row["seeds"]]
+        means[key], halves[key] = interval([value for value in found if value is not None])
+    return {"at_l0": means, "half_width": halves}
 
 
 def _value(hparams: Mapping, name: str) -> float:

@@ -60,11 +60,11 @@ def graph_validity(
     """
     if n_changes < 1 or not (prompts or n_prompts > 0):
         raise ValueError(f"{n_changes=} and {n_prompts=} must be at least 1.")
-    own = [one for subject in subjects for one in by_layer(last(subject, member))]
     given = [prompts] if isinstance(prompts, str) else list(prompts)
     asked = given or _begun(subjects[0], n_prompts)
+    parts = [one for subject in subjects for one in by_layer(last(subject, member))]
     with jax.enable_x64(True):
-        lm, own = _wide(subjects[0].lm, "params"), [_wide(one, "variables") for one in own]
+        lm, own = _wide(subjects[0].lm, "params"), [_wide(one, "variables") for one in parts]
         return _result([_of_prompt(lm, own, one, n_changes, seed) for one in asked])
 
 

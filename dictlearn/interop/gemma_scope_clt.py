@@ -14,6 +14,7 @@ library has no key for is kept as `note` in the metadata of layer 0.
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,17 @@ def recognises(path: Path) -> bool:
     return any(len(shape) == 3 for shape in shapes)
 
 
+def _check(layers: Iterable[int], sizes: Sequence[int], skip: bool) -> None:
+    """Raises ValueError for layers that are not all of w_dec's, and a skip that is too wide."""
+    if sizes[1] > _clt.MOST_LAYERS or sorted(layers) != list(range(sizes[1])):
+        raise ValueError(f"w_dec is {list(sizes)}, and there are the layers {sorted(layers)}.")
+    if skip and sizes[1] * sizes[2] > MOST_WIDTH:
+        raise ValueError(
+            f"{_SKIP} of {sizes[1]} layers of {sizes[2]} columns is a matrix of {sizes[1] * sizes[2]} squared "
+            f"here, and at most {MOST_WIDTH} squared is read; take the files without `_affine`."
+        )
+
+
 def load(path: Path) -> Trained:
     """Loads the dictionary in the folder.
 
@@ -67,13 +79,7 @@ def load(path: Path) -> Trained:
     of = {layer: names[0] for layer, names in found.items()}
     there = _foreign.shapes(_foreign.inside(path, of[0]))
     sizes = there["w_dec"]
-    if sizes[1] > _clt.MOST_LAYERS or sorted(of) != list(range(sizes[1])):
-        raise ValueError(f"w_dec is {list(sizes)}, and there are the layers {sorted(of)}.")
-    if _SKIP in there and sizes[1] * sizes[2] > MOST_WIDTH:
-        raise ValueError(
-            f"{_SKIP} of {sizes[1]} layers of {sizes[2]} columns is a matrix of {sizes[1] * sizes[2]} squared "
-            f"here, and at most {MOST_WIDTH} squared is read; take the files without `_affine`."
-        )
+    _check(of, sizes, _SKIP in there)
     layers = [_layer(path, of[layer], layer, sizes, _SKIP in there) for layer in range(sizes[1])]
     module, leaves = _clt.joined(layers)
     note = _note.note_of(path / of[0])

@@ -45,6 +45,10 @@ def recognises(path: Path) -> bool:
     return _llamascopium.kind(path) == _llamascopium.CLT
 
 
+def _norms(W_FLD: np.ndarray) -> np.ndarray:
+    return np.maximum(np.linalg.norm(W_FLD.astype(np.float64), axis=(1, 2)), 1e-37)
+
+
 def load(path: Path) -> Trained:
     """Loads the dictionary in the folder.
 
@@ -65,8 +69,7 @@ def load(path: Path) -> Trained:
     sides = [_llamascopium.hooks(told, key, len(layers)) for key in _SIDES]
     for one in layers if ranks else ():
         if "threshold" in one:
-            norm_F = np.linalg.norm(one["W_dec"].astype(np.float64), axis=(1, 2))
-            one["threshold"] /= np.maximum(norm_F, 1e-37)
+            one["threshold"] /= _norms(one["W_dec"])
     fields: dict[str, Any] = {}
     if act_fn == "layertopk":
         k = _foreign.integer(told, "top_k")

@@ -71,6 +71,9 @@ def draw(
     return figure
 
 
+_DOTS: dict[str, Any] = {"s": 15, "edgecolor": "white", "linewidth": 0.5, "zorder": 3}
+
+
 def _losses(axes: Axes, runs, lines, names: tuple[Input, Input | None], colour_map, limits) -> None:
     """The measured and fitted losses against names[0], one line for each value of names[1]."""
     along, across = names[0].key, names[1].key if names[1] else None
@@ -86,16 +89,8 @@ def _losses(axes: Axes, runs, lines, names: tuple[Input, Input | None], colour_m
             line[along], line["low"], line["high"], color=colour, alpha=0.18, linewidth=0
         )
         axes.plot(line[along], line["loss"], color=colour, linewidth=1.4, label=f"fitted{of}")
-        axes.scatter(
-            [run[along] for run in of_line],
-            [run["loss"] for run in of_line],
-            s=15,
-            color=colour,
-            edgecolor="white",
-            linewidth=0.5,
-            zorder=3,
-            label=f"measured{of}",
-        )
+        measured = [run[along] for run in of_line], [run["loss"] for run in of_line]
+        axes.scatter(*measured, color=colour, label=f"measured{of}", **_DOTS)
     left, right = lines[0][along][0], lines[0][along][-1]
     span = right / left
     axes.set_xlim(left * span**-0.05, right * span ** (0.27 if across else 0.05))
