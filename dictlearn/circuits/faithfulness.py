@@ -58,6 +58,33 @@ def above(effects: Mapping[str, Effects], threshold: float, errors: bool = True)
     return {tap: Kept(over(own.latents), over(own.error) & errors) for tap, own in effects.items()}
 
 
+def complement(kept: Mapping[str, Kept]) -> dict[str, Kept]:
+    """Every node of the same sites that is not kept.
+
+    Args:
+        kept: what is kept.
+
+    Returns:
+        {tap: kept}.
+    """
+    return {tap: Kept(*(~np.asarray(one) for one in own)) for tap, own in kept.items()}
+
+
+def threshold_of(effects: Mapping[str, Effects], nodes: int, errors: bool = True) -> float:
+    """The threshold above which there are at most so many nodes.
+
+    Args:
+        effects, errors: as in `above`.
+        nodes: their number, which is met where no two effects are equal.
+
+    Returns:
+        The threshold; 0, above which all nodes are that have an effect, where there are no more.
+    """
+    parts = [one for own in effects.values() for one in (own if errors else own[:1])]
+    sizes = np.sort(np.concatenate([np.abs(np.ravel(one)) for one in parts]))[::-1]
+    return float(sizes[nodes]) if nodes < len(sizes) else 0.0
+
+
 def means(
     lm: LM, dictionaries: Collection[Trained], tokens_ST: np.ndarray, mask_ST: np.ndarray
 ) -> dict[str, Parts]:
@@ -105,16 +132,23 @@ def measure(
     Raises:
         ValueError: for a tap that no dictionary writes.
     """
-    return _measurer(lm, dictionaries, question, ablated)(kept)
+    return measurer(lm, dictionaries, question, ablated)(kept)
 
 
-def _measurer(
+def measurer(
     lm: LM,
     dictionaries: Collection[Trained],
     question: Question,
-    ablated: Mapping[str, Parts] | None,
+    ablated: Mapping[str, Parts] | None = None,
 ) -> Callable[[Mapping[str, Kept]], np.ndarray]:
-    """`measure` as a function of what is kept, compiled once for all circuits of the same sites."""
+    """`measure` as a function of what is kept, compiled once for all circuits of the same sites.
+
+    Args:
+        lm, dictionaries, question, ablated: as in `measure`.
+
+    Returns:
+        A function of what each site keeps, `[F]`, `[T, F]`, or `[S, 1, F]` for a circuit of each sequence.
+    """
     by_tap, none = checked(dictionaries, []), Parts(jnp.zeros(()), jnp.zeros(()))
 
     @jax.jit
@@ -193,14 +227,13 @@ def curve(
     Raises:
         ValueError: as `measure`.
     """
-    measured = _measurer(lm, dictionaries, question, ablated)
+    measured = measurer(lm, dictionaries, question, ablated)
     mean = lambda kept: float(measured(kept).mean())
     none = {tap: Kept(*(np.zeros_like(one, bool) for one in own)) for tap, own in effects.items()}
     nothing, everything, found = mean(none), mean({}), []
     for threshold in thresholds:
         kept = above(effects, threshold, errors)
-        rest = {tap: Kept(*(~np.asarray(one) for one in own)) for tap, own in kept.items()}
         nodes = sum(int(np.sum(one)) for own in kept.values() for one in own)
-        scores = (share(mean(one), nothing, everything) for one in (kept, rest))
+        scores = (share(mean(one), nothing, everything) for one in (kept, complement(kept)))
         found.append(Point(float(threshold), nodes, *scores))
     return found

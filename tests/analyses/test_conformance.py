@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dictlearn import analyses, cli, report
-from dictlearn.analyses import Result, Subject, _subject, ioi, meta_structure
+from dictlearn.analyses import Result, Subject, _subject, feature_circuit, ioi, meta_structure
 from dictlearn.evaluate import evaluate
 from dictlearn.experiment.stream import open_stream
 from dictlearn.explanations.clients import local
@@ -19,7 +19,7 @@ from dictlearn.lm import text_wiki
 from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import restore
 from dictlearn.runs.workdir import read_json, write_json
-from dictlearn.tasks import Task, cities, first_letters, othello, planted_questions
+from dictlearn.tasks import Task, agreement, cities, first_letters, othello, planted_questions
 from dictlearn.train import train
 from tests.explanations.fake import Fake
 from tests.helpers import planted_config
@@ -34,6 +34,7 @@ SUBJECTS = {
     "similarity": PAIR,
     "tracking": SERIES,
     "layer_groups": SPOKEN,
+    "feature_circuit": SPOKEN,
     "gradient_choice": SPOKEN,
     "graph_validity": MLPS,
     "replacement": SPOKEN,
@@ -59,6 +60,9 @@ SUBJECTS = {
     "board_games": SPOKEN,
 }
 BAD = "no_such_setting"
+FEW = {"structures": ("simple",), "given": {"n": 8}, "sizes": (3,), "at": 10, "most": 3}
+FEW |= {"n_effects": 2, "n_test": 2, "draws": 2}
+"""Settings of `feature_circuit` for nouns of one length in bytes."""
 
 
 def finished(config, path):
@@ -128,8 +132,8 @@ def subjects(request, tmp_path, monkeypatch):
     """name -> fresh paths of an analysis' subjects, the first a copy of the run. The model that is asked of
     latents says little, and quickly; of the labelled leads of Wikipedia there are few, and words are made up,
     because the model's tokens are bytes. One question is asked on each class,
-    three cities are known, four names are, few games are played, and dictionaries of atoms are trained for
-    a few steps."""
+    three cities are known, four names and nouns are, few games are played, and dictionaries of atoms are
+    trained for a few steps."""
     quick = lambda lm=None, model="": Fake(lambda message: "[1, 0, 1, 0, 1] [EXPLANATION]: a word")
     monkeypatch.setattr(local, "local", quick)
     few = list(text_wiki._articles())[::20]
@@ -144,6 +148,11 @@ def subjects(request, tmp_path, monkeypatch):
     monkeypatch.setitem(meta_structure.meta_structure.__kwdefaults__, "steps", 20)
     monkeypatch.setitem(ioi.ioi.__kwdefaults__, "n_names", 2)
     monkeypatch.setitem(othello.othello.__kwdefaults__, "n", 60)
+    nouns = {"man": "men", "cat": "cot", "pig": "pug", "dog": "dug"}
+    monkeypatch.setattr(agreement, "NOUNS", nouns)
+    monkeypatch.setattr(agreement, "VERBS", (("is", "are"),))
+    for key, value in FEW.items():
+        monkeypatch.setitem(feature_circuit.feature_circuit.__kwdefaults__, key, value)
 
     def fresh(name):
         kind = SUBJECTS.get(name)

@@ -10,6 +10,7 @@ import pytest
 from dictlearn.circuits import effects, faithfulness, features, split
 from dictlearn.circuits.effects import ERROR, Effects, Node
 from dictlearn.circuits.faithfulness import Kept
+from dictlearn.circuits.neurons import neurons
 from dictlearn.circuits.question import Question
 from dictlearn.lm.taps import tapper
 from dictlearn.normalise import Norm
@@ -135,6 +136,22 @@ def test_a_circuit_of_everything_is_the_model_and_one_of_nothing_is_not():
     assert np.abs(measured(nothing) - plain).max() > 1e-3
     with pytest.raises(ValueError, match=r"'resid.2'.*resid.0"):
         measured({"resid.2": everything["resid.0"]})
+
+
+def test_circuits_of_neurons_have_no_error_and_each_sequence_may_have_its_own():
+    lm, own = toy_lm(), [neurons("resid.0", D), neurons("mlp_out.1", D)]
+    question = Question(last_logits, CLEAN, PATCH)
+    found = effects.indirect(lm, own, question, "attribution")
+    assert all(not np.asarray(one.error).any() for one in found.values())
+    whole = effects.total(found["resid.0"])
+    table = effects.indirect(lm, [trained("resid.0")], question, "attribution")["resid.0"]
+    both = effects.total(table)
+    np.testing.assert_allclose(whole.latents.sum(), both.latents.sum() + both.error, rtol=1e-4)
+    run = faithfulness.measurer(lm, own, question)
+    kept = {"resid.0": Kept(np.arange(D) < 4, np.zeros((), bool))}
+    rest = faithfulness.complement(kept)
+    each = jax.tree.map(lambda a, b: np.stack([a, b])[:, None], kept, rest)
+    np.testing.assert_allclose(run(each), [run(kept)[0], run(rest)[1]], rtol=1e-5)
 
 
 def test_faithfulness_and_completeness_of_numbers_worked_out_by_hand():

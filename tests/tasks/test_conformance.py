@@ -10,7 +10,7 @@ import pytest
 
 from dictlearn import tasks
 from dictlearn.lm.tokenizer import trained
-from dictlearn.tasks import Task
+from dictlearn.tasks import Task, agreement
 from tests.dropin import drop_in
 
 NAMES = tasks.names()
@@ -251,6 +251,24 @@ def test_prompts_of_indirect_objects_are_every_combination_once():
         assert (text.index(io) < text.index(own)) == (task.label_S[s] == "ABB")
     with pytest.raises(ValueError, match="n_names=1"):
         tasks.make("ioi_prompts", n_names=1)
+
+
+def test_a_sentence_and_its_patch_differ_in_the_number_of_the_subject_alone():
+    task, numbers = tasks.make("agreement", n=168), agreement.NUMBERS
+    number_of = {noun: i for pair in agreement.NOUNS.items() for i, noun in enumerate(pair)}
+    verb_of = {verb: i for pair in agreement.VERBS for i, verb in enumerate(pair)}
+    own = {key: task.attributes[key].tolist() for key in task.attributes}
+    rows = list(zip(task.text, own["patch"], own["answer"], own["patch_answer"], strict=True))
+    assert len(set(zip(task.label_S.tolist(), *zip(*rows, strict=True), strict=True))) == 4 * 168
+    for (text, patch, answer, other), number in zip(rows, own["number"], strict=True):
+        words = list(zip(text.split(), patch.split(), strict=True))
+        ((was, now),) = (pair for pair in words if pair[0] != pair[1])
+        assert numbers[number_of[was]] == numbers[verb_of[answer]] == number
+        assert numbers[number_of[now]] == numbers[verb_of[other]] != number
+    assert own["number"].count("plural") == 2 * 168
+    for bad in (3, 0, 170):
+        with pytest.raises(ValueError, match=f"n={bad} must be even and in 2..168"):
+            tasks.make("agreement", n=bad)
 
 
 def test_a_package_that_is_missing_is_answered_with_the_pip_command():
