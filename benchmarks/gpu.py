@@ -1,15 +1,14 @@
-"""Training steps on an accelerator: ours in both forms, sparsify's in Triton and through torch.compile.
+"""Training steps on an accelerator: ours, and sparsify's in Triton and through torch.compile.
 
     pip install 'jax[cuda12]==0.10.2' torch==2.13.0 && pip install --no-deps eai-sparsify==1.3.3
     python benchmarks/gpu.py [--cases=topk,wide,large] [--rounds=7] [--only=dictlearn] [--json=FILE]
 
 Contenders and rounds are as in benchmarks/train.py. Each contender is a process, and the one device holds all
 at once. Parameters, moments and gradients of `large` are 17 GB a contender; `--only` takes fewer. bfloat16
-computation, float32 state. dictlearn: the forms of `dictlearn.ops.backend`; dictlearn_kernels: `kernel` for
-every operation (NVIDIA only, as are the peers). Utilisation counts the operations of the model, 2 B d (n + 4
-k). These are the encoder's product, the decoder, and the gradients of values, atoms and encoder rows at k
-latents a token. Additional products of a step are not credited. The peak is the device's dense bfloat16 rate,
-from the makers' data sheets.
+computation, float32 state. The peers run on NVIDIA alone. Utilisation counts the operations of the model,
+2 B d (n + 4 k). These are the encoder's product, the decoder, and the gradients of values, atoms and encoder
+rows at k latents a token. Additional products of a step are not credited. The peak is the device's dense
+bfloat16 rate, from the makers' data sheets.
 """
 
 import argparse
@@ -36,7 +35,7 @@ CASES = {
     "wide": {"d": 768, "n": 49152, "k": 32, "batch": 1024},
     "large": {"d": 4096, "n": 131072, "k": 64, "batch": 8192},
 }
-NVIDIA = ("dictlearn_kernels", "sparsify", "sparsify_compiled")
+NVIDIA = ("sparsify", "sparsify_compiled")
 
 
 def peak(kind: str) -> float:
@@ -56,7 +55,7 @@ def utilisation(case: dict, seconds: float, rate: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", default=",".join(CASES))
-    parser.add_argument("--only", default="dictlearn,dictlearn_kernels,sparsify,sparsify_compiled")
+    parser.add_argument("--only", default="dictlearn,sparsify,sparsify_compiled")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10, help="of a window")
     parser.add_argument("--peak", type=float, help="operations a second of an unknown device")

@@ -41,7 +41,7 @@ CASES = {
     "gated": {"kind": "gated", **SIZES},
 }
 WARM = 30
-OURS = ("matmul", "dictlearn", "dictlearn_kernels")
+OURS = ("matmul", "dictlearn")
 MODULES = {
     "sparsify": "sparsify",
     "sparsify_compiled": "sparsify",
@@ -118,14 +118,6 @@ def dictlearn(case: dict, x_BD):
     return step
 
 
-def dictlearn_kernels(case: dict, x_BD):
-    from dictlearn.ops.sparse.backend import FORMS
-
-    for named in FORMS.values():
-        named["cuda"] = "kernel"
-    return dictlearn(case, x_BD)
-
-
 def peak(name: str, case: dict) -> float:
     """MiB that were held at most, by the process or on the device that the case names."""
     if "device" not in case:
@@ -145,7 +137,7 @@ def serve(name: str, case: dict) -> None:
         import jax
 
         jax.config.update("jax_platforms", jax.default_backend())
-        make = {of.__name__: of for of in (matmul, dictlearn, dictlearn_kernels)}[name]
+        make = {of.__name__: of for of in (matmul, dictlearn)}[name]
     else:
         from peers import PEERS
 

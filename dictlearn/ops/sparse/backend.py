@@ -2,7 +2,7 @@
 
 A program that is exported, or compiled ahead of time for another device, therefore has the forms of its
 target device. Platforms that are not in the table take the form of `cpu`. To change a form, change its
-entry; `python benchmarks/kernels.py` measures all forms of every operation on the current backend.
+entry; `python benchmarks/forms.py` measures all forms of every operation on the current backend.
 
 How each entry was chosen (figures in docs/benchmarks.md):
 
@@ -10,11 +10,10 @@ cpu: measured.
 tpu: compiled for v5e and v6e, by the compiler's count of bytes, operations and seconds; never run. The count
     is unreliable for scatters of rows (below zero at large sizes): `rows_add` takes the form of its
     transpose, which costs at most one encoder matmul.
-cuda: compiled for an H100, by the number of kernels and the temporary memory; never run. `kernel`
-    (ops/kernels) is tested in Pallas' interpreter and compiled to machine code, but no GPU has run it, so it is
-    not a default. `scattered` adds atomically, in no fixed order: for bit-reproducible runs set
-    `XLA_FLAGS=--xla_gpu_deterministic_ops=true` or choose `kernel`, which has a fixed order. To serialise
-    programs with kernels, turn off `jax.export`'s check of custom calls.
+cuda: compiled for an H100, by the number of kernels and the temporary memory; never run. XLA makes one kernel
+    of each of the first two, without temporaries, so that a kernel by hand has nothing to save. `scattered`
+    adds atomically, in no fixed order: for bit-reproducible runs set
+    `XLA_FLAGS=--xla_gpu_deterministic_ops=true`.
 """
 
 from collections.abc import Callable, Mapping

@@ -17,8 +17,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dictlearn.ops.kernels import kernel
-
 UNROLL = 16
 BLOCK = 2**26
 DENSE = 2048
@@ -126,17 +124,14 @@ SUM = {
     "unrolled": sum_unrolled,
     "gathered": sum_gathered,
     "matmul": sum_matmul,
-    "kernel": kernel("rows", "rows_sum"),
 }
 DOT = {
     "loop": dot_loop,
     "gathered": dot_gathered,
     "matmul": dot_matmul,
-    "kernel": kernel("rows", "rows_dot"),
 }
 ADD = {
     "loop": add_loop,
     "scattered": add_scattered,
     "matmul": add_matmul,
-    "kernel": kernel("rows", "rows_add"),
 }

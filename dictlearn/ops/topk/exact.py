@@ -6,15 +6,12 @@ ordered as in `lax.top_k`: the lowest index first. Over a sharded axis each shar
 candidates, and only these are communicated.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
-from dictlearn.ops.kernels import kernel
 from dictlearn.ops.sparse.backend import by_platform
 from dictlearn.sharding import is_split
 
@@ -65,15 +62,15 @@ def _local(pre, k, mask_F):
     return val.reshape(len(pre), k), idx.reshape(len(pre), k)
 
 
-def _one_stage(pre, mask_F, k, select=lax.top_k):
-    val, idx = select(pre if mask_F is None else jnp.where(mask_F, pre, -jnp.inf), k)
+def _one_stage(pre, mask_F, k):
+    val, idx = lax.top_k(pre if mask_F is None else jnp.where(mask_F, pre, -jnp.inf), k)
     return val, idx
 
 
-def _two_stages(pre, mask_F, k, select=lax.top_k):
+def _two_stages(pre, mask_F, k):
     chunk = _chunk(pre.shape[-1], k)
     if chunk == 1:
-        return _one_stage(pre, mask_F, k, select)
+        return _one_stage(pre, mask_F, k)
     pad = -pre.shape[-1] % chunk
     if pad:
         pre = jnp.pad(pre, ((0, 0), (0, pad)), constant_values=-jnp.inf)
@@ -81,12 +78,12 @@ def _two_stages(pre, mask_F, k, select=lax.top_k):
     pre = pre.reshape(pre.shape[0], -1, chunk)
     mask = None if mask_F is None else mask_F.reshape(-1, chunk)
     top = pre if mask is None else jnp.where(mask, pre, -jnp.inf)
-    _, chunks = select(top.max(-1), k)
+    _, chunks = lax.top_k(top.max(-1), k)
     chunks = jnp.sort(chunks, axis=-1)
     near = jnp.take_along_axis(pre, chunks[:, :, None], axis=1)
     if mask is not None:
         near = jnp.where(mask[chunks], near, -jnp.inf)
-    val, place = select(near.reshape(pre.shape[0], -1), k)
+    val, place = lax.top_k(near.reshape(pre.shape[0], -1), k)
     return val, jnp.take_along_axis(chunks, place // chunk, axis=1) * chunk + place % chunk
 
 
@@ -98,9 +95,5 @@ def _chunk(n_latents: int, k: int) -> int:
     return chunk if chunk >= 4 else 1
 
 
-FORMS = {
-    "one_stage": _one_stage,
-    "two_stages": _two_stages,
-    "kernel": partial(_two_stages, select=kernel("select", "top_k")),
-}
+FORMS = {"one_stage": _one_stage, "two_stages": _two_stages}
 """By name, for `ops.sparse.backend`. A TPU has an operation for a row's top k; elsewhere XLA sorts rows."""

@@ -1,42 +1,28 @@
-"""Every form of an operation, kernels in Pallas' interpreter included, equals the dense computation, and a
-program takes the form of the platform it is lowered for."""
-
-from functools import partial
+"""Every form of an operation equals the dense computation, and a program takes the form of the platform that it
+is lowered for."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from jax.sharding import AbstractDevice, AbstractMesh
 
-from dictlearn.ops.kernels import rows, select
 from dictlearn.ops.sparse import backend, coding, forms
 from dictlearn.ops.topk import exact
 from dictlearn.ops.topk.exact import top_k
 from tests.helpers import mesh_of
 
-TRITON = "__gpu$xla.gpu.triton"
-NONE = AbstractMesh((), ())
-H100 = AbstractMesh((), (), abstract_device=AbstractDevice("NVIDIA H100 80GB HBM3", 132, "gpu"))
-"""A kernel is lowered for a device, which need not be there."""
 B, K, F, D = (
     11,
     9,
     37,
     300,
 )  # neither whole blocks nor powers of two, and more than one block of each
-KERNELS = {
-    "rows_sum": partial(rows.rows_sum, interpret=True),
-    "rows_dot": partial(rows.rows_dot, interpret=True),
-    "rows_add": partial(rows.rows_add, interpret=True),
-    "top_k": partial(exact.FORMS["two_stages"], select=partial(select.top_k, interpret=True)),
-}
 FORMS = {
-    "rows_sum": {**forms.SUM, "kernel": KERNELS["rows_sum"]},
-    "rows_dot": {**forms.DOT, "kernel": KERNELS["rows_dot"]},
-    "rows_add": {**forms.ADD, "kernel": KERNELS["rows_add"]},
-    "top_k": {**exact.FORMS, "kernel": KERNELS["top_k"]},
+    "rows_sum": forms.SUM,
+    "rows_dot": forms.DOT,
+    "rows_add": forms.ADD,
+    "top_k": exact.FORMS,
 }
 
 
@@ -121,22 +107,10 @@ def test_only_masked_latents_compete_in_every_top_k():
         assert np.asarray(mask)[idx[:, :6]].all()
 
 
-def test_what_the_kernel_does_not_take_goes_to_lax():
-    pre = jax.random.normal(jax.random.key(2), (2, 600))
-    for found, expected in zip(select.top_k(pre, 300), lax.top_k(pre, 300), strict=True):
-        np.testing.assert_array_equal(found, expected)
-
-
 def take(monkeypatch, platform):
-    """Makes this CPU take the forms of a platform, or the kernels."""
+    """Makes this CPU take the forms of a platform."""
     for operation, named in backend.FORMS.items():
-        form = "kernel" if platform == "kernel" else named[platform]
-        monkeypatch.setitem(backend.FORMS, operation, {"cpu": form})
-    for table, operation in (
-        *((forms.SUM, "rows_sum"), (forms.DOT, "rows_dot"), (forms.ADD, "rows_add")),
-        (exact.FORMS, "top_k"),
-    ):
-        monkeypatch.setitem(table, "kernel", KERNELS[operation])
+        monkeypatch.setitem(backend.FORMS, operation, {"cpu": named[platform]})
 
 
 def sparse_loss(x, W_enc, b_enc, W_dec, k=5):
@@ -159,7 +133,7 @@ def parameters(b=12, d=20, f=96):
 
 @pytest.mark.parametrize(
     ("platform", "sizes"),
-    [("cuda", (1, 1, 1)), ("tpu", (1, 1, 1)), ("kernel", (1, 2, 4))],
+    [("cuda", (1, 2, 4)), ("tpu", (1, 1, 1))],
 )
 def test_gradients_in_the_forms_of_any_platform_are_the_dense_forms(monkeypatch, platform, sizes):
     take(monkeypatch, platform)
@@ -171,12 +145,12 @@ def test_gradients_in_the_forms_of_any_platform_are_the_dense_forms(monkeypatch,
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_the_kernels_vmap_over_dictionaries_that_share_a_batch(monkeypatch):
+def test_the_forms_of_a_gpu_vmap_over_dictionaries_that_share_a_batch(monkeypatch):
     x, *weights = parameters()
     many = [jnp.stack([a, 2 * a]) for a in weights]
     gradient = lambda x, *weights: jax.grad(sparse_loss, argnums=(1, 2, 3))(x, *weights)
     expected = jax.jit(gradient)(x, *(2 * a for a in weights))
-    take(monkeypatch, "kernel")
+    take(monkeypatch, "cuda")
     found = jax.jit(jax.vmap(gradient, in_axes=(None, 0, 0, 0)))(x, *many)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a[1], b, rtol=1e-4, atol=1e-4)
@@ -185,8 +159,7 @@ def test_the_kernels_vmap_over_dictionaries_that_share_a_batch(monkeypatch):
 def lowered(platform, dtype="float32"):
     shapes = [jax.ShapeDtypeStruct(a.shape, dtype) for a in parameters(16, 128, 4096)]
     gradient = jax.jit(jax.grad(sparse_loss, argnums=(1, 2, 3)))
-    with jax.sharding.use_abstract_mesh(H100 if platform == "cuda" else NONE):
-        return gradient.trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
+    return gradient.trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_a_program_takes_the_forms_of_the_platform_it_is_lowered_for():
@@ -203,15 +176,6 @@ def test_a_program_takes_the_forms_of_the_platform_it_is_lowered_for():
     assert matmuls == [1, 1, 1, 5]  # encoder; decode, its dot, two transposes
 
 
-def test_one_entry_of_the_table_puts_a_kernel_into_the_programs_of_gpus_alone(monkeypatch):
-    assert TRITON not in lowered("cuda")
-    for named in backend.FORMS.values():
-        monkeypatch.setitem(named, "cuda", "kernel")
-    assert lowered("cuda").count(TRITON) == 6  # two top-k, decode, its dot, two transposes
-    assert TRITON not in lowered("cpu") + lowered("tpu")
-
-
 def test_every_entry_of_the_table_is_a_form():
-    tables = {"rows_sum": forms.SUM, "rows_dot": forms.DOT, "rows_add": forms.ADD}
     for operation, named in backend.FORMS.items():
-        assert set(named.values()) <= set({**tables, "top_k": exact.FORMS}[operation])
+        assert set(named.values()) <= set(FORMS[operation])

@@ -1,20 +1,24 @@
 """Top-k and the sparse rows' operations in every form, and written naively.
 
-    python benchmarks/kernels.py [--d=768 --n=12288 --k=32 --batch=2048 --dtype=float32] [--json=FILE]
-    python benchmarks/kernels.py --topology=v5e:2x2        (with libtpu: compiled for one TPU chip, not run)
+    python benchmarks/forms.py [--d=768 --n=12288 --k=32 --batch=2048 --dtype=float32] [--json=FILE]
+    python benchmarks/forms.py --topology=v5e:2x2        (with libtpu: compiled for one TPU chip, not run)
+    python benchmarks/forms.py --target=FILE             (with jax-cuda12-plugin: compiled for a GPU, not run)
 
 Run, rounds go round all forms and the bound, one encoder matmul `[B, d] x [d, n]`; figures are medians, also in
 such matmuls (GEMM-equivalents). `*` marks the form that `dictlearn.ops.backend` names for this backend.
-`kernel` is left out without an NVIDIA GPU. Naive forms are dense (codes scattered into `[B, n]` and a matmul),
+Naive forms are dense (codes scattered into `[B, n]` and a matmul),
 einsum (one gather and a contraction) and sorted (one scatter of the products in the order of latents).
 Compiled, figures are the compiler's: bytes read and written, operations, seconds (blank where it counts below
 zero) and temporary memory. It counts the body of a loop once; for `loop`, `unrolled` and a `gathered` in blocks
-its bytes, operations and seconds are multiplied by the turns.
+its bytes, operations and seconds are multiplied by the turns. FILE describes a GPU as XLA's
+`backends/gpu/target_config/specs/*.txtpb` do (without a driver, set JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1); for it
+the compiler counts only temporary memory and kernels.
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import time
 from functools import partial
@@ -30,6 +34,11 @@ from jax.sharding import SingleDeviceSharding
 
 from dictlearn.ops.sparse import backend, forms
 from dictlearn.ops.topk import exact
+
+KERNEL = re.compile(
+    r"^\s*(?:ROOT )?\S+ = .*(?:fusion|custom-call|sort|scatter|gather|copy|convert|dot)\(", re.M
+)
+"""An instruction of a compiled program that starts a kernel."""
 
 
 def codes(val_BK, idx_BK, n):
@@ -107,12 +116,26 @@ def run(jobs: dict, arrays: dict, rounds: int) -> dict:
     return {job: statistics.median(taken) for job, taken in times.items()}
 
 
+def compiled_for(form, arrays, chip):
+    place = SingleDeviceSharding(chip)
+    placed = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place) for a in arrays]
+    return jax.jit(form).lower(*placed).compile()
+
+
+def count_gpu(form, arrays, target: Path) -> dict:
+    """What the compiler for a GPU says of one form."""
+    said = {"target_config": target.read_text(), "topology": "1x1x1"}
+    chip = topologies.get_topology_desc(platform="cuda", topology_name="", **said).devices[0]
+    compiled = compiled_for(form, arrays, chip)
+    entry = compiled.as_text().split("ENTRY")[1]
+    temporary = compiled.memory_analysis().temp_size_in_bytes / 1e6
+    return {"kernels": len(KERNEL.findall(entry)), "temporary_megabytes": temporary}
+
+
 def count(form, arrays, topology: str, turns: int) -> dict:
     """What the TPU compiler says of one form."""
     chip = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0]
-    place = SingleDeviceSharding(chip)
-    placed = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place) for a in arrays]
-    compiled = jax.jit(form).lower(*placed).compile()
+    compiled = compiled_for(form, arrays, chip)
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     seconds = cost["optimal_seconds"] * turns
     return {
@@ -130,15 +153,15 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--only", help="operations, default all")
     parser.add_argument("--topology", help="compile for a chip of it, and run nothing")
+    parser.add_argument("--target", type=Path, help="compile for this GPU, and run nothing")
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
     if a.topology:
         jax.config.update("jax_platforms", "cpu")
-    of, gpu = contenders(a.n, a.k), not a.topology and jax.default_backend() == "gpu"
+    of = contenders(a.n, a.k)
     jobs = {("matmul", "matmul"): lambda g, W: g @ W.T}
     for operation in a.only.split(",") if a.only else of:
-        named = {name: form for name, form in of[operation].items() if gpu or name != "kernel"}
-        jobs |= {(operation, name): form for name, form in named.items()}
+        jobs |= {(operation, name): form for name, form in of[operation].items()}
     wanted = shapes(a)
     sizes = {name: getattr(a, name) for name in ("d", "n", "k", "batch", "dtype")}
     print(", ".join(f"{name} {value}" for name, value in sizes.items()))
@@ -150,6 +173,9 @@ def main() -> None:
             for job, form in jobs.items()
         }
         header = ("GB", "Gop", "ms", "temporary MB")
+    elif a.target:
+        rows = {job: count_gpu(form, wanted[job[0]], a.target) for job, form in jobs.items()}
+        header = ("kernels", "temporary MB")
     else:
         keys = iter(jax.random.split(jax.random.key(0), 32))
         arrays = {
@@ -159,14 +185,15 @@ def main() -> None:
         bound = seconds["matmul", "matmul"]
         rows = {j: {"ms": s * 1e3, "gemm_equivalents": s / bound} for j, s in seconds.items()}
         header = ("ms", "GEMM-equivalents")
-    platform = "tpu" if a.topology else {"gpu": "cuda"}.get(jax.default_backend(), "cpu")
+    here = {"gpu": "cuda"}.get(jax.default_backend(), "cpu")
+    platform = "tpu" if a.topology else "cuda" if a.target else here
     print(f"| | | {' | '.join(header)} |\n|---|---|{'---|' * len(header)}")
     for (operation, name), row in rows.items():
         mark = "*" if backend.FORMS.get(operation, {}).get(platform) == name else ""
         figures = " | ".join("" if x is None else f"{x:.3g}" for x in row.values())
         print(f"| {operation} | {name}{mark} | {figures} |", flush=True)
     if a.json:
-        where = a.topology or jax.devices()[0].device_kind
+        where = a.topology or str(a.target or jax.devices()[0].device_kind)
         table = {f"{operation} {name}": row for (operation, name), row in rows.items()}
         record = {"device": where, "sizes": sizes, "jax": jax.__version__, "rows": table}
         a.json.write_text(json.dumps(record, indent=1) + "\n")
