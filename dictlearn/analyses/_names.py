@@ -63,7 +63,7 @@ def read(lm: LM, tap: str, task: Task, place: str) -> Prompts:
     """
     io_S, s_S = task.attributes["io"], task.attributes["s"]
     names = sorted({*io_S.tolist(), *s_S.tolist()})
-    shared, name_N = _next(lm, names)
+    shared, name_N = next_tokens(lm, names)
     encoded = lm.tokenizer.encode_batch(list(task.text), add_special_tokens=False)
     given = language.prompts(lm, [[lm.separator, *one.ids, *shared] for one in encoded])
     texts = zip(task.text, s_S.tolist(), (one.offsets for one in encoded), strict=True)
@@ -87,7 +87,7 @@ def _rows(lm: LM, tap: str, tokens_SP: np.ndarray, at_S: np.ndarray) -> np.ndarr
     return np.concatenate(found)[: len(at_S)].astype(np.float64)
 
 
-def _next(lm: LM, names: Sequence[str]) -> tuple[list[int], np.ndarray]:
+def next_tokens(lm: LM, names: Sequence[str]) -> tuple[list[int], np.ndarray]:
     """(the tokens that all names begin with, such as a space, the next token of each name)."""
     encoded = lm.tokenizer.encode_batch([f" {one}" for one in names], add_special_tokens=False)
     ids = [one.ids for one in encoded]

@@ -4,11 +4,13 @@
     effect of latent i    the mean over documents of sum_t IE_it of  +- (w mean_t x_t + b)
 
 The effect is that of integrated gradients to zero (`circuits.effects`); + for documents of the positive class.
+The activation of the first site, if an autoencoder's, is kept, so that the blocks below it run once.
 
 Axes: S a document, T a token, B a document of a batch; the others as in `dictlearn.types`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import jax
@@ -20,8 +22,10 @@ from dictlearn.circuits.effects import integrated
 from dictlearn.circuits.faithfulness import Kept, only
 from dictlearn.circuits.split import Parts
 from dictlearn.lm import LM
+from dictlearn.lm.edits import Edit
+from dictlearn.lm.taps import tap_names
 from dictlearn.ops.sparse_probes.logistic import Probe
-from dictlearn.runs.trained import Trained
+from dictlearn.runs.trained import Trained, place
 
 BATCH = 8
 Latents = Mapping[str, Collection[int]]
@@ -55,6 +59,12 @@ class Texts:
             self._tokens_ST[s, : len(one)] = one
         lm.check_tokens(self._tokens_ST, "The documents")
         self._read, self._attribute = jax.jit(self._reading), jax.jit(self._attributed)
+        self._first = min(self.by_tap, key=tap_names(lm.spec).index)
+        self._kept_STD = None
+        if place(self.by_tap[self._first])[0] == self._first:
+            below = jax.jit(lambda params, tokens_BT: lm.forward(params, tokens_BT)[1][self._first])
+            parts = [below(lm.params, self._tokens_ST[own]) for own in self._batches(self._all)]
+            self._kept_STD = np.concatenate(list(map(np.asarray, parts)))[: len(self._all)]
 
     def without(self, removed: Latents) -> np.ndarray:
         """The mean activation of each document with latents taken out, `[S, D]`.
@@ -68,15 +78,22 @@ class Texts:
                     f"{at!r} has not all of the latents {sorted(own)}; there are {sizes}."
                 )
         kept = {at: ~np.isin(np.arange(n), list(removed.get(at, ()))) for at, n in sizes.items()}
-        parts = [self._read(*self._given(own), kept)[0] for own in self._batches(self._all)]
-        return np.concatenate([np.asarray(part) for part in parts])[: len(self._all)]
+        return self._means(kept)[0]
 
-    def codes(self) -> dict[str, np.ndarray]:
-        """The mean codes of each document, `[S, F]`, by site."""
-        whole = {at: np.ones(one.module.n_latents, bool) for at, one in self.by_tap.items()}
-        parts = [self._read(*self._given(own), whole)[1] for own in self._batches(self._all)]
-        joined = lambda at: np.concatenate([np.asarray(part[at]) for part in parts])
-        return {at: joined(at)[: len(self._all)] for at in self.by_tap}
+    @functools.cached_property
+    def whole(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """(the mean activation of each document, its mean codes, `[S, F]`, by site), with all latents."""
+        return self._means(
+            {at: np.ones(own.module.n_latents, bool) for at, own in self.by_tap.items()}
+        )
+
+    def _means(self, kept: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        parts = [self._read(*self._given(own), kept) for own in self._batches(self._all)]
+        joined = lambda of: np.concatenate([np.asarray(of(part)) for part in parts])[
+            : len(self._all)
+        ]
+        codes = {at: joined(lambda part, at=at: part[1][at]) for at in self.by_tap}
+        return joined(lambda part: part[0]), codes
 
     def effects(
         self, chosen_S: np.ndarray, positive_S: np.ndarray, probe: Probe
@@ -105,37 +122,52 @@ class Texts:
         yield from padded.reshape(-1, BATCH)
 
     def _given(self, own: np.ndarray):
-        return self.lm.params, self._variables, self._tokens_ST[own], self._mask_ST[own]
+        kept_BTD = None if self._kept_STD is None else self._kept_STD[own]
+        return self.lm.params, self._variables, self._tokens_ST[own], self._mask_ST[own], kept_BTD
 
     def _with(self, variables: Mapping) -> dict[str, Trained]:
         replace = dataclasses.replace
         return {at: replace(one, variables=variables[at]) for at, one in self.by_tap.items()}
 
-    def _run(self, params, tokens_BT, mask_BT) -> split.Run:
+    def _run(self, params, tokens_BT, mask_BT, kept_BTD) -> split.Run:
         """edits -> (the tap that the classifier reads, all taps)."""
 
         def run(edits):
+            if kept_BTD is not None:
+                first = self._first
+                edits = {**edits, first: _known(first, kept_BTD, edits.get(first))}
             taps = self.lm.forward(params, tokens_BT, edits=edits, mask_BT=mask_BT)[1]
             return taps[self.tap], taps
 
         return run
 
-    def _reading(self, params, variables, tokens_BT, mask_BT, kept):
+    def _reading(self, params, variables, tokens_BT, mask_BT, kept_BTD, kept):
         """(mean activations with the kept latents alone, mean codes of the same run by site)."""
-        own, run = self._with(variables), self._run(params, tokens_BT, mask_BT)
+        own = self._with(variables)
+        run = self._run(params, tokens_BT, mask_BT, kept_BTD)
         none = Parts(jnp.zeros(()), jnp.zeros(()))
         edits = {at: only(own[at], Kept(kept[at], np.ones((), bool)), none) for at in own}
         x_BTD, taps = run(edits)
         codes = {at: mean(split.at(one, taps).codes, mask_BT) for at, one in own.items()}
         return mean(x_BTD, mask_BT), codes
 
-    def _attributed(self, params, variables, tokens_BT, mask_BT, sign_B, w_D, b):
-        own, run = self._with(variables), self._run(params, tokens_BT, mask_BT)
+    def _attributed(self, params, variables, tokens_BT, mask_BT, kept_BTD, sign_B, w_D, b):
+        own = self._with(variables)
+        run = self._run(params, tokens_BT, mask_BT, kept_BTD)
         logit = lambda x_BTD: sign_B * (mean(x_BTD, mask_BT) @ w_D + b)
         measure = split.measured(run, own, logit)
         change = jax.tree.map(jnp.negative, split.states(run, own, mask_BT))
         found = {at: integrated(measure, {at: part})[at] for at, part in change.items()}
         return {at: part.codes.sum((0, 1)) for at, part in found.items()}
+
+
+def _known(tap: str, kept_BTD: jax.Array, edit: Edit | None) -> Edit:
+    """The edit of a tap whose activation is known: nothing below it is computed."""
+
+    def whole(x_BTD, mask_BT, taps):
+        return edit(kept_BTD, mask_BT, {**taps, tap: kept_BTD}) if edit else kept_BTD
+
+    return whole
 
 
 def mean(x_BTD: jax.Array, mask_BT: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ Each is measured on documents in which they are independent: how often it tells 
 often the value (spurious; 0.5 is chance), and how often the class in the worst of the four groups. The judge is
 a file of latents to take out, {tap: [latent, ...]}, written by a person who has seen what is listed. Or it is
 "labels": a listed latent is spurious if its mean differs more between the values than between the classes of
-balanced documents.
+balanced documents. Means have 95 % intervals over splits of the documents and dictionaries of several seeds.
 
 Source: Marks et al. 2024, "Sparse feature circuits" (arXiv:2403.19647), section 4; code of 1d87366.
 Differs: classifiers are logistic regressions at their optimum (analyses/_probing.py), where the paper trains
@@ -30,8 +30,8 @@ import numpy as np
 
 from dictlearn import lm as language
 from dictlearn import tasks as room
-from dictlearn.analyses import _asked, _documents, scr
-from dictlearn.analyses._ablated import Basis
+from dictlearn.analyses import _asked, _documents, _listed, scr
+from dictlearn.analyses._listed import How, Listed
 from dictlearn.analyses._probing import linear
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._shift import Latents, Texts
@@ -47,18 +47,6 @@ LABELS = "labels"
 """The judge that reads the labels of balanced documents."""
 METHODS = ("original", "shift", "retrained", "bottleneck", "skyline", "oracle")
 _NAMES = ("intended", "spurious", "worst_group")
-
-
-class Listed(NamedTuple):
-    """A latent with a large effect on the classifier, a share of its mean absolute logit. between_classes,
-    between_values: how much higher its mean is on one side of balanced documents. spurious: by the judge."""
-
-    tap: str
-    latent: int
-    effect: float
-    between_classes: float
-    between_values: float
-    spurious: bool
 
 
 class Found(NamedTuple):
@@ -86,6 +74,7 @@ def shift(
     n_train: int = 640,
     n_test: int = 160,
     n_effects: int = 100,
+    splits: int = 3,
     context: int = 64,
     seed: int = 0,
     model: str = "",
@@ -101,21 +90,24 @@ def shift(
         threshold, most: the effect from which on latents are listed, as a share; at most so many.
         together: whether the dictionaries, each of another tap, are taken as one set. Otherwise each is alone.
         read: the tap that the classifier reads; empty for the one that the dictionary writes.
-        n_train, n_test: documents of all four groups together; fewer where one is small.
+        n_train, n_test: each of the four groups has half as many documents; fewer where one is small.
         n_effects: ambiguous documents of which the effects are a mean.
+        splits: how many times the documents are split into those to train and those to test.
         context: tokens of a document.
-        seed: of the documents.
+        seed: of the documents, and the first one of the splits.
         model: the language model of dictionaries without a run.
 
     Returns:
-        A Result with a row for each dictionary, or for the set, and method.
+        A Result with a row for each setting of dictionaries, or for the set, and method.
 
     Raises:
         ValueError: for a subject without a model, an attribute without two values, a file that is no list of
             latents, several dictionaries together without `read`, and settings out of bounds.
     """
-    if threshold < 0 or min(most, n_effects) < 1:
-        raise ValueError(f"{threshold=} must be at least 0, {most=} and {n_effects=} at least 1.")
+    if threshold < 0 or min(most, n_effects, splits) < 1:
+        raise ValueError(
+            f"{threshold=} must be at least 0, {most=}, {n_effects=} and {splits=} at least 1."
+        )
     lm = language.load(model) if model else subjects[0].lm
     data = _asked.Data(task, n_train, n_test, context, seed, model, "")
     more = {"attribute": attribute, "values": values}
@@ -125,21 +117,12 @@ def shift(
     how = How(threshold, most, n_effects, seed, _judged(judge))
     records = []
     for own in _sets(subjects, together):
-        found = _of_set(lm, own, read, drawn, context, how)
-        records.append({"dictionaries": [one.name for one in own], **found._asdict()})
+        texts = _read(lm, own, read, drawn, context)
+        found = [score(texts, drawn, how._replace(seed=n)) for n in range(seed, seed + splits)]
+        records.append({"dictionaries": [one.name for one in own], "splits": found})
     counts = dict(zip(drawn.classes, np.bincount(drawn.class_S).tolist(), strict=True))
     told = {"task": task, "pair": list(pair), "judge": judge, "documents": counts}
-    return Result({**told, "sets": records}, [_table(records)])
-
-
-class How(NamedTuple):
-    """How latents are listed and judged. judged: latents to take out; None for the labels."""
-
-    threshold: float
-    most: int
-    n_effects: int
-    seed: int
-    judged: Latents | None
+    return Result({**told, "sets": records}, [_table(subjects, records)])
 
 
 def _judged(judge: str) -> Latents | None:
@@ -165,36 +148,34 @@ def _sited(subject: Subject, one: Trained) -> Trained:
     return dataclasses.replace(one, sites=tuple(map(Site.at, origin(subject.config) or ())))
 
 
-def _of_set(
-    lm: LM, own: Sequence[Trained], read: str, drawn: Drawn, context: int, how: How
-) -> Found:
+def _read(lm: LM, own: Sequence[Trained], read: str, drawn: Drawn, context: int) -> Texts:
+    """The documents in the model with a set of dictionaries."""
     if not read and len(own) > 1:
         taps = [place(one)[1] for one in own]
         raise ValueError(f"Dictionaries write {taps}; name the tap of the classifier by read.")
     documents = _documents.tokens(lm, drawn.text, context)
-    texts = Texts(lm, own, read or place(own[0])[1], documents)
-    return score(texts, drawn, how)
+    return Texts(lm, own, read or place(own[0])[1], documents)
 
 
 def score(texts: Texts, drawn: Drawn, how: How) -> Found:
     """SHIFT and its baselines on the documents of `scr.crossed`.
 
     Args:
-        texts, drawn: the documents, in the model with its dictionaries, and their groups.
-        how: how latents are listed and judged.
+        texts, drawn, how: the documents, in the model with its dictionaries; their groups; the judge.
 
     Returns:
         Found.
     """
-    x_SD, codes = texts.without({}), texts.codes()
+    x_SD, codes = texts.whole
     one, groups = scr.bias(x_SD, drawn, how.seed), room.split(drawn, how.seed)
     ambiguous = np.concatenate([train_S for train_S, _ in (groups[0], groups[3])])
     biased = Question("biased", ambiguous, np.empty(0, int))
     size = float(np.abs(x_SD[ambiguous] @ one.probe.w_D + one.probe.b).mean())
-    listed = _listed(texts, codes, biased, one, how, size)
-    removed = _removed(listed, how.judged)
+    listed = _listed.listed(texts, codes, biased, one, how, size)
+    removed = _listed.removed(listed, how.judged)
     left_SD = texts.without(removed)
-    skyline = _strongest(_effects(texts, one.concepts[1], one.clean[1], how), removed)
+    by_value = _listed.effects(texts, one.concepts[1], one.clean[1], how)
+    skyline = _listed.strongest(by_value, sum(map(len, removed.values())))
     by = lambda row_SD, probe: accuracies(row_SD, probe, [test_S for _, test_S in groups])
     found = {
         "original": by(x_SD, one.probe),
@@ -227,72 +208,27 @@ def accuracies(row_SD: np.ndarray, probe: Probe, tests: Sequence[np.ndarray]) ->
     return dict(zip(_NAMES, map(float, found), strict=True))
 
 
-def _effects(texts: Texts, asked: Question, probe: Probe, how: How) -> dict[str, np.ndarray]:
-    """The effects on a probe, over train documents of both of its classes."""
-    positive_S = asked.positive(asked.train_S)
-    half = max(1, how.n_effects // 2)
-    some = np.concatenate([np.flatnonzero(side)[:half] for side in (positive_S, ~positive_S)])
-    return texts.effects(asked.train_S[some], positive_S[some], probe)
-
-
-def _strongest(effects: Mapping[str, np.ndarray], removed: Latents) -> dict[str, list[int]]:
-    """The latents of largest effect, as many as are taken out."""
-    n = sum(map(len, removed.values()))
-    best = sorted(_pairs(effects), key=lambda pair: -abs(effects[pair[0]][pair[1]]))[:n]
-    return {tap: [i for at, i in best if at == tap] for tap in effects}
-
-
-def _pairs(effects: Mapping[str, np.ndarray]) -> list[tuple[str, int]]:
-    return [(tap, i) for tap, own in effects.items() for i in np.flatnonzero(own).tolist()]
-
-
-def _listed(
-    texts: Texts,
-    codes: Mapping[str, np.ndarray],
-    biased: Question,
-    one: scr.Bias,
-    how: How,
-    size: float,
-) -> list[Listed]:
-    """size: the mean absolute logit."""
-    found_F = _effects(texts, biased, one.probe, how)
-    effects = {tap: effect_F / size for tap, effect_F in found_F.items()}
-    apart = {
-        tap: [Basis(code_SF, np.empty((0, 0))).apart(concept) for concept in one.concepts]
-        for tap, code_SF in codes.items()
-    }
-    pairs = [(tap, i) for tap, i in _pairs(effects) if abs(effects[tap][i]) > how.threshold]
-    pairs = sorted(pairs, key=lambda pair: -abs(effects[pair[0]][pair[1]]))[: how.most]
-    found = []
-    for tap, i in pairs:
-        classes, values = (float(own_F[i]) for own_F in apart[tap])
-        spurious = abs(values) > abs(classes)
-        if how.judged is not None:
-            spurious = i in how.judged.get(tap, ())
-        found.append(Listed(tap, i, float(effects[tap][i]), classes, values, spurious))
-    return found
-
-
-def _removed(listed: Sequence[Listed], judged: Latents | None) -> dict[str, list[int]]:
-    """The latents that are taken out: all of the judge's file, or those that the labels call spurious."""
-    if judged is not None:
-        return {tap: sorted(own) for tap, own in judged.items()}
-    found: dict[str, list[int]] = {}
-    for one in listed:
-        if one.spurious:
-            found.setdefault(one.tap, []).append(one.latent)
-    return found
-
-
-def _table(records: Sequence[Mapping[str, Any]]) -> Table:
-    heads = ("dictionary", "method", "intended", "spurious", "worst group", "taken out")
-    rows = []
+def _table(subjects: Sequence[Subject], records: Sequence[Mapping[str, Any]]) -> Table:
+    """The means over the splits of all sets whose dictionaries have the same settings."""
+    of = [each for subject in subjects for each in _asked.settings(subject)]
+    words = {name: told for _, told, names in of for name in names}
+    pooled: dict[str, list[Found]] = {}
     for record in records:
-        n = sum(map(len, record["taken_out"].values()))
-        name = ", ".join(sorted(record["dictionaries"]))
-        for method in METHODS:
-            if method in record["accuracies"]:
-                cells = [round(record["accuracies"][method][key], 4) for key in _NAMES]
-                out = n if method in ("shift", "retrained", "skyline") else 0
-                rows.append((name, method, *cells, out))
-    return Table("SHIFT", heads, rows)
+        name = "; ".join(sorted(words[one] for one in record["dictionaries"]))
+        pooled.setdefault(name, []).extend(record["splits"])
+    heads = [name.replace("_", " ") for name in _NAMES]
+    ends = [cell for head in heads for cell in (head, f"{head} \u00b1")]
+    rows = [
+        _row(name, method, own)
+        for name, found in pooled.items()
+        for method in METHODS
+        if (own := [one for one in found if method in one.accuracies])
+    ]
+    return Table("SHIFT", ("dictionary", "method", *ends, "taken out", "runs"), rows)
+
+
+def _row(name: str, method: str, found: Sequence[Found]) -> tuple[Any, ...]:
+    means = [_asked.interval([one.accuracies[method][key] for one in found]) for key in _NAMES]
+    out = [sum(map(len, one.taken_out.values())) for one in found]
+    n = float(np.mean(out)) if method in ("shift", "retrained", "skyline") else 0
+    return (name, method, *(cell for pair in means for cell in pair), n, len(found))

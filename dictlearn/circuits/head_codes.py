@@ -1,5 +1,6 @@
 """Circuits of attention heads: heads whose discrete codes separate positive from negative examples.
 
+    f       codes of one autoencoder of the outputs z of all heads (circuits/tied.py)
     c_nh    = argmax_i f_i(z_nh)               the code of head h on example n; NONE if no latent is active
     u_nh    = n is positive, and c_nh is the code of h on no negative example
     node_h  = mean over positive n of u_nh      0 if every code also occurs on a negative example
@@ -15,7 +16,29 @@ the order of the latents matters.
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from dictlearn.circuits import tied
+from dictlearn.circuits.graph import Graph
+
 NONE = -1
+
+
+def coded(z_Nhw: Float[np.ndarray, "N h w"], how: tied.How, seed: int) -> Int[np.ndarray, "N h"]:
+    """The codes of heads by an autoencoder that is trained on their outputs, at a mean square of 1.
+
+    Args:
+        z_Nhw: the output of each head on each example.
+        how: the training.
+        seed: its seed.
+
+    Returns:
+        c.
+
+    Raises:
+        ValueError: for settings out of bounds.
+    """
+    rows_BD = z_Nhw.reshape(-1, z_Nhw.shape[2])
+    size = np.sqrt((rows_BD**2).sum(1).mean()) or 1.0
+    return discretise(tied.codes(rows_BD / size, how, seed), z_Nhw.shape[1])
 
 
 def discretise(codes_BF: Float[np.ndarray, "B F"], n_heads: int) -> Int[np.ndarray, "N h"]:
@@ -89,6 +112,33 @@ def edge_scores(
     """
     unique_Ph = unique_to_positives(code_Nh, positive_N).astype(np.float64)
     return unique_Ph.T @ unique_Ph / len(unique_Ph)
+
+
+def graph(
+    node_h: Float[np.ndarray, " h"],
+    edge_hh: Float[np.ndarray, "h h"],
+    chosen_M: Int[np.ndarray, " M"],
+    n_layers: int,
+    **told: str,
+) -> Graph:
+    """Chosen heads as a Graph, whose latents they are: their layer, position 0, their number in the layer.
+
+    Args:
+        node_h, edge_hh: the scores of all heads, layer by layer.
+        chosen_M: the heads.
+        n_layers: the layers of the model.
+        told: `prompt` and `model`, as in Graph.
+
+    Returns:
+        A Graph without tokens, errors and logits, whose edges lead from a layer to later ones.
+    """
+    at_M = np.sort(chosen_M)
+    layer_M, head_M = np.divmod(at_M, len(node_h) // n_layers)
+    latents_M3 = np.stack([layer_M, np.zeros_like(layer_M), head_M], axis=1)
+    edges_MM = np.where(layer_M[:, None] > layer_M, edge_hh[np.ix_(at_M, at_M)], 0.0)
+    given = {"words": (), "tokens_T": np.zeros(0, int), "n_layers": n_layers, "logits": (), **told}
+    own = {"latents_N3": latents_M3, "values_N": node_h[at_M], "edges_MM": edges_MM}
+    return Graph(**{"prompt": "", **given, **own, "n_active": int((node_h > 0).sum())})
 
 
 def precision_recall(

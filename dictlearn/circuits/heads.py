@@ -1,4 +1,4 @@
-"""Attention-output dictionaries (`attn_z.L`): a latent's shares by head, and its attribution to source tokens.
+"""Heads at `attn_z.L`: a latent's shares by head, its attribution to source tokens, and heads that are ablated.
 
     r_ih       = |W_dec,i^h| / sum_g |W_dec,i^g|                      share of head h in latent i
     DFA_i[t,s] = sum_h A^h[t,s] <v_s^h, W_enc,i^h>                    z_i[t] = sum_s DFA_i[t,s] + b
@@ -15,10 +15,11 @@ read raw activations (`Trained.folded()`). Queries and keys are not attributed, 
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dictlearn.lm import LM
 from dictlearn.lm.decoder import read_heads
+from dictlearn.lm.edits import Edit
 from dictlearn.ops import sources
 
 Rows = Float[Array, "F H"] | Float[np.ndarray, "F H"]
@@ -93,3 +94,21 @@ def through(
     value_Fgw = (gained_FD @ block["W_v_DG"]).reshape(len(atoms_FD), spec.n_kv_heads, -1)
     value_Fhw = jnp.repeat(value_Fgw, spec.n_heads // spec.n_kv_heads, axis=1)
     return jnp.einsum("fhw,hw->fh", value_Fhw, row_H.reshape(spec.n_heads, -1))
+
+
+def only(kept_h: Bool[Array, " h"] | Bool[np.ndarray, " h"], instead: Array | np.ndarray) -> Edit:
+    """The edit that ablates the heads that are not kept.
+
+    Args:
+        kept_h: which heads of the layer are kept.
+        instead: the outputs of the others: broadcasts to `[B, T, H]`.
+
+    Returns:
+        The edit, for a tap `attn_z.L`.
+    """
+
+    def edit(z_BTH, mask_BT, taps):
+        kept_H = jnp.repeat(jnp.asarray(kept_h), z_BTH.shape[2] // len(kept_h))
+        return jnp.where(mask_BT[..., None] & ~kept_H, jnp.asarray(instead, z_BTH.dtype), z_BTH)
+
+    return edit

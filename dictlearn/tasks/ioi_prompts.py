@@ -6,6 +6,11 @@
 Indirect objects and subjects are names of two lists. So every combination of an indirect object, a subject, an
 order and a template occurs, once: attributes are independent, and each prompt has a counterpart that differs in
 one attribute alone.
+
+With `negatives=True` each comes a second time with a third name where the subject is repeated, so that nothing
+says who was given something:
+
+    "When Mary and John went to the store, Tom gave a drink to"         io: Mary    s: John    ABC
 """
 
 import itertools
@@ -28,14 +33,19 @@ _TEMPLATES = (
 )
 ORDERS = {"ABB": ("io", "s"), "BAB": ("s", "io")}
 """Which name is first, and which is second."""
+NEGATIVES = {"ABB": "ABC", "BAB": "BAC"}
+"""The order of a prompt with a third name."""
 
 
-def ioi_prompts(*, n_names: int = 6, n_templates: int = 2, seed: int = 0) -> Task:
+def ioi_prompts(
+    *, n_names: int = 6, n_templates: int = 2, negatives: bool = False, seed: int = 0
+) -> Task:
     """Makes the prompts.
 
     Args:
         n_names: the number of indirect objects, and of subjects.
         n_templates: the number of templates.
+        negatives: whether prompts with a third name, another subject, are added.
         seed: the seed that draws the names.
 
     Returns:
@@ -49,11 +59,17 @@ def ioi_prompts(*, n_names: int = 6, n_templates: int = 2, seed: int = 0) -> Tas
             f"{n_names=} must be in 2..{len(_NAMES) // 2}, and {n_templates=} in 1..{len(_TEMPLATES)}."
         )
     drawn = np.random.default_rng(seed).permutation(_NAMES)[: 2 * n_names].tolist()
-    found = []
     of = itertools.product(_TEMPLATES[:n_templates], drawn[:n_names], drawn[n_names:], ORDERS)
+    third = dict(zip(drawn[n_names:], np.roll(drawn[n_names:], -1).tolist(), strict=True))
+    found = []
     for template, io, s, order in of:
-        first, second = ({"io": io, "s": s}[one] for one in ORDERS[order])
-        found.append((template.format(first, second, s), order, io, s, template))
+        both = {order: s, NEGATIVES[order]: third[s]} if negatives else {order: s}
+        for name, giver in both.items():
+            found.append((_filled(template, order, io, s, giver), name, io, s, template))
     text, label, io_S, s_S, template_S = map(np.array, zip(*found, strict=True))
     own = {"io": io_S, "s": s_S, "template": template_S}
     return Task(tuple(text.tolist()), label, attributes=own)
+
+
+def _filled(template: str, order: str, io: str, s: str, giver: str) -> str:
+    return template.format(*({"io": io, "s": s}[one] for one in ORDERS[order]), giver)

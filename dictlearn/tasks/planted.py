@@ -2,8 +2,8 @@
 
 "the old road apple near water was"        the class: fruit
 
-With `weather=True` each sentence has a word of one of two kinds of weather too, an attribute that is
-independent of the class.
+With `weather=1` each sentence has a word of one of two kinds of weather too, an attribute that is independent
+of the class; with more, so many words of one kind.
 """
 
 import numpy as np
@@ -36,13 +36,13 @@ _OTHERS = (
 )
 
 
-def planted(*, n: int = 200, length: int = 8, weather: bool = False, seed: int = 0) -> Task:
+def planted(*, n: int = 200, length: int = 8, weather: int = 0, seed: int = 0) -> Task:
     """Makes the sentences.
 
     Args:
         n: the number of sentences of each of the five classes.
         length: the number of words of a sentence, without the weather.
-        weather: whether each sentence has a word of the attribute "weather" ("wet" or "dry") too.
+        weather: the number of words of the attribute "weather" ("wet" or "dry") in each sentence too.
         seed: the seed of the words.
 
     Returns:
@@ -62,16 +62,17 @@ def planted(*, n: int = 200, length: int = 8, weather: bool = False, seed: int =
             text.append(" ".join(words))
             label.append(name)
     found = Task(tuple(text), np.array(label))
-    return _with_weather(found, random) if weather else found
+    return _with_weather(found, weather, random) if weather else found
 
 
-def _with_weather(task: Task, random: np.random.Generator) -> Task:
-    """The sentences with one more word at a random place."""
+def _with_weather(task: Task, n: int, random: np.random.Generator) -> Task:
+    """The sentences with n more words at random places."""
     kinds = list(_WEATHERS)
     kind_S = np.arange(len(task.text)) % len(kinds)
     text = []
     for sentence, kind in zip(task.text, kind_S, strict=True):
         words = sentence.split()
-        words.insert(random.integers(len(words) + 1), random.choice(_WEATHERS[kinds[kind]]))
+        for _ in range(n):
+            words.insert(random.integers(len(words) + 1), random.choice(_WEATHERS[kinds[kind]]))
         text.append(" ".join(words))
     return Task(tuple(text), task.label_S, attributes={"weather": np.array(kinds)[kind_S]})

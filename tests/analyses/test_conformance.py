@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from dictlearn import analyses, cli, report
-from dictlearn.analyses import Result, Subject, _subject, feature_circuit, ioi, meta_structure
+from dictlearn.analyses import (
+    Result,
+    Subject,
+    _subject,
+    discrete_circuit,
+    feature_circuit,
+    ioi,
+    meta_structure,
+)
 from dictlearn.evaluate import evaluate
 from dictlearn.experiment.stream import open_stream
 from dictlearn.explanations.clients import local
@@ -57,9 +65,14 @@ SUBJECTS = {
     "unlearning": SPOKEN,
     "ravel": SPOKEN,
     "ioi": SPOKEN,
+    "discrete_circuit": SPOKEN,
     "board_games": SPOKEN,
 }
 BAD = "no_such_setting"
+FEW_HEADS = {
+    **{"given": {"n_names": 2, "negatives": True}, "sizes": (2,), "n": 4, "n_test": 4},
+    **{"epochs": 20, "draws": 1, "splits": 2},
+}
 FEW = {"structures": ("simple",), "given": {"n": 8}, "sizes": (3,), "at": 10, "most": 3}
 FEW |= {"n_effects": 2, "n_test": 2, "draws": 2}
 """Settings of `feature_circuit` for nouns of one length in bytes."""
@@ -153,6 +166,8 @@ def subjects(request, tmp_path, monkeypatch):
     monkeypatch.setattr(agreement, "VERBS", (("is", "are"),))
     for key, value in FEW.items():
         monkeypatch.setitem(feature_circuit.feature_circuit.__kwdefaults__, key, value)
+    for key, value in FEW_HEADS.items():
+        monkeypatch.setitem(discrete_circuit.discrete_circuit.__kwdefaults__, key, value)
 
     def fresh(name):
         kind = SUBJECTS.get(name)

@@ -203,10 +203,10 @@ def test_a_counterpart_differs_in_one_attribute_alone():
 def test_names_that_begin_alike_are_told_apart_by_their_next_token_or_refused():
     characters = Tokenizer(models.BPE({c: i for i, c in enumerate(" AnBob")}, []))
     letters = LM("letters", SPEC, {}, characters, 0, {}, lambda *given: None)
-    shared, name_N = _names._next(letters, ["Ann", "Bob"])
+    shared, name_N = _names.next_tokens(letters, ["Ann", "Bob"])
     assert (shared, name_N.tolist()) == ([0], [1, 3])
     with pytest.raises(ValueError, match="does not tell the names"):
-        _names._next(letters, ["Ann", "Anb", "Bob"])
+        _names.next_tokens(letters, ["Ann", "Anb", "Bob"])
 
 
 @pytest.mark.parametrize(

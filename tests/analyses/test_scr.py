@@ -14,7 +14,7 @@ PAIR = ("fruit", "metal")
 
 @pytest.fixture(scope="module")
 def drawn():
-    task = tasks.make("planted", classes=PAIR, n=600, weather=True)
+    task = tasks.make("planted", classes=PAIR, n=600, weather=1)
     return crossed(task, PAIR, {}, DATA)
 
 
@@ -61,7 +61,7 @@ def test_documents_are_crossed_and_probes_see_what_they_should(drawn):
     [({"attribute": "height"}, "there are weather"), ({"values": ("wet",)}, r"\['wet'\]")],
 )
 def test_an_attribute_without_two_values_is_refused(more, told):
-    task = tasks.make("planted", classes=PAIR, n=8, weather=True)
+    task = tasks.make("planted", classes=PAIR, n=8, weather=1)
     with pytest.raises(ValueError, match=told):
         crossed(task, PAIR, more, DATA)
     with pytest.raises(ValueError, match="there are none"):

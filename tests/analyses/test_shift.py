@@ -54,7 +54,7 @@ def dictionary(tap="resid.0", turn_DD=None):
 
 @functools.cache
 def drawn():
-    return crossed(tasks.make("planted", classes=PAIR, n=300, weather=True), PAIR, {}, DATA)
+    return crossed(tasks.make("planted", classes=PAIR, n=300, weather=1), PAIR, {}, DATA)
 
 
 @functools.cache
@@ -103,19 +103,30 @@ def test_effects_are_exact_where_the_model_is_linear_and_sites_are_taken_out_dow
     probe = Probe(random.normal(size=D), 0.3)
     chosen_S, positive_S = np.arange(11), np.arange(11) % 2 == 0
     found = both.effects(chosen_S, positive_S, probe)
-    codes = both.codes()
+    codes = both.whole[1]
     sign_S1 = np.where(positive_S, -1, 1)[:, None]
     atoms_FD = np.concatenate([np.eye(D), -np.eye(D)])
     for tap, scale in (("embed", 2), ("resid.0", 1)):
         wanted_F = (sign_S1 * codes[tap][:11] * (scale * atoms_FD @ probe.w_D)).mean(0)
         # The effects are sums over tokens of a mean: the number of tokens cancels.
         np.testing.assert_allclose(found[tap], wanted_F, rtol=1e-4, atol=1e-5)
-    x_SD = both.without({})
+    x_SD = both.whole[0]
     below_SD = both.without({"embed": [2]})
     np.testing.assert_allclose(
         x_SD - below_SD, 2 * codes["embed"][:, [2]] * np.eye(D)[2], atol=1e-5
     )
     assert np.abs(x_SD - below_SD).max() > 0.1
+
+
+def test_a_transcoder_is_taken_out_of_what_it_writes():
+    sites = (Site({}, ("embed",), ("resid.0",), {}),)
+    one = texts(dataclasses.replace(dictionary(), sites=sites))
+    change_SD = one.whole[0] - one.without({"resid.0": [2]})
+    code_S = one.whole[1]["resid.0"][:, 2]
+    np.testing.assert_allclose(change_SD, code_S[:, None] * np.eye(D)[2], atol=1e-5)
+    alone = texts(dictionary("embed")).whole[1]["embed"][:, 2]
+    np.testing.assert_allclose(code_S, alone, atol=1e-5)
+    assert code_S.max() > 0.1
 
 
 def test_accuracies_by_hand():
@@ -146,9 +157,9 @@ def test_what_is_listed_is_judged_by_balanced_documents():
     found = score(one, drawn(), HOW._replace(most=2))
     assert len(found.listed) == 2
     assert all(isinstance(each, Listed) for each in found.listed)
-    concepts = bias(one.without({}), drawn(), 0).concepts
+    concepts = bias(one.whole[0], drawn(), 0).concepts
     for each in found.listed:
-        code_S = one.codes()["resid.0"][:, each.latent]
+        code_S = one.whole[1]["resid.0"][:, each.latent]
         for asked, value in zip(concepts, (each.between_classes, each.between_values), strict=True):
             y_B = asked.positive(asked.train_S)
             own_B = code_S[asked.train_S]
