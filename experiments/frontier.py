@@ -5,8 +5,8 @@
 
 SmolLM2-135M-Instruct (4-bit weights), residual stream after block 9, 440,000 tokens of Wikipedia leads. 1536
 latents, 400 steps of 512 (half a pass), the recommended settings of each method, at a third of its rate, its
-rate, and three times that, at three settings of the hyperparameter that decides its L0. All see the same
-batches. The analysis `frontier` gives each method its best rate at L0 16, and the table of all rates.
+rate (three seeds), and three times that, at three settings of the hyperparameter that decides its L0. All see
+the same batches. The analysis `frontier` gives each method its best rate at L0 16, and the table of all rates.
 
 Claims: BatchTopK and JumpReLU are ahead of TopK at the same L0, and TopK of Gated (Bussmann et al. 2024;
 Rajamanoharan et al. 2024); Mutual and Feature Choice are ahead of TopK (Ayonrinde 2024); Matryoshka pays a
@@ -21,7 +21,7 @@ from dictlearn import recommended
 
 SIZES = {
     "": {"n": 1536, "steps": 400, "batch": 512, "evaluate": 16_384},
-    "smoke": {"n": 96, "steps": 10, "batch": 128, "evaluate": 1024},
+    "smoke": {"n": 256, "steps": 10, "batch": 128, "evaluate": 1024},
     "pod": {"n": 65_536, "steps": 100_000, "batch": 8192, "evaluate": 1_000_000},
 }
 D_IN = 576
@@ -33,10 +33,11 @@ AXES = {
     "topk": KS,
     **{kind: MEAN_KS for kind in ("batch_topk", "matryoshka", "mutual_choice", "feature_choice")},
     **{kind: TARGETS for kind in ("jumprelu", "gated")},
-    "gba": {"density_high": (0.03, 0.06, 0.12)},
+    "gba": {},
 }
 """The methods, with the hyperparameter that decides the L0 of each."""
-ADAPTED = {"gba": {"revive": {"name": "adapt_bias", "every": 5}}}
+RATES = ((1 / 3, 0), (1, 0), (1, 1), (1, 2), (3, 0))
+"""Factors of the recommended learning rate, with their seeds."""
 
 
 def member(kind: str, size: dict) -> dict:
@@ -47,12 +48,14 @@ def member(kind: str, size: dict) -> dict:
         "tokens": size["steps"] * size["batch"],
     }
     found = recommended(kind, d_in=D_IN, l0=L0, **sizes)
-    own = {key: found[key] for key in ("dictionary", "objective", "rule", "learner")}
-    if kind == "feature_choice":
-        own["dictionary"]["choose_after"] = size["steps"] // 4
-    rate = found["rule"]["lr"]
-    rates = {"lr": (rate / 3, rate, 3 * rate)}
-    return {**own, **ADAPTED.get(kind, {}), "sweep": {**AXES[kind], **rates}}
+    kept = ("dictionary", "objective", "rule", "learner", "revive")
+    own = {key: found[key] for key in kept if key in found}
+    sweep = dict(AXES[kind])
+    if kind == "gba":
+        high, low = (own["dictionary"].pop(f"density_{end}") for end in ("high", "low"))
+        sweep["density_high, density_low"] = tuple((s * high, s * low) for s in (0.5, 1, 2))
+    sweep["lr, seed"] = tuple((factor * found["rule"]["lr"], seed) for factor, seed in RATES)
+    return {**own, "sweep": sweep}
 
 
 def get_config(arg: str = "") -> ConfigDict:

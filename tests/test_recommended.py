@@ -35,6 +35,14 @@ def test_planted_atoms_are_recovered_at_the_l0_that_was_asked(kind):
     assert first["explained_variance"] > -0.5
 
 
+def test_the_densities_of_gba_bound_its_l0_if_its_biases_are_on_the_scale_of_the_inputs():
+    recovered, _, last = trained("gba")
+    assert recovered >= 0.9
+    assert 2 < last["l0"] <= 3
+    (_, _, unscaled) = trained("gba", revive={"lowest": -1.0})
+    assert unscaled["l0"] > 6
+
+
 @pytest.mark.parametrize("kind", [n for n in dictionaries.names() if n not in NOTHING])
 def test_every_kind_has_a_program(kind):
     config = {**recommended(kind, **SETTINGS), "seed": 0}

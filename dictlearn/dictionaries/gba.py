@@ -8,7 +8,7 @@
 The biases have no gradient: the rule `adapt_bias`, which wraps this dictionary's rule by default, moves them.
 It lowers the bias of a latent that fires on more than its share p_k of the tokens, and raises the biases of
 dead latents. One group is bias adaptation (BA). a = exp(log_scale) is learned. `start` sets each bias at the
-quantile of its latent's frequency, within [-1, 0].
+quantile of its latent's frequency, at most 0. The rule's `lowest` bounds it below: -1 is for inputs of norm 1.
 
 Source: Chen et al. 2025 (arXiv:2506.14002), sections 3 and 5 and appendix B.2, read at second hand. The paper's
 settings: inputs `token_unit` or `unit_mean_sq`, atoms held at unit norm by the rule (`unit_norm`), batches of
@@ -36,6 +36,8 @@ from dictlearn.types import Batch, Codes, Dictionary, Out, Scalar, Tokens
 
 ACTIVATIONS = ("jumprelu", "relu")
 MOST_TOKENS = 8192
+SPREAD, MOST_DENSE = 0.01, 0.5
+"""Of a recommendation: p_K / p_1, as published, and the largest p_1."""
 
 
 class GBA(Dictionary):
@@ -64,6 +66,14 @@ class GBA(Dictionary):
     quantile_start: bool = True
     scale_start: Scalar = 1.0
     d_out: int | None = None
+
+    @classmethod
+    def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
+        mean = sum(SPREAD ** (group / (cls.groups - 1)) for group in range(cls.groups)) / cls.groups
+        high = min(MOST_DENSE, l0 / n_latents / mean)
+        rule = {"name": "adapt_bias", "every": max(1, min(50, steps // 80)), "lowest": -(d_in**0.5)}
+        densities = {"density_high": high, "density_low": SPREAD * high}
+        return {"dictionary": densities, "revive": rule}
 
     def setup(self):
         if self.activation not in ACTIVATIONS:
@@ -99,7 +109,7 @@ class GBA(Dictionary):
         params = variables["params"]
         x_BD = batch.x_BD[:MOST_TOKENS] - params["b_dec_D"]
         quantile_F = jax.vmap(jnp.quantile)(params["W_dec_FD"] @ x_BD.T, 1 - self.targets())
-        return {**variables, "params": {**params, "b_enc_F": jnp.clip(-quantile_F, -1, 0)}}
+        return {**variables, "params": {**params, "b_enc_F": jnp.minimum(-quantile_F, 0)}}
 
     def encode(self, x_BD: Tokens) -> Codes:
         return self._codes(x_BD)[0]

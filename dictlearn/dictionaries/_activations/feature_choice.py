@@ -53,7 +53,11 @@ class FeatureChoice(Activation, kw_only=True):
 
     @classmethod
     def recommended(cls, *, d_in: int, n_latents: int, steps: int, l0: float) -> dict:
-        return {"dictionary": {"threshold_decay": _topk.threshold_decay(steps)}}
+        own = {
+            "threshold_decay": _topk.threshold_decay(steps),
+            "choose_after": min(1000, steps // 4),
+        }
+        return {"dictionary": own}
 
     def setup(self):
         _topk.check_share(self.k, self.n_latents)
