@@ -25,6 +25,7 @@ MORE = {
     "layer_groups": ("pod", "14", "smoke,2,5"),
     "sae_track": ("400", "smoke,20"),
     "feature_splitting": ("pod",),
+    "shift": ("pod",),
     "tokens_vs_width": ("pod",),
     "smollm2_circuits": ("pod", "whole,skip", "layers=6", "clt,smoke"),
     "topk_scaling": ("pod",),

@@ -73,6 +73,7 @@ FEW_HEADS = {
     **{"given": {"n_names": 2, "negatives": True}, "sizes": (2,), "n": 4, "n_test": 4},
     **{"epochs": 20, "draws": 1, "splits": 2},
 }
+"""Settings of `discrete_circuit` for a model of few heads."""
 FEW = {"structures": ("simple",), "given": {"n": 8}, "sizes": (3,), "at": 10, "most": 3}
 FEW |= {"n_effects": 2, "n_test": 2, "draws": 2}
 """Settings of `feature_circuit` for nouns of one length in bytes."""
