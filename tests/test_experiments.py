@@ -28,6 +28,7 @@ MORE = {
     "shift": ("pod",),
     "tokens_vs_width": ("pod",),
     "smollm2_circuits": ("pod", "whole,skip", "layers=6", "clt,smoke"),
+    "subject_verb": ("pod", "resid.24", "pod,mlp_out.7", "smoke,resid.16"),
     "topk_scaling": ("pod",),
     "transcoder_vs_sae": ("sae", "pod,layer=3", "sae,smoke"),
 }

@@ -46,7 +46,7 @@ from dictlearn.runs.trained import Trained, place
 
 NEEDS = ("model", "origin")
 
-SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000)
+SIZES = (3, 10, 30, 100, 300, 1000, 3000)
 
 
 class How(NamedTuple):
@@ -86,9 +86,9 @@ def feature_circuit(
     member: str = "",
     at: int = 100,
     sizes: Sequence[int] = SIZES,
-    n_effects: int = 16,
-    n_test: int = 16,
-    draws: int = 3,
+    n_effects: int = 10,
+    n_test: int = 10,
+    draws: int = 5,
     method: str = "integrated",
     most: int = 20,
     seed: int = 0,
