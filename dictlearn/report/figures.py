@@ -20,6 +20,8 @@ _CURVES = (
     ("explained_variance", "Explained variance of training batches, against tokens", ".3g"),
     ("dead_fraction", "Share of dead latents, against tokens", ".1%"),
 )
+FLOOR = -0.5
+"""The lowest value of a curve: a start or a jump far below it would flatten the rest."""
 _DENSITY = "Share of latents, against the share of tokens they fire on"
 _ALIVE, _DEAD = "#3f6f9f", "#b4532a"
 _NARROWEST = -9.0
@@ -27,8 +29,8 @@ _NARROWEST = -9.0
 
 
 def training(run: Run) -> str:
-    """Curves against tokens: a panel for each value of the first varying hyperparameter, a colour for each
-    setting of the others, a line for each seed.
+    """Curves against tokens: a panel for each member, or each value of the first varying hyperparameter, a
+    colour for each setting of the others, a line for each seed.
     """
     if not run.logged:
         return "<p>The run's metrics.jsonl holds no line, so there is no curve to show.</p>"
@@ -57,6 +59,8 @@ def _panels(records: Sequence[Record]) -> dict[tuple, dict[tuple, list[Record]]]
 
 def _curves(run: Run, by_panel, hues: Mapping, metric: str, title: str, form: str) -> str:
     lines = {record.name: _logged(run, record.name, metric) for record in run.records}
+    rows = [(name, *point) for name, points in lines.items() for point in points]
+    lines, below = _raised(lines)
     points = [point for each in lines.values() for point in each]
     if not points:
         return ""
@@ -69,8 +73,15 @@ def _curves(run: Run, by_panel, hues: Mapping, metric: str, title: str, form: st
         for kind, records in members.items():
             panel.add(*(line(panel, lines[r.name], hues[kind]) for r in records))
         panels.append((label(first), panel))
-    rows = ((name, *point) for name, points in lines.items() for point in points)
-    return multiples(title, panels, len(by_panel)) + numbers(("dictionary", "tokens", metric), rows)
+    drawn = multiples(title, panels, len(by_panel))
+    return drawn + below + numbers(("dictionary", "tokens", metric), rows)
+
+
+def _raised(lines: Mapping[str, list[tuple[float, float]]]) -> tuple[dict[str, list], str]:
+    """(the lines, with values below FLOOR at FLOOR, and a sentence that says so if there are any)."""
+    raised = {name: [(x, max(y, FLOOR)) for x, y in points] for name, points in lines.items()}
+    said = f"<p>Values below {FLOOR:g} are drawn there; the data have them.</p>"
+    return raised, said if raised != lines else ""
 
 
 def _logged(run: Run, name: str, metric: str) -> list[tuple[float, float]]:

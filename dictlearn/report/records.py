@@ -8,6 +8,9 @@ from dictlearn.runs import parts
 from dictlearn.runs.places import read_config
 from dictlearn.runs.workdir import read_json, short
 
+MEMBER = "member"
+"""The name of a member in a setting."""
+
 NEEDED = ("explained_variance", "l0", "dead_fraction", "n_tokens", "firing_tokens")
 """The metrics that every page shows."""
 
@@ -19,9 +22,11 @@ LAW = {
 
 
 class Record(NamedTuple):
-    """One dictionary: its name, its hyperparameters by their short names, and its metrics."""
+    """One dictionary: its name, the label of its member, its hyperparameters by their short names, and its
+    metrics."""
 
     name: str
+    member: str
     hparams: dict
     metrics: dict
 
@@ -52,7 +57,7 @@ def read(workdir: Path) -> Run:
     hparams = dict(zip(metrics, short([one["hparams"] for one in metrics.values()]), strict=True))
     for name, record in metrics.items():
         rest = {key: value for key, value in record.items() if key not in ("label", "hparams")}
-        found.append(Record(name, hparams[name], rest))
+        found.append(Record(name, record["label"], hparams[name], rest))
     law = workdir / "scaling.json"
     fitted = fitted_law(law, LAW, f"dictlearn fit --workdir={workdir}") if law.exists() else None
     return Run(workdir, config, found, parts.lines(workdir), fitted)
@@ -73,30 +78,50 @@ def best(records: Sequence[Record]) -> Record:
 
 
 def varying(records: Sequence[Record]) -> list[str]:
-    """The hyperparameters whose values differ: n_latents first, k next, the seed last."""
-    names = {name for record in records for name in record.hparams}
+    """The hyperparameters whose values differ between dictionaries of one member: n_latents first, k next, the
+    seed last."""
+    found: dict[str, dict[str, set]] = {}
+    for record in records:
+        for name, value in record.hparams.items():
+            of_member = found.setdefault(name, {}).setdefault(record.member, set())
+            of_member.add(str(value))
     rank = {"n_latents": 0, "k": 1, "seed": 3}
-    differ = [n for n in names if len({str(r.hparams.get(n)) for r in records}) > 1]
+    differ = [name for name, of in found.items() if any(len(values) > 1 for values in of.values())]
     return sorted(differ, key=lambda name: (rank.get(name, 2), name))
 
 
 def settings(records: Sequence[Record]) -> dict[tuple[tuple[str, Any], ...], list[Record]]:
-    """Dictionaries that differ only in the seed, by the values of the varying hyperparameters."""
+    """Dictionaries that differ only in the seed, by their member, where there are several, and the values of
+    the varying hyperparameters that they have."""
     names = [name for name in varying(records) if name != "seed"]
+    several = len({record.member for record in records}) > 1
     found: dict[tuple, list[Record]] = {}
     for record in records:
-        key = tuple((name, record.hparams.get(name)) for name in names)
+        own = ((name, record.hparams[name]) for name in names if name in record.hparams)
+        key = (*([(MEMBER, record.member)] if several else []), *own)
         found.setdefault(key, []).append(record)
     return found
 
 
 def label(setting: Sequence[tuple[str, Any]]) -> str:
-    """A setting in words: "3,072 latents, k = 32"."""
+    """A setting in words: "topk, 3,072 latents, k = 32"."""
     words = []
     for name, value in setting:
-        shown = f"{value:,}" if isinstance(value, int) else f"{value}"
-        words.append(f"{shown} latents" if name == "n_latents" else f"{name} = {shown}")
+        alone = {MEMBER: f"{value}", "n_latents": f"{told(value)} latents"}
+        words.append(alone.get(name, f"{name} = {told(value)}"))
     return ", ".join(words) or "all dictionaries"
+
+
+def told(value: Any) -> str:
+    """A hyperparameter in a table or a sentence."""
+    match value:
+        case bool() | str() | None:
+            return f"{value}"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4g}"
+    return f"{value}"
 
 
 def tokens_trained(run: Run) -> str:

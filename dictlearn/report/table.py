@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dictlearn import meters
 from dictlearn.meters import Column
 from dictlearn.report.markup import head, shown, table
-from dictlearn.report.records import Record, label, settings, varying
+from dictlearn.report.records import Record, label, settings, told, varying
 
 
 def section(records: Sequence[Record]) -> str:
@@ -47,7 +47,7 @@ def _row(record: Record, names, columns, best) -> str:
     cells = [f'<th scope="row">{html.escape(record.name)}</th>']
     for name in names:
         value = record.hparams.get(name)
-        text = f"{value:,}" if isinstance(value, int) else "–" if value is None else f"{value}"
+        text = "–" if value is None else told(value)
         data = html.escape(str(value))
         cells.append(f'<td class="number" data-value="{data}">{html.escape(text)}</td>')
     for column in columns:

@@ -10,6 +10,7 @@ import pytest
 from dictlearn import report
 from dictlearn.report.law import symbols
 from dictlearn.report.markup import decimals, shown
+from dictlearn.report.records import Record, label, settings, varying
 from dictlearn.runs.workdir import read_json
 
 VOID = {"meta", "link", "img", "br"}
@@ -282,3 +283,23 @@ def test_numbers_are_written_as_in_print(value, form, text):
 @pytest.mark.parametrize(("largest", "text"), [(0.2561, "0.256"), (31.07, "31.1"), (512.3, "512")])
 def test_activations_have_three_digits(largest, text):
     assert f"{largest:{decimals(largest)}}" == text
+
+
+def test_a_setting_names_its_member_and_only_what_varies_within_one():
+    """Members have hyperparameters of their own, which say nothing about what was swept."""
+    of = {"topk": {"k": 8, "aux_k": 4}, "gated": {"sparsity": 10.0, "penalty": "l1"}}
+    made = [
+        Record(f"{member}_{i}", member, {"n_latents": 2048, **own, "lr": lr, "seed": seed}, {})
+        for member, own in of.items()
+        for i, (lr, seed) in enumerate(((1 / 3000, 0), (1e-3, 0), (1e-3, 1)))
+    ]
+    assert varying(made) == ["lr", "seed"]
+    found = {label(setting): [one.name for one in own] for setting, own in settings(made).items()}
+    assert found == {
+        "topk, lr = 0.0003333": ["topk_0"],
+        "topk, lr = 0.001": ["topk_1", "topk_2"],
+        "gated, lr = 0.0003333": ["gated_0"],
+        "gated, lr = 0.001": ["gated_1", "gated_2"],
+    }
+    alone = settings(made[:3])
+    assert [label(setting) for setting in alone] == ["lr = 0.0003333", "lr = 0.001"]
