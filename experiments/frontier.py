@@ -12,7 +12,22 @@ Claims: BatchTopK and JumpReLU are ahead of TopK at the same L0, and TopK of Gat
 Rajamanoharan et al. 2024); Mutual and Feature Choice are ahead of TopK (Ayonrinde 2024); Matryoshka pays a
 little explained variance for its nested widths (Bussmann et al. 2025).
 
-Expected: not yet measured.
+Expected (16,101 held-out tokens; the best rate of three, which is the recommended one but for GBA, whose best
+is three times that, with one seed; 95 % intervals over three seeds; jax 0.10.2, 75 minutes of the processor):
+
+                      explained variance    dead      L0 of the three
+    gated             0.786 +- 0.001        0.068     12.5 .. 34.4
+    jumprelu          0.779 +- 0.001        0.002      7.9 .. 36.8
+    mutual_choice     0.775 +- 0.004        0.077      8.0 .. 32.0
+    batch_topk        0.774 +- 0.003        0.007      8.0 .. 32.0
+    feature_choice    0.773 +- 0.003        0.001      6.1 .. 30.3
+    gba               0.763                 0.008      8.9 .. 23.2
+      at its rate     0.757 +- 0.002        0.012      7.7 .. 22.4
+    topk              0.760 +- 0.002        0.003      8.0 .. 32.0
+    matryoshka        0.750 +- 0.003        0.044      8.0 .. 32.0
+
+The claims hold but for Gated, the first of all: it has `target_l0` here in the place of the published L1
+penalty. Its L0 is up to 56 % off its target after so short a run.
 """
 
 from ml_collections import ConfigDict
