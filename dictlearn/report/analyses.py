@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dictlearn.report.drawn import figure
-from dictlearn.report.markup import head, shown, table
+from dictlearn.report.markup import head, number, table
 from dictlearn.runs.workdir import read_json
 
 
@@ -44,5 +44,4 @@ def _cell(value: str | float | None) -> str:
     if isinstance(value, str):
         return f"<td>{html.escape(value)}</td>"
     data = "" if value is None else f' data-value="{value!r}"'
-    form = ".4g" if isinstance(value, float) else ","
-    return f'<td class="number"{data}>{shown(value, form)}</td>'
+    return f'<td class="number"{data}>{number(value)}</td>'

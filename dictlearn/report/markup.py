@@ -14,6 +14,11 @@ def shown(value: float | None, form: str) -> str:
     return format(value, form).replace("-", "−").replace("%", "\N{NARROW NO-BREAK SPACE}%")
 
 
+def number(value: float | None) -> str:
+    """A value whose size is not known: four digits of a float, a whole integer; a dash for None."""
+    return shown(value, ".4g" if isinstance(value, float) else ",")
+
+
 def decimals(largest: float) -> str:
     """The format that shows `largest` with three significant digits, for values up to it."""
     places = 2 - math.floor(math.log10(largest)) if largest > 0 else 2

@@ -4,6 +4,7 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dictlearn.report.markup import number
 from dictlearn.runs import parts
 from dictlearn.runs.places import read_config
 from dictlearn.runs.workdir import read_json, short
@@ -114,14 +115,8 @@ def label(setting: Sequence[tuple[str, Any]]) -> str:
 
 def told(value: Any) -> str:
     """A hyperparameter in a table or a sentence."""
-    match value:
-        case bool() | str() | None:
-            return f"{value}"
-        case int():
-            return f"{value:,}"
-        case float():
-            return f"{value:.4g}"
-    return f"{value}"
+    counted = isinstance(value, int | float) and not isinstance(value, bool)
+    return number(value) if counted else f"{value}"
 
 
 def tokens_trained(run: Run) -> str:
