@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[1] / "experiments"
 FILES = {file.stem: file for file in sorted(FOLDER.glob("*.py"))}
 MORE = {
     "gba_recovery": ("balanced", "settings"),
+    "benchmark": ("pod", "smoke,topk,itda"),
     "dark_matter": ("pod",),
     "e2e_frontier": ("local", "local,smoke", "pod"),
     "itda_layers": ("minilm,levels15,resid.5",),

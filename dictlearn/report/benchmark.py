@@ -74,13 +74,14 @@ def _data(of: Shown) -> str:
 
 def _scores(of: Shown) -> str:
     best = {key: _best(of.rows, key, better) for _, key, _, better in of.metrics}
-    heads = [head("dictionary", number=False), head("L0"), head("runs")]
+    heads = [head("dictionary", number=False), head("L0"), head("seeds"), head("draws")]
     heads += [head(html.escape(title), name) for name, _, title, _ in of.metrics]
     rows = []
     for row in of.rows:
         l0 = next((value for value in row.l0.values() if value is not None), None)
         cells = [f'<th scope="row">{html.escape(row.name)}</th>', _cell(l0, shown(l0, _L0))]
-        cells.append(_cell(row.runs, f"{row.runs}"))
+        seeds = f"{row.seeds}" if row.kind == "sae" else "–"
+        cells += [_cell(row.seeds, seeds), _cell(row.draws, f"{row.draws}")]
         for _, key, _, _ in of.metrics:
             mean, half = row.mean[key], row.half[key]
             around = "" if half is None else f' <span class="note">± {shown(half, _FORM)}</span>'
@@ -88,8 +89,9 @@ def _scores(of: Shown) -> str:
             cells.append(_cell(mean, shown(mean, _FORM) + around, marked))
         rows.append("".join(cells))
     return (
-        "<p>Means over dictionary seeds and draws, with the half width of the 95 % interval. The best "
-        'dictionary of a column is <b class="best">marked</b>.'
+        "<p>Means over dictionary seeds and draws, with the half width of the 95 % interval: the wider of the "
+        "one over seeds and the one over draws, and none where neither varies. The best dictionary of a "
+        'column is <b class="best">marked</b>.'
         '<span class="scripted"> Click on a heading to sort.</span></p>'
         + table("Scores", heads, rows, "sortable")
     )
@@ -175,8 +177,8 @@ def _ranks(of: Shown) -> str:
             cells.append(_cell(rank, f'{shown(rank, _RANK)}<span class="note">{ends}</span>'))
         rows.append(f'<th scope="row">{html.escape(name)}</th>{"".join(cells)}')
     return (
-        "<p>1 is the best. In brackets is the 95 % interval when the runs of each dictionary are drawn again; "
-        "there is none where a dictionary has one run.</p>"
+        "<p>1 is the best. In brackets is the 95 % interval when the seeds of each dictionary and the draws of "
+        "all are drawn again; there is none where a dictionary has one seed and one draw.</p>"
         + table("Ranks", heads, rows, "sortable")
     )
 

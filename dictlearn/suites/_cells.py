@@ -33,8 +33,9 @@ from dictlearn.runs.trained import Trained
 from dictlearn.runs.workdir import read_json, write_json
 from dictlearn.suites._suite import Evaluation, Suite
 
-_TOGETHER = 4
-"""Dictionaries that are evaluated in one pass of the language model. All their codes are held."""
+_TOGETHER, _LATENTS = 4, 65_536
+"""Dictionaries that are evaluated in one pass of the language model, and more if their latents are no more than
+so many: all their codes are held."""
 UNREADABLE = (ValueError, OSError)
 """Errors of an evaluation that is left out: its data set is missing, or does not suit the dictionary."""
 
@@ -164,7 +165,9 @@ def _together(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     )
     for _, found in itertools.groupby(sorted(entries, key=site), site):
         own = list(found)
-        yield from (own[i : i + _TOGETHER] for i in range(0, len(own), _TOGETHER))
+        widest = max(entry.dictionary.module.n_latents for entry in own)
+        n = max(_TOGETHER, _LATENTS // widest)
+        yield from (own[i : i + n] for i in range(0, len(own), n))
 
 
 def kept(path: Path, evaluation: Evaluation, entry: Entry, seed: int) -> dict[str, Any] | None:

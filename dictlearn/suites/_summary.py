@@ -1,11 +1,18 @@
 """The table of a benchmark: the mean of each metric with its interval, and ranks with theirs.
 
-The runs of a row are its dictionary seeds times the seeds of the draws. A baseline that is one for all
-dictionaries (the channels, where no L0 is matched) has the draws alone. The interval of a mean is Student's. A
-rank is the place of a row's mean among all rows, 1 for the best. Its interval holds 95 % of the ranks when the
-runs of each row are drawn again with replacement; a row with one run has none.
+A row has a value for each of its dictionaries, the seeds of a setting, and each draw. These share draws and
+dictionaries, so that all together they are no independent sample. The interval of a mean is the wider of two of
+Student's: over dictionaries, each the mean of its draws, and over draws, each the mean of the dictionaries.
+Where all are exactly equal there is none, because they do not vary: `core` reads the same held-out text of a
+run in every draw. A baseline is made by the seed of a draw, and has the draws alone.
+
+A rank is the place of a row's mean among all rows, 1 for the best. Its interval holds 95 % of the ranks when
+the dictionaries of each row, and the draws of all rows, are drawn again with replacement.
+
+Axes: D a dictionary of a row, S a draw.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +28,8 @@ _INSIDE = (0.025, 0.975)
 
 class Row(NamedTuple):
     """A setting or a baseline. kind: "sae", or of a baseline. release: of a dictionary. l0: the mean L0
-    in each evaluation. mean, half: of each metric, by key; None where it was not measured. runs: how many."""
+    in each evaluation. mean, half: of each metric, by key; None where it was not measured. seeds: the number of
+    its dictionaries, 0 for a baseline. draws: how many."""
 
     name: str
     kind: str
@@ -29,7 +37,8 @@ class Row(NamedTuple):
     l0: dict[str, float | None]
     mean: dict[str, float | None]
     half: dict[str, float | None]
-    runs: int
+    seeds: int
+    draws: int
 
 
 class Summary(NamedTuple):
@@ -60,14 +69,14 @@ def summary(asked: Benchmark, failed: Mapping[str, str]) -> Summary:
     metrics = tuple((one.analysis, m) for one in asked.suite.evaluations for m in one.metrics)
     names = list(dict.fromkeys(entry.setting for entry in asked.entries))
     release = {entry.setting: entry.release for entry in asked.entries}
-    runs = {
-        name: {m.key: _runs(cells[analysis], name, m.key) for analysis, m in metrics}
+    values = {
+        name: {m.key: _values(cells[analysis], name, m.key) for analysis, m in metrics}
         for name in names
     }
     rows = [
-        _row(name, "sae", release[name], _l0(cells, name), runs[name]) for name in names
+        _row(name, "sae", release[name], _l0(cells, name), values[name]) for name in names
     ] + _baselines(cells, names, metrics)
-    found = ranks(runs, [m for _, m in metrics])
+    found = ranks(values, [m for _, m in metrics])
     return Summary(metrics, rows, found, _data(asked, cells, failed))
 
 
@@ -94,9 +103,22 @@ def _flat(record: Mapping[str, Any]) -> dict[str, float | None]:
     return {key: value for group in groups for key, value in group.items()}
 
 
-def _runs(cells: Sequence, name: str, key: str) -> list[float]:
-    values = [_flat(record)[key] for entry, record in cells if entry.setting == name]
-    return [value for value in values if value is not None]
+def _values(cells: Sequence, name: str, key: str) -> np.ndarray:
+    """A metric of each dictionary of a row and each draw, `[D, S]`, NaN where it was not measured."""
+    found = {
+        (entry.key, _draw(record)): _flat(record)[key]
+        for entry, record in cells
+        if entry.setting == name
+    }
+    own, draws = (list(dict.fromkeys(at[i] for at in found)) for i in (0, 1))
+    value = lambda at: np.nan if found.get(at) is None else found[at]
+    rows = [[value((one, draw)) for draw in draws] for one in own]
+    return np.array(rows, float).reshape(len(own), len(draws))
+
+
+def _draw(record: Mapping[str, Any]) -> int:
+    """The seed of the draw of a cell."""
+    return record["cell"]["of"]["settings"]["seed"]
 
 
 def _l0(cells: Mapping[str, Sequence], name: str) -> dict[str, float | None]:
@@ -105,7 +127,7 @@ def _l0(cells: Mapping[str, Sequence], name: str) -> dict[str, float | None]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
+    there = [value for value in values if value is not None and not np.isnan(value)]
     return float(np.mean(there)) if there else None
 
 
@@ -114,12 +136,27 @@ def _row(
     kind: str,
     release: str,
     l0: dict[str, float | None],
-    runs: Mapping[str, Sequence[float]],
+    values: Mapping[str, np.ndarray],
 ) -> Row:
-    intervals = {key: interval(values) for key, values in runs.items()}
+    intervals = {key: _interval(value_DS) for key, value_DS in values.items()}
     mean = {key: one[0] for key, one in intervals.items()}
     half = {key: one[1] for key, one in intervals.items()}
-    return Row(name, kind, release, l0, mean, half, max(map(len, runs.values()), default=0))
+    seeds, draws = (max((each.shape[i] for each in values.values()), default=0) for i in (0, 1))
+    return Row(name, kind, release, l0, mean, half, seeds if kind == "sae" else 0, draws)
+
+
+def _interval(value_DS: np.ndarray) -> tuple[float | None, float | None]:
+    """(mean, the wider half width: over dictionaries or over draws); None where it is not defined."""
+    mean, both = _mean(value_DS.ravel().tolist()), [_means(value_DS, axis) for axis in (1, 0)]
+    halves = (interval(each.tolist())[1] for each in both if each.size and np.ptp(each) > 0)
+    return mean, max((half for half in halves if half is not None), default=None)
+
+
+def _means(value_DS: np.ndarray, axis: int) -> np.ndarray:
+    """The means along an axis of what was measured, without those of nothing."""
+    measured = ~np.isnan(value_DS)
+    sums, counts = np.where(measured, value_DS, 0).sum(axis), measured.sum(axis)
+    return sums[counts > 0] / counts[counts > 0]
 
 
 def _baselines(
@@ -135,53 +172,62 @@ def _baselines(
     found = []
     for said, kind, alone, those in rows:
         own = {key: [one for one in each if one[0].setting in those] for key, each in cells.items()}
-        runs = {m.key: _of_baseline(own[name], kind, alone, m.of_row) for name, m in metrics}
-        l0 = {name: _mean(_of_baseline(each, kind, alone, "l0")) for name, each in own.items()}
-        found.append(_row(said, kind, "", l0, runs))
+        of = functools.partial(_of_baseline, kind=kind, alone=alone)
+        values = {m.key: of(own[name], key=m.of_row) for name, m in metrics}
+        l0 = {name: _mean(of(each, key="l0").ravel().tolist()) for name, each in own.items()}
+        found.append(_row(said, kind, "", l0, values))
     return found
 
 
-def _of_baseline(cells: Sequence, kind: str, alone: bool, key: str) -> list[float]:
-    """A number of a baseline in each run. Where it is of all dictionaries, the cells of a draw are one run."""
-    values: dict[Any, list[float]] = {}
-    for entry, record in cells:
+def _of_baseline(cells: Sequence, kind: str, alone: bool, key: str) -> np.ndarray:
+    """A number of a baseline in each draw, `[1, S]`: the mean over the dictionaries that it is beside."""
+    values: dict[int, list[float]] = {}
+    for _, record in cells:
         row = record["baselines"].get(kind)
         if row and (not row["dictionaries"]) == alone and row[key] is not None:
-            seed = record["cell"]["of"]["settings"]["seed"]
-            values.setdefault(seed if alone else (entry.key, seed), []).append(row[key])
-    return [float(np.mean(each)) for each in values.values()]
+            values.setdefault(_draw(record), []).append(row[key])
+    return np.array([[float(np.mean(each)) for each in values.values()]])
 
 
 def ranks(
-    runs: Mapping[str, Mapping[str, Sequence[float]]], metrics: Sequence[Metric]
+    values: Mapping[str, Mapping[str, np.ndarray]], metrics: Sequence[Metric]
 ) -> dict[str, dict[str, tuple[float, float | None, float | None]]]:
-    """The ranks of rows by each metric that all of them have, and their mean.
+    """The ranks of rows by each metric that every cell has, and their mean.
 
     Args:
-        runs: {row: {metric: the value of each run}}.
+        values: {row: {metric: the value of each dictionary and draw, `[D, S]`}}.
         metrics: the metrics.
 
     Returns:
         {metric or "mean": {row: (rank, the ends of its interval)}}.
     """
-    random, names = np.random.default_rng(0), list(runs)
+    random, names = np.random.default_rng(0), list(values)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    several = True
     for metric in metrics:
-        values = [np.asarray(runs[name][metric.key], float) for name in names]
-        if all(map(len, values)):
-            found[metric.key] = _places(values, metric.better, random)
+        own = [values[name][metric.key] for name in names]
+        if all(each.size and not np.isnan(each).any() for each in own):
+            found[metric.key] = _places(own, metric.better, random)
+            several &= all(each.size > 1 for each in own)
     if not found:
         return {}
-    fewest = min(len(one) for each in runs.values() for key, one in each.items() if key in found)
     whole, drawn = (np.mean(one, axis=0) for one in zip(*found.values(), strict=True))
     found["mean"] = whole, drawn
-    return {key: _ranked(names, *both, fewest > 1) for key, both in found.items()}
+    return {key: _ranked(names, *both, several) for key, both in found.items()}
+
+
+def _again(value_DS: np.ndarray, share_NS: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Means of dictionaries and draws that are drawn again. share_NS: which draws, of 0 to 1."""
+    n_own, n_draws = value_DS.shape
+    own_ND = random.integers(n_own, size=(_DRAWS, n_own))
+    draw_NS = (share_NS[:, :n_draws] * n_draws).astype(int)
+    return value_DS[own_ND[:, :, None], draw_NS[:, None]].mean((1, 2))
 
 
 def _ranked(
     names: Sequence[str], place: np.ndarray, again: np.ndarray, several: bool
 ) -> dict[str, tuple[float, float | None, float | None]]:
-    """The rank of each row with the ends of its interval, which needs several runs."""
+    """The rank of each row with the ends of its interval, which needs several values."""
     low, high = np.quantile(again, _INSIDE, axis=0)
     end = lambda value: float(value) if several else None
     return {name: (float(place[i]), end(low[i]), end(high[i])) for i, name in enumerate(names)}
@@ -190,9 +236,10 @@ def _ranked(
 def _places(
     values: Sequence[np.ndarray], better: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(the place of each row's mean, the places when the runs are drawn again)."""
+    """(the place of each row's mean, the places when dictionaries and draws are drawn again)."""
     from scipy.stats import rankdata
 
-    again = [one[random.integers(len(one), size=(_DRAWS, len(one)))].mean(1) for one in values]
+    share_NS = random.random((_DRAWS, max(value_DS.shape[1] for value_DS in values)))
+    again = [_again(value_DS, share_NS, random) for value_DS in values]
     place = lambda means: rankdata(-better * means, axis=-1)
-    return place(np.array([one.mean() for one in values])), place(np.stack(again, axis=-1))
+    return place(np.array([value_DS.mean() for value_DS in values])), place(np.stack(again, -1))

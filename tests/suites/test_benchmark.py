@@ -90,6 +90,7 @@ def test_it_goes_on_where_it_was_killed_and_dictionaries_do_not_see_each_other(
     whole, run, done = asked._replace(folder=tmp_path / "whole"), analyses.run, []
     with monkeypatch.context() as patch:
         patch.setattr(_cells, "_TOGETHER", 1)
+        patch.setattr(_cells, "_LATENTS", 1)
         assert suites.run(whole) == {}
     cells = records(whole.folder)
     assert len(cells) == 8
@@ -144,13 +145,13 @@ def test_the_table_has_means_intervals_and_baselines(asked):
     ]
     own = [c["eval_result_metrics"]["sae"][key] for c in cells if c["eval_type_id"] != "tpp"]
     assert narrow.mean[key] == pytest.approx(np.mean(own))
-    assert narrow.runs == 2
+    assert (narrow.seeds, narrow.draws) == (1, 2)
     assert narrow.half[key] == pytest.approx(12.706 * abs(own[0] - own[1]) / 2, rel=1e-3)
     assert narrow.l0["tpp"] == pytest.approx(2, abs=0.1)
     assert [row.kind for row in others] == ["llm", "pca", "random", "random"]
     assert others[0].mean[key] is not None
     # The channels are those of a draw, whatever dictionary is beside them.
-    assert [row.runs for row in others] == [2, 2, 2, 2]
+    assert {(row.seeds, row.draws) for row in others} == {(0, 2)}
     assert found.data["tpp"]["cells"] == "4 of 4"
 
 
@@ -193,12 +194,13 @@ def test_baselines_are_those_of_the_cells():
 
 def test_ranks_and_their_intervals():
     up, down = Metric("up", "up"), Metric("down", "down", -1)
-    runs = {
-        "best": {"up": [0.9, 0.91], "down": [0.1, 0.12]},
-        "worst": {"up": [0.1, 0.12], "down": [0.9, 0.91]},
-        "torn": {"up": [0.5, 0.95], "down": [0.5, 0.5]},
+    rows = lambda **of: {key: np.array(values) for key, values in of.items()}
+    values = {
+        "best": rows(up=[[0.9], [0.91]], down=[[0.1, 0.12]]),
+        "worst": rows(up=[[0.1], [0.12]], down=[[0.9, 0.91]]),
+        "torn": rows(up=[[0.5], [0.95]], down=[[0.5, 0.5]]),
     }
-    found = suites._summary.ranks(runs, [up, down])
+    found = suites._summary.ranks(values, [up, down])
     assert {name: rank[0] for name, rank in found["up"].items()} == {
         "best": 1,
         "torn": 2,
@@ -207,8 +209,31 @@ def test_ranks_and_their_intervals():
     assert found["down"]["best"] == (1, 1, 1)
     assert found["up"]["torn"][1:] == (1, 2)
     assert found["mean"]["worst"] == (3, 3, 3)
-    alone = {name: {key: one[:1] for key, one in each.items()} for name, each in runs.items()}
+    alone = {name: {key: one[:1, :1] for key, one in each.items()} for name, each in values.items()}
     assert suites._summary.ranks(alone, [up])["up"]["best"] == (1, None, None)
+    # Draws are of all rows: what they share does not part them.
+    shared = {name: {"up": np.array([[0.1, 0.9]]) + more} for name, more in (("a", 0), ("b", 0.1))}
+    assert suites._summary.ranks(shared, [up])["up"]["b"] == (1, 1, 1)
+    # A number that a cell does not have is not ranked.
+    gone = {**shared, "c": {"up": np.array([[0.1, np.nan]])}}
+    assert suites._summary.ranks(gone, [up]) == {}
+
+
+@pytest.mark.parametrize(
+    ("value_DS", "half"),
+    [
+        ([[0.1, 0.3], [0.5, 0.7]], 12.706 * 0.2),
+        ([[0.1, 0.7], [0.3, 0.9]], 12.706 * 0.3),
+        ([[0.5, 0.5], [0.7, 0.7]], 12.706 * 0.1),
+        ([[0.4, np.nan], [0.8, 0.8]], 12.706 * 0.2),
+        ([[0.5, 0.5, 0.5]], None),
+        ([[0.5]], None),
+    ],
+)
+def test_an_interval_is_the_wider_one_over_dictionaries_or_draws(value_DS, half):
+    """All values as one sample, of which draws that do not differ are a part, would have a narrower one."""
+    found = suites._summary._interval(np.array(value_DS))
+    assert found == (pytest.approx(np.nanmean(value_DS)), half and pytest.approx(half, rel=1e-3))
 
 
 def test_the_command_line_writes_a_page(spoken, files, model, tmp_path, capsys):
