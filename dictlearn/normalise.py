@@ -6,20 +6,21 @@ weights).
     unit_mean_sq       s x,  s = 1 / sqrt(E|x|^2)       the mean squared norm becomes 1
     token_layernorm    (x - mean(x)) / (std(x) + 1e-5)  statistics over D, for each token
     token_unit         x / |x|                          for each token
+    standardise        (x - mu) W^T                     W = diag(sigma)^-1 of the deviations of the dimensions
     whiten             (x - mu) W^T                     W = Lambda^-1/2 V^T of the covariance V Lambda V^T
 
 The first three are scalar kinds: one number for the inputs and one for the targets, the same number in an
 autoencoder. With several concatenated sources there is one number for each. The next two are per-token kinds:
 they exist only for autoencoders, because the statistics of a transcoder's target are not known from its input,
-and no weights can absorb them. Whitening (in the basis of the principal components) is also for autoencoders,
-and is inverted exactly. Directions with less than 1e-6 of the largest variance are scaled as if they had that
-variance. Scalar kinds, token_unit and whitening work at any scale of the activations; the 1e-5 of
-token_layernorm matters where deviations are below 1e-2.
+and no weights can absorb them. The affine kinds, standardised dimensions and whitening (in the basis of the
+principal components), are also for autoencoders, and are inverted exactly. Directions with less than 1e-6 of
+the largest variance are scaled as if they had that variance. Scalar and affine kinds and token_unit work at any
+scale of the activations; the 1e-5 of token_layernorm matters where deviations are below 1e-2.
 
 Source: Anthropic's update of April 2024 and Llama Scope (mean_norm_sqrt_d); Rajamanoharan et al. 2024,
 "Jumping ahead", and Gemma Scope (unit_mean_sq); the released code of Gao et al. 2024, whose paper divides
-by the norm, not the deviation (token_layernorm); Leask et al. 2025 (token_unit); Donhauser et al. 2024
-(whiten, there from control data).
+by the norm, not the deviation (token_layernorm); Leask et al. 2025 (token_unit); Fel et al. 2025
+(standardise); Donhauser et al. 2024 (whiten, there from control data).
 
 Differs: an all-zero token stays zero under token_unit instead of becoming NaN.
 """
@@ -38,7 +39,8 @@ from dictlearn.types import Batch
 
 SCALAR_KINDS = ("none", "mean_norm_sqrt_d", "unit_mean_sq")
 TOKEN_KINDS = ("token_layernorm", "token_unit")
-KINDS = (*SCALAR_KINDS, *TOKEN_KINDS, "whiten")
+AFFINE_KINDS = ("standardise", "whiten")
+KINDS = (*SCALAR_KINDS, *TOKEN_KINDS, *AFFINE_KINDS)
 _LEAST_VARIANCE = 1e-6
 
 Array = jax.Array | np.ndarray
@@ -47,11 +49,11 @@ Array = jax.Array | np.ndarray
 @dataclass(frozen=True, eq=False)
 class Norm:
     """The scales of activations: `x_n = scale_in * x`, `y_n = scale_out * y`; both are 1 in the per-token
-    kinds and in whitening. A pytree of float32 arrays with a static kind.
+    and the affine kinds. A pytree of float32 arrays with a static kind.
 
     scale_in, scale_out: [] or, for several concatenated sources, [L], each for its part of the columns.
     scale_gradient: [], for gradients at x: `g_n = scale_gradient * g` has a root mean square of 1 over
-    tokens and dimensions. mean_D, matrix_DD: mu and W of whitening, None in the other kinds.
+    tokens and dimensions. mean_D, matrix_DD: mu and W of the affine kinds, None in the others.
 
     Raises ValueError for an unknown kind, or a scale that is not positive and finite.
     """
@@ -72,9 +74,11 @@ class Norm:
             scale = getattr(self, name)
             if not np.all(np.isfinite(scale) & (scale > 0)):
                 raise ValueError(f"{name}={scale.tolist()} must be positive and finite.")
-        whitens = self.mean_D is not None and self.matrix_DD is not None
-        if whitens != (self.kind == "whiten"):
-            raise ValueError(f"mean_D and matrix_DD belong to kind whiten, not to {self.kind}.")
+        affine = self.mean_D is not None and self.matrix_DD is not None
+        if affine != (self.kind in AFFINE_KINDS):
+            raise ValueError(
+                f"mean_D and matrix_DD belong to {' and '.join(AFFINE_KINDS)}, not to {self.kind}."
+            )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Norm) or self.kind != other.kind:
@@ -165,8 +169,8 @@ def estimate(
             f"{kind} is for one source, but {max(sources)} are concatenated; "
             f"use one of {', '.join(SCALAR_KINDS)}."
         )
-    if kind == "whiten":
-        return _whiten(batches, n_tokens)
+    if kind in AFFINE_KINDS:
+        return _affine(kind, batches, n_tokens)
     if kind not in ("mean_norm_sqrt_d", "unit_mean_sq"):
         return Norm(kind)
     sums, widths = [np.zeros((n, 3)) for n in sources], [0, 0]
@@ -211,10 +215,10 @@ def gradient_scale(width: int, mean_square: float) -> float:
     return math.sqrt(width / mean_square)
 
 
-def _whiten(batches: Iterable[Batch], n_tokens: int) -> Norm:
+def _affine(kind: str, batches: Iterable[Batch], n_tokens: int) -> Norm:
     tokens, first_D, sum_D, square_DD = 0, np.zeros(1), np.zeros(1), np.zeros((1, 1))
     for batch in batches:
-        check_kind("whiten", transcoder=batch.y_BD is not batch.x_BD)
+        check_kind(kind, transcoder=batch.y_BD is not batch.x_BD)
         wide_BD = _wide(batch.x_BD)
         # About one of the rows, a mean far from zero costs no digits.
         first_D = wide_BD[0] if not tokens and len(wide_BD) else first_D
@@ -224,20 +228,23 @@ def _whiten(batches: Iterable[Batch], n_tokens: int) -> Norm:
             break
     if tokens < 2:
         raise ValueError(
-            f"whiten is estimated from at least 2 tokens, but the stream has {tokens}."
+            f"{kind} is estimated from at least 2 tokens, but the stream has {tokens}."
         )
     mean_D = sum_D / tokens
-    value_D, vector_DD = np.linalg.eigh(square_DD / tokens - np.outer(mean_D, mean_D))
-    if value_D[-1] <= 0:
-        raise ValueError("whiten needs activations that differ; their covariance is zero.")
-    value_D = np.maximum(value_D, _LEAST_VARIANCE * value_D[-1])[::-1]
-    matrix_DD = vector_DD.T[::-1] / np.sqrt(value_D)[:, None]
-    return Norm("whiten", mean_D=first_D + mean_D, matrix_DD=matrix_DD)
+    covariance_DD = square_DD / tokens - np.outer(mean_D, mean_D)
+    value_D, vector_DD = np.diag(covariance_DD), np.eye(len(mean_D))
+    if kind == "whiten":
+        value_D, vector_DD = (part[..., ::-1] for part in np.linalg.eigh(covariance_DD))
+    if value_D.max() <= 0:
+        raise ValueError(f"{kind} needs activations that differ; their covariance is zero.")
+    value_D = np.maximum(value_D, _LEAST_VARIANCE * value_D.max())
+    matrix_DD = vector_DD.T / np.sqrt(value_D)[:, None]
+    return Norm(kind, mean_D=first_D + mean_D, matrix_DD=matrix_DD)
 
 
 def colouring(norm: Norm) -> Array:
-    """The inverse [D, D] of the whitening matrix. Its rows are orthogonal, so it is the transpose divided by
-    their squared norms."""
+    """The inverse [D, D] of the matrix W of an affine kind. Its rows are orthogonal, so it is the transpose
+    divided by their squared norms."""
     return norm.matrix_DD.T / (norm.matrix_DD**2).sum(1)
 
 
@@ -254,7 +261,7 @@ def forward(norm: Norm, x_BD: Float[Array, "B D"]) -> tuple[Array, Callable[[Any
     if norm.kind == "token_unit":
         norm_B1 = (x_BD * x_BD).sum(axis=-1, keepdims=True) ** 0.5
         return x_BD / (norm_B1 + (norm_B1 == 0)), lambda y_BD: y_BD * norm_B1
-    if norm.kind == "whiten":
+    if norm.kind in AFFINE_KINDS:
         return (x_BD - norm.mean_D) @ norm.matrix_DD.T, back
     return x_BD * _columns(norm.scale_in, x_BD), back
 
@@ -264,7 +271,7 @@ def undo(norm: Norm, y_BD: Float[Array, "... D"]) -> Array:
     needs the inputs (see `forward`)."""
     if norm.kind == "none" or norm.kind in TOKEN_KINDS:
         return y_BD
-    if norm.kind == "whiten":
+    if norm.kind in AFFINE_KINDS:
         return y_BD @ colouring(norm).T + norm.mean_D
     return y_BD / _columns(norm.scale_out, y_BD)
 

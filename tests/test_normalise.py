@@ -12,6 +12,7 @@ from dictlearn.normalise import Norm
 from dictlearn.types import Batch
 
 D, D_OUT, B = 12, 7, 64
+affine = pytest.mark.parametrize("kind", normalise.AFFINE_KINDS)
 
 
 def draws(*shape, scale=1.0, seed=0):
@@ -127,8 +128,8 @@ def test_a_norm_is_an_argument_of_a_program_that_is_compiled_once_a_kind():
 def test_arrays_of_another_kind_are_refused():
     with pytest.raises(ValueError, match=r"mean_D and matrix_DD.*token_unit"):
         Norm("token_unit", mean_D=np.zeros(3), matrix_DD=np.eye(3))
-    with pytest.raises(ValueError, match="whiten"):
-        Norm("whiten", mean_D=np.zeros(3))
+    with pytest.raises(ValueError, match="standardise"):
+        Norm("standardise", mean_D=np.zeros(3))
 
 
 def test_an_unknown_kind_lists_the_kinds():
@@ -161,19 +162,30 @@ def test_whitened_activations_have_unit_covariance_and_come_back():
     np.testing.assert_allclose(undo(x_n), x, atol=1e-3)
 
 
-def test_whitening_a_flat_direction_stays_finite():
+def test_standardised_dimensions_have_unit_variance_and_come_back():
+    x = 7 + raw_batch().x_BD @ draws(D, D, seed=3)
+    norm = normalise.estimate("standardise", [Batch(part, part) for part in (x[:40], x[40:])])
+    x_n, undo = normalise.forward(norm, x)
+    np.testing.assert_allclose(x_n, (x - x.mean(0)) / x.std(0), atol=1e-4)
+    np.testing.assert_allclose(undo(x_n), x, atol=1e-3)
+
+
+@affine
+def test_a_flat_direction_stays_finite(kind):
     x = raw_batch().x_BD
     x[:, 3] = 1.0
-    x_n, undo = normalise.forward(normalise.estimate("whiten", [Batch(x, x)]), x)
+    x_n, undo = normalise.forward(normalise.estimate(kind, [Batch(x, x)]), x)
     assert np.isfinite(x_n).all()
     np.testing.assert_allclose(undo(x_n), x, atol=1e-2)
     same = x[:1].repeat(4, 0)
     with pytest.raises(ValueError, match="covariance is zero"):
-        normalise.estimate("whiten", [Batch(same, same)])
+        normalise.estimate(kind, [Batch(same, same)])
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1e-8, 1e-4, 1e4, 1e8, 1e15])
-@pytest.mark.parametrize("kind", ["mean_norm_sqrt_d", "unit_mean_sq", "token_unit", "whiten"])
+@pytest.mark.parametrize(
+    "kind", ["mean_norm_sqrt_d", "unit_mean_sq", "token_unit", *normalise.AFFINE_KINDS]
+)
 def test_normalised_activations_are_the_same_at_any_scale(kind, scale):
     def normalised(x):
         halves = (Batch(half, half) for half in np.split(x, 2))
@@ -188,7 +200,7 @@ def test_normalised_activations_are_the_same_at_any_scale(kind, scale):
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("kind", ["mean_norm_sqrt_d", "unit_mean_sq", "whiten"])
+@pytest.mark.parametrize("kind", ["mean_norm_sqrt_d", "unit_mean_sq", *normalise.AFFINE_KINDS])
 def test_rows_that_are_not_finite_are_counted_and_refused(kind, bad):
     x = draws(B, D)
     x[3, 0] = x[5] = bad
@@ -196,18 +208,20 @@ def test_rows_that_are_not_finite_are_counted_and_refused(kind, bad):
         normalise.estimate(kind, [Batch(x, x)])
 
 
+@affine
 @pytest.mark.parametrize("mean", [1e5, -1e6])
-def test_whitening_about_a_large_mean_costs_no_digits(mean):
+def test_a_large_mean_costs_no_digits(mean, kind):
     """Rows in units of 1/8, which float32 holds beside the mean."""
     x = np.round(8 * draws(B, D)) / 8
     far = np.float32(x + mean)
-    norms = [normalise.estimate("whiten", [Batch(p, p) for p in (y[:9], y[9:])]) for y in (x, far)]
+    norms = [normalise.estimate(kind, [Batch(p, p) for p in (y[:9], y[9:])]) for y in (x, far)]
     near, moved = (np.abs(norm.matrix_DD) for norm in norms)
     np.testing.assert_allclose(moved, near, rtol=1e-5, atol=1e-6)
 
 
+@affine
 @pytest.mark.parametrize("constant", [0.1, 1e-8, 1e8])
-def test_equal_rows_cannot_be_whitened(constant):
+def test_equal_rows_have_no_affine_kind(constant, kind):
     x = np.full((B, D), constant, np.float32)
     with pytest.raises(ValueError, match="covariance is zero"):
-        normalise.estimate("whiten", [Batch(part, part) for part in (x[:7], x[7:])])
+        normalise.estimate(kind, [Batch(part, part) for part in (x[:7], x[7:])])

@@ -172,7 +172,7 @@ def _entry(dictionary: Trained, text: Any) -> Entry:
     atoms_FD, found = np.asarray(params["W_dec_FD"], np.float32), keys(dictionary.variables)
     if found is not None:
         atoms_FD = atoms_FD[: int(dictionary.variables["stats"]["n_atoms"])]
-    if dictionary.norm.kind == "whiten":
+    if dictionary.norm.kind in normalise.AFFINE_KINDS:
         atoms_FD = atoms_FD @ normalise.colouring(dictionary.norm).T
     return Entry(dictionary.name, atoms_FD, found, text)
 

@@ -160,7 +160,7 @@ def _abstract_norm(kind: str, module: Dictionary, shapes: Mapping[str, tuple]) -
     for name, width in (("norm/scale_in", d_in), ("norm/scale_out", module.d_out or d_in)):
         shape = shapes.get(name, [()])[0]
         wanted[name] = shape if len(shape) == 1 and shape[0] and width % shape[0] == 0 else ()
-    if kind == "whiten":
+    if kind in normalise.AFFINE_KINDS:
         wanted |= {"norm/mean_D": (d_in,), "norm/matrix_DD": (d_in, d_in)}
     return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in wanted.items()}
 

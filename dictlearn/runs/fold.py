@@ -5,7 +5,7 @@ The name of a leaf says how it is scaled (docs/design.md). `b_*` and `threshold*
 `W_skip*` does both; all other leaves are unchanged. With s = scale_in and r = scale_out,
 
     scalar    b / s    threshold / s    W_dec s / r    W_skip s / r    b_dec / r
-    whiten    W_enc W    W_dec W^-T    b_dec W^-T + mu    (codes, biases and thresholds are unchanged)
+    affine    W_enc W    W_dec W^-T    b_dec W^-T + mu    (codes, biases and thresholds are unchanged)
 
 The scalar form scales the codes by 1/s. It is exact where f(c x) = c f(x) once biases and thresholds are
 scaled too; a variant for which this does not hold has `foldable = False`.
@@ -39,7 +39,7 @@ def fold_normalisation(norm: Norm, module, variables: Mapping[str, Any]) -> dict
 
     Raises:
         ValueError: for the per-token kinds, which no weights can absorb, for scales of several sources,
-            for a variant that is not foldable, and for whitening without an encoder.
+            for a variant that is not foldable, and for an affine kind without an encoder.
 
     Example:
         >>> from dictlearn import dictionaries
@@ -70,14 +70,14 @@ def fold_normalisation(norm: Norm, module, variables: Mapping[str, Any]) -> dict
             f"{type(module).__name__} does not scale with its input, so "
             f"{norm.kind} cannot be folded; call normalise.forward around it instead."
         )
-    if norm.kind != "whiten":
+    if norm.kind not in normalise.AFFINE_KINDS:
         return _renamed(variables, _scaled(norm))
     if "W_enc_FD" not in variables["params"]:
         raise ValueError(
-            f"{type(module).__name__} encodes with its decoder's atoms, and whitening would need other "
+            f"{type(module).__name__} encodes with its decoder's atoms, and {norm.kind} would need other "
             "atoms for each: it cannot be folded; call normalise.forward around the dictionary instead."
         )
-    return _renamed(variables, _whitened(norm, module))
+    return _renamed(variables, _affine(norm, module))
 
 
 def fold_decoder_norm(variables: Mapping[str, Any]) -> dict:
@@ -130,7 +130,7 @@ def _scaled(norm: Norm) -> Callable:
     return one
 
 
-def _whitened(norm: Norm, module) -> Callable:
+def _affine(norm: Norm, module) -> Callable:
     inverse_DD = normalise.colouring(norm)
 
     def one(base: str, leaf):
@@ -142,7 +142,7 @@ def _whitened(norm: Norm, module) -> Callable:
             return leaf @ inverse_DD.T + norm.mean_D
         if leaf.ndim > 1:
             name = type(module).__name__
-            raise ValueError(f"whitening cannot be folded into {base} of {name}.")
+            raise ValueError(f"{norm.kind} cannot be folded into {base} of {name}.")
         return leaf
 
     return one

@@ -112,6 +112,7 @@ def test_a_skip_transcoder_comes_back_to_the_bit_or_is_refused(name, format, tmp
     [
         *(Norm("unit_mean_sq", 1 / 3, 3.0), Norm("token_unit"), Norm("unit_mean_sq", (1.0, 1 / 7))),
         Norm("whiten", mean_D=np.arange(D) / 7, matrix_DD=np.eye(D) + 1 / 3),
+        Norm("standardise", mean_D=np.arange(D) / 7, matrix_DD=np.diag(np.arange(1, D + 1) / 3)),
     ],
 )
 def test_the_normalisation_comes_back_to_the_bit_or_is_refused(norm, format, tmp_path):

@@ -20,24 +20,26 @@ def test_a_variant_that_cannot_be_folded_says_so(name):
         fold_normalisation(Norm("unit_mean_sq", 0.5, 0.5), module, {})
 
 
+@pytest.mark.parametrize("kind", normalise.AFFINE_KINDS)
 @pytest.mark.parametrize("name", ["topk", "batch_topk", "relu"])
-def test_folding_whitening_keeps_the_function(name):
+def test_folding_an_affine_kind_keeps_the_function(name, kind):
     module, variables, _ = built(name)
     x = raw_inputs()
-    norm = normalise.estimate("whiten", [Batch(x, x)])
+    norm = normalise.estimate(kind, [Batch(x, x)])
     x_n, undo = normalise.forward(norm, x)
     wanted = undo(reconstruct(module, variables, x_n))
     found = reconstruct(module, fold_normalisation(norm, module, variables), x)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("kind", normalise.AFFINE_KINDS)
 @pytest.mark.parametrize("name", ["mp", "icfl", "gba", "itda"])
-def test_whitening_is_not_folded_into_atoms_that_read_and_write(name):
+def test_an_affine_kind_is_not_folded_into_atoms_that_read_and_write(name, kind):
     module = dictionaries.make(d_in=32, **planted_config(name)["dictionary"])
     x = raw_inputs()
     variables = jax.eval_shape(module.init, jax.random.key(0), x, jnp.zeros(64, bool))
-    norm = normalise.estimate("whiten", [Batch(x, x)])
-    with pytest.raises(ValueError, match=rf"{type(module).__name__}.*whitening"):
+    norm = normalise.estimate(kind, [Batch(x, x)])
+    with pytest.raises(ValueError, match=rf"{type(module).__name__}.*{kind}"):
         fold_normalisation(norm, module, variables)
 
 
