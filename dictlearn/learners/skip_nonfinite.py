@@ -55,8 +55,9 @@ def skip_nonfinite(inner: Learner, limit: int) -> Learner:
         )
 
     def init(key: jax.Array, batch: Batch) -> State:
-        zero = jnp.zeros((), jnp.int32)
-        return State(inner.init(key, batch), zero, zero, zero - 1)
+        # Each count has its own array: one that is there twice cannot be donated.
+        batches, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+        return State(inner.init(key, batch), batches, skipped, skipped - 1)
 
     def update(state: State, batch: Batch) -> tuple[State, dict]:
         new, info = inner.update(state.inner, batch)
