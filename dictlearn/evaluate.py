@@ -128,8 +128,7 @@ def _through_stream(run: Run, mesh, stream, n_tokens: int, progress) -> dict[str
     held_out = models.held_out_rows(run.config, stream)
     n = max(1, min(len(held_out), n_tokens // size if n_tokens else sys.maxsize))
     chosen = models.chosen(run.config, stream, runs_model=False)
-    moved = stream.norm.kind in normalise.AFFINE_KINDS
-    totals = _Totals(run, mesh, chosen, None if moved else stream.truth)
+    totals = _Totals(run, mesh, chosen, stream.truth if stream.norm.mean_D is None else None)
     for t in range(n):
         batch = cast(Batch, held_out[t])
         short = size - len(batch.x_BD)
