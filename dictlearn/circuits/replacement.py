@@ -10,6 +10,7 @@ is encoded at every layer that it writes, with zeros for layers that the pass ha
 several layers notices.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,10 +90,10 @@ def _rows(function, x_STD):
     return y_BD.reshape(*x_STD.shape[:-1], -1)
 
 
-def measure(
+def passes(
     lm: LM, chosen: Sequence[Trained], tokens_ST: np.ndarray, mask_ST: np.ndarray
-) -> Mapping[str, float]:
-    """Measures the loss with all dictionaries in place, on whole passes of SEQUENCES sequences.
+) -> list[dict]:
+    """Runs the model with all dictionaries in place, on whole passes of SEQUENCES sequences.
 
     Args:
         lm: the language model.
@@ -100,7 +101,7 @@ def measure(
         tokens_ST, mask_ST: the sequences.
 
     Returns:
-        CE score, KL and the other values of `meters.loss_recovered`.
+        The sums of `meters.loss_recovered` over each pass.
 
     Raises:
         ValueError: for no dictionaries or too few sequences.
@@ -119,11 +120,22 @@ def measure(
         take = lambda run: loss_recovered.losses(run, runs["original"], tokens, mask)
         return {name: take(run) for name, run in runs.items()}
 
-    variables = [one.variables for one in chosen]
-    meter = loss_recovered.loss_recovered()
-    totals = meter.init()
+    variables, found = [one.variables for one in chosen], []
     for start in range(0, len(tokens_ST) - SEQUENCES + 1, SEQUENCES):
         now = slice(start, start + SEQUENCES)
-        found = sums(lm.params, variables, jnp.asarray(tokens_ST[now]), jnp.asarray(mask_ST[now]))
-        totals = meter.update(totals, jax.device_get(found))
-    return meter.result(totals)
+        given = jnp.asarray(tokens_ST[now]), jnp.asarray(mask_ST[now])
+        found.append(jax.device_get(sums(lm.params, variables, *given)))
+    return found
+
+
+def pooled(found: Sequence[dict]) -> Mapping[str, float]:
+    """CE score, KL and the other values of `meters.loss_recovered` over several passes.
+
+    Args:
+        found: their sums, from `passes`.
+
+    Returns:
+        {name: value}.
+    """
+    meter = loss_recovered.loss_recovered()
+    return meter.result(functools.reduce(meter.update, found, meter.init()))

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from dictlearn import dictionaries
-from dictlearn.circuits.replacement import measure, place, replaced
+from dictlearn.circuits.replacement import passes, place, pooled, replaced
 from dictlearn.lm import LM, decoder, edits
 from dictlearn.lm.spec import Spec, random_params
 from dictlearn.normalise import Norm
@@ -78,17 +78,20 @@ def test_perfect_transcoders_of_all_mlps_leave_the_logits_as_they_were(lm, token
 
 def test_the_scores_of_perfect_replacements_are_perfect_and_worse_ones_are_worse(lm, tokens):
     pieces, mask = [perfect(lm, layer) for layer in range(3)], np.ones((8, 7), bool)
-    found = measure(lm, pieces, tokens, mask)
+    each = passes(lm, pieces, tokens, mask)
+    found = pooled(each)
+    assert found["ce_tokens"] == sum(pooled([one])["ce_tokens"] for one in each) == 8 * 6
+    assert len(each) == 2
     assert found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["ce_score"] == pytest.approx(1, abs=1e-3)
     half = jax.tree.map(lambda leaf: 0.5 * leaf, pieces[1].variables)
     spoilt = dataclasses.replace(pieces[1], variables=half)
-    worse = measure(lm, [pieces[0], spoilt, pieces[2]], tokens, mask)
+    worse = pooled(passes(lm, [pieces[0], spoilt, pieces[2]], tokens, mask))
     assert worse["kl"] > found["kl"] + 1e-3
     with pytest.raises(ValueError, match=r"mlp_out.0"):
-        measure(lm, [pieces[0], pieces[0]], tokens, mask)
+        passes(lm, [pieces[0], pieces[0]], tokens, mask)
     with pytest.raises(ValueError, match=r"\b0\b.* 8 "):
-        measure(lm, [], tokens, mask)
+        passes(lm, [], tokens, mask)
 
 
 def test_a_dictionary_of_no_site_or_of_several_taps_has_no_place(lm):

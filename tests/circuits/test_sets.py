@@ -10,7 +10,7 @@ from dictlearn import cli, dictionaries, interop, restore
 from dictlearn import lm as language
 from dictlearn.circuits.attribute import attribute
 from dictlearn.circuits.influence import normalised
-from dictlearn.circuits.replacement import measure
+from dictlearn.circuits.replacement import passes, pooled
 from dictlearn.cli.circuit import loaded
 from dictlearn.runs.by_layer import by_layer
 from dictlearn.runs.trained import Trained
@@ -99,7 +99,7 @@ def test_an_exported_set_has_the_graphs_and_the_losses_of_the_run(
     shares = [normalised(one.edges_MM) for one in graphs]
     np.testing.assert_allclose(shares[0], shares[1], atol=1e-4)
     assert len({layer for layer, _, _ in graphs[0].latents_N3}) == 3
-    found, again, two = (measure(lm, own, *text) for own in (ours, theirs, ours[:2]))
+    found, again, two = (pooled(passes(lm, own, *text)) for own in (ours, theirs, ours[:2]))
     assert found["kl"] == pytest.approx(again["kl"], rel=1e-3)
     assert 0 < two["kl"] < found["kl"]
 
@@ -134,6 +134,6 @@ def as_clt(parts):
 def test_a_cross_layer_transcoder_of_single_layers_is_replaced_as_they_are(model, run, text):
     lm, (whole,) = language.load(**model[1]), restore(run)
     alone, across = as_clt(by_layer(whole))
-    wanted, found, other = (measure(lm, [one], *text) for one in (whole, alone, across))
+    wanted, found, other = (pooled(passes(lm, [one], *text)) for one in (whole, alone, across))
     assert found["kl"] == pytest.approx(wanted["kl"], rel=1e-3)
     assert other["kl"] > 1.1 * wanted["kl"]

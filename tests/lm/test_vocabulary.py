@@ -72,7 +72,7 @@ def test_a_prompt_is_refused_and_a_compiled_program_is_left_alone(lm, make, toke
 def test_sequences_kept_from_another_model_are_refused(lm):
     tokens_ST = np.full((8, 4), VOCAB)
     with pytest.raises(ValueError, match=NAMED):
-        replacement.measure(lm, [None], tokens_ST, np.ones((8, 4), bool))
+        replacement.passes(lm, [None], tokens_ST, np.ones((8, 4), bool))
 
 
 def test_a_sentence_is_refused_by_an_encoder(lm):
