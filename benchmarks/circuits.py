@@ -1,6 +1,6 @@
 """Attribution graphs here and in circuit-tracer: the same model, transcoders and prompt, in one run.
 
-    python benchmarks/circuits.py --circuit_tracer=PYTHON
+    python benchmarks/circuits.py --circuit_tracer=PYTHON [--kinds=transcoders,skip,clt]
 
 PYTHON is the interpreter of an environment of its own, as for benchmarks/tools.py. The model is SmolLM2's first
 three layers; transcoders, skip transcoders and a cross-layer transcoder are trained on it. docs/benchmarks.md
@@ -12,7 +12,7 @@ compiles here.
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,20 +64,14 @@ found = {"seconds": seconds, "replacement": replacement, "completeness": complet
 """
 
 
-def sets(home: Path) -> dict[str, list]:
-    """The dictionaries of each format and kind."""
-    one = {"name": "batch_topk", "n_latents": F, "k": K}
-    whole = {"name": "clt", "activation": "jumprelu", "sources": LAYERS, "sparsity": 0.1}
-    whole |= {"penalty": "target_l0", "target_l0": 1.0 * K * LAYERS, "bandwidth": 0.05}
-    whole |= {"threshold_start": 0.05, "n_latents": LAYERS * F}
-    each = lambda name, fields: [
-        trained_here(home, f"{name}{n}", READ[n], WRITTEN[n], fields) for n in range(LAYERS)
-    ]
-    return {
-        "transcoders": each("plain", one),
-        "skip transcoders": each("skip", one | {"skip": True}),
-        "cross-layer transcoder": [trained_here(home, "clt", READ, WRITTEN, whole)],
-    }
+def made(home: Path, name: str) -> list:
+    """The dictionaries of a kind, trained here."""
+    if name == "clt":
+        whole = {"name": "clt", "activation": "batch_topk", "sources": LAYERS}
+        whole |= {"n_latents": LAYERS * F, "k": float(K * LAYERS)}
+        return [trained_here(home, name, READ, WRITTEN, whole)]
+    one = {"name": "batch_topk", "n_latents": F, "k": K, "skip": name == "skip"}
+    return [trained_here(home, f"{name}{n}", READ[n], WRITTEN[n], one) for n in range(LAYERS)]
 
 
 def row(home: Path, lm: language.LM, name: str, dictionaries: list, found: Mapping) -> str:
@@ -107,7 +101,7 @@ def row(home: Path, lm: language.LM, name: str, dictionaries: list, found: Mappi
     )
 
 
-def main(python: str) -> None:
+def main(python: str, kinds: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         lm = cut(language.load("smollm2"), LAYERS)
@@ -121,8 +115,8 @@ def main(python: str) -> None:
             end="",
         )
         print(" here, s | ratio |\n|---|---|---|---|---|---|---|---|---|")
-        for name, dictionaries in sets(home).items():
-            path = home / "ours"
+        for name in kinds:
+            dictionaries, path = made(home, name), home / "ours"
             if len(dictionaries) > 1:
                 interop.save_all(dictionaries, path, "circuit_tracer")
             else:
@@ -134,4 +128,6 @@ def main(python: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--circuit_tracer", required=True, metavar="PYTHON")
-    main(parser.parse_args().circuit_tracer)
+    parser.add_argument("--kinds", default="transcoders,skip,clt")
+    args = parser.parse_args()
+    main(args.circuit_tracer, args.kinds.split(","))
