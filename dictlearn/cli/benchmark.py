@@ -1,5 +1,6 @@
 """`dictlearn benchmark`: a suite of evaluations over many dictionaries, cell by cell, with a page."""
 
+import functools
 import shlex
 from argparse import Namespace
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ def benchmark(config: Mapping, workdir: Path, arguments: Namespace) -> None:
     seeds = [_seed(word) for word in arguments.seeds.split(",")]
     entries = suites.entries(arguments.dictionary, arguments.model, arguments.tap)
     asked = suites.Benchmark(suite, entries, seeds, folder)
-    failed = suites.run(asked, print)
+    failed = suites.run(asked, functools.partial(print, flush=True))
     found = suites.summary(asked, failed)
     metrics = [(name, one.key, one.title, one.better) for name, one in found.metrics]
     title, command = f"{arguments.suite}: {len(entries)} dictionaries", _command(arguments)

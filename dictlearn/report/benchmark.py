@@ -90,7 +90,8 @@ def _scores(of: Shown) -> str:
         rows.append("".join(cells))
     return (
         "<p>Means over dictionary seeds and draws, with the half width of the 95 % interval: the wider of the "
-        "one over seeds and the one over draws, and none where neither varies. The best dictionary of a "
+        "one over seeds and the one over draws, and none where neither varies. L0 is that of the first "
+        "evaluation. The best dictionary of a "
         'column is <b class="best">marked</b>.'
         '<span class="scripted"> Click on a heading to sort.</span></p>'
         + table("Scores", heads, rows, "sortable")
@@ -110,8 +111,8 @@ def _best(rows: Sequence[Any], key: str, better: int) -> float | None:
 
 
 def _figure(of: Shown) -> str:
-    releases = list(dict.fromkeys(row.release for row in of.rows if row.kind == "sae"))
-    hues = dict(zip(releases, colours(len(releases)), strict=True))
+    lines = list(dict.fromkeys(row.line for row in of.rows if row.kind == "sae"))
+    hues = dict(zip(lines, colours(len(lines)), strict=True))
     panels = [
         (f"{title} ({'higher' if better > 0 else 'lower'} is better)", panel)
         for name, key, title, better in of.metrics
@@ -132,11 +133,11 @@ def _figure(of: Shown) -> str:
 
 
 def _panel(rows: Sequence[Any], name: str, key: str, hues: Mapping[str, str]) -> Panel | None:
-    """The points of a metric, and a line for the dictionaries of each release; None without a point."""
+    """The points of a metric, and the lines that join some; None without a point."""
     of = lambda chosen: list(_points(rows, name, key, chosen))
     lines = {
-        hue: of(lambda row, r=release: row.release == r and row.kind == "sae")
-        for release, hue in hues.items()
+        hue: of(lambda row, own=joined: row.line == own and row.kind == "sae")
+        for joined, hue in hues.items()
     }
     random = of(lambda row: row.kind == "random")
     points = [point for each in (*lines.values(), random) for point in each]

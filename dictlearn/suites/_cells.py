@@ -42,11 +42,13 @@ UNREADABLE = (ValueError, OSError)
 
 class Entry(NamedTuple):
     """A dictionary of a benchmark. release: the file or the run. setting: the row of the table that it is part
-    of. subject: of it alone. given: settings of every analysis. made_of: its weights and its model, as
-    checksums, and the data of a run."""
+    of. line: the line of a figure that it is a point of, of the file, the run or its member. subject: of it
+    alone. given: settings of every analysis. made_of: its weights and its model, as checksums, and the data of
+    a run."""
 
     release: str
     setting: str
+    line: str
     dictionary: Trained
     subject: Subject
     given: Mapping[str, str]
@@ -112,13 +114,16 @@ def _entries(path: Path, model: str, tap: str) -> Iterator[Entry]:
     known = inspect.signature(language.identity).parameters
     source = language.identity(**{key: where[key] for key in known if key in where})
     by_name = {one.name: one for one in whole.trained}
-    for _, words, names in settings(whole):
+    asked = settings(whole)
+    several = of_run and len({label for label, _, _ in asked}) > 1
+    for label, words, names in asked:
+        line = f"{path.stem}: {label}" if several else path.stem
         for name in names:
             weights = {"dictionary": identity(by_name[name]), "model": source, **data}
             alone = Subject(name, given=[by_name[name]], setup=setup)
             # A file's only dictionary has no name, or the file's.
             setting = path.stem if words in ("", path.stem) else f"{path.stem}: {words}"
-            yield Entry(path.stem, setting, by_name[name], alone, given, weights)
+            yield Entry(path.stem, setting, line, by_name[name], alone, given, weights)
 
 
 def run(asked: Benchmark, say: Callable[[str], None] = lambda line: None) -> dict[str, str]:

@@ -27,13 +27,13 @@ _INSIDE = (0.025, 0.975)
 
 
 class Row(NamedTuple):
-    """A setting or a baseline. kind: "sae", or of a baseline. release: of a dictionary. l0: the mean L0
+    """A setting or a baseline. kind: "sae", or of a baseline. line: as of its `Entry`. l0: the mean L0
     in each evaluation. mean, half: of each metric, by key; None where it was not measured. seeds: the number of
     its dictionaries, 0 for a baseline. draws: how many."""
 
     name: str
     kind: str
-    release: str
+    line: str
     l0: dict[str, float | None]
     mean: dict[str, float | None]
     half: dict[str, float | None]
@@ -68,13 +68,13 @@ def summary(asked: Benchmark, failed: Mapping[str, str]) -> Summary:
         found += [(entry, record)] if record else []
     metrics = tuple((one.analysis, m) for one in asked.suite.evaluations for m in one.metrics)
     names = list(dict.fromkeys(entry.setting for entry in asked.entries))
-    release = {entry.setting: entry.release for entry in asked.entries}
+    line = {entry.setting: entry.line for entry in asked.entries}
     values = {
         name: {m.key: _values(cells[analysis], name, m.key) for analysis, m in metrics}
         for name in names
     }
     rows = [
-        _row(name, "sae", release[name], _l0(cells, name), values[name]) for name in names
+        _row(name, "sae", line[name], _l0(cells, name), values[name]) for name in names
     ] + _baselines(cells, names, metrics)
     found = ranks(values, [m for _, m in metrics])
     return Summary(metrics, rows, found, _data(asked, cells, failed))
@@ -134,7 +134,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _row(
     name: str,
     kind: str,
-    release: str,
+    line: str,
     l0: dict[str, float | None],
     values: Mapping[str, np.ndarray],
 ) -> Row:
@@ -142,7 +142,7 @@ def _row(
     mean = {key: one[0] for key, one in intervals.items()}
     half = {key: one[1] for key, one in intervals.items()}
     seeds, draws = (max((each.shape[i] for each in values.values()), default=0) for i in (0, 1))
-    return Row(name, kind, release, l0, mean, half, seeds if kind == "sae" else 0, draws)
+    return Row(name, kind, line, l0, mean, half, seeds if kind == "sae" else 0, draws)
 
 
 def _interval(value_DS: np.ndarray) -> tuple[float | None, float | None]:
