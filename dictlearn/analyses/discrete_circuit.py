@@ -28,8 +28,8 @@ from dictlearn.analyses._asked import interval
 from dictlearn.analyses._head_prompts import Answered, Examples
 from dictlearn.analyses._result import Result, Table
 from dictlearn.analyses._subject import Subject, exactly
+from dictlearn.circuits import graph as graphs
 from dictlearn.circuits import head_codes, tied
-from dictlearn.circuits.graph import Graph
 from dictlearn.lm import LM
 
 NEEDS = ("model",)
@@ -235,7 +235,7 @@ def _result(
         "by_chance": by_layer(mean("chance_h")),
         "whole": interval([one.whole for one in found]),
         "none": interval([one.none for one in found]),
-        "graph": _told(graph),
+        "graph": graphs.told(graph),
     }
     if member_h.any():
         values["auc"] = interval([head_codes.auc(one.node_h, member_h) for one in found])
@@ -249,13 +249,6 @@ def _row(size: int, choice: str, found: Sequence[Found]) -> dict[str, Any]:
         values = [one.differences[name][size][choice] for one in found]
         row[name], row[f"{name}_half"] = interval(values)
     return row
-
-
-def _told(graph: Graph) -> dict[str, Any]:
-    """The graph in JSON. edges: (source, target, weight), by the places of their nodes."""
-    targets, sources = np.nonzero(graph.edges_MM)
-    edges = [(i, j, graph.edges_MM[j, i]) for j, i in zip(targets, sources, strict=True)]
-    return {"nodes": [one._asdict() for one in graph.nodes()], "edges": edges}
 
 
 def _table(rows: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> Table:

@@ -25,7 +25,8 @@ from dictlearn.lm import block as blocks
 from dictlearn.lm.spec import Spec
 
 STEP = 16
-"""Positions are cut after a multiple of it."""
+"""Positions are cut after a multiple of it, and sources of a position filled up to one, so that prompts share
+programs."""
 
 
 class Targets(NamedTuple):
@@ -46,13 +47,13 @@ class Sources(NamedTuple):
 
 
 def sources(local: Local) -> list[Sources]:
-    """The sources of each layer, all of one shape, so that one program serves all layers."""
+    """The sources of each layer, all of one shape: one program serves all layers."""
     n, (n_layers, length, width) = len(local.values_N), local.errors_LTD.shape
     counts = [
         np.bincount(local.latents_N3[own, 1], minlength=length).max(initial=0)
         for own, _ in local.atoms.values()
     ]
-    most = 1 + max(counts, default=0)
+    most = -(-(1 + max(counts, default=0)) // STEP) * STEP
     found = []
     for layer in range(n_layers):
         vectors_TKD = np.zeros((length, most, width), local.errors_LTD.dtype)
@@ -88,6 +89,12 @@ class Backward:
         self.no_skip = none if local.skips else None
         self.held: dict[tuple[int, int], dict[str, jax.Array]] = {}
         self.columns = len(local.values_N) + (self.spec.n_layers + 1) * len(local.tokens_T)
+
+    def many(self, targets: Targets) -> np.ndarray:
+        """`rows` of any number of targets."""
+        starts = range(0, len(targets.layer_X), self.size)
+        parts = [Targets(*(part[i : i + self.size] for part in targets)) for i in starts]
+        return np.concatenate([self.rows(part) for part in parts])
 
     def rows(self, targets: Targets) -> np.ndarray:
         """The effect of every source on each target, `[X, columns]`; at most `size` targets."""

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from dictlearn.circuits._backward import STEP, Backward, Targets
 from dictlearn.circuits.graph import Graph, Logit
-from dictlearn.circuits.influence import normalised
+from dictlearn.circuits.influence import partial
 from dictlearn.circuits.local import Local, local
 from dictlearn.circuits.logits import MASS, MOST, Target, targets
 from dictlearn.lm import cells
@@ -69,7 +69,7 @@ def attribute(
     backward = Backward(found, batch_size, mesh)
     end, last = lm.spec.n_layers, len(found.tokens_T) - 1
     of_logits = Targets(np.full(len(logits), end), np.full(len(logits), last), rows_KD)
-    edges_RC = [_rows(backward, of_logits, batch_size)]
+    edges_RC = [backward.many(of_logits)]
     weights_K = np.array([one.weight for one in logits])
     chosen_R = _selected(found, backward, edges_RC, weights_K, most, batch_size)
     return _graph(found, dictionaries, prompt, logits, edges_RC, chosen_R)
@@ -95,13 +95,6 @@ def tokens(lm: LM, prompt: str | Sequence[int]) -> np.ndarray:
     return np.asarray(prompt)
 
 
-def _rows(backward: Backward, asked: Targets, size: int) -> np.ndarray:
-    parts = [
-        Targets(*(part[i : i + size] for part in asked)) for i in range(0, len(asked[0]), size)
-    ]
-    return np.concatenate([backward.rows(part) for part in parts])
-
-
 def _selected(
     found: Local, backward: Backward, edges_RC: list, weights_K: np.ndarray, most: int, size: int
 ) -> np.ndarray:
@@ -124,7 +117,8 @@ def _batches(
         return
     left = np.ones(n, bool)
     while (room := most - sum(map(len, picked))) > 0:
-        influence_N = _partial(np.concatenate(edges_RC), picked, weights_K)[:n]
+        rows_X = np.concatenate([np.zeros(0, int), *picked])
+        influence_N = partial(np.concatenate(edges_RC), rows_X, weights_K)[:n]
         order = np.argsort(-influence_N, kind="stable")
         queue = order[left[order]][: min(RERANK * size, room)]
         left[queue] = False
@@ -137,19 +131,6 @@ def _cut(found: Local, latents: np.ndarray, size: int) -> Iterator[np.ndarray]:
     near = np.lexsort((layer_X, position_X // STEP))
     for start in range(0, len(latents), size):
         yield latents[near[start : start + size]]
-
-
-def _partial(edges_RC: np.ndarray, picked: list, weights_K: np.ndarray) -> np.ndarray:
-    """The influence of every source on the logits through the rows so far."""
-    share_RC, n_logits = normalised(edges_RC), len(weights_K)
-    rows = np.concatenate([np.zeros(0, int), *picked])
-    now_R = np.concatenate([weights_K, np.zeros(len(rows))]).astype(edges_RC.dtype)
-    total_C = np.zeros(edges_RC.shape[1], edges_RC.dtype)
-    while now_R.any():
-        now_C = now_R @ share_RC
-        total_C += now_C
-        now_R = np.concatenate([np.zeros(n_logits, edges_RC.dtype), now_C[rows]])
-    return total_C
 
 
 def _square(edges_RC: list, chosen: np.ndarray, n: int, n_logits: int) -> np.ndarray:

@@ -118,6 +118,20 @@ class Graph:
             yield Node("logit", -1, len(self.tokens_T) - 1, one.token, one.weight)
 
 
+def told(graph: Graph) -> dict[str, Any]:
+    """A graph as JSON holds it.
+
+    Args:
+        graph: the graph.
+
+    Returns:
+        {"nodes": the fields of each, "edges": (source, target, weight) by the places of their nodes}.
+    """
+    targets, sources = np.nonzero(graph.edges_MM)
+    edges = [(i, j, graph.edges_MM[j, i]) for j, i in zip(targets, sources, strict=True)]
+    return {"nodes": [one._asdict() for one in graph.nodes()], "edges": edges}
+
+
 def save(graph: Graph, path: str | Path) -> None:
     """Writes a graph to a safetensors file, atomically.
 
@@ -125,15 +139,15 @@ def save(graph: Graph, path: str | Path) -> None:
         graph: the graph.
         path: the file.
     """
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         name: value for name, value in vars(graph).items() if name not in _ARRAYS
     }
-    told["logits"] = [one._asdict() for one in graph.logits]
+    fields["logits"] = [one._asdict() for one in graph.logits]
     arrays = {name: np.ascontiguousarray(vars(graph)[name]) for name in _ARRAYS}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(path) as half:
-        files.save_tensors(arrays, half, {"graph": json.dumps({**told, "schema": _SCHEMA})})
+        files.save_tensors(arrays, half, {"graph": json.dumps({**fields, "schema": _SCHEMA})})
 
 
 def load(path: str | Path) -> Graph:
@@ -153,12 +167,12 @@ def load(path: str | Path) -> Graph:
         raise FileNotFoundError(f"{path} does not exist; `dictlearn circuit` writes graphs.")
     try:
         with safe_open(path, "numpy") as file:
-            told = json.loads(file.metadata()["graph"])
+            fields = json.loads(file.metadata()["graph"])
             arrays = {name: file.get_tensor(name) for name in _ARRAYS}
     except (*files.DAMAGE, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no graph: {error}") from error
-    if told.pop("schema") != _SCHEMA:
+    if fields.pop("schema") != _SCHEMA:
         raise ValueError(f"{path} was written by another version; make the graph again.")
-    told["logits"] = tuple(Logit(**one) for one in told["logits"])
-    lists = {name: tuple(told[name]) for name in ("words", "dictionaries")}
-    return Graph(**{**told, **lists, **arrays})
+    fields["logits"] = tuple(Logit(**one) for one in fields["logits"])
+    lists = {name: tuple(fields[name]) for name in ("words", "dictionaries")}
+    return Graph(**{**fields, **lists, **arrays})

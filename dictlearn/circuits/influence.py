@@ -17,7 +17,7 @@ never kept.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from dictlearn.circuits.graph import Graph
 
@@ -81,6 +81,29 @@ def influence(
         now_M = now_M @ share_MM
         total_M = total_M + now_M
     raise ValueError("The edges form a circle; in a graph they go from earlier to later nodes.")
+
+
+def partial(
+    edges_RC: Float[np.ndarray, "R C"], rows_X: Int[np.ndarray, " X"], weights_K: np.ndarray
+) -> Float[np.ndarray, " C"]:
+    """I of every source where only some nodes have a row, and the others end its ways.
+
+    Args:
+        edges_RC: the rows of the logits, then of some sources.
+        rows_X: the columns of those sources.
+        weights_K: the weights of the logits.
+
+    Returns:
+        I.
+    """
+    share_RC, n_logits = normalised(edges_RC), len(weights_K)
+    now_R = np.concatenate([weights_K, np.zeros(len(rows_X))]).astype(edges_RC.dtype)
+    total_C = np.zeros(edges_RC.shape[1], edges_RC.dtype)
+    while now_R.any():
+        now_C = now_R @ share_RC
+        total_C += now_C
+        now_R = np.concatenate([np.zeros(n_logits, edges_RC.dtype), now_C[rows_X]])
+    return total_C
 
 
 def edge_scores(

@@ -36,6 +36,29 @@ Target = str | int | Direction
 """A token by its text or its number, or a direction."""
 
 
+def difference(lm: LM, right: int, wrong: int) -> Direction:
+    """The difference of the logits of two tokens.
+
+    Args:
+        lm: the language model.
+        right, wrong: the token whose logit counts, and the one whose logit is taken from it.
+
+    Returns:
+        The direction U_right - U_wrong, with a weight of 1.
+
+    Raises:
+        ValueError: for tokens that the model does not have.
+    """
+    lm.check_tokens(np.asarray([right, wrong]), "The targets")
+    unembed_VD = _unembed(lm)
+    text = " - ".join(cells.decode(lm.tokenizer, [one]) for one in (right, wrong))
+    return Direction(text, 1.0, unembed_VD[right] - unembed_VD[wrong])
+
+
+def _unembed(lm: LM) -> np.ndarray:
+    return np.asarray(lm.params["embed_VD"] if lm.spec.tied else lm.params["unembed_DV"].T)
+
+
 def targets(
     lm: LM,
     logits_V: Float[np.ndarray, " V"],
@@ -63,7 +86,7 @@ def targets(
         chosen = likeliest(probability_V, most, mass)
     if not chosen:
         raise ValueError("No targets; give tokens or directions, or None for the likeliest tokens.")
-    unembed_VD = np.asarray(lm.params["embed_VD"] if lm.spec.tied else lm.params["unembed_DV"].T)
+    unembed_VD = _unembed(lm)
     mean_D = unembed_VD.mean(0, dtype=np.promote_types(unembed_VD.dtype, np.float32))
     found, rows = zip(
         *(_target(lm, one, probability_V, unembed_VD, mean_D) for one in chosen), strict=True

@@ -11,6 +11,9 @@ With `negatives=True` each comes a second time with a third name where the subje
 says who was given something:
 
     "When Mary and John went to the store, Tom gave a drink to"         io: Mary    s: John    ABC
+
+With `pairs=True` a name has one partner, and each of the two is as often the indirect object: a model that
+likes one name better, whatever the prompt, is as often right as wrong.
 """
 
 import itertools
@@ -38,14 +41,20 @@ NEGATIVES = {"ABB": "ABC", "BAB": "BAC"}
 
 
 def ioi_prompts(
-    *, n_names: int = 6, n_templates: int = 2, negatives: bool = False, seed: int = 0
+    *,
+    n_names: int = 6,
+    n_templates: int = 2,
+    negatives: bool = False,
+    pairs: bool = False,
+    seed: int = 0,
 ) -> Task:
     """Makes the prompts.
 
     Args:
         n_names: the number of indirect objects, and of subjects.
         n_templates: the number of templates.
-        negatives: whether prompts with a third name, another subject, are added.
+        negatives: whether prompts with a third name, another one of the subject's list, are added.
+        pairs: whether only the names at the same place of both lists come together, in both roles.
         seed: the seed that draws the names.
 
     Returns:
@@ -59,10 +68,14 @@ def ioi_prompts(
             f"{n_names=} must be in 2..{len(_NAMES) // 2}, and {n_templates=} in 1..{len(_TEMPLATES)}."
         )
     drawn = np.random.default_rng(seed).permutation(_NAMES)[: 2 * n_names].tolist()
-    of = itertools.product(_TEMPLATES[:n_templates], drawn[:n_names], drawn[n_names:], ORDERS)
-    third = dict(zip(drawn[n_names:], np.roll(drawn[n_names:], -1).tolist(), strict=True))
+    lists = drawn[:n_names], drawn[n_names:]
+    third = {own[n - 1]: one for own in lists for n, one in enumerate(own)}
+    if pairs:
+        couples = [pair for ways in (lists, lists[::-1]) for pair in zip(*ways, strict=True)]
+    else:
+        couples = list(itertools.product(*lists))
     found = []
-    for template, io, s, order in of:
+    for template, (io, s), order in itertools.product(_TEMPLATES[:n_templates], couples, ORDERS):
         both = {order: s, NEGATIVES[order]: third[s]} if negatives else {order: s}
         for name, giver in both.items():
             found.append((_filled(template, order, io, s, giver), name, io, s, template))

@@ -18,6 +18,7 @@ from dictlearn.analyses import (
     discrete_circuit,
     feature_circuit,
     ioi,
+    ioi_attributions,
     meta_structure,
 )
 from dictlearn.evaluate import evaluate
@@ -27,7 +28,15 @@ from dictlearn.lm import text_wiki
 from dictlearn.runs.places import read_config
 from dictlearn.runs.trained import restore
 from dictlearn.runs.workdir import read_json, write_json
-from dictlearn.tasks import Task, agreement, cities, first_letters, othello, planted_questions
+from dictlearn.tasks import (
+    Task,
+    agreement,
+    cities,
+    first_letters,
+    ioi_prompts,
+    othello,
+    planted_questions,
+)
 from dictlearn.train import train
 from tests.explanations.fake import Fake
 from tests.helpers import planted_config
@@ -45,6 +54,7 @@ SUBJECTS = {
     "feature_circuit": SPOKEN,
     "gradient_choice": SPOKEN,
     "graph_validity": MLPS,
+    "ioi_attributions": MLPS,
     "replacement": SPOKEN,
     "retrieval": ARRAY,
     "probe_loss": ARRAY,
@@ -77,6 +87,10 @@ FEW_HEADS = {
 FEW = {"structures": ("simple",), "given": {"n": 8}, "sizes": (3,), "at": 10, "most": 3}
 FEW |= {"n_effects": 2, "n_test": 2, "draws": 2}
 """Settings of `feature_circuit` for nouns of one length in bytes."""
+FEW_LATENTS = {"splits": 2, "most": 16, "n_checked": 4}
+"""Settings of `ioi_attributions` for a small model."""
+NAMES_OF_FOUR = ("Mary", "John", "Paul", "Anna", "Kate", "Rose", "Eric", "Dave")
+"""Names of as many bytes, whose prompts share compiled programs."""
 
 
 def finished(config, path):
@@ -161,12 +175,15 @@ def subjects(request, tmp_path, monkeypatch):
     monkeypatch.setattr(cities, "cities", lambda: three)
     monkeypatch.setitem(meta_structure.meta_structure.__kwdefaults__, "steps", 20)
     monkeypatch.setitem(ioi.ioi.__kwdefaults__, "n_names", 2)
+    monkeypatch.setattr(ioi_prompts, "_NAMES", NAMES_OF_FOUR)
     monkeypatch.setitem(othello.othello.__kwdefaults__, "n", 60)
     nouns = {"man": "men", "cat": "cot", "pig": "pug", "dog": "dug"}
     monkeypatch.setattr(agreement, "NOUNS", nouns)
     monkeypatch.setattr(agreement, "VERBS", (("is", "are"),))
     for key, value in FEW.items():
         monkeypatch.setitem(feature_circuit.feature_circuit.__kwdefaults__, key, value)
+    for key, value in FEW_LATENTS.items():
+        monkeypatch.setitem(ioi_attributions.ioi_attributions.__kwdefaults__, key, value)
     for key, value in FEW_HEADS.items():
         monkeypatch.setitem(discrete_circuit.discrete_circuit.__kwdefaults__, key, value)
 
