@@ -75,16 +75,19 @@ def directions(asked: _asked.Asked, questions: Sequence[Question]) -> dict[Key, 
 def bases(
     subject: Subject, x_SD: np.ndarray, seed: int
 ) -> tuple[dict[Key, Basis], dict[Key, float]]:
-    """(the dictionaries and the baselines, their L0 on the rows). A direction is two latents, one a sign."""
-    of = {(SAE, one.name): one for one in subject.trained}
-    codes = {at: dense_codes(one, x_SD) for at, one in of.items()}
+    """(the dictionaries and the baselines, their L0 on the rows). A direction is two latents, one a sign.
+    Dictionaries of one width and L0 share the random one."""
     active = lambda code_SF: float(np.count_nonzero(code_SF, axis=1).mean())
+    coded = lambda one: Basis(dense_codes(one, x_SD), _documents.atoms(one))
+    bases: dict[Key, Basis] = {}
+    random: dict[str, Basis] = {}
     for one in subject.trained:
-        l0 = active(codes[SAE, one.name])
-        random = _documents.random_dictionary(one.module.n_latents, l0, x_SD.mean(0), seed)
-        of[RANDOM, one.name] = random
-        codes[RANDOM, one.name] = dense_codes(random, x_SD)
-    bases = {at: Basis(codes[at], _documents.atoms(one)) for at, one in of.items()}
+        bases[SAE, one.name] = own = coded(one)
+        l0 = active(own.code_SF)
+        other = _documents.random_dictionary(one.module.n_latents, l0, x_SD.mean(0), seed)
+        if other.name not in random:
+            random[other.name] = coded(other)
+        bases[RANDOM, one.name] = random[other.name]
     mean_D = x_SD.mean(0)
     axes_KD = np.linalg.svd(x_SD - mean_D, full_matrices=False)[2]
     directions = {(LLM, ""): (x_SD, np.eye(len(mean_D))), (PCA, ""): (x_SD - mean_D, axes_KD)}

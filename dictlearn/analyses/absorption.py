@@ -113,8 +113,10 @@ def _found(
     found: dict[Key, list[list[Label]]] = {at: [] for at in bases}
     for test_S in tests:
         words = _absorption.words(x_SD, label_S, names, test_S)
+        different = {id(basis): basis for basis in bases.values()}
+        own = {i: _absorption.measured(words, basis, min_words) for i, basis in different.items()}
         for at, basis in bases.items():
-            found[at].append(_absorption.measured(words, basis, min_words))
+            found[at].append(own[id(basis)])
     return found
 
 

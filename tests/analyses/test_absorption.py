@@ -1,13 +1,16 @@
 """Latents that take a letter's words over are found, clean ones are not, and the rules have their values."""
 
+import jax
 import numpy as np
 import pytest
 
-from dictlearn import analyses
-from dictlearn.analyses import _absorption, absorption
+from dictlearn import analyses, dictionaries
+from dictlearn.analyses import _ablated, _absorption, absorption
 from dictlearn.analyses._ablated import Basis
 from dictlearn.analyses._absorption import absorbed, fraction, measured, n_main
+from dictlearn.analyses._probing import RANDOM
 from dictlearn.ops.sparse_probes import logistic
+from dictlearn.runs.trained import Trained
 from dictlearn.tasks import Task
 from tests.lm.toy import spoken_lm
 
@@ -104,6 +107,27 @@ def test_the_probes_of_letters_are_their_optimum():
     exact = logistic.labels(x_BD, y_QB, weight_QB, c=1 / (60 * _absorption._DECAY))
     logits = lambda probe: x_BD @ probe.w_D.T + probe.b
     np.testing.assert_allclose(logits(found), logits(exact), rtol=1e-2, atol=1e-2)
+
+
+def test_dictionaries_of_one_width_and_l0_share_a_random_one_that_is_measured_once(monkeypatch):
+    x_SD = np.random.default_rng(0).normal(size=(40, 12)).astype(np.float32)
+    made = []
+    for seed, (name, k) in enumerate({"a": 2, "b": 2, "c": 5}.items()):
+        module = dictionaries.make("topk", d_in=12, n_latents=32, k=k)
+        variables = module.init(jax.random.key(seed), method="declare")
+        made.append(Trained(module, variables, name=name))
+    bases, l0 = _ablated.bases(analyses.Subject("three", given=made), x_SD, 0)
+    assert bases[RANDOM, "a"] is bases[RANDOM, "b"] is not bases[RANDOM, "c"]
+    assert [round(l0[RANDOM, name]) for name in "abc"] == [2, 2, 5]
+    asked = []
+    monkeypatch.setattr(
+        _absorption, "measured", lambda of, basis, fewest: asked.append(basis) or []
+    )
+    task = Task(tuple("AB" * 20), np.array([*"AB"] * 20))
+    found = absorption._found(x_SD, task, bases, [np.arange(40) % 5 == 0], 1)
+    assert len(asked) == 3 + 2 + 2
+    assert found.keys() == bases.keys()
+    assert all(len(each) == 1 for each in found.values())
 
 
 def test_a_word_is_read_where_it_ends_under_words_of_its_own_part():
