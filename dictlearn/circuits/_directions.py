@@ -11,6 +11,13 @@ from dictlearn.normalise import SCALAR_KINDS, Norm
 from dictlearn.runs.atoms import atoms_of
 from dictlearn.runs.trained import Trained
 
+_FILL = 64
+"""Latents are looked up in multiples of it, so that prompts share programs."""
+
+
+def _filled(latent_N: np.ndarray) -> np.ndarray:
+    return np.resize(latent_N, -(-len(latent_N) // _FILL) * _FILL)
+
 
 def _scales(norm: Norm, n_layers: int) -> tuple[np.ndarray, np.ndarray]:
     """The scales of the inputs and the targets of each layer, float64."""
@@ -32,7 +39,7 @@ def rows(one: Trained, latent_N: np.ndarray, n_layers: int, width: int) -> np.nd
             "whose latents read one layer each."
         )
     scale_L, _ = _scales(one.norm, n_layers)
-    rows_ND = np.asarray(leaf[latent_N])
+    rows_ND = np.asarray(leaf[_filled(latent_N)])[: len(latent_N)]
     return (rows_ND * scale_L[latent_N % n_layers, None]).astype(rows_ND.dtype)
 
 
@@ -40,11 +47,9 @@ def atoms(one: Trained, latent_N: np.ndarray, n_layers: int, width: int) -> np.n
     """What each latent adds to every layer at an activation of 1, `[N, L, D]`."""
     params = one.variables["params"]
     if n_layers == 1:
-        return (
-            atoms_of(one, latent_N.tolist())[:, None]
-            if len(latent_N)
-            else np.zeros((0, 1, width), "f4")
-        )
+        if not len(latent_N):
+            return np.zeros((0, 1, width), "f4")
+        return atoms_of(one, _filled(latent_N).tolist())[: len(latent_N), None]
     found = np.zeros((len(latent_N), n_layers, width), params["W_enc_FD"].dtype)
     for layer in range(n_layers):
         own = np.flatnonzero(latent_N % n_layers == layer)
