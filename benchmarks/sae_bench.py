@@ -93,15 +93,17 @@ def row(name: str, key: str, there: Sequence, here: Sequence, again: Sequence) -
 
 
 def show_time(there: Mapping, here: Mapping) -> None:
-    print(
-        "\n| evaluation | there, s | here, first call, s | here, then, s | ratio, first | ratio |"
-    )
+    """Seconds by the clock, and of the processor."""
+    print("\n| evaluation | there | here, first call | here, then | times, first | times |")
     print("|---|---|---|---|---|---|")
+    both = lambda pair, form: " / ".join(form.format(one) for one in pair)
     for name in here:
-        slow, (first, *rest) = ([one["seconds"] for one in side[name]] for side in (there, here))
-        slow, rest = np.mean(slow), np.mean(rest)
-        ratios = f"{slow / first:.1f} | {slow / rest:.1f}"
-        print(f"| {name} | {slow:.1f} | {first:.1f} | {rest:.1f} | {ratios} |", flush=True)
+        each = ([np.array(one["seconds"]) for one in side[name]] for side in (there, here))
+        slow, (first, *rest) = each
+        slow, rest = np.mean(slow, axis=0), np.mean(rest, axis=0)
+        seconds = " | ".join(both(pair, "{:.1f}") for pair in (slow, first, rest))
+        times = " | ".join(both(pair, "{:.1f}") for pair in (slow / first, slow / rest))
+        print(f"| {name} | {seconds} | {times} |", flush=True)
 
 
 def main(python: str) -> None:

@@ -129,11 +129,11 @@ def settings(seed: int, words: str) -> dict[str, dict[str, Any]]:
 
 
 def measured(name: str, trained: Trained, home: Path, **more: Any) -> dict[str, Any]:
-    """{"seconds" of the whole analysis, the "values" of a dictionary by SAEBench's keys, those of SAEBench's
+    """{"seconds" of the whole analysis (by the clock, of the processor), the "values" of a dictionary by SAEBench's keys, those of SAEBench's
     "formulas"}."""
-    begin = time.perf_counter()
+    begin = time.perf_counter(), time.process_time()
     result = analyses.run(name, [trained], model=str(home / "model"), tap=TAP, **more)
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     record = result.values["dictionaries"][trained.name]
     formulas = record.get("eval_result_unstructured", {}).get("saebench_formulas", {})
     values = {k: v for group in record["eval_result_metrics"].values() for k, v in group.items()}

@@ -45,9 +45,9 @@ scr_and_tpp.probe_training.train_probe_on_activations = kept(
 
 def run(evaluate, config, **options):
     trained.clear()
-    begin = time.perf_counter()
+    begin = time.perf_counter(), time.process_time()
     result, = evaluate(config, [("ours", sae)], "cpu", f"{home}/out", force_rerun=True, **options).values()
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     return {"seconds": seconds, "values": flat(result["eval_result_metrics"]), "probes": dict(trained)}
 """
 
@@ -129,10 +129,11 @@ def of_core():
         model_name="smollm2", exclude_special_tokens_from_reconstruction=True, batch_size_prompts=8,
         n_eval_reconstruction_batches=len(tokens) // 8, n_eval_sparsity_variance_batches=len(tokens) // 8,
         **{f"compute_{name}": True for name in names})
-    begin = time.perf_counter()
+    begin = time.perf_counter(), time.process_time()
     found, features = core.run_evals(sae, store, model, config, ignore_tokens={separator})
     found["misc"] = core.calculate_misc_metrics(features)
-    return {"seconds": time.perf_counter() - begin, "values": flat(found), "probes": {}}
+    seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    return {"seconds": seconds, "values": flat(found), "probes": {}}
 """
 
 CORE = f"{_PREPARED}{_CORE}\nfound = {{'core': [of_core()]}}\n"
