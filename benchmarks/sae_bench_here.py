@@ -129,8 +129,8 @@ def settings(seed: int, words: str) -> dict[str, dict[str, Any]]:
 
 
 def measured(name: str, trained: Trained, home: Path, **more: Any) -> dict[str, Any]:
-    """{"seconds" of the whole analysis (by the clock, of the processor), the "values" of a dictionary by SAEBench's keys, those of SAEBench's
-    "formulas"}."""
+    """{"seconds" of the whole analysis, by the clock and of the processor, the "values" of a dictionary by
+    SAEBench's keys, those of SAEBench's "formulas"}."""
     begin = time.perf_counter(), time.process_time()
     result = analyses.run(name, [trained], model=str(home / "model"), tap=TAP, **more)
     seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
