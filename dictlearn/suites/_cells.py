@@ -89,7 +89,8 @@ def entries(paths: Sequence[str | Path], model: str = "", tap: str = "") -> list
         model, tap: the model and the tap of dictionaries without a run; empty for the file's tap.
 
     Returns:
-        The dictionaries. Seeds of one setting of a run have the same `setting`.
+        The dictionaries. Seeds of one setting of a run have the same `setting`, which begins with the name of
+        the run where there are several paths.
 
     Raises:
         FileNotFoundError: for a path without a dictionary.
@@ -99,7 +100,13 @@ def entries(paths: Sequence[str | Path], model: str = "", tap: str = "") -> list
     keys = [entry.key for entry in found]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise ValueError(f"two dictionaries are called {twice[0]!r}; rename one of their files.")
-    return found
+    return found if len(paths) > 1 else [_alone(entry) for entry in found]
+
+
+def _alone(entry: Entry) -> Entry:
+    """A dictionary of the only path, whose name is then not said."""
+    own = lambda words: words.removeprefix(f"{entry.release}: ")
+    return entry._replace(setting=own(entry.setting), line=own(entry.line))
 
 
 def _entries(path: Path, model: str, tap: str) -> Iterator[Entry]:

@@ -155,14 +155,21 @@ def test_the_table_has_means_intervals_and_baselines(asked):
     assert found.data["tpp"]["cells"] == "4 of 4"
 
 
-def test_a_line_joins_the_dictionaries_of_one_member(spoken, monkeypatch):
+def test_a_line_joins_the_dictionaries_of_one_member(spoken, files, model, monkeypatch):
     assert {entry.line for entry in suites.entries([spoken])} == {spoken.name}
-    names = [entry.dictionary.name for entry in suites.entries([spoken])]
-    members = [("topk", "topk", names), ("gba", "gba, k 2", names)]
-    monkeypatch.setattr(_cells, "settings", lambda whole: members)
-    lines = {entry.setting: entry.line for entry in _cells._entries(spoken, "", "")}
-    stem = spoken.name
-    assert lines == {f"{stem}: topk": f"{stem}: topk", f"{stem}: gba, k 2": f"{stem}: gba"}
+    (name,) = (entry.dictionary.name for entry in suites.entries([spoken]))
+    members, settings = [("topk", "topk", []), ("gba", "gba, k 2", [name])], _cells.settings
+    monkeypatch.setattr(
+        _cells, "settings", lambda whole: settings(whole) if whole.run is None else members
+    )
+    lines = lambda *paths: {
+        entry.setting: entry.line for entry in suites.entries(paths, model["path"])
+    }
+    assert lines(spoken) == {"gba, k 2": "gba"}
+    assert lines(spoken, files[0]) == {
+        f"{spoken.name}: gba, k 2": f"{spoken.name}: gba",
+        "narrow": "narrow",
+    }
 
 
 def test_an_evaluation_without_data_is_said_and_the_others_run(asked, tmp_path):
