@@ -179,7 +179,7 @@ def _ranks(of: Shown) -> str:
         rows.append(f'<th scope="row">{html.escape(name)}</th>{"".join(cells)}')
     return (
         "<p>1 is the best. In brackets is the 95 % interval when the seeds of each dictionary and the draws of "
-        "all are drawn again; there is none where a dictionary has one seed and one draw.</p>"
+        "all are drawn again; a dictionary with one seed and one draw has none.</p>"
         + table("Ranks", heads, rows, "sortable")
     )
 

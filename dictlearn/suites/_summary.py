@@ -203,15 +203,14 @@ def ranks(
     """
     random, names = np.random.default_rng(0), list(values)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    several = True
     for metric in metrics:
         own = [values[name][metric.key] for name in names]
         if all(each.size and not np.isnan(each).any() for each in own):
             found[metric.key] = _places(own, metric.better, random)
-            several &= all(each.size > 1 for each in own)
     if not found:
         return {}
     whole, drawn = (np.mean(one, axis=0) for one in zip(*found.values(), strict=True))
+    several = [all(values[name][key].size > 1 for key in found) for name in names]
     found["mean"] = whole, drawn
     return {key: _ranked(names, *both, several) for key, both in found.items()}
 
@@ -225,12 +224,12 @@ def _again(value_DS: np.ndarray, share_NS: np.ndarray, random: np.random.Generat
 
 
 def _ranked(
-    names: Sequence[str], place: np.ndarray, again: np.ndarray, several: bool
+    names: Sequence[str], place: np.ndarray, again: np.ndarray, several: Sequence[bool]
 ) -> dict[str, tuple[float, float | None, float | None]]:
     """The rank of each row with the ends of its interval, which needs several values."""
     low, high = np.quantile(again, _INSIDE, axis=0)
-    end = lambda value: float(value) if several else None
-    return {name: (float(place[i]), end(low[i]), end(high[i])) for i, name in enumerate(names)}
+    end = lambda values, i: float(values[i]) if several[i] else None
+    return {name: (float(place[i]), end(low, i), end(high, i)) for i, name in enumerate(names)}
 
 
 def _places(

@@ -36,13 +36,13 @@ _EVALUATIONS = (
     Evaluation(
         "absorption",
         {"n_words": 2000, "splits": 1},
-        "2,000 words of the model's vocabulary",
+        "words of the model's vocabulary, by their first letter",
         _suite.ABSORPTION,
     ),
     Evaluation(
         "ravel",
         {"tasks": "cities", "n_prompts": 200, "n_pairs": 200, "n_tokens": 3},
-        "200 prompts about 52 cities, their country, continent and language",
+        "prompts about 52 cities, their country, continent and language",
         _suite.RAVEL,
     ),
 )

@@ -228,6 +228,8 @@ def test_ranks_and_their_intervals():
     assert found["mean"]["worst"] == (3, 3, 3)
     alone = {name: {key: one[:1, :1] for key, one in each.items()} for name, each in values.items()}
     assert suites._summary.ranks(alone, [up])["up"]["best"] == (1, None, None)
+    one = suites._summary.ranks({**values, "worst": alone["worst"]}, [up])["up"]
+    assert (one["worst"], one["torn"]) == ((3, None, None), (2, 1, 2))
     # Draws are of all rows: what they share does not part them.
     shared = {name: {"up": np.array([[0.1, 0.9]]) + more} for name, more in (("a", 0), ("b", 0.1))}
     assert suites._summary.ranks(shared, [up])["up"]["b"] == (1, 1, 1)
