@@ -33,7 +33,7 @@ two CPU cores that other jobs share; the whole table is in docs/evaluations.md):
     random        0.203 .. 0.208       0.802 .. 0.809   0.000            0.000            32 .. 75
 
 The claim does not show: Matryoshka explains less and absorbs no less. It is the best in TPP, and a random
-dictionary is probed as well as any.
+dictionary is probed as well as any. Measured when recommended settings had a b2 of 0.999 for every run.
 """
 
 from ml_collections import ConfigDict

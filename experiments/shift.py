@@ -31,7 +31,7 @@ Expected (class, value, worst group in %; 95 % intervals over six runs are at mo
 With one planted word the claim holds; the class was the easier of the two to read there. With two words, and
 with languages, it holds in part: what stays, which is the error and latents that are not listed, says the value
 too, and the retrained classifier reads it. The bottleneck, which has the listed latents alone, tells the value
-at chance or nearly.
+at chance or nearly. Measured when recommended settings had a b2 of 0.999 for every run.
 """
 
 from ml_collections import ConfigDict

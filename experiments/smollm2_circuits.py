@@ -7,8 +7,8 @@
 SmolLM2-135M-Instruct (4-bit), Wikipedia leads. The first four MLPs (`whole`: all thirty); in a graph the
 outputs of the other MLPs are errors. Five interventions on each prompt (`graph_validity`).
 
-Claim (Ameisen et al. 2025): with everything held, edges predict what an intervention does; in the model as it
-is, effects agree with the paths of the graph. Theirs have every layer and millions of latents.
+Claim (Ameisen et al. 2025, millions of latents): with everything held, edges predict what an intervention does;
+in the model as it is, effects agree with the paths of the graph.
 
 Expected (4 x 512 latents, 64 active a token, 20,480 tokens; jax 0.10.2, 2 minutes of the processor): explained
 variance 0.281, CE score 0.60 on 2,048 and 1,024 held-out tokens; 276 to 402 latents in a graph.
@@ -19,7 +19,6 @@ variance 0.281, CE score 0.60 on 2,048 and 1,024 held-out tokens; 276 to 402 lat
 `whole` (one seed, 15 to 30 minutes of the processor): 2112 to 2417 latents, 4e-11, 0.28 +- 0.09, 0.33 +- 0.09;
 replacement 0.28 to 0.53, completeness 0.78 to 0.87. All 30 MLPs replaced at once (`analyse replacement`, 4,096
 tokens; intervals over eight passes of the model) have an explained variance, an L0, a CE score and more nats:
-
     transcoders   0.61  475  0.857 +- 0.031  4.71 +- 0.43        skip  0.73  471  0.928 +- 0.018  2.37 +- 0.28
     cross-layer   0.66  485  0.878 +- 0.027  4.03 +- 0.35
 """

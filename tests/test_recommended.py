@@ -80,3 +80,8 @@ def test_the_rate_is_the_lower_of_what_steps_and_batch_allow():
     assert rate(6400 * 256, 256) == rate(6400 * 4096, 4096) == pytest.approx(5e-4)
     assert rate(100 * 256, 256) == pytest.approx(16 / 12_000)
     assert rate(100 * 1024, 1024) == pytest.approx(32 / 12_000)
+
+
+def test_b2_remembers_a_share_of_the_steps_within_bounds():
+    b2 = lambda steps: recommended("topk", **{**SETTINGS, "tokens": steps * 256})["rule"]["b2"]
+    assert [b2(steps) for steps in (100, 1600, 4000, 10**6)] == [0.99, 0.99, 0.996, 0.999]

@@ -3,7 +3,8 @@
     inputs       mean_norm_sqrt_d, so that the coefficients of l0 unit atoms are about sqrt(d_in / l0)
     objective    fvu
     Adam         plateau lr sqrt(2^14 / n_latents), with lr the lower of 0.04 / sqrt(steps) and
-                 sqrt(batch_size) / 12000; warm-up over 1/40 of the steps, decay over 1/2
+                 sqrt(batch_size) / 12000; warm-up over 1/40 of the steps, decay over 1/2; b2 remembers
+                 1/16 of the steps, between 100 and the usual 1000
     AuxK         d_in / 2 dead latents for a token, not rectified; dead after 1/100 of the tokens
     activation   what holds its L0, and its scales (`Activation.recommended`)
 
@@ -18,8 +19,9 @@ from collections.abc import Mapping
 from dictlearn import dictionaries, learners
 from dictlearn.types import Dictionary
 
-WARMUP, FEWEST, MOST = 1 / 40, 10_000, 10_000_000
-"""The share of the steps that warm up; the bounds of the tokens after which a latent is dead."""
+WARMUP, MEMORY, FEWEST, MOST = 1 / 40, 1 / 16, 10_000, 10_000_000
+"""The shares of the steps that warm up and that b2 remembers; the bounds of the tokens after which a latent is
+dead."""
 HORIZON, NOISE = 0.04, 1 / 12_000
 """The law of the learning rate that `benchmarks/rates.py` measures: what a longer run wants lower, and what the
 noise of a batch allows. The first is 1e-3 for 1600 steps, the second for a batch of 144."""
@@ -83,6 +85,7 @@ def recommended(
             "lr_law": "sqrt_latents",
             "warmup_steps": min(1000, round(WARMUP * steps)),
             "decay_fraction": 0.5,
+            "b2": 1 - 1 / min(1000, max(100, round(MEMORY * steps))),
         }
         found["learner"]["dead_after"] = max(FEWEST, min(tokens // 100, MOST))
     for part in reversed(dictionaries.parts(kind, activation)):
