@@ -27,8 +27,7 @@ is three times that, with one seed; 95 % intervals over three seeds; jax 0.10.2,
     matryoshka        0.750 +- 0.003        0.044      8.0 .. 32.0
 
 The claims hold but for Gated, the first of all: it has `target_l0` here in the place of the published L1
-penalty. Its L0 is up to 56 % off its target after so short a run. Measured when recommended settings had a b2
-of 0.999 for every run.
+penalty; its L0 is up to 56 % off after so short a run. Measured with a b2 of 0.999, recommended at the time.
 """
 
 from ml_collections import ConfigDict
