@@ -56,6 +56,7 @@ def dictionary_learning(
 ) -> Run:
     import torch
     from dictionary_learning import trainers
+    from dictionary_learning.trainers import matryoshka_batch_top_k as matryoshka
     from dictionary_learning.training import trainSAE
 
     steps = args.tokens // BATCH
@@ -70,7 +71,7 @@ def dictionary_learning(
         "topk": (trainers.top_k.TopKTrainer, k),
         "batch_topk": (trainers.batch_top_k.BatchTopKTrainer, k),
         "matryoshka": (
-            trainers.matryoshka_batch_top_k.MatryoshkaBatchTopKTrainer,
+            matryoshka.MatryoshkaBatchTopKTrainer,
             {**k, "group_fractions": shares.tolist()},
         ),
         "jumprelu": (
