@@ -49,15 +49,12 @@ def told(found: Pooled, checked: Checked, config: Mapping[str, Any]) -> Result:
     measures = {"direct": found.edges_GRC[:, 0], "influence": share_GC, "total": found.total_GC}
     places = _places(found, checked, measures)
     latents, checks = _latents(found, checked, measures), _checks(checked, measures)
-    each = [found.graph(g) for g in range(len(checked.whole_G))]
+    each = [scores(found.graph(g))._asdict() for g in range(len(checked.whole_G))]
     values = {
         "config": config,
         "logit_difference": interval(checked.whole_G.tolist()),
         "active_latents": len(found.latents_N3),
-        **{
-            key: interval([getattr(scores(one), key) for one in each])
-            for key in ("replacement", "completeness")
-        },
+        **{key: interval([one[key] for one in each]) for key in ("replacement", "completeness")},
         "places": places,
         "latents": latents,
         "checks": checks,

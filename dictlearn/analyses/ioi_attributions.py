@@ -125,9 +125,7 @@ def check(
 def _changes(found: Pooled, prompt: Prompt, one: Placed, nodes_J: np.ndarray) -> tuple:
     """(the logit difference, how much of it goes without each latent at its place, and without all latents and
     all errors of each place, `[K, 2]`)."""
-    model, place_T = prompt.local, prompt.place_T
-    layer_N, position_N, latent_N = model.latents_N3.T
-    mine_N3 = np.stack([layer_N, place_T[position_N], latent_N], axis=1)
+    place_T, mine_N3 = prompt.place_T, prompt.latents_N3
     nothing_T = np.zeros(len(place_T), bool)
     asked = [Written(np.zeros(0, int), nothing_T)]
     for node in nodes_J:
@@ -136,7 +134,7 @@ def _changes(found: Pooled, prompt: Prompt, one: Placed, nodes_J: np.ndarray) ->
     for place in range(len(PLACES)):
         asked.append(Written(np.flatnonzero(mine_N3[:, 1] == place), nothing_T))
         asked.append(Written(np.zeros(0, int), place_T == place))
-    logits_A2 = removed(model, asked, np.array([one.io, one.s])).astype(np.float64)
+    logits_A2 = removed(prompt.local, asked, np.array([one.io, one.s])).astype(np.float64)
     whole, *left_A = logits_A2[:, 0] - logits_A2[:, 1]
     lost_A = whole - np.array(left_A)
     n = len(nodes_J)

@@ -45,6 +45,12 @@ class Prompt(NamedTuple):
     target: Direction
     group: int = 0
 
+    @property
+    def latents_N3(self) -> np.ndarray:
+        """(layer, place, latent) of each active latent."""
+        layer_N, position_N, latent_N = self.local.latents_N3.T
+        return np.stack([layer_N, np.asarray(self.place_T)[position_N], latent_N], axis=1)
+
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
@@ -144,32 +150,24 @@ def pool(prompts: Sequence[Prompt], places: Sequence[str], most: int, size: int 
     """
     if not prompts or min(most, size) < 1:
         raise ValueError(f"{len(prompts)} prompts, {most=} and {size=} must be at least 1.")
-    parts = [_Part.of(one, len(places)) for one in prompts]
-    latents_N3, at = np.unique(
-        np.concatenate([one.latents_N3 for one in parts]), axis=0, return_inverse=True
-    )
-    ends = np.cumsum([len(one.latents_N3) for one in parts])[:-1]
+    for one in prompts:
+        _check(one, len(places))
+    parts = [one.latents_N3 for one in prompts]
+    latents_N3, at = np.unique(np.concatenate(parts), axis=0, return_inverse=True)
+    ends = np.cumsum([len(part_N3) for part_N3 in parts])[:-1]
     columns = np.split(at.ravel(), ends)
     group_P = np.array([one.group for one in prompts])
     n_layers = prompts[0].local.lm.spec.n_layers
-    sums = _Sums(parts, columns, group_P, (len(latents_N3), n_layers, len(places)), size)
+    sums = _Sums(prompts, columns, group_P, (len(latents_N3), n_layers, len(places)), size)
     explained_X, edges_GRC = _explained(sums, min(most, len(latents_N3)))
     return Pooled(tuple(places), n_layers, latents_N3, *sums.values(), explained_X, edges_GRC)
 
 
-class _Part(NamedTuple):
-    """A prompt whose latents are at places."""
-
-    prompt: Prompt
-    latents_N3: np.ndarray
-
-    @classmethod
-    def of(cls, prompt: Prompt, n_places: int) -> "_Part":
-        place_T, length = np.asarray(prompt.place_T), len(prompt.local.tokens_T)
-        if place_T.shape != (length,) or not set(place_T.tolist()) <= set(range(n_places)):
-            raise ValueError(f"{place_T=} must name one of {n_places} places for {length} tokens.")
-        layer_N, position_N, latent_N = prompt.local.latents_N3.T
-        return cls(prompt, np.stack([layer_N, place_T[position_N], latent_N], axis=1))
+def _check(prompt: Prompt, n_places: int) -> None:
+    """Raises ValueError for places that do not fit the tokens."""
+    place_T, length = np.asarray(prompt.place_T), len(prompt.local.tokens_T)
+    if place_T.shape != (length,) or not set(place_T.tolist()) <= set(range(n_places)):
+        raise ValueError(f"{place_T=} must name one of {n_places} places for {length} tokens.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +175,7 @@ class _Sums:
     """Means over the prompts of each group. columns: for each prompt, which node each latent is. sizes: the
     numbers of nodes that are latents, of layers and of places. size: targets of a pass."""
 
-    parts: Sequence[_Part]
+    prompts: Sequence[Prompt]
     columns: Sequence[np.ndarray]
     group_P: np.ndarray
     sizes: tuple[int, int, int]
@@ -186,7 +184,7 @@ class _Sums:
     def values(self) -> tuple[np.ndarray, np.ndarray]:
         """(the activations, the share of prompts where they are not zero), `[G, N]`."""
         found_2GN = np.zeros((2, self.group_P.max() + 1, self.sizes[0]))
-        for (prompt, _), own, group in zip(self.parts, self.columns, self.group_P, strict=True):
+        for prompt, own, group in zip(self.prompts, self.columns, self.group_P, strict=True):
             np.add.at(found_2GN[0, group], own, prompt.local.values_N)
             found_2GN[1, group, np.unique(own)] += 1
         return tuple(found_2GN / np.bincount(self.group_P)[:, None])
@@ -197,11 +195,11 @@ class _Sums:
         width = n + (n_layers + 1) * n_places
         n_rows = 1 if asked_X is None else len(asked_X)
         found_GXC = np.zeros((self.group_P.max() + 1, n_rows, width))
-        for part, own, group in zip(self.parts, self.columns, self.group_P, strict=True):
-            targets, row_T = _targets(part.prompt, own, asked_X)
+        for prompt, own, group in zip(self.prompts, self.columns, self.group_P, strict=True):
+            targets, row_T = _targets(prompt, own, asked_X)
             if len(row_T):
-                edges_TC = Backward(part.prompt.local, self.size).many(targets)
-                into_TC = edges_TC @ self._belongs(part.prompt, own)
+                edges_TC = Backward(prompt.local, self.size).many(targets)
+                into_TC = edges_TC @ self._belongs(prompt, own)
                 np.add.at(found_GXC[group], row_T, into_TC)
         return found_GXC / np.bincount(self.group_P)[:, None, None]
 
