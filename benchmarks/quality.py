@@ -19,13 +19,16 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from recommended import BATCH, Run, held_out, measured, run_of, sizes, stream_of, trained
+from recommended import Run, held_out, measured, run_of, sizes, stream_of, trained
 
 from dictlearn import streams
 from dictlearn.streams import Stream
+
+Watch = Callable[[int, Callable[[], Run]], None]
+"""Called before each step with its number and what gives the dictionary so far."""
 
 
 def prefixes(n_latents: int) -> tuple[int, ...]:
@@ -44,22 +47,34 @@ def torch_run(encode, decode, scale: float) -> Run:
     return run
 
 
-def tensors(stream: Stream, scale: float, steps: int) -> Iterator:
+def unwatched(step: int, made: Callable[[], Run]) -> None:
+    pass
+
+
+def tensors(
+    stream: Stream, scale: float, steps: int, watch: Watch, made: Callable[[], Run]
+) -> Iterator:
     import torch
 
-    for _, batch in zip(range(steps), streams.read(stream), strict=False):
+    for step, batch in zip(range(steps), streams.read(stream), strict=False):
+        watch(step, made)
         yield torch.tensor(scale * np.asarray(batch.x_BD))
 
 
 def dictionary_learning(
-    kind: str, rate: float, seed: int, args: argparse.Namespace, stream: Stream
+    kind: str,
+    rate: float,
+    seed: int,
+    args: argparse.Namespace,
+    stream: Stream,
+    watch: Watch = unwatched,
 ) -> Run:
     import torch
     from dictionary_learning import trainers
     from dictionary_learning.trainers import matryoshka_batch_top_k as matryoshka
     from dictionary_learning.training import trainSAE
 
-    steps = args.tokens // BATCH
+    steps = args.tokens // args.batch
     warm, sparse = min(1000, steps // 5), {"sparsity_warmup_steps": min(2000, steps // 5)}
     common = {
         **{"steps": steps, "activation_dim": stream.d_in, "dict_size": args.n_latents},
@@ -95,11 +110,20 @@ def dictionary_learning(
     torch.manual_seed(seed)
     scale = 1 / stream.d_in**0.5  # ours has mean norm sqrt(d); theirs is near mean square 1
     settings = {"trainer": scaled, **common, **own}
-    trainSAE(tensors(stream, scale, steps), [settings], steps, device="cpu")
-    return torch_run(made[0].ae.encode, made[0].ae.decode, scale)
+    run = lambda: torch_run(made[0].ae.encode, made[0].ae.decode, scale)
+    data = tensors(stream, scale, steps, watch, run)
+    trainSAE(data, [settings], steps, device="cpu")
+    return run()
 
 
-def sae_lens(kind: str, rate: float, seed: int, args: argparse.Namespace, stream: Stream) -> Run:
+def sae_lens(
+    kind: str,
+    rate: float,
+    seed: int,
+    args: argparse.Namespace,
+    stream: Stream,
+    watch: Watch = unwatched,
+) -> Run:
     import torch
     from sae_lens import saes
     from sae_lens.config import SAETrainerConfig
@@ -121,20 +145,24 @@ def sae_lens(kind: str, rate: float, seed: int, args: argparse.Namespace, stream
     config = settings(d_in=stream.d_in, d_sae=args.n_latents, device="cpu", **own)
     torch.manual_seed(seed)
     sae = getattr(saes, f"{name}TrainingSAE")(config)
-    steps = args.tokens // BATCH
+    steps = args.tokens // args.batch
     plain = SAETrainerConfig(total_training_samples=1, train_batch_size_samples=1)
     training = SAETrainerConfig(
-        total_training_samples=steps * BATCH,
-        train_batch_size_samples=BATCH,
+        total_training_samples=steps * args.batch,
+        train_batch_size_samples=args.batch,
         lr=rate * plain.lr,
         lr_end=rate * plain.lr / 10,
     )
-    sae = SAETrainer(training, sae, tensors(stream, 1.0, steps)).fit()
-    inference = SAE.from_dict(sae.cfg.get_inference_sae_cfg_dict())
-    state = sae.state_dict()
-    sae.process_state_dict_for_saving_inference(state)
-    inference.load_state_dict(state)
-    return torch_run(inference.encode, inference.decode, 1.0)
+
+    def run() -> Run:
+        inference = SAE.from_dict(sae.cfg.get_inference_sae_cfg_dict())
+        state = {name: value.clone() for name, value in sae.state_dict().items()}
+        sae.process_state_dict_for_saving_inference(state)
+        inference.load_state_dict(state)
+        return torch_run(inference.encode, inference.decode, 1.0)
+
+    SAETrainer(training, sae, tensors(stream, 1.0, steps, watch, run)).fit()
+    return run()
 
 
 PEERS = {"SAELens": sae_lens, "dictionary_learning": dictionary_learning}
@@ -149,7 +177,7 @@ def main() -> None:
     args, found = parser.parse_args(), []
     for kind, name, rate, seed in cells(args):
         stream = stream_of(args, seed)
-        held_BD, started = held_out(stream, args.tokens), time.perf_counter()
+        held_BD, started = held_out(stream, args.tokens, args.batch), time.perf_counter()
         if name == "dictlearn":
             own = {"prefixes": prefixes(args.n_latents)} if kind == "matryoshka" else {}
             run = run_of(trained(kind, seed, args, stream.d_in, **own))

@@ -1,7 +1,8 @@
 """Dictionaries at their recommended settings, on planted data or on a store, with changes to compare them with.
 
     python benchmarks/recommended.py [--kinds=topk,batch_topk] [--seeds=3] [--data=planted|DIR]
-        [--n_latents=2048] [--l0=16] [--tokens=1048576] [--set=rule.lr=2e-3 ...] [--json=FILE]
+        [--n_latents=2048] [--l0=16] [--tokens=1048576] [--batch=256] [--set=rule.lr=2e-3 ...]
+        [--set=rule={...}] [--json=FILE]
 
 planted: 1024 unit atoms in 256 dimensions, 16 of them on at a time with Zipf's frequencies (p2). DIR is the
 folder of a store that `dictlearn harvest` wrote. Recovered is the share of planted atoms with an atom of the
@@ -25,7 +26,7 @@ from dictlearn.cli.analyse import literal
 from dictlearn.streams import Stream
 from dictlearn.train import train
 
-BATCH, HELD_OUT = 256, 16_384
+HELD_OUT = 16_384
 PLANTED = {"name": "synthetic", "kind": "p2", "d_in": 256, "n_features": 1024, "sparsity": 16.0}
 
 Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -43,8 +44,8 @@ def stream_of(args: argparse.Namespace, seed: int) -> Stream:
     Raises ValueError for a store with fewer rows than are trained on and held out.
     """
     settings = {**source(args.data), "normalise": "mean_norm_sqrt_d"}
-    stream = streams.make(settings.pop("name"), **settings, batch_size=BATCH, seed=seed)
-    needed = args.tokens + BATCH + HELD_OUT
+    stream = streams.make(settings.pop("name"), **settings, batch_size=args.batch, seed=seed)
+    needed = args.tokens + args.batch + HELD_OUT
     if stream.n_rows is not None and stream.n_rows < needed:
         raise ValueError(
             f"the store has {stream.n_rows} rows; {needed} are needed: lower --tokens."
@@ -52,7 +53,7 @@ def stream_of(args: argparse.Namespace, seed: int) -> Stream:
     return stream
 
 
-def held_out(stream: Stream, tokens: int, batch: int = BATCH) -> np.ndarray:
+def held_out(stream: Stream, tokens: int, batch: int) -> np.ndarray:
     """Normalised tokens [HELD_OUT, D], or up to a batch more, after those of the run. batch: that of the
     stream."""
     first = tokens // batch + 1
@@ -77,13 +78,16 @@ def measured(run: Run, held_BD: np.ndarray) -> dict[str, float]:
 def trained(kind: str, seed: int, args: argparse.Namespace, d_in: int, **own) -> Trained:
     """A dictionary at its recommended settings with the changes of `--set`; own: fields of the dictionary."""
     sizes = {"n_latents": args.n_latents, "tokens": args.tokens, "l0": args.l0}
-    found = recommended(kind, d_in=d_in, batch_size=BATCH, **sizes)
+    found = recommended(kind, d_in=d_in, batch_size=args.batch, **sizes)
     found["stream"] = {**source(args.data), **found["stream"]}
     found["dictionary"] |= own
     for change in args.set:
         key, _, text = change.partition("=")
-        subtree, _, field = key.partition(".")
-        found.setdefault(subtree, {})[field] = literal(text)
+        subtree, dot, field = key.partition(".")
+        if dot:
+            found.setdefault(subtree, {})[field] = literal(text)
+        else:
+            found[subtree] = literal(text)
     found |= {"log_every": found["steps"], "checkpoint_every": found["steps"], "seed": seed}
     with tempfile.TemporaryDirectory() as folder:
         train(found, Path(folder))
@@ -115,7 +119,7 @@ def recovered(one: Trained, truth_ND: np.ndarray, dead: float) -> dict[str, floa
 def rows(args: argparse.Namespace) -> Iterator[tuple[str, int, dict]]:
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         stream = stream_of(args, seed)
-        held_BD = held_out(stream, args.tokens)
+        held_BD = held_out(stream, args.tokens, args.batch)
         for kind in args.kinds.split(","):
             one = trained(kind, seed, args, stream.d_in)
             found = measured(run_of(one), held_BD)
@@ -130,6 +134,7 @@ def sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n_latents", type=int, default=2048)
     parser.add_argument("--l0", type=float, default=16)
     parser.add_argument("--tokens", type=int, default=2**20)
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="SUBTREE.NAME=VALUE")

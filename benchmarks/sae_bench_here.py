@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dictlearn import analyses, restore, tasks
+from dictlearn import analyses, interop, restore, tasks
 from dictlearn import lm as language
 from dictlearn.analyses import _ablated, _absorption, _asked, _documents, absorption, core, scr, tpp
 from dictlearn.analyses._probing import LLM, SAE
@@ -28,8 +28,8 @@ BIASED = "male_professor / female_nurse"
 """SAEBench's names of the class, the value and the biased pair, whatever they are."""
 
 
-def trained_here(lm: language.LM, home: Path) -> Trained:
-    """A TopK of the residual stream, folded."""
+def trained_here(lm: language.LM, home: Path, n: int) -> list[Trained]:
+    """TopKs of the residual stream of several seeds, folded."""
     harvest(lm, home / "activations", (TAP,), n_tokens=100_000, sequence_length=64)
     stream = {"name": "store", "path": str(home / "activations"), "tap": TAP}
     config = {
@@ -38,9 +38,16 @@ def trained_here(lm: language.LM, home: Path) -> Trained:
         "dictionary": {"name": "topk", "n_latents": F, "k": K},
         "objective": {"name": "fvu"},
         "rule": {"name": "adam", "lr": 1e-3, "warmup_steps": 10},
+        "sweep": {"seed": tuple(range(n))},
     }
     train(config, home / "run")
-    return restore(home / "run")[0].folded()
+    return [one.folded() for one in restore(home / "run")]
+
+
+def saved(trained: Sequence[Trained], home: Path) -> None:
+    """Writes them where SAEBench finds them, in their order."""
+    for n, one in enumerate(trained):
+        interop.save(one, home / f"sae_{n:03}", "saelens")
 
 
 def documents(lm: language.LM, seed: int) -> dict[str, Any]:
@@ -128,13 +135,13 @@ def settings(seed: int, words: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def measured(name: str, trained: Trained, home: Path, **more: Any) -> dict[str, Any]:
-    """{"seconds" of the whole analysis, by the clock and of the processor, the "values" of a dictionary by
-    SAEBench's keys, those of SAEBench's "formulas"}."""
+def measured(name: str, trained: Sequence[Trained], home: Path, **more: Any) -> dict[str, Any]:
+    """{"seconds" of the whole analysis, by the clock and of the processor, the "values" of the first dictionary
+    by SAEBench's keys, those of SAEBench's "formulas"}."""
     begin = time.perf_counter(), time.process_time()
-    result = analyses.run(name, [trained], model=str(home / "model"), tap=TAP, **more)
+    result = analyses.run(name, trained, model=str(home / "model"), tap=TAP, **more)
     seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
-    record = result.values["dictionaries"][trained.name]
+    record = result.values["dictionaries"][trained[0].name]
     formulas = record.get("eval_result_unstructured", {}).get("saebench_formulas", {})
     values = {k: v for group in record["eval_result_metrics"].values() for k, v in group.items()}
     return {"seconds": seconds, "values": values, "formulas": formulas}

@@ -4,7 +4,7 @@ Its functions that download data, and that load the model by name, are replaced;
 """
 
 _PREPARED = """
-import functools, os, time
+import functools, glob, tempfile, time
 import jaxtyping
 jaxtyping.config.update("jaxtyping_disable", True)  # newer versions refuse the shapes of train_sklearn_probe
 from types import SimpleNamespace
@@ -22,14 +22,14 @@ from sae_bench.sae_bench_utils import dataset_info, dataset_utils
 from sae_bench.sae_bench_utils.general_utils import load_and_format_sae
 from sae_lens import SAE
 
-sae = SAE.load_from_disk(f"{home}/sae", device="cpu")
+saes = [SAE.load_from_disk(folder, device="cpu") for folder in sorted(glob.glob(f"{home}/sae*"))]
+sae = saes[0]
 for evaluation in (absorption, scr_and_tpp, sparse_probing):
     evaluation.HookedTransformer = SimpleNamespace(from_pretrained_no_processing=lambda *_, **__: model)
 scr_and_tpp.COLUMN2_VALS_LOOKUP["ours"] = ("yes", "no")
 model.cfg.default_prepend_bos = True  # of the prompts; documents begin with the separator
 flat = lambda groups: {k: v for group in groups.values() for k, v in group.items()}
 trained = {}
-os.makedirs(f"{home}/out", exist_ok=True)
 
 def kept(train):
     def wrapped(*args, **options):
@@ -43,10 +43,13 @@ def kept(train):
 scr_and_tpp.probe_training.train_probe_on_activations = kept(
     scr_and_tpp.probe_training.train_probe_on_activations)
 
-def run(evaluate, config, **options):
+def run(evaluate, config):
     trained.clear()
     begin = time.perf_counter(), time.process_time()
-    result, = evaluate(config, [("ours", sae)], "cpu", f"{home}/out", force_rerun=True, **options).values()
+    named, out = [(f"ours_{n}", each) for n, each in enumerate(saes)], tempfile.mkdtemp(dir=home)
+    if evaluate is not absorption.run_eval:
+        evaluate = functools.partial(evaluate, artifacts_path=f"{out}/artifacts")
+    result, *_ = evaluate(config, named, "cpu", out).values()
     seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     return {"seconds": seconds, "values": flat(result["eval_result_metrics"]), "probes": dict(trained)}
 """
@@ -65,10 +68,10 @@ def of_documents(n, kind):
     scr_and_tpp.dataset_creation.get_train_test_data = (
         lambda name, scr, *rest: documents["pair"] if scr else own(name, scr, *rest))
     if kind == "sparse_probing":
-        return run(sparse_probing.run_eval, SparseProbingEvalConfig(**shared), save_activations=False)
+        return run(sparse_probing.run_eval, SparseProbingEvalConfig(**shared))
     config = ScrAndTppEvalConfig(
         **shared, perform_scr=kind == "scr", n_values=ns, column1_vals_lookup={"ours": [("one", "other")]})
-    return run(scr_and_tpp.run_eval, config, save_activations=False)
+    return run(scr_and_tpp.run_eval, config)
 """
 
 _WORDS = """
@@ -81,8 +84,8 @@ train_probes, make_probe = common.train_linear_probe_for_task, common.create_and
 def keep_main(sparse, **options):
     found = sparse(**options)
     columns = (found[key] for key in ("letter", "split_feats", "f1_probe"))
-    for letter, main, f1 in zip(*columns):
-        trained[letter.upper()] = {"main": [int(one) for one in main], "f1": f1}
+    for letter, main, f1 in zip(*columns):  # those of the first dictionary
+        trained.setdefault(letter.upper(), {"main": [int(one) for one in main], "f1": f1})
     return found
 
 def of_words(n, epochs):
@@ -120,20 +123,22 @@ class Store:
         return next(self.batches)
 
 def of_core():
-    load_and_format_sae("ours", sae, "cpu")
     store = Store()
-    store.reset_input_dataset()
     names = ("kl", "ce_loss", "l2_norms", "sparsity_metrics", "variance_metrics",
              "featurewise_density_statistics", "featurewise_weight_based_metrics")
     config = CoreEvalConfig(
         model_name="smollm2", exclude_special_tokens_from_reconstruction=True, batch_size_prompts=8,
         n_eval_reconstruction_batches=len(tokens) // 8, n_eval_sparsity_variance_batches=len(tokens) // 8,
         **{f"compute_{name}": True for name in names})
-    begin = time.perf_counter(), time.process_time()
-    found, features = core.run_evals(sae, store, model, config, ignore_tokens={separator})
-    found["misc"] = core.calculate_misc_metrics(features)
+    each, begin = [], (time.perf_counter(), time.process_time())
+    for one in saes:
+        load_and_format_sae("ours", one, "cpu")
+        store.reset_input_dataset()
+        found, features = core.run_evals(one, store, model, config, ignore_tokens={separator})
+        found["misc"] = core.calculate_misc_metrics(features)
+        each.append(flat(found))
     seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
-    return {"seconds": seconds, "values": flat(found), "probes": {}}
+    return {"seconds": seconds, "values": each[0], "probes": {}}
 """
 
 CORE = f"{_PREPARED}{_CORE}\nfound = {{'core': [of_core()]}}\n"
