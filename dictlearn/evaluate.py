@@ -199,27 +199,27 @@ class Splice:
     def __init__(self, lm: language.LM, taps: Sequence[str], chosen: Mapping[str, Meter]):
         at = functools.partial(splice.run, lm.forward, tuple(taps))
 
-        def measure(params, tokens, mask, y, replacement, original):
-            logits = at(params, tokens, mask, y, replacement)[0]
+        def read(logits, original, tokens, mask):
             reading = Logits(logits, original, tokens, mask)
             return {name: meter.measure(reading) for name, meter in chosen.items()}
 
-        self._params, self._measure = lm.params, jax.jit(measure)
+        self._params, self._read = lm.params, jax.jit(read)
         self._run = jax.jit(lambda *arguments: at(*arguments)[0])
 
     def begin(self, tokens, mask, y) -> None:
         """Starts a batch `[S, T]` whose activations at the taps, concatenated, are `y` `[S, T, D]`."""
         self._batch = self._params, tokens, mask, y
         self._original = self._run(*self._batch, y)
-        self._fixed = {"original": self._sums(y), "ablated": self._sums(jnp.zeros_like(y))}
+        ablated = self._run(*self._batch, jnp.zeros_like(y))
+        self._fixed = {"original": self._sums(self._original), "ablated": self._sums(ablated)}
 
     def __call__(self, yhat) -> dict[str, dict]:
         """{meter: {run: sums}} with `yhat` `[S, T, D]` spliced in."""
-        runs = {**self._fixed, "spliced": self._sums(yhat)}
+        runs = {**self._fixed, "spliced": self._sums(self._run(*self._batch, yhat))}
         return {name: {run: sums[name] for run, sums in runs.items()} for name in runs["spliced"]}
 
-    def _sums(self, replacement):
-        return self._measure(*self._batch, replacement, self._original)
+    def _sums(self, logits):
+        return self._read(logits, self._original, *self._batch[1:3])
 
 
 class _Totals:
