@@ -47,8 +47,7 @@ def get_config(arg: str = "activations.npy") -> ConfigDict:
                 f"{', '.join(settings)}."
             )
         settings[name] = int(value)
-    batch_size = 256 if smoke else 4096
-    found = recommended(kind, d_in=width(path), batch_size=batch_size, **settings)
+    found = recommended(kind, d_in=width(path), **settings)
     config = ConfigDict(found)
     config.seed = 0
     config.log_every = 10 if smoke else 100

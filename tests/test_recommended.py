@@ -85,3 +85,11 @@ def test_the_rate_is_the_lower_of_what_steps_and_batch_allow():
 def test_b2_remembers_a_share_of_the_steps_within_bounds():
     b2 = lambda steps: recommended("topk", **{**SETTINGS, "tokens": steps * 256})["rule"]["b2"]
     assert [b2(steps) for steps in (100, 1600, 4000, 10**6)] == [0.99, 0.99, 0.996, 0.999]
+
+
+def test_a_batch_is_a_power_of_two_that_leaves_some_1600_steps_within_bounds():
+    sizes = {key: value for key, value in SETTINGS.items() if key != "batch_size"}
+    found = lambda tokens: recommended("topk", **{**sizes, "tokens": tokens})
+    sized = [found(n)["batch_size"] for n in (100, 10_000, 409_600, 2**20, 4 * 10**7)]
+    assert sized == [100, 128, 256, 512, 4096]
+    assert found(409_600) == recommended("topk", **{**sizes, "tokens": 409_600, "batch_size": 256})

@@ -5,6 +5,7 @@
     Adam         plateau lr sqrt(2^14 / n_latents), with lr the lower of 0.04 / sqrt(steps) and
                  sqrt(batch_size) / 12000; warm-up over 1/40 of the steps, decay over 1/2; b2 remembers
                  1/16 of the steps, between 100 and the usual 1000
+    batch        1/1600 of the tokens, rounded down to a power of two, between 128 and 4096
     AuxK         d_in / 2 dead latents for a token, not rectified; dead after 1/100 of the tokens
     activation   what holds its L0, and its scales (`Activation.recommended`)
 
@@ -22,6 +23,8 @@ from dictlearn.types import Dictionary
 WARMUP, MEMORY, FEWEST, MOST = 1 / 40, 1 / 16, 10_000, 10_000_000
 """The shares of the steps that warm up and that b2 remembers; the bounds of the tokens after which a latent is
 dead."""
+STEPS, SMALLEST, LARGEST = 1600, 128, 4096
+"""The number of steps that a batch size is chosen for, and the bounds of that size."""
 HORIZON, NOISE = 0.04, 1 / 12_000
 """The law of the learning rate that `benchmarks/rates.py` measures: what a longer run wants lower, and what the
 noise of a batch allows. The first is 1e-3 for 1600 steps, the second for a batch of 144."""
@@ -33,7 +36,7 @@ def recommended(
     d_in: int,
     n_latents: int,
     tokens: int,
-    batch_size: int,
+    batch_size: int | None = None,
     l0: float = 32,
     activation: str | None = None,
 ) -> dict:
@@ -44,7 +47,7 @@ def recommended(
         d_in: the width of the input.
         n_latents: F.
         tokens: the number of tokens of the run.
-        batch_size: the number of tokens of a batch.
+        batch_size: the number of tokens of a batch; None for the recommended one.
         l0: the wanted number of active latents of a token.
         activation: the name of the activation of a structure; None for its default.
 
@@ -57,10 +60,11 @@ def recommended(
             a field for which nothing is recommended.
 
     Example:
-        >>> found = recommended("topk", d_in=64, n_latents=512, tokens=1_000_000, batch_size=256, l0=8)
-        >>> found["dictionary"]["k"], found["dictionary"]["aux_k"], found["steps"]
-        (8, 32, 3906)
+        >>> found = recommended("topk", d_in=64, n_latents=512, tokens=1_000_000, l0=8)
+        >>> found["dictionary"]["k"], found["dictionary"]["aux_k"], found["batch_size"], found["steps"]
+        (8, 32, 512, 1953)
     """
+    batch_size = batch_of(tokens) if batch_size is None else batch_size
     _check(d_in, n_latents, tokens, batch_size, l0)
     known, steps = dictionaries.fields(kind, activation), tokens // batch_size
     structure: type[Dictionary] = dictionaries.variant(kind)
@@ -93,6 +97,12 @@ def recommended(
         found = _joined(found, own)
     _refuse_missing(kind, known, found["dictionary"])
     return found
+
+
+def batch_of(tokens: int) -> int:
+    """The batch size: smaller ones only take longer, and in larger ones a run has too few steps."""
+    share = max(SMALLEST, min(tokens // STEPS, LARGEST))
+    return min(1 << (share.bit_length() - 1), max(1, tokens))
 
 
 def _check(d_in: int, n_latents: int, tokens: int, batch_size: int, l0: float) -> None:
