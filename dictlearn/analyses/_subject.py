@@ -166,7 +166,9 @@ def dense_codes(dictionary: Trained, x_BD: np.ndarray) -> np.ndarray:
 def exactly(n: int, subjects: Sequence[Subject], name: str) -> Sequence[Subject]:
     """The subjects, if there are `n`; else ValueError."""
     if len(subjects) != n:
-        raise ValueError(f"{name} takes {n} subject(s), not {len(subjects)}.")
+        raise ValueError(
+            f"{name} takes {n} subject(s), not {len(subjects)}. A run, or a folder of dictionaries, is one."
+        )
     return subjects
 
 
