@@ -139,7 +139,8 @@ def measured(name: str, trained: Sequence[Trained], home: Path, **more: Any) -> 
     """{"seconds" of the whole analysis, by the clock and of the processor, the "values" of the first dictionary
     by SAEBench's keys, those of SAEBench's "formulas"}."""
     begin = time.perf_counter(), time.process_time()
-    result = analyses.run(name, trained, model=str(home / "model"), tap=TAP, **more)
+    subject = analyses.Subject("ours", given=trained)
+    result = analyses.run(name, [subject], model=str(home / "model"), tap=TAP, **more)
     seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     record = result.values["dictionaries"][trained[0].name]
     formulas = record.get("eval_result_unstructured", {}).get("saebench_formulas", {})
