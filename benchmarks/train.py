@@ -7,12 +7,11 @@
 
 Every contender is a separate process that holds the same batch. A round runs a window of a few steps of each,
 and the bound: one encoder matmul `[B, d] x [d, n]` of those sizes in XLA. A GEMM-equivalent is a step's median
-over the matmul's. Ours has everything on: counters of dead latents, AuxK armed as recommended, projection,
-clipping, Adam, unit norm. Memory is the process's peak over that of its imports, or the device's where the case
-names one (benchmarks/gpu.py). Peers that are not installed are left out. The data are sparse sums of 4 d unit
-directions, or activations of a store, whose width is then d; thresholds start so that k latents are active.
-Where the number of active latents varies, WARM steps go first, because at a random start a few tokens have most
-of them.
+over the matmul's. Ours has everything on: counters of dead latents, AuxK armed, projection, clipping, Adam,
+unit norm. Memory is the process's peak over that of its imports, or the device's where the case names one
+(benchmarks/gpu.py). Peers that are not installed are left out. The data are sparse sums of 4 d unit directions,
+or activations of a store, whose width is then d; thresholds start so that k latents are active. Where the
+number of active latents varies, WARM steps go first, because at a random start a few tokens have most of them.
 """
 
 import argparse
@@ -84,7 +83,7 @@ def dictlearn(case: dict, x_BD):
     from dictlearn.types import Batch
 
     d, n, k, kind = case["d"], case["n"], case["k"], case["kind"]
-    aux = {"aux_k": d // 2, "aux_every": max(1, case["batch"] // 512)}
+    aux = {"aux_k": d // 2}
     fields = {
         "topk": {"k": k, **aux},
         "batch_topk": {"k": float(k), **aux},

@@ -93,8 +93,3 @@ def test_a_batch_is_a_power_of_two_that_leaves_some_1600_steps_within_bounds():
     sized = [found(n)["batch_size"] for n in (100, 10_000, 409_600, 2**20, 4 * 10**7)]
     assert sized == [100, 128, 256, 512, 4096]
     assert found(409_600) == recommended("topk", **{**sizes, "tokens": 409_600, "batch_size": 256})
-
-
-def test_auxk_reads_a_share_of_a_large_batch():
-    every = lambda batch: recommended("topk", **{**SETTINGS, "batch_size": batch})["dictionary"]
-    assert [every(batch)["aux_every"] for batch in (128, 512, 1023, 2048, 4096)] == [1, 1, 1, 4, 8]

@@ -6,8 +6,7 @@
                  sqrt(batch_size) / 12000; warm-up over 1/40 of the steps, decay over 1/2; b2 remembers
                  1/16 of the steps, between 100 and the usual 1000
     batch        1/1600 of the tokens, rounded down to a power of two, between 128 and 4096
-    AuxK         d_in / 2 dead latents for a token, not rectified, on some 512 tokens of a large batch; dead
-                 after 1/100 of the tokens
+    AuxK         d_in / 2 dead latents for a token, not rectified; dead after 1/100 of the tokens
     activation   what holds its L0, and its scales (`Activation.recommended`)
 
 The figures behind each choice are in docs/recommended.md, measured by `benchmarks/recommended.py`. The 1/100
@@ -21,8 +20,6 @@ from collections.abc import Mapping
 from dictlearn import dictionaries, learners
 from dictlearn.types import Dictionary
 
-HELPED = 512
-"""The tokens of a batch that AuxK reads: in large batches a share of them, so that it stays cheap."""
 WARMUP, MEMORY, FEWEST, MOST = 1 / 40, 1 / 16, 10_000, 10_000_000
 """The shares of the steps that warm up and that b2 remembers; the bounds of the tokens after which a latent is
 dead."""
@@ -84,7 +81,6 @@ def recommended(
         found["dictionary"]["k"] = max(1, round(l0))
     if "aux_k" in known:
         found["dictionary"]["aux_k"] = min(d_in // 2, n_latents)
-        found["dictionary"]["aux_every"] = max(1, batch_size // HELPED)
     if "rule" in learners.reads(structure.learner):
         found["objective"] = {"name": "fvu"}
         found["rule"] = {
