@@ -11,12 +11,11 @@ latents come with it.
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
-from recommended import held_out, measured, recovered, run_of, sizes, stream_of, trained
+from recommended import held_out, measured, recovered, report, run_of, sizes, stream_of, trained
 
 WAYS = {
     "none": ("dictionary.aux_k=0",),
@@ -61,14 +60,8 @@ def main() -> None:
     parser.add_argument("--widths", default="512,1024,2048")
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.set_defaults(tokens=2**18, seeds=2)
-    args, found = parser.parse_args(), []
-    for row in rows(args):
-        found.append(row)
-        told = (f"{k} {v:.4f}" if isinstance(v, float) else str(v) for k, v in row.items())
-        print("  ".join(told), flush=True)
-        if args.json:
-            args.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found))
+    args = parser.parse_args()
+    print(table(report(rows(args), args.json)))
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ from pathlib import Path
 
 import numpy as np
 import quality
-from recommended import HELD_OUT, Run, measured
+from recommended import HELD_OUT, Run, measured, report, run_of
 
-from dictlearn import dense, lm, normalise, restore, streams
-from dictlearn.runs.trained import Trained, restore_run
+from dictlearn import lm, normalise, streams
+from dictlearn.runs.trained import of_run, restore_run
 from dictlearn.streams.from_lm import from_lm
 
 MARKS = (0.02, 0.05, 0.1, 0.2, 0.4)
@@ -98,13 +98,8 @@ def flat(held: list[float]) -> float:
     return max(late[len(late) // 2 :]) / max(late[: len(late) // 2])
 
 
-def ours(one: Trained, held_BD: np.ndarray) -> dict[str, float]:
-    """Figures on raw activations."""
-    return measured(lambda x_BD: (np.asarray(one.reconstruct(x_BD)), codes(one, x_BD)), held_BD)
-
-
-def codes(one: Trained, x_BD: np.ndarray) -> np.ndarray:
-    return np.asarray(dense(one.encode(x_BD), one.module.n_latents))
+def scaled(norm: normalise.Norm, held_BD: np.ndarray) -> np.ndarray:
+    return np.asarray(normalise.forward(norm, held_BD)[0])
 
 
 def soak(home: Path, args: argparse.Namespace, held_BD: np.ndarray) -> Iterator[dict]:
@@ -112,11 +107,11 @@ def soak(home: Path, args: argparse.Namespace, held_BD: np.ndarray) -> Iterator[
     started, first, steps = time.perf_counter(), 0, args.tokens // args.batch
     for number, mark in enumerate((*MARKS, np.inf)):
         held = stretch(home, mark * steps, number, steps)
-        (one,) = restore(home / "run")
-        step = restore_run(home / "run").step
-        print(f"# from step {first} to {step}: {max(held):.0f} MiB at most", flush=True)
-        yield {"name": "dictlearn", "tokens": step * args.batch, **ours(one, held_BD)}
-        first = step
+        run = restore_run(home / "run")
+        (one,), told = of_run(run), {"name": quality.OURS, "tokens": run.step * args.batch}
+        print(f"# from step {first} to {run.step}: {max(held):.0f} MiB at most", flush=True)
+        yield {**told, **measured(run_of(one), scaled(one.norm, held_BD))}
+        first = run.step
     seconds = time.perf_counter() - started
     told = {"stretch_s": len(held), "resident_MiB": max(held), "flat": flat(held)}
     yield {"name": "memory", "seconds": seconds, **told}
@@ -127,13 +122,13 @@ def peer(name: str, home: Path, args: argparse.Namespace, held_BD: np.ndarray) -
     stream = streams.make("store", **settings, normalise="mean_norm_sqrt_d")
     found, steps = [], args.tokens // args.batch
     at = {round(mark * steps) for mark in MARKS}
-    scaled_BD = np.asarray(normalise.forward(stream.norm, held_BD)[0])
+    scaled_BD = scaled(stream.norm, held_BD)
 
     def watch(step: int, run: Callable[[], Run]) -> None:
         if step in at:
             found.append({"tokens": step * args.batch, **measured(run(), scaled_BD)})
 
-    last = quality.PEERS[name]("topk", 1.0, 0, args, stream, watch)
+    last = quality.PEERS[name](quality.Cell("topk", name, 1.0, 0), args, stream, watch)
     found.append({"tokens": steps * args.batch, **measured(last, scaled_BD)})
     yield from ({"name": name, **row} for row in found)
 
@@ -166,13 +161,8 @@ def main() -> None:
     parser.add_argument("--peers", default="dictionary_learning")
     parser.add_argument("--workdir", type=Path, default=Path("runs/long"))
     parser.add_argument("--json", type=Path)
-    args, found = parser.parse_args(), []
-    for row in rows(args):
-        found.append(row)
-        told = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-        print("  ".join(told), flush=True)
-        if args.json:
-            args.json.write_text(json.dumps(found, indent=1) + "\n")
+    args = parser.parse_args()
+    report(rows(args), args.json)
 
 
 if __name__ == "__main__":

@@ -17,15 +17,25 @@ its default, and what L0 it comes out at is in the table. Its figures can be com
 import argparse
 import contextlib
 import io
-import json
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
-from recommended import Run, held_out, measured, run_of, sizes, stream_of, trained
+from recommended import Run, held_out, measured, report, run_of, sizes, stream_of, trained
 
 from dictlearn import streams
 from dictlearn.streams import Stream
+
+
+class Cell(NamedTuple):
+    """What is trained: name is ours or a peer's, rate the multiple of its default rate."""
+
+    kind: str
+    name: str
+    rate: float
+    seed: int
+
 
 Watch = Callable[[int, Callable[[], Run]], None]
 """Called before each step with its number and what gives the dictionary so far."""
@@ -62,12 +72,7 @@ def tensors(
 
 
 def dictionary_learning(
-    kind: str,
-    rate: float,
-    seed: int,
-    args: argparse.Namespace,
-    stream: Stream,
-    watch: Watch = unwatched,
+    cell: Cell, args: argparse.Namespace, stream: Stream, watch: Watch = unwatched
 ) -> Run:
     import torch
     from dictionary_learning import trainers
@@ -78,7 +83,7 @@ def dictionary_learning(
     warm, sparse = min(1000, steps // 5), {"sparsity_warmup_steps": min(2000, steps // 5)}
     common = {
         **{"steps": steps, "activation_dim": stream.d_in, "dict_size": args.n_latents},
-        **{"layer": 0, "lm_name": "none", "seed": seed, "device": "cpu", "warmup_steps": warm},
+        **{"layer": 0, "lm_name": "none", "seed": cell.seed, "device": "cpu", "warmup_steps": warm},
     }
     k = {"k": round(args.l0), "threshold_start_step": warm}
     shares = np.diff((0, *prefixes(args.n_latents))) / args.n_latents
@@ -95,19 +100,19 @@ def dictionary_learning(
         ),
         "gated": (trainers.gdm.GatedSAETrainer, sparse),
     }
-    trainer, own = of[kind]
+    trainer, own = of[cell.kind]
     made: list = []
 
     def scaled(**settings):
         made.append(trainer(**settings))
         for group in made[0].optimizer.param_groups:
-            group["lr"] = group["initial_lr"] = rate * group.get("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] = cell.rate * group.get("initial_lr", group["lr"])
         scheduler = getattr(made[0], "scheduler", None)
         if scheduler is not None:
-            scheduler.base_lrs = [rate * each for each in scheduler.base_lrs]
+            scheduler.base_lrs = [cell.rate * each for each in scheduler.base_lrs]
         return made[0]
 
-    torch.manual_seed(seed)
+    torch.manual_seed(cell.seed)
     scale = 1 / stream.d_in**0.5  # ours has mean norm sqrt(d); theirs is near mean square 1
     settings = {"trainer": scaled, **common, **own}
     run = lambda: torch_run(made[0].ae.encode, made[0].ae.decode, scale)
@@ -116,14 +121,7 @@ def dictionary_learning(
     return run()
 
 
-def sae_lens(
-    kind: str,
-    rate: float,
-    seed: int,
-    args: argparse.Namespace,
-    stream: Stream,
-    watch: Watch = unwatched,
-) -> Run:
+def sae_lens(cell: Cell, args: argparse.Namespace, stream: Stream, watch: Watch = unwatched) -> Run:
     import torch
     from sae_lens import saes
     from sae_lens.config import SAETrainerConfig
@@ -140,18 +138,18 @@ def sae_lens(
         "jumprelu": ("JumpReLU", {}),
         "gated": ("Gated", {}),
     }
-    name, own = of[kind]
+    name, own = of[cell.kind]
     settings = getattr(saes, f"{name}TrainingSAEConfig")
     config = settings(d_in=stream.d_in, d_sae=args.n_latents, device="cpu", **own)
-    torch.manual_seed(seed)
+    torch.manual_seed(cell.seed)
     sae = getattr(saes, f"{name}TrainingSAE")(config)
     steps = args.tokens // args.batch
     plain = SAETrainerConfig(total_training_samples=1, train_batch_size_samples=1)
     training = SAETrainerConfig(
         total_training_samples=steps * args.batch,
         train_batch_size_samples=args.batch,
-        lr=rate * plain.lr,
-        lr_end=rate * plain.lr / 10,
+        lr=cell.rate * plain.lr,
+        lr_end=cell.rate * plain.lr / 10,
     )
 
     def run() -> Run:
@@ -165,7 +163,30 @@ def sae_lens(
     return run()
 
 
-PEERS = {"SAELens": sae_lens, "dictionary_learning": dictionary_learning}
+OURS, PEERS = "dictlearn", {"SAELens": sae_lens, "dictionary_learning": dictionary_learning}
+
+
+def rows(args: argparse.Namespace) -> Iterator[dict]:
+    for cell in cells(args):
+        stream = stream_of(args, cell.seed)
+        held_BD, started = held_out(stream, args.tokens, args.batch), time.perf_counter()
+        if cell.name == OURS:
+            own = {"prefixes": prefixes(args.n_latents)} if cell.kind == "matryoshka" else {}
+            run = run_of(trained(cell.kind, cell.seed, args, stream.d_in, **own))
+        else:
+            with contextlib.redirect_stdout(io.StringIO()):
+                run = PEERS[cell.name](cell, args, stream)
+        seconds = time.perf_counter() - started
+        yield {**cell._asdict(), **measured(run, held_BD), "seconds": seconds}
+
+
+def cells(args: argparse.Namespace) -> Iterator[Cell]:
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        for kind in args.kinds.split(","):
+            yield Cell(kind, OURS, 1.0, seed)
+            for name in filter(None, args.peers.split(",")):
+                for rate in map(float, args.rates.split(",")):
+                    yield Cell(kind, name, rate, seed)
 
 
 def main() -> None:
@@ -174,33 +195,8 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--rates", default="1")
     sizes(parser)
-    args, found = parser.parse_args(), []
-    for kind, name, rate, seed in cells(args):
-        stream = stream_of(args, seed)
-        held_BD, started = held_out(stream, args.tokens, args.batch), time.perf_counter()
-        if name == "dictlearn":
-            own = {"prefixes": prefixes(args.n_latents)} if kind == "matryoshka" else {}
-            run = run_of(trained(kind, seed, args, stream.d_in, **own))
-        else:
-            with contextlib.redirect_stdout(io.StringIO()):
-                run = PEERS[name](kind, rate, seed, args, stream)
-        seconds = time.perf_counter() - started
-        figures = {**measured(run, held_BD), "seconds": seconds}
-        found.append({"kind": kind, "name": name, "rate": rate, "seed": seed, **figures})
-        told = "  ".join(f"{key} {value:.4f}" for key, value in figures.items())
-        print(f"{kind:12} {name:20} x{rate:<4g} seed {seed}  {told}", flush=True)
-        if args.json:
-            args.json.write_text(json.dumps(found, indent=1) + "\n")
-
-
-def cells(args: argparse.Namespace) -> Iterator[tuple[str, str, float, int]]:
-    """(kind, whose, multiple of the default rate, seed)."""
-    for seed in range(args.first_seed, args.first_seed + args.seeds):
-        for kind in args.kinds.split(","):
-            yield kind, "dictlearn", 1.0, seed
-            for name in filter(None, args.peers.split(",")):
-                for rate in map(float, args.rates.split(",")):
-                    yield kind, name, rate, seed
+    args = parser.parse_args()
+    report(rows(args), args.json)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ command's.
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -116,7 +116,7 @@ def recovered(one: Trained, truth_ND: np.ndarray, dead: float) -> dict[str, floa
     return {"recovered": float((cosine_NF.max(1) >= 0.9).mean()), "precision": float(precision)}
 
 
-def rows(args: argparse.Namespace) -> Iterator[tuple[str, int, dict]]:
+def rows(args: argparse.Namespace) -> Iterator[dict]:
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         stream = stream_of(args, seed)
         held_BD = held_out(stream, args.tokens, args.batch)
@@ -125,7 +125,19 @@ def rows(args: argparse.Namespace) -> Iterator[tuple[str, int, dict]]:
             found = measured(run_of(one), held_BD)
             if stream.truth is not None:
                 found |= recovered(one, stream.truth, found["dead"])
-            yield kind, seed, found
+            yield {"kind": kind, "seed": seed, **found}
+
+
+def report(rows: Iterable[dict], path: Path | None) -> list[dict]:
+    """Prints each row as it comes, and keeps all so far as JSON if there is a path; the rows."""
+    found = []
+    for row in rows:
+        found.append(row)
+        told = (f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+        print("  ".join(told), flush=True)
+        if path:
+            path.write_text(json.dumps(found, indent=1) + "\n")
+    return found
 
 
 def sizes(parser: argparse.ArgumentParser) -> None:
@@ -146,13 +158,7 @@ def main() -> None:
     parser.add_argument("--kinds", default="topk,batch_topk,matryoshka,jumprelu,gated")
     sizes(parser)
     args = parser.parse_args()
-    found = []
-    for kind, seed, figures in rows(args):
-        found.append({"kind": kind, "seed": seed, **figures})
-        told = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        print(f"{kind:12} seed {seed}  {told}", flush=True)
-        if args.json:
-            args.json.write_text(json.dumps(found, indent=1) + "\n")
+    report(rows(args), args.json)
 
 
 if __name__ == "__main__":

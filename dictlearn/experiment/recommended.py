@@ -64,7 +64,7 @@ def recommended(
         >>> found["dictionary"]["k"], found["dictionary"]["aux_k"], found["batch_size"], found["steps"]
         (8, 32, 512, 1953)
     """
-    batch_size = batch_of(tokens) if batch_size is None else batch_size
+    batch_size = _batch_of(tokens) if batch_size is None else batch_size
     _check(d_in, n_latents, tokens, batch_size, l0)
     known, steps = dictionaries.fields(kind, activation), tokens // batch_size
     structure: type[Dictionary] = dictionaries.variant(kind)
@@ -99,7 +99,7 @@ def recommended(
     return found
 
 
-def batch_of(tokens: int) -> int:
+def _batch_of(tokens: int) -> int:
     """The batch size: smaller ones only take longer, and in larger ones a run has too few steps."""
     share = max(SMALLEST, min(tokens // STEPS, LARGEST))
     return min(1 << (share.bit_length() - 1), max(1, tokens))
