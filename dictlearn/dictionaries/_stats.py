@@ -72,14 +72,12 @@ class Threshold(Stats):
         weight = self.weight.value
         return self.mean.value / jnp.where(weight > 0, weight, 1)
 
-    def take(self, score_BF: Float[Array, "B F"], restart: bool | Bool[Array, ""] = False) -> None:
-        """Adds the smallest positive score of a batch to the mean (scores that are not kept are 0);
-        `restart` discards the earlier batches."""
+    def take(self, least: Float[Array, ""], restart: bool | Bool[Array, ""] = False) -> None:
+        """Adds the smallest score that a batch keeps to the mean (infinity where it keeps none); `restart`
+        discards the earlier batches."""
         if not self.learns:
             return
-        score_BF = lax.stop_gradient(score_BF)
-        least = jnp.min(jnp.where(score_BF > 0, score_BF, jnp.inf))
-        least = least.astype(self.mean.value.dtype)
+        least = lax.stop_gradient(least).astype(self.mean.value.dtype)
         found = jnp.isfinite(least)
         new = jnp.where(found, 1 - self.decay, 0.0)
         old = jnp.where(restart, 0.0, 1 - new)

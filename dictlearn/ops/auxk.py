@@ -6,8 +6,9 @@
 Gradients reach W_enc, b_enc and W_dec of dead latents only, through the same sparse rule as the main
 path. If fewer than `aux_k` latents are dead, all of them are used.
 
-On one device, where at most one latent in FEW is dead, the dead latents are gathered and multiplied densely.
-Five products of their width cost less than aux_k rows for each token.
+On one device, where at most one latent in 8 is dead, the dead latents are gathered and multiplied densely, in
+arrays of the smallest width of FEW that holds them. Five products of that width cost less than aux_k rows for
+each token.
 
 The gradient of a few latents should not cost an array of all. `reconstruct_residual` therefore returns the
 weights, and all other readers use the returned ones. The backward pass adds AuxK's part to their gradient in
@@ -43,7 +44,8 @@ from dictlearn.ops.topk.exact import top_k
 from dictlearn.sharding import is_split
 from dictlearn.types import Codes
 
-FEW = 8
+FEW = (64, 8)
+"""Where at most one latent in so many is dead, arrays of that width hold the dead latents."""
 
 
 def reconstruct_residual(
@@ -91,31 +93,34 @@ def _custom_vjp(aux_k, floor, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE)
 
 
 def _forward(aux_k, floor, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
-    n, few = dead_F.shape[0], dead_F.shape[0] // FEW
-    (dead_G,) = jnp.nonzero(dead_F, size=few, fill_value=n)
-    n_dead = dead_F.sum()
-    form = sum(any_member(n_dead > bound).astype(jnp.int32) for bound in (0, few))
+    widths, n_dead = _widths(len(dead_F)), dead_F.sum()
+    widest = max(widths, default=0)
+    (dead_G,) = jnp.nonzero(dead_F, size=widest, fill_value=len(dead_F))
+    form = sum(any_member(n_dead > bound).astype(jnp.int32) for bound in (0, *widths))
     no_ehat = jnp.zeros((len(x_BD), W_dec_FE.shape[1]), jnp.result_type(pre_BF, W_dec_FE))
-    no_f = jnp.zeros((len(x_BD), few), pre_BF.dtype)
+    no_f = jnp.zeros((len(x_BD), widest), pre_BF.dtype)
     no_entries = (
         jnp.zeros((len(x_BD), aux_k), pre_BF.dtype),
         jnp.zeros((len(x_BD), aux_k), jnp.int32),
     )
 
-    def among_few(pre_BF):
-        pre_BG = jnp.take(pre_BF, dead_G, axis=1, mode="fill", fill_value=-jnp.inf)
+    def among_few(width, pre_BF):
+        few_G = dead_G[:width]
+        pre_BG = jnp.take(pre_BF, few_G, axis=1, mode="fill", fill_value=-jnp.inf)
         kept_BG = pre_BG > floor
-        if aux_k < few:
+        if aux_k < width:
             kept_BG &= row_top(_above_least(pre_BG, kept_BG), aux_k)
         f_BG = jnp.where(kept_BG, pre_BG, 0)
-        return f_BG @ _rows(W_dec_FE, dead_G), f_BG, no_entries
+        wide_BG = jnp.pad(f_BG, ((0, 0), (0, widest - width)))
+        return f_BG @ _rows(W_dec_FE, few_G), wide_BG, no_entries
 
     def among_many(pre_BF):
         val_BK, idx_BK = top_k(pre_BF, aux_k, dead_F)
         val_BK = jnp.where(val_BK > floor, val_BK, 0)
         return rows_sum(val_BK, idx_BK, W_dec_FE), no_f, (val_BK, idx_BK)
 
-    forms = (lambda pre_BF: (no_ehat, no_f, no_entries)), among_few, among_many
+    none = lambda pre_BF: (no_ehat, no_f, no_entries)
+    forms = none, *(partial(among_few, width) for width in widths), among_many
     ehat_BE, f_BG, entries = lax.switch(form, forms, pre_BF)
     weights = W_enc_FD, b_enc_F, W_dec_FE
     return (ehat_BE, *weights), (form, dead_G, f_BG, entries, x_BD, W_enc_FD, W_dec_FE)
@@ -124,19 +129,19 @@ def _forward(aux_k, floor, pre_BF, dead_F, x_BD, W_enc_FD, b_enc_F, W_dec_FE):
 def _backward(aux_k, floor, saved, bars):
     form, dead_G, f_BG, (val_BK, idx_BK), x_BD, W_enc_FD, W_dec_FE = saved
     g_BE, *totals = bars
-    n = len(W_enc_FD)
+    n, widths = len(W_enc_FD), _widths(len(W_enc_FD))
 
     def few_bar(f_BG, g_BE):
-        return jnp.where(f_BG != 0, g_BE @ _rows(W_dec_FE, dead_G).T, 0)
+        return jnp.where(f_BG != 0, g_BE @ _rows(W_dec_FE, dead_G[: f_BG.shape[1]]).T, 0)
 
     def many_bar(val_BK, g_BE):
         return jnp.where(val_BK != 0, rows_dot(g_BE, idx_BK, W_dec_FE), 0)
 
-    def add_few(turn, totals):
-        _, f, g = lax.optimization_barrier((turn, f_BG, g_BE))
-        g_BG = few_bar(f, g)
+    def add_few(width, turn, totals):
+        _, f, g = lax.optimization_barrier((turn, f_BG[:, :width], g_BE))
+        g_BG, few_G = few_bar(f, g), dead_G[:width]
         parts = g_BG.T @ x_BD, g_BG.sum(0), f.T @ g
-        put = lambda total, part: total.at[dead_G].add(part.astype(total.dtype), mode="drop")
+        put = lambda total, part: total.at[few_G].add(part.astype(total.dtype), mode="drop")
         return [put(*each) for each in zip(totals, parts, strict=True)]
 
     def add_many(turn, totals):
@@ -146,17 +151,24 @@ def _backward(aux_k, floor, saved, bars):
         parts = *parts, rows_add(val, idx_BK, g, n)
         return [total + part for total, part in zip(totals, parts, strict=True)]
 
-    for number, add in ((1, add_few), (2, add_many)):
+    adds = *(partial(add_few, width) for width in widths), add_many
+    for number, add in enumerate(adds, start=1):
         totals = lax.fori_loop(0, (form == number).astype(jnp.int32), add, totals)
+    few_x_bar = lambda width: few_bar(f_BG[:, :width], g_BE) @ _rows(W_enc_FD, dead_G[:width])
     x_bars = (
         lambda: jnp.zeros_like(x_BD),
-        lambda: few_bar(f_BG, g_BE) @ _rows(W_enc_FD, dead_G),
+        *(partial(few_x_bar, width) for width in widths),
         lambda: rows_sum(many_bar(val_BK, g_BE), idx_BK, W_enc_FD),
     )
     return None, None, lax.switch(form, x_bars), *totals
 
 
 _custom_vjp.defvjp(_forward, _backward)
+
+
+def _widths(n_latents):
+    """The widths, ascending, of the arrays that hold few dead latents."""
+    return tuple(n_latents // share for share in FEW if n_latents >= share)
 
 
 def _above_least(pre_BG, kept_BG):

@@ -11,12 +11,12 @@ from dictlearn.types import Codes
 B, D, F, K = 16, 8, 32, 4
 
 
-def setting():
+def setting(n_latents=F):
     keys = jax.random.split(jax.random.key(0), 4)
     x, W_enc, W_dec = (
-        jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (F, D), (F, D)], strict=False)
+        jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (n_latents, D), (n_latents, D)], strict=False)
     )
-    return x, W_enc, jnp.zeros(F), W_dec, jax.random.normal(keys[3], (B, D))
+    return x, W_enc, jnp.zeros(n_latents), W_dec, jax.random.normal(keys[3], (B, D))
 
 
 CODES = Codes(jnp.ones((B, 1)), jnp.zeros((B, 1), jnp.int32))
@@ -39,11 +39,17 @@ def dense_loss(W_enc, b_enc, W_dec, dead, x, residual, k=K, rectified=False):
 
 
 @pytest.mark.parametrize("rectified", [False, True])
-@pytest.mark.parametrize(("every", "k"), [(3, 4), (3, 16), (8, 4), (8, 2), (16, 4)])
-def test_its_gradient_is_the_dense_forms_and_reaches_dead_latents_only(every, k, rectified):
-    """Eleven dead latents, also fewer than k; four, which are cut out; four of which half compete; two."""
-    x, W_enc, b_enc, W_dec, residual = setting()
-    dead = jnp.arange(F) % every == 1
+@pytest.mark.parametrize(
+    ("n_latents", "every", "k"),
+    [(32, 3, 4), (32, 3, 16), (32, 8, 4), (32, 8, 2), (32, 16, 4), (256, 64, 4), (256, 64, 2)],
+)
+def test_its_gradient_is_the_dense_forms_and_reaches_dead_latents_only(
+    n_latents, every, k, rectified
+):
+    """Eleven dead latents, also fewer than k; four, which are cut out; four of which half compete; two; four of
+    many, in the narrower arrays."""
+    x, W_enc, b_enc, W_dec, residual = setting(n_latents)
+    dead = jnp.arange(n_latents) % every == 1
     arguments = W_enc, b_enc, W_dec, dead, x, residual
     found = jax.value_and_grad(aux_loss, argnums=(0, 1, 2))(*arguments, k, rectified)
     wanted = jax.value_and_grad(dense_loss, argnums=(0, 1, 2))(*arguments, k, rectified)

@@ -93,7 +93,8 @@ class Many(NamedTuple):
     """Any number of entries. codes: the latents, without gradient. score_BF: positive for the entries that
     affect the values or their gradients. pre_BF: pre-activations. k_sparse: tokens with at most this
     number of entries are computed sparsely; F for a dense computation. arguments: further arguments of
-    `values`. penalty_B: a penalty that is added to the penalty of `values`. aux: as in `Few`."""
+    `values`. penalty_B: a penalty that is added to the penalty of `values`. aux: as in `Few`. near: the k_sparse
+    largest scores of each token and their latents, None where they are not known."""
 
     codes: Codes
     score_BF: Float[Array, "B F"]
@@ -102,11 +103,12 @@ class Many(NamedTuple):
     arguments: tuple = ()
     penalty_B: jax.Array | None = None
     aux: tuple[Codes, jax.Array] | None = None
+    near: tuple[Float[Array, "B M"], Int[Array, "B M"]] | None = None
 
     def over(self, body: Callable, read: tuple, more: tuple) -> Found:
         """See `Few`."""
-        more = *more, *self.arguments
-        found = support.over(body, self.score_BF, self.pre_BF, self.k_sparse, *read, *more)
+        scores, more = (self.score_BF, self.pre_BF, self.k_sparse), (*more, *self.arguments)
+        found = support.over(body, *scores, *read, *more, near=self.near)
         return Found(self.codes, found)
 
     def given(self, body: Callable, pre_BF: Float[Array, "B F"], more: tuple) -> Found:

@@ -80,16 +80,16 @@ class BatchTopK(Activation):
     def choose(
         self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: Bool[Array, " F"]
     ) -> Many:
-        f_BF, k, ended = jax.nn.relu(pre_BF), self.k, False
+        k, ended = self.k, False
         if self.anneal_steps:
             ended = self.steps.now() == self.anneal_steps
             k = self._annealing.k(k, self.steps.now())
             self.steps.advance()
         n, k_sparse = jnp.round(k * len(pre_BF)).astype(jnp.int32), self._k_sparse()
-        norm = 1.0 if weight is None else weight
-        f_BF = f_BF * batch_top(f_BF * norm, n, k_sparse)
-        self.theta.take(f_BF * norm, ended)
-        return Many(Codes(f_BF), f_BF, pre_BF, k_sparse)
+        top = batch_top(pre_BF if weight is None else pre_BF * weight, n, k_sparse)
+        f_BF = jnp.where(top.on_BF, pre_BF, 0)
+        self.theta.take(top.least, ended)
+        return Many(Codes(f_BF), f_BF, pre_BF, k_sparse, near=top.near)
 
     def _k_sparse(self) -> int:
         k = self.k if isinstance(self.k, int | float) else self.k_max

@@ -82,9 +82,11 @@ class FeatureChoice(Activation, kw_only=True):
         chooses = self.steps.now() >= self.choose_after
         density_F = self.density.now()
         by_latent = lambda: column_top(f_BF, self._quotas(f_BF, density_F, n))
-        kept_BF = f_BF * lax.cond(any_member(chooses), by_latent, lambda: batch_top(f_BF, n))
+        by_batch = lambda: batch_top(f_BF, n).on_BF
+        kept_BF = f_BF * lax.cond(any_member(chooses), by_latent, by_batch)
         underused_F = zipf.underused(density_F, self.margin) & ~chooses
-        self.theta.take(jnp.where(chooses, 0, kept_BF))
+        least = jnp.min(jnp.where(kept_BF > 0, kept_BF, jnp.inf))
+        self.theta.take(jnp.where(chooses, jnp.inf, least))
         self.density.take(kept_BF, ~chooses)
         self._remember_own(kept_BF, chooses)
         self.steps.advance()

@@ -58,10 +58,10 @@ class MutualChoice(Activation, kw_only=True):
     def choose(
         self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: Bool[Array, " F"]
     ) -> Many:
-        f_BF = jax.nn.relu(pre_BF)
-        f_BF = f_BF * batch_top(f_BF, jnp.round(self.k * len(pre_BF)).astype(jnp.int32))
+        top = batch_top(pre_BF, jnp.round(self.k * len(pre_BF)).astype(jnp.int32))
+        f_BF = jnp.where(top.on_BF, pre_BF, 0)
         underused_F = zipf.underused(self.density.now(), self.margin) | dead_F
-        self.theta.take(f_BF)
+        self.theta.take(top.least)
         self.density.take(f_BF)
         aux = _topk.none_active(pre_BF), underused_F
         return Many(Codes(f_BF), f_BF, pre_BF, self.n_latents, aux=aux)

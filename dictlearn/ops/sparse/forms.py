@@ -10,12 +10,16 @@ whose products are exact in one pass, and for up to DENSE latents for each entry
 compiler counts a product as long as the gather (docs/benchmarks.md). Beyond these limits the form is gathered
 or scattered.
 
-All forms agree to rounding (tests/ops/sparse/test_forms.py), and all ignore the entries from `n_used` on.
+All forms agree to rounding (tests/ops/sparse/test_forms.py), and all ignore the entries from `n_used` on. Where
+that is `[G]`, each of G equal groups of consecutive tokens has its own: only the form loop is shorter for it.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Int
 
 UNROLL = 16
 BLOCK = 2**26
@@ -24,12 +28,12 @@ DENSE = 2048
 
 def sum_loop(val_BK, idx_BK, W_FD, n_used=None, *, unroll=1):
     zero_BD = jnp.zeros((val_BK.shape[0], W_FD.shape[1]), jnp.result_type(val_BK, W_FD))
-    add = lambda out_BD, val_B, idx_B: out_BD + val_B[:, None] * W_FD[idx_B]
+    add = lambda out_BD, _, at, val_T, idx_T: at.add(out_BD, val_T[:, None] * W_FD[idx_T])
     return loop(add, zero_BD, (val_BK.T, idx_BK.T), n_used, unroll)
 
 
 def sum_unrolled(val_BK, idx_BK, W_FD, n_used=None):
-    return sum_loop(val_BK, idx_BK, W_FD, n_used, unroll=UNROLL)
+    return sum_loop(val_BK, idx_BK, W_FD, _most(n_used), unroll=UNROLL)
 
 
 def sum_gathered(val_BK, idx_BK, W_FD, n_used=None):
@@ -44,12 +48,12 @@ def sum_matmul(val_BK, idx_BK, W_FD, n_used=None):
 
 
 def dot_loop(g_BD, idx_BK, W_FD, n_used=None):
-    dot = lambda idx_B: jnp.sum(g_BD * W_FD[idx_B], axis=-1)
+    dot = lambda g_TD, idx_T: jnp.sum(g_TD * W_FD[idx_T], axis=-1)
     if n_used is None:
-        return lax.scan(lambda _, idx_B: (None, dot(idx_B)), None, idx_BK.T)[1].T
+        return lax.scan(lambda _, idx_B: (None, dot(g_BD, idx_B)), None, idx_BK.T)[1].T
     zero_KB = jnp.zeros(idx_BK.T.shape, jnp.result_type(g_BD, W_FD))
-    put = lambda out_KB, k, idx_B: lax.dynamic_update_index_in_dim(out_KB, dot(idx_B), k, 0)
-    return loop(put, zero_KB, (jnp.arange(len(zero_KB)), idx_BK.T), n_used).T
+    put = lambda out_KB, k, at, idx_T: at.put(out_KB, k, dot(at.of(g_BD), idx_T))
+    return loop(put, zero_KB, (idx_BK.T,), n_used).T
 
 
 def dot_gathered(g_BD, idx_BK, W_FD, n_used=None):
@@ -65,7 +69,7 @@ def dot_matmul(g_BD, idx_BK, W_FD, n_used=None):
 
 def add_loop(val_BK, idx_BK, g_BD, n_used=None, *, n_latents):
     zero_FD = jnp.zeros((n_latents, g_BD.shape[1]), jnp.result_type(val_BK, g_BD))
-    add = lambda out_FD, val_B, idx_B: out_FD.at[idx_B].add(val_B[:, None] * g_BD)
+    add = lambda out_FD, _, at, val_T, idx_T: out_FD.at[idx_T].add(val_T[:, None] * at.of(g_BD))
     return loop(add, zero_FD, (val_BK.T, idx_BK.T), n_used)
 
 
@@ -85,12 +89,42 @@ def add_matmul(val_BK, idx_BK, g_BD, n_used=None, *, n_latents):
     return _codes(_within(val_BK, n_used), idx_BK, n_latents).T @ g_BD
 
 
-def loop(step, start, xs, n_used, unroll=1):
-    """`step(carry, *x)` for every x, or for the first `n_used`."""
+class At(NamedTuple):
+    """T consecutive tokens of B, from `first` on."""
+
+    first: Int[Array, ""] | int
+    n_tokens: int
+
+    def of(self, a_BX):
+        """Their rows."""
+        return lax.dynamic_slice_in_dim(a_BX, self.first, self.n_tokens)
+
+    def add(self, out_BX, part_TX):
+        """`out_BX` with their part added."""
+        return lax.dynamic_update_slice_in_dim(out_BX, self.of(out_BX) + part_TX, self.first, 0)
+
+    def put(self, out_KB, k, part_T):
+        """`out_KB` with their part in row `k`."""
+        return lax.dynamic_update_slice(out_KB, part_T[None].astype(out_KB.dtype), (k, self.first))
+
+
+def loop(step, start, xs_KB, n_used, unroll=1):
+    """`step(carry, k, at, *x_T)` for the K entries, or the first `n_used`, of all B tokens; where `n_used` is
+    `[G]`, for the first `n_used[g]` of each of G equal groups of consecutive tokens."""
+    n_entries, n_tokens = xs_KB[0].shape
     if n_used is None:
-        return lax.scan(lambda carry, x: (step(carry, *x), None), start, xs, unroll=unroll)[0]
-    at = lambda t: [lax.dynamic_index_in_dim(x, t, keepdims=False) for x in xs]
-    return lax.fori_loop(0, n_used, lambda t, carry: step(carry, *at(t)), start)
+        whole = lambda carry, x: (step(carry, x[0], At(0, n_tokens), *x[1]), None)
+        return lax.scan(whole, start, (jnp.arange(n_entries), xs_KB), unroll=unroll)[0]
+    used_G = jnp.reshape(n_used, -1)
+    end_G, size = jnp.cumsum(used_G), n_tokens // len(used_G)
+
+    def turn(number, carry):
+        g = jnp.sum(number >= end_G)
+        k, at = number - (end_G - used_G)[g], At(g * size, size)
+        cut = lambda x_KB: lax.dynamic_slice(x_KB, (k, at.first), (1, size))[0]
+        return step(carry, k, at, *map(cut, xs_KB))
+
+    return lax.fori_loop(0, end_G[-1], turn, start)
 
 
 def _by_token(one, d, *arrays):
@@ -106,7 +140,15 @@ def _block(idx_BK, d):
 
 
 def _within(x_BK, n_used):
-    return x_BK if n_used is None else jnp.where(jnp.arange(x_BK.shape[1]) < n_used, x_BK, 0)
+    if n_used is None:
+        return x_BK
+    used_G = jnp.reshape(n_used, -1)
+    used_B1 = jnp.repeat(used_G, len(x_BK) // len(used_G))[:, None]
+    return jnp.where(jnp.arange(x_BK.shape[1]) < used_B1, x_BK, 0)
+
+
+def _most(n_used):
+    return None if n_used is None else jnp.max(n_used)
 
 
 def _dense(a, b, idx_BK, n_latents):

@@ -10,7 +10,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Int
 
 from dictlearn.ops.sparse import forms, rows
@@ -35,9 +34,11 @@ def decode_parts(
 def _decode(n_groups, val_BK, idx_BK, group_BK, W_FD, n_used):
     def local(val, idx, W, group, n_used):
         val, idx = rows.owned(val, idx, len(W))
-        token = jnp.arange(len(val))
         zero = jnp.zeros((n_groups, len(val), W.shape[1]), jnp.result_type(val, W))
-        add = lambda out, v, i, g: out.at[g, token].add(v[:, None] * W[i], unique_indices=True)
+
+        def add(out, _, at, v, i, g):
+            return out.at[g, _tokens(at)].add(v[:, None] * W[i], unique_indices=True)
+
         return rows.sum_over("model", forms.loop(add, zero, (val.T, idx.T, group.T), n_used))
 
     specs = (rows.TOKENS, rows.TOKENS, rows.ROWS, rows.TOKENS)
@@ -56,19 +57,17 @@ def _backward(n_groups, saved, g_GBD):
 
     def dots(g, idx, W, group, n_used):
         mine, idx = rows.owned(jnp.ones(idx.shape, g.dtype), idx, len(W))
-        token, zero = jnp.arange(len(idx)), jnp.zeros(idx.T.shape, jnp.result_type(g, W))
+        zero = jnp.zeros(idx.T.shape, jnp.result_type(g, W))
 
-        def put(out, t, i, part):
-            dot = jnp.sum(g[part, token] * W[i], axis=-1)
-            return lax.dynamic_update_index_in_dim(out, dot, t, 0)
+        def put(out, k, at, i, part):
+            return at.put(out, k, jnp.sum(g[part, _tokens(at)] * W[i], axis=-1))
 
-        xs = jnp.arange(len(zero)), idx.T, group.T
-        return rows.sum_over("model", forms.loop(put, zero, xs, n_used).T * mine)
+        found = forms.loop(put, zero, (idx.T, group.T), n_used)
+        return rows.sum_over("model", found.T * mine)
 
     def sums(g, idx, W, group, val, n_used):
         val, idx = rows.owned(val, idx, len(W))
-        token = jnp.arange(len(val))
-        add = lambda out, v, i, part: out.at[i].add(v[:, None] * g[part, token])
+        add = lambda out, _, at, v, i, part: out.at[i].add(v[:, None] * g[part, _tokens(at)])
         zero = jnp.zeros(W.shape, jnp.result_type(val, g))
         return rows.sum_over("data", forms.loop(add, zero, (val.T, idx.T, group.T), n_used))
 
@@ -78,3 +77,7 @@ def _backward(n_groups, saved, g_GBD):
 
 
 _decode.defvjp(_forward, _backward)
+
+
+def _tokens(at: forms.At):
+    return at.first + jnp.arange(at.n_tokens)

@@ -26,7 +26,8 @@ def rows_sum(
 ) -> Float[Array, "B D"]:
     """`out_b = sum_k val_bk W[idx_bk]`: the sparse decoder.
 
-    n_used: the largest number of the K entries that any token uses (the others are zero); may be traced.
+    n_used: the largest number of the K entries that any token uses (the others are zero); may be traced, and
+    may be `[G]`, for each of G equal groups of consecutive tokens of every shard.
     """
 
     def local(val, idx, W, *n_used):

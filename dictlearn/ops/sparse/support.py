@@ -1,14 +1,15 @@
 """Codes with an unknown number of active latents: sparse for tokens with few of them, dense for the others.
 
-A `body` is written once, over `Entries`: pre-activations, as `[B, F]` or as the `k_sparse` entries of
-largest score of each token. Tokens with at most `k_sparse` entries of positive score take the sparse
-form, with the gradients of coding.py, in loops as long as the longest token needs. The other tokens, at
-most one in 8, take the dense form together. If there are more, the whole batch is dense. All forms are
-exact. The backward pass makes the choice again and recomputes the body: only the arguments are kept.
+A `body` is written once, over `Entries`: pre-activations, as `[B, F]` or as the `k_sparse` entries of largest
+score of each token. Tokens with fewer than `k_sparse` entries of positive score take the sparse form, with the
+gradients of coding.py, in groups of tokens with similar numbers of entries and in loops as long as the longest
+of a group needs. The other tokens, at most one in 8, take the dense form together. If there are more, the whole
+batch is dense. All forms are exact. The backward pass recomputes the body: only the arguments are kept.
 """
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -18,13 +19,14 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from dictlearn.ops.control_flow import any_member, max_over_members, switch
 from dictlearn.ops.sparse import coding, nested
-from dictlearn.ops.sparse.crowded import fullest, splits
+from dictlearn.ops.sparse.crowded import fullest, grouped, shares
 from dictlearn.ops.topk.exact import top_k
 
 
 class Entries(NamedTuple):
     """z: pre-activations `[B, F]`, or `[B, M]` at `idx`, with gradient. on: which of them count; `body` must
-    return zero for the others. n_used: the largest number of entries that any token uses."""
+    return zero for the others. n_used: the largest number of entries that any token uses,
+    or that any of each group of tokens does."""
 
     z: Float[Array, "B M"]
     on: Bool[Array, "B M"]
@@ -62,33 +64,62 @@ def over(
     W_enc_FD: Float[Array, "F D"],
     b_enc_F: Float[Array, " F"],
     *more,
+    near: tuple[Float[Array, "B M"], Int[Array, "B M"]] | None = None,
 ):
     """`body(entries, *more)`, arrays over tokens `[B, ...]`, with gradient to x, W_enc, b_enc and `more`.
 
     score_BF: positive for the entries that count, without gradient. pre_BF: `x W_enc^T + b_enc`, without
-    gradient. k_sparse: tokens with more entries are computed densely; with k_sparse = F all tokens are.
+    gradient. k_sparse: tokens with as many entries are computed densely; with k_sparse = F all tokens are.
+    near: the `k_sparse` largest scores of each token and their latents, where they are known.
     """
+    tiers = shares(len(score_BF))
 
-    def sparse_form(score_BF, pre_BF, n_B, x_BD, W_enc_FD, b_enc_F, *more):
-        full_B = n_B > k_sparse
-        score_BM, idx_BM = top_k(score_BF, k_sparse)
+    def sparse_form(score_BF, pre_BF, near, x_BD, W_enc_FD, b_enc_F, *more):
+        score_BM, idx_BM = near
+        n_B, full_B = _filled(near)
         on_BM = (score_BM > 0) & ~full_B[:, None]
-        n_used = max_over_members(jnp.max(jnp.where(full_B, 0, n_B)))
         z_BM = jnp.take_along_axis(pre_BF, idx_BM, axis=1)
-        z_BM = coding.select(z_BM, idx_BM, x_BD, W_enc_FD, b_enc_F, n_used)
+        take, put_all, n_used = grouped(jnp.where(full_B, 0, n_B))
+        z_BM, on_BM, idx_BM, x_TD = map(take, (z_BM, on_BM, idx_BM, x_BD))
+        n_used = max_over_members(n_used)
+        z_BM = coding.select(z_BM, idx_BM, x_TD, W_enc_FD, b_enc_F, n_used)
         few = body(Entries(z_BM, on_BM, idx_BM, n_used), *more)
-        take, put, _ = fullest(n_B)
-        on_CF = (take(score_BF) > 0) & take(full_B)[:, None]
-        z_CF = coding.given(take(pre_BF), take(x_BD), W_enc_FD, b_enc_F)
-        return jax.tree.map(put, few, body(Entries(z_CF, on_CF), *more))
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(lambda: few))
 
-    def dense_form(score_BF, pre_BF, n_B, x_BD, W_enc_FD, b_enc_F, *more):
+        def at(share, score_BF, pre_BF, n_B, x_BD, W_enc_FD, b_enc_F, *more):
+            take, put, _ = fullest(n_B, share)
+            on_CF = (take(score_BF) > 0) & take(n_B == k_sparse)[:, None]
+            z_CF = coding.given(take(pre_BF), take(x_BD), W_enc_FD, b_enc_F)
+            return jax.tree.map(put, nothing, body(Entries(z_CF, on_CF), *more))
+
+        forms = (lambda *_: nothing, *(partial(at, share) for share in tiers))
+        full = switch(
+            _tier(near, tiers[:-1]), forms, (score_BF, pre_BF, n_B), x_BD, W_enc_FD, b_enc_F, *more
+        )
+        return jax.tree.map(put_all, full, few)
+
+    def dense_form(score_BF, pre_BF, near, x_BD, W_enc_FD, b_enc_F, *more):
         return body(Entries(coding.given(pre_BF, x_BD, W_enc_FD, b_enc_F), score_BF > 0), *more)
 
-    score_BF, pre_BF = lax.stop_gradient((score_BF, pre_BF))
-    n_B = jnp.sum(score_BF > 0, axis=1)
-    if k_sparse >= score_BF.shape[1] or not splits(len(n_B)):
-        return dense_form(score_BF, pre_BF, n_B, x_BD, W_enc_FD, b_enc_F, *more)
-    crowded = any_member(~fullest(n_B)[2](n_B > k_sparse)).astype(jnp.int32)
-    forms, fixed = (sparse_form, dense_form), (score_BF, pre_BF, n_B)
+    score_BF, pre_BF, near = lax.stop_gradient((score_BF, pre_BF, near))
+    if k_sparse >= score_BF.shape[1] or not tiers:
+        return dense_form(score_BF, pre_BF, near, x_BD, W_enc_FD, b_enc_F, *more)
+    near = near or top_k(score_BF, k_sparse)
+    n_B, full_B = _filled(near)
+    crowded = any_member(~fullest(n_B, tiers[-1])[2](full_B)).astype(jnp.int32)
+    forms, fixed = (sparse_form, dense_form), (score_BF, pre_BF, near)
     return switch(crowded, forms, fixed, x_BD, W_enc_FD, b_enc_F, *more)
+
+
+def _filled(near):
+    """The number of entries of each token that count, and whether it may have more."""
+    n_B = jnp.sum(near[0] > 0, axis=1)
+    return n_B, n_B == near[0].shape[1]
+
+
+def _tier(near, tiers):
+    """0 if no token has more entries than are near, otherwise 1 + the number of `tiers` that are too small for
+    the tokens that have."""
+    n_B, full_B = _filled(near)
+    misfits = [jnp.any(full_B), *(~fullest(n_B, share)[2](full_B) for share in tiers)]
+    return sum(any_member(each).astype(jnp.int32) for each in misfits)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dictlearn.ops.sparse import support
-from dictlearn.ops.sparse.crowded import ROWS
+from dictlearn.ops.sparse.crowded import SHARES
 from tests.helpers import mesh_of
 
-B, D, F, MOST = 32, 6, 32, 10
+B, D, F, MOST = 128, 6, 32, 10
 
 
 def body(entries, W_FD, scale_F):
@@ -42,20 +42,22 @@ def scalar(form):
     return jax.jit(jax.value_and_grad(loss, argnums=(1, 2, 3, 4, 5)))
 
 
-def crowded(cut, x, W_enc, b, *_):
-    return int(((x @ W_enc.T + b > cut).sum(1) > MOST).sum())
+CROWDS = {"none": 0, "one": 1, "few": 9, "many": 40}
+"""The numbers of tokens with at least MOST active latents: none, one in 64 or fewer, one in 8 or fewer, more."""
 
 
-CUTS = {"none": 6.0, "few": 3.2, "many": -1.0}
-"""Cuts above which no token, one of the 32, or most of them have more than MOST active."""
+def cut_of(crowd, x, W_enc, b, *_):
+    """The cut above which so many tokens have at least MOST active."""
+    least_B = jnp.sort(jnp.sort(x @ W_enc.T + b, axis=1)[:, -MOST])[::-1]
+    n = CROWDS[crowd]
+    return least_B[0] + 1 if n == 0 else (least_B[n - 1] + least_B[n]) / 2
 
 
-@pytest.mark.parametrize("crowd", CUTS)
+@pytest.mark.parametrize("crowd", CROWDS)
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2, 4)])
 def test_values_and_gradients_equal_those_of_the_dense_form(crowd, sizes):
-    args, cut = operands(), CUTS[crowd]
-    n = crowded(cut, *args)
-    assert {"none": n == 0, "few": 1 <= n <= B // ROWS, "many": n > B // ROWS}[crowd], n
+    args = operands()
+    cut = cut_of(crowd, *args)
     wanted = scalar(plain)(cut, *args)
     with jax.set_mesh(mesh_of(*sizes)):
         found = scalar(ours)(cut, *args)
@@ -63,10 +65,10 @@ def test_values_and_gradients_equal_those_of_the_dense_form(crowd, sizes):
     jax.tree.map(each, found, wanted)
 
 
-@pytest.mark.parametrize("crowd", CUTS)
+@pytest.mark.parametrize("crowd", CROWDS)
 def test_few_entries_are_computed_sparsely_and_many_densely(crowd):
     x, W_enc, b, *more = operands()
-    pre, seen, cut = x @ W_enc.T + b, [], CUTS[crowd]
+    pre, seen, cut = x @ W_enc.T + b, [], cut_of(crowd, x, W_enc, b)
 
     def told(entries, *more):
         jax.debug.callback(lambda: seen.append((entries.idx is None, len(entries.z))))
@@ -74,13 +76,14 @@ def test_few_entries_are_computed_sparsely_and_many_densely(crowd):
 
     jax.jit(lambda: support.over(told, jax.nn.relu(pre - cut), pre, MOST, x, W_enc, b, *more))()
     jax.effects_barrier()
-    few = {(False, B), (True, B // ROWS)}
-    assert set(seen) == ({(True, B)} if crowd == "many" else few)
+    dense = {"none": 0, "one": B // SHARES[0], "few": B // SHARES[1], "many": B}[crowd]
+    sparse = {(False, B)} if crowd != "many" else set()
+    assert set(seen) == sparse | ({(True, dense)} if dense else set())
 
 
 def test_members_of_a_vmap_share_the_choice_and_keep_their_values():
     args = operands()
-    cuts = jnp.array([6.0, 3.2, -1.0])
+    cuts = jnp.array([cut_of(crowd, *args) for crowd in CROWDS])
     found = jax.vmap(lambda cut: scalar(ours)(cut, *args))(cuts)
     for n, cut in enumerate(cuts):
         wanted = scalar(plain)(cut, *args)
