@@ -4,19 +4,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from dictlearn.ops.blocks import each, summed
 from dictlearn.ops.sparse.rows import bins
 from dictlearn.types import Codes
 
 
 def l0(codes: Codes) -> Int[Array, " B"]:
     """The number of active latents of each token; active means not zero."""
-    return jnp.count_nonzero(codes.val, axis=-1)
+    if codes.idx_BK is not None:
+        return jnp.count_nonzero(codes.val, axis=-1)
+    return each(lambda val_BF: jnp.count_nonzero(val_BF, axis=-1), codes.val)
 
 
 def count(codes: Codes, n_latents: int) -> Int[Array, " F"]:
     """The number of tokens on which each latent is active."""
-    fired = (codes.val != 0).astype(jnp.int32)
-    return fired.sum(0) if codes.idx_BK is None else bins(fired, codes.idx_BK, n_latents)
+    fired = lambda val: (val != 0).astype(jnp.int32)
+    if codes.idx_BK is not None:
+        return bins(fired(codes.val), codes.idx_BK, n_latents)
+    return summed(lambda val_BF: fired(val_BF).sum(0), codes.val)
 
 
 def dense(codes: Codes, n_latents: int) -> Float[Array, "B F"]:

@@ -2,6 +2,7 @@
 
     jump = z [z > theta]      d/dz = [z > theta]      d/dtheta = -(theta / eps) K((z - theta) / eps)
     step = [z > theta]        d/dz = 0                d/dtheta = -(1 / eps)     K((z - theta) / eps)
+    l0   = sum of step
 
 Summed over tokens this is a kernel estimate of the density of z at theta, so its mean is the gradient of
 the expected loss. The kernels K have integral 1: "rectangle" [|u| < 1/2], "triangle" max(0, 1 - |u|),
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dictlearn.ops import blocks
 from dictlearn.types import Scalar
 
 KERNELS = {
@@ -64,7 +66,7 @@ def step(
     bandwidth: Scalar,
     kernel: str = "rectangle",
 ) -> Float[Array, "B F"]:
-    """`[z > threshold]` as 0 and 1; its sum over F is the L0 of a token. threshold_F: as in `jump`."""
+    """`[z > threshold]` as 0 and 1. threshold_F: as in `jump`."""
     return (z_BF > threshold_F).astype(z_BF.dtype)
 
 
@@ -82,11 +84,35 @@ def _step_bwd(kernel, saved, g_BF):
 step.defvjp(_step_fwd, _step_bwd)
 
 
-def reach(bandwidth: Scalar, kernel: str):
-    """The distance below a threshold at which the kernel ends (entries further below have no effect); None
-    for a kernel without an end."""
-    share = {"rectangle": 0.5, "triangle": 1.0}.get(kernel)
-    return None if share is None else share * bandwidth
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def l0(
+    z_BF: Float[Array, "B F"],
+    threshold_F: Float[Array, " F"],
+    bandwidth: Scalar,
+    kernel: str = "rectangle",
+) -> Float[Array, " B"]:
+    """The sum of `step` over F."""
+    count = lambda z_BF: jnp.sum(z_BF > threshold_F, axis=1, dtype=jnp.float32)
+    return blocks.each(count, z_BF).astype(z_BF.dtype)
+
+
+def _l0_fwd(z_BF, threshold_F, bandwidth, kernel):
+    return l0(z_BF, threshold_F, bandwidth, kernel), (z_BF, threshold_F, bandwidth)
+
+
+def _l0_bwd(kernel, saved, g_B):
+    z_BF, threshold_F, bandwidth = saved
+    through = lambda z, g: (g[:, None] * _density(z, threshold_F, bandwidth, kernel)).sum(0)
+    through_F = blocks.summed(through, z_BF, g_B)
+    return jnp.zeros_like(z_BF), -through_F.astype(threshold_F.dtype), None
+
+
+l0.defvjp(_l0_fwd, _l0_bwd)
+
+
+def reach(bandwidth: Scalar, kernel: str) -> Scalar:
+    """The distance below a threshold at which the kernel ends: entries further below have no effect."""
+    return {"rectangle": 0.5, "triangle": 1.0, "gaussian": math.inf}[kernel] * bandwidth
 
 
 def _density(z_BF, threshold_F, bandwidth, kernel):

@@ -14,7 +14,8 @@ B, D, F, K = 16, 8, 32, 4
 def setting(n_latents=F):
     keys = jax.random.split(jax.random.key(0), 4)
     x, W_enc, W_dec = (
-        jax.random.normal(k, s) for k, s in zip(keys, [(B, D), (n_latents, D), (n_latents, D)], strict=False)
+        jax.random.normal(k, s)
+        for k, s in zip(keys, [(B, D), (n_latents, D), (n_latents, D)], strict=False)
     )
     return x, W_enc, jnp.zeros(n_latents), W_dec, jax.random.normal(keys[3], (B, D))
 

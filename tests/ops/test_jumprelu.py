@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.scipy.stats import norm
 
-from dictlearn.ops.jumprelu import KERNELS, jump, step
+from dictlearn.ops.jumprelu import KERNELS, jump, l0, step
 
 B, F = 64, 8
 every = pytest.mark.parametrize("kernel", list(KERNELS))
@@ -52,6 +52,19 @@ def test_the_gradients_are_the_rule_as_written(kernel, window):
     for found, rule in zip((*back(g), back_step(g)[1]), wanted, strict=True):
         np.testing.assert_allclose(found, rule, rtol=1e-5, atol=1e-5)
     assert not np.asarray(back_step(g)[0]).any(), "the step moves thresholds only"
+
+
+@every
+@pytest.mark.parametrize("n_tokens", [B, 1024])
+def test_l0_is_the_sum_of_the_step(kernel, n_tokens):
+    keys = jax.random.split(jax.random.key(3), 2)
+    z, (_, threshold, eps, _) = jax.random.normal(keys[0], (n_tokens, F)), setting()
+    g = jax.random.normal(keys[1], (n_tokens,))
+    found, back = jax.vjp(lambda z, t: l0(z, t, eps, kernel), z, threshold)
+    wanted, back_step = jax.vjp(lambda z, t: step(z, t, eps, kernel).sum(1), z, threshold)
+    np.testing.assert_array_equal(found, wanted)
+    for one, other in zip(back(g), back_step(g), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_below_the_threshold_the_jump_has_no_gradient():

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from dictlearn.ops.sparse import coding, support
@@ -91,10 +92,11 @@ class Few(NamedTuple):
 
 class Many(NamedTuple):
     """Any number of entries. codes: the latents, without gradient. score_BF: positive for the entries that
-    affect the values or their gradients. pre_BF: pre-activations. k_sparse: tokens with at most this
-    number of entries are computed sparsely; F for a dense computation. arguments: further arguments of
-    `values`. penalty_B: a penalty that is added to the penalty of `values`. aux: as in `Few`. near: the k_sparse
-    largest scores of each token and their latents, None where they are not known."""
+    affect the values or the gradients of what they are computed from. pre_BF: pre-activations. k_sparse:
+    tokens with fewer entries are computed sparsely; F for a dense computation. arguments: further arguments
+    of `values`. penalty_B: a penalty that is added to the penalty of `values`. aux: as in `Few`. near: the
+    k_sparse largest scores of each token and their latents, None where they are not known. reach: entries
+    whose score is above -reach affect the gradients of `arguments`, None where none but the positive do."""
 
     codes: Codes
     score_BF: Float[Array, "B F"]
@@ -104,16 +106,23 @@ class Many(NamedTuple):
     penalty_B: jax.Array | None = None
     aux: tuple[Codes, jax.Array] | None = None
     near: tuple[Float[Array, "B M"], Int[Array, "B M"]] | None = None
+    reach: Scalar | None = None
 
     def over(self, body: Callable, read: tuple, more: tuple) -> Found:
         """See `Few`."""
-        scores, more = (self.score_BF, self.pre_BF, self.k_sparse), (*more, *self.arguments)
-        found = support.over(body, *scores, *read, *more, near=self.near)
+        scores, arguments = (self.score_BF, self.pre_BF), self.arguments
+        if self.reach is not None:
+            arguments = lax.stop_gradient(arguments)
+        found = support.over(body, *scores, self.k_sparse, *read, *more, *arguments, near=self.near)
+        if self.reach is not None:
+            found = support.learned(body, found, *scores, self.reach, more, self.arguments)
         return Found(self.codes, found)
 
     def given(self, body: Callable, pre_BF: Float[Array, "B F"], more: tuple) -> Found:
         """See `Few`."""
-        entries = support.Entries(pre_BF, self.score_BF > 0)
+        entries = support.Entries(
+            pre_BF, self.score_BF > (0 if self.reach is None else -self.reach)
+        )
         return Found(self.codes, body(entries, *more, *self.arguments))
 
 

@@ -84,14 +84,14 @@ class Gated(Activation):
     ) -> Many:
         more = self.gate_bias(), self.r_mag_F, self.b_mag_F
         codes = Codes(_sizes(Entries(pre_BF, pre_BF > 0), *lax.stop_gradient(more)))
-        near_BF, penalty_B = pre_BF, None
+        reach, penalty_B = None, None
         if self.penalty == "target_l0":
-            near_BF = pre_BF + self.bandwidth / 2  # where the window begins
-            l0 = penalties.l1(self._open(pre_BF, more[0])).mean()
+            reach = self.bandwidth / 2  # where the window begins
+            l0 = jumprelu.l0(pre_BF, *self._gate(more[0])).mean()
             cost = self.sparsity * (l0 / self.target_l0 - 1) ** 2
             penalty_B = jnp.broadcast_to(cost, len(pre_BF))
         k_sparse = _topk.k_sparse_unbounded(self.n_latents)
-        return Many(codes, near_BF, pre_BF, k_sparse, more, penalty_B)
+        return Many(codes, pre_BF, pre_BF, k_sparse, more, penalty_B, reach=reach)
 
     def values(
         self,
@@ -123,8 +123,13 @@ class Gated(Activation):
         return self.get_variable("params", "b_enc_F")
 
     def _open(self, pre: jax.Array, b_enc: jax.Array) -> jax.Array:
-        """[pi > 0]. A higher bias is a lower threshold of pi, and only the bias has a gradient."""
-        return jumprelu.step(pre, lax.stop_gradient(b_enc) - b_enc, self.bandwidth, KERNEL)
+        """[pi > 0]."""
+        return jumprelu.step(pre, *self._gate(b_enc))
+
+    def _gate(self, b_enc: jax.Array) -> tuple:
+        """The threshold of pi, which is 0, and its window. A higher bias is a lower threshold, and only the
+        bias has a gradient."""
+        return lax.stop_gradient(b_enc) - b_enc, self.bandwidth, KERNEL
 
 
 def _sizes(gate: Entries, b_enc_F, r_mag_F, b_mag_F):

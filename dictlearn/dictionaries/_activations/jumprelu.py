@@ -107,12 +107,18 @@ class JumpReLU(Activation):
         threshold_F = self.threshold(weight)
         above_BF = pre_BF - lax.stop_gradient(threshold_F)
         codes = Codes(jnp.where(above_BF > 0, pre_BF, 0))
+        arguments = threshold_F, self.bandwidth
+        if self.penalty == "tanh":
+            return Many(codes, jnp.ones_like(pre_BF), pre_BF, self.n_latents, arguments)
         reach = jumprelu.reach(self.bandwidth, self.kernel)
-        near_BF, k_sparse = jnp.ones_like(pre_BF), self.n_latents
-        if self.penalty != "tanh" and reach is not None:
-            near_BF, k_sparse = above_BF + reach, _topk.k_sparse_unbounded(self.n_latents)
-        penalty_B = None if self.penalty == "tanh" else self._l0(pre_BF, threshold_F)
-        return Many(codes, near_BF, pre_BF, k_sparse, (threshold_F, self.bandwidth), penalty_B)
+        k_sparse, penalty_B = (
+            _topk.k_sparse_unbounded(self.n_latents),
+            self._l0(pre_BF, threshold_F),
+        )
+        many = Many(codes, above_BF, pre_BF, k_sparse, arguments, penalty_B, reach=reach)
+        if self.window_gradient:
+            return many._replace(score_BF=above_BF + reach, reach=None)
+        return many
 
     def values(
         self, entries: Entries, weight: Weight, threshold_F: Float[Array, " F"], bandwidth: Scalar
@@ -132,7 +138,7 @@ class JumpReLU(Activation):
         return Codes(jumprelu.jump(pre_BF, self.threshold(weight), self.bandwidth, *window))
 
     def _l0(self, pre_BF, threshold_F):
-        l0_B = penalties.l1(jumprelu.step(pre_BF, threshold_F, self.bandwidth, self.kernel))
+        l0_B = jumprelu.l0(pre_BF, threshold_F, self.bandwidth, self.kernel)
         if self.penalty == "target_l0":
             l0_B = jnp.broadcast_to((l0_B.mean() / self.target_l0 - 1) ** 2, l0_B.shape)
         return self.sparsity * l0_B

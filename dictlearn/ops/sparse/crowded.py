@@ -10,7 +10,7 @@ from jaxtyping import Array, Int, Shaped
 
 from dictlearn.sharding import TABLE, axis_size
 
-SHARES = (64, 8)
+SHARES = (32, 8)
 """The numbers of tokens of which one can be computed densely."""
 GROUPS = 8
 """The number of groups; one where they would have fewer tokens than LEAST."""
@@ -38,8 +38,8 @@ def fullest(size_B: Shaped[Array, " B"], share: int) -> tuple[Callable, Callable
 def grouped(size_B: Int[Array, " B"]) -> tuple[Callable, Callable, Int[Array, " G"]]:
     """`(take, put, most_G)` for all tokens, those of each shard in the order of falling size.
 
-    take(a): the rows of `a` in that order. put(a, part): `a` with `part`, which is in that order, added. most_G:
-    the largest size in each of G equal groups of consecutive tokens of all shards.
+    take(a): the rows of `a` in that order. put(a, part): `a` with `part`, which is in that order, added.
+    most_G: the largest size in each of G equal groups of consecutive tokens of all shards.
     """
     n_shards = axis_size(TABLE["B"])
     here = len(size_B) // n_shards

@@ -17,10 +17,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from dictlearn.ops import blocks
 from dictlearn.ops.control_flow import any_member, max_over_members, switch
 from dictlearn.ops.sparse import coding, nested
 from dictlearn.ops.sparse.crowded import fullest, grouped, shares
 from dictlearn.ops.topk.exact import top_k
+from dictlearn.types import Scalar
 
 
 class Entries(NamedTuple):
@@ -109,6 +111,36 @@ def over(
     crowded = any_member(~fullest(n_B, tiers[-1])[2](full_B)).astype(jnp.int32)
     forms, fixed = (sparse_form, dense_form), (score_BF, pre_BF, near)
     return switch(crowded, forms, fixed, x_BD, W_enc_FD, b_enc_F, *more)
+
+
+def learned(
+    body: Callable,
+    found,
+    score_BF: Float[Array, "B F"],
+    pre_BF: Float[Array, "B F"],
+    reach: Scalar,
+    more: tuple,
+    arguments: tuple,
+):
+    """`found`, which must be what `body(entries, *more, *arguments)` returns, with gradient to itself and,
+    through all entries whose score is above `-reach`, to `arguments`. For arguments whose gradient has
+    entries of value zero, such as a threshold's: `over` can then leave these out."""
+
+    @jax.custom_vjp
+    def learn(found, fixed, arguments):
+        return found
+
+    def backward(saved, g):
+        (score_BF, pre_BF, reach, more), arguments = saved
+
+        def pull(score_bF, pre_bF, g):
+            of = partial(body, Entries(pre_bF, score_bF > -reach), *more)
+            return jax.vjp(of, *arguments)[1](g)
+
+        return g, None, blocks.summed(pull, score_BF, pre_BF, g)
+
+    learn.defvjp(lambda found, fixed, arguments: (found, (fixed, arguments)), backward)
+    return learn(found, lax.stop_gradient((score_BF, pre_BF, reach, more)), arguments)
 
 
 def _filled(near):

@@ -1,8 +1,8 @@
 """The n largest entries of a whole batch, found by a threshold instead of a sort.
 
-Positive float32 values have the same order as their bit patterns, and those of negative values are negative, so
-31 counts bisect to the exact value of the n-th largest entry. Counts are sums, and so are exact over any sharding of the batch and the
-latents.
+Positive float32 values have the same order as their bit patterns, and those of negative values are negative,
+so 31 counts bisect to the exact value of the n-th largest entry. Counts are sums, and so are exact over any
+sharding of the batch and the latents.
 """
 
 from typing import NamedTuple
@@ -59,9 +59,9 @@ def batch_top(x: Float[Array, "B F"], n, k_sparse: int | None = None) -> Top:
 
 
 def _near(n, x, near, tiers):
-    """The n-th largest value and the number of entries that are at least as large, from the largest entries of
-    each row alone if the others are smaller; otherwise also from all entries of the rows that may have more, the
-    fullest one in `tiers[0]`, `tiers[1]`, ..., and at last from all rows."""
+    """The n-th largest value and the number of entries that are at least as large, from the largest entries
+    of each row alone if the others are smaller; otherwise also from all entries of the rows that may have
+    more, the fullest one in `tiers[0]`, `tiers[1]`, ..., and at last from all rows."""
     found, end_B = _search(n, near), near.min(axis=1)
     more = lambda value: (end_B >= value) & (end_B > 0)
 

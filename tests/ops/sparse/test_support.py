@@ -43,7 +43,7 @@ def scalar(form):
 
 
 CROWDS = {"none": 0, "one": 1, "few": 9, "many": 40}
-"""The numbers of tokens with at least MOST active latents: none, one in 64 or fewer, one in 8 or fewer, more."""
+"""The numbers of tokens with MOST active latents or more: none, one in 32 or fewer, one in 8 or fewer, more."""
 
 
 def cut_of(crowd, x, W_enc, b, *_):
