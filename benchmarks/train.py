@@ -7,11 +7,12 @@
 
 Every contender is a separate process that holds the same batch. A round runs a window of a few steps of each,
 and the bound: one encoder matmul `[B, d] x [d, n]` of those sizes in XLA. A GEMM-equivalent is a step's median
-over the matmul's. Ours has everything on: counters of dead latents, AuxK armed, projection, clipping, Adam,
-unit norm. Memory is the process's peak over that of its imports, or the device's where the case names one
-(benchmarks/gpu.py). Peers that are not installed are left out. The data are sparse sums of 4 d unit directions,
-or activations of a store, whose width is then d; thresholds start so that k latents are active. Where the
-number of active latents varies, WARM steps go first, because at a random start a few tokens have most of them.
+over the matmul's. Ours is the recommended dictionary with everything on: counters of dead latents, AuxK armed,
+projection, clipping, Adam, unit norm. Memory is the process's peak over that of its imports, or the device's
+where the case names one (benchmarks/gpu.py). Peers that are not installed are left out. The data are sparse sums
+of 4 d unit directions, or activations of a store, whose width is then d; thresholds start so that k latents are
+active. Where the number of active latents varies, WARM steps go first, because at a random start a few tokens
+have most of them.
 """
 
 import argparse
@@ -78,20 +79,17 @@ def dictlearn(case: dict, x_BD):
     import jax
     import jax.numpy as jnp
 
-    from dictlearn import dictionaries, objectives, rules
+    from dictlearn import dictionaries, objectives, recommended, rules
     from dictlearn.learners.gradient import gradient
     from dictlearn.types import Batch
 
     d, n, k, kind = case["d"], case["n"], case["k"], case["kind"]
-    aux = {"aux_k": d // 2}
-    fields = {
-        "topk": {"k": k, **aux},
-        "batch_topk": {"k": float(k), **aux},
-        "matryoshka": {"k": float(k), **aux},
-        "jumprelu": {"density_start": k / n, "sparsity": 1e-3},
-        "gated": {"sparsity": 1e-3},
-    }[kind]
-    module = dictionaries.make(kind, d_in=d, n_latents=n, **fields)
+    sizes = {"n_latents": n, "tokens": 10**6, "batch_size": case["batch"], "l0": float(k)}
+    fields = recommended(kind, d_in=d, **sizes)["dictionary"]
+    if "density_start" in fields:
+        fields["density_start"] = k / n
+    x_BD = x_BD * d**0.5  # as mean_norm_sqrt_d does
+    module = dictionaries.make(**fields, d_in=d)
     learner = gradient(
         module,
         objectives.make("fvu"),
@@ -102,9 +100,6 @@ def dictlearn(case: dict, x_BD):
     state = jax.jit(learner.init)(jax.random.key(0), batch)
     params, silent_F = state.variables["params"], state.silent_F
     off = round(case.get("dead", 0) * n)
-    if kind == "gated":  # the gate has no start of its own
-        gate_BF = (x_BD - params["b_dec_D"]) @ params["W_enc_FD"].T
-        params = {**params, "b_enc_F": -jnp.quantile(gate_BF, 1 - k / n, axis=0)}
     if off:
         params = {**params, "b_enc_F": params["b_enc_F"].at[:off].set(-1e3)}
         silent_F = silent_F.at[:off].set(2**30)

@@ -87,7 +87,7 @@ class Gated(Activation):
         reach, penalty_B = None, None
         if self.penalty == "target_l0":
             reach = self.bandwidth / 2  # where the window begins
-            l0 = jumprelu.l0(pre_BF, *self._gate(more[0])).mean()
+            l0 = jnp.mean(jumprelu.l0(pre_BF, *self._gate(more[0])))
             cost = self.sparsity * (l0 / self.target_l0 - 1) ** 2
             penalty_B = jnp.broadcast_to(cost, len(pre_BF))
         k_sparse = _topk.k_sparse_unbounded(self.n_latents)

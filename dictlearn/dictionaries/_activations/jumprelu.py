@@ -138,7 +138,7 @@ class JumpReLU(Activation):
         return Codes(jumprelu.jump(pre_BF, self.threshold(weight), self.bandwidth, *window))
 
     def _l0(self, pre_BF, threshold_F):
-        l0_B = jumprelu.l0(pre_BF, threshold_F, self.bandwidth, self.kernel)
+        l0_B = jnp.asarray(jumprelu.l0(pre_BF, threshold_F, self.bandwidth, self.kernel))
         if self.penalty == "target_l0":
             l0_B = jnp.broadcast_to((l0_B.mean() / self.target_l0 - 1) ** 2, l0_B.shape)
         return self.sparsity * l0_B

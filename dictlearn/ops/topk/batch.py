@@ -40,22 +40,23 @@ def batch_top(x: Float[Array, "B F"], n, k_sparse: int | None = None) -> Top:
     k_sparse: search the `k_sparse` largest entries of each row, and all entries of the rows that have more if
     these are few; otherwise search all entries.
     """
-    x, near, idx_BM = lax.stop_gradient(x), None, None
-    if k_sparse is None or k_sparse >= x.shape[1] or not shares(len(x)):
+    x, near, tiers = lax.stop_gradient(x), None, shares(len(x))
+    if k_sparse is None or k_sparse >= x.shape[1] or not tiers:
         value, at_least = _search(n, x)
     else:
-        near, idx_BM = top_k(x, k_sparse)
-        value, at_least = _near(n, x, near, shares(len(x)))
+        near = top_k(x, k_sparse)
+        value, at_least = _near(n, x, near[0], tiers)
     crowded = any_member((value > 0) & (at_least > n))
     last = lax.cond(crowded, lambda: _last(x, value, n), lambda: (len(x), 0))
-    none = any_member(value == 0)
-    least = lax.cond(none, lambda: jnp.min(jnp.where(x > 0, x, jnp.inf)), lambda: value)
+    positive = lambda: jnp.where(value > 0, value, jnp.min(jnp.where(x > 0, x, jnp.inf)))
+    least = lax.cond(any_member(value == 0), positive, lambda: value)
     rows, columns = (lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (0, 1))
     on_BF = _kept(x, value, last, rows, columns)
     if near is None:
         return Top(on_BF, least, None)
-    on_BM = _kept(near, value, last, rows[:, : near.shape[1]], idx_BM)
-    return Top(on_BF, least, (jnp.where(on_BM, near, 0), idx_BM))
+    score_BM, idx_BM = near
+    on_BM = _kept(score_BM, value, last, rows[:, :1], idx_BM)
+    return Top(on_BF, least, (jnp.where(on_BM, score_BM, 0), idx_BM))
 
 
 def _near(n, x, near, tiers):

@@ -46,6 +46,26 @@ def test_looking_at_the_largest_of_each_row_first_changes_nothing(k_sparse):
         np.testing.assert_array_equal(near, batch_top(x, n).on_BF)
 
 
+@pytest.mark.parametrize("k_sparse", [None, 3])
+def test_the_mask_its_least_entry_and_the_entries_near_say_the_same(k_sparse):
+    x = jax.random.randint(jax.random.key(0), (3, 64, 64), -30, 30).astype(jnp.float32)
+    x *= (jnp.arange(64)[:, None] % 3 == 0) * jnp.array([1, 1, 0])[:, None, None]
+    n = jnp.array([60, 2000, 9])  # ties among the last; fewer than that are positive; none is
+    tops = jax.jit(jax.vmap(lambda x, n: batch_top(x, n, k_sparse)))(x, n)
+    for m in range(3):
+        top, values = jax.tree.map(lambda leaf, m=m: leaf[m], tops), np.asarray(x[m])
+        kept = values[np.asarray(top.on_BF)]
+        assert len(kept) == min(int(n[m]), (values > 0).sum())
+        assert top.least == kept.min(initial=np.inf)
+        if k_sparse:
+            score, idx = top.near
+            found = np.zeros_like(values)
+            np.put_along_axis(found, np.asarray(idx), np.asarray(score), axis=1)
+            few = np.asarray(top.on_BF).sum(1) < k_sparse
+            np.testing.assert_array_equal(found[few], (values * np.asarray(top.on_BF))[few])
+            assert (np.asarray(score)[~few] > 0).all()
+
+
 def test_zeros_are_never_kept():
     x = jnp.zeros((4, 8)).at[1, 2].set(3.0)
     assert int(batch_top(x, 10).on_BF.sum()) == 1
