@@ -10,9 +10,9 @@ and the bound: one encoder matmul `[B, d] x [d, n]` of those sizes in XLA. A GEM
 over the matmul's. Ours is the recommended dictionary with everything on: counters of dead latents, AuxK armed,
 projection, clipping, Adam, unit norm. Memory is the process's peak over that of its imports, or the device's
 where the case names one (benchmarks/gpu.py). Peers that are not installed are left out. The data are sparse
-sums of 4 d unit directions, or activations of a store, whose width is then d; thresholds start so that k latents
-are active. Where the number of active latents varies, WARM steps go first, because at a random start a few
-tokens have most of them.
+sums of 4 d unit directions, or activations of a store, whose width is then d; thresholds start so that k
+latents are active. Where the number of active latents varies, WARM steps go first, because at a random start a
+few tokens have most of them.
 """
 
 import argparse
