@@ -22,6 +22,7 @@ from dictlearn.ops.control_flow import any_member, max_over_members, switch
 from dictlearn.ops.sparse import coding, nested
 from dictlearn.ops.sparse.crowded import fullest, grouped, shares
 from dictlearn.ops.topk.exact import top_k
+from dictlearn.sharding import is_split
 from dictlearn.types import Scalar
 
 
@@ -94,10 +95,12 @@ def over(
             z_CF = coding.given(take(pre_BF), take(x_BD), W_enc_FD, b_enc_F)
             return jax.tree.map(put, nothing, body(Entries(z_CF, on_CF), *more))
 
-        forms = (lambda *_: nothing, *(partial(at, share) for share in tiers))
-        full = switch(
-            _tier(near, tiers[:-1]), forms, (score_BF, pre_BF, n_B), x_BD, W_enc_FD, b_enc_F, *more
-        )
+        fixed, moving = (score_BF, pre_BF, n_B), (x_BD, W_enc_FD, b_enc_F, *more)
+        if is_split():  # gradients within a branch would be summed over the shards a second time
+            full = at(tiers[-1], *fixed, *moving)
+        else:
+            forms = (lambda *_: nothing, *(partial(at, share) for share in tiers))
+            full = switch(_tier(near, tiers[:-1]), forms, fixed, *moving)
         return jax.tree.map(put_all, full, few)
 
     def dense_form(score_BF, pre_BF, near, x_BD, W_enc_FD, b_enc_F, *more):
