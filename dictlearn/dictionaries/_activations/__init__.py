@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from dictlearn.ops.sparse import coding, support
@@ -110,13 +109,9 @@ class Many(NamedTuple):
 
     def over(self, body: Callable, read: tuple, more: tuple) -> Found:
         """See `Few`."""
-        scores, arguments = (self.score_BF, self.pre_BF), self.arguments
-        if self.reach is not None:
-            arguments = lax.stop_gradient(arguments)
-        found = support.over(body, *scores, self.k_sparse, *read, *more, *arguments, near=self.near)
-        if self.reach is not None:
-            found = support.learned(body, found, *scores, self.reach, more, self.arguments)
-        return Found(self.codes, found)
+        chosen = self.score_BF, self.pre_BF, self.k_sparse
+        known = self.arguments, self.near, self.reach
+        return Found(self.codes, support.over(body, *chosen, read, more, *known))
 
     def given(self, body: Callable, pre_BF: Float[Array, "B F"], more: tuple) -> Found:
         """See `Few`."""

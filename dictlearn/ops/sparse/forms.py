@@ -114,17 +114,19 @@ def loop(step, start, xs_KB, n_used, unroll=1):
     n_entries, n_tokens = xs_KB[0].shape
     if n_used is None:
         whole = lambda carry, x: (step(carry, x[0], At(0, n_tokens), *x[1]), None)
-        return lax.scan(whole, start, (jnp.arange(n_entries), xs_KB), unroll=unroll)[0]
-    used_G = jnp.reshape(n_used, -1)
-    end_G, size = jnp.cumsum(used_G), n_tokens // len(used_G)
+        return lax.scan(
+            whole, start, (jnp.arange(n_entries, dtype=jnp.int32), xs_KB), unroll=unroll
+        )[0]
+    used_G = jnp.reshape(n_used, -1).astype(jnp.int32)
+    end_G, size = jnp.cumsum(used_G, dtype=jnp.int32), n_tokens // len(used_G)
 
     def turn(number, carry):
-        g = jnp.sum(number >= end_G)
+        g = jnp.sum(number >= end_G, dtype=jnp.int32)
         k, at = number - (end_G - used_G)[g], At(g * size, size)
         cut = lambda x_KB: lax.dynamic_slice(x_KB, (k, at.first), (1, size))[0]
         return step(carry, k, at, *map(cut, xs_KB))
 
-    return lax.fori_loop(0, end_G[-1], turn, start)
+    return lax.fori_loop(jnp.int32(0), end_G[-1], turn, start)
 
 
 def _by_token(one, d, *arrays):

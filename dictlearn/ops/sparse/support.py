@@ -63,71 +63,70 @@ def over(
     score_BF: Float[Array, "B F"],
     pre_BF: Float[Array, "B F"],
     k_sparse: int,
-    x_BD: Float[Array, "B D"],
-    W_enc_FD: Float[Array, "F D"],
-    b_enc_F: Float[Array, " F"],
-    *more,
+    read: tuple,
+    more: tuple,
+    arguments: tuple = (),
     near: tuple[Float[Array, "B M"], Int[Array, "B M"]] | None = None,
+    reach: Scalar | None = None,
 ):
-    """`body(entries, *more)`, arrays over tokens `[B, ...]`, with gradient to x, W_enc, b_enc and `more`.
+    """`body(entries, *more, *arguments)`, arrays over tokens `[B, ...]`, with gradient to `read`, `more` and
+    `arguments`.
 
     score_BF: positive for the entries that count, without gradient. pre_BF: `x W_enc^T + b_enc`, without
     gradient. k_sparse: tokens with as many entries are computed densely; with k_sparse = F all tokens are.
-    near: the `k_sparse` largest scores of each token and their latents, where they are known.
+    read: (x_BD, W_enc_FD, b_enc_F). near: the `k_sparse` largest scores of each token and their latents, where
+    they are known. reach: entries whose score is above -reach, and whose value is zero where it is not
+    positive, have a gradient to `arguments`, which may be a threshold; None where none but the positive do.
     """
     tiers = shares(len(score_BF))
 
-    def sparse_form(score_BF, pre_BF, near, x_BD, W_enc_FD, b_enc_F, *more):
+    def sparse_form(score_BF, pre_BF, near, reach, read, more, arguments):
+        held = arguments if reach is None else lax.stop_gradient(arguments)
         score_BM, idx_BM = near
         n_B, full_B = _filled(near)
         on_BM = (score_BM > 0) & ~full_B[:, None]
         z_BM = jnp.take_along_axis(pre_BF, idx_BM, axis=1)
         take, put_all, n_used = grouped(jnp.where(full_B, 0, n_B))
-        z_BM, on_BM, idx_BM, x_TD = map(take, (z_BM, on_BM, idx_BM, x_BD))
+        z_BM, on_BM, idx_BM, x_TD = map(take, (z_BM, on_BM, idx_BM, read[0]))
         n_used = max_over_members(n_used)
-        z_BM = coding.select(z_BM, idx_BM, x_TD, W_enc_FD, b_enc_F, n_used)
-        few = body(Entries(z_BM, on_BM, idx_BM, n_used), *more)
+        z_BM = coding.select(z_BM, idx_BM, x_TD, *read[1:], n_used)
+        few = body(Entries(z_BM, on_BM, idx_BM, n_used), *more, *held)
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(lambda: few))
 
-        def at(share, score_BF, pre_BF, n_B, x_BD, W_enc_FD, b_enc_F, *more):
+        def at(share, score_BF, pre_BF, n_B, read, more, held):
             take, put, _ = fullest(n_B, share)
             on_CF = (take(score_BF) > 0) & take(n_B == k_sparse)[:, None]
-            z_CF = coding.given(take(pre_BF), take(x_BD), W_enc_FD, b_enc_F)
-            return jax.tree.map(put, nothing, body(Entries(z_CF, on_CF), *more))
+            z_CF = coding.given(take(pre_BF), take(read[0]), *read[1:])
+            return jax.tree.map(put, nothing, body(Entries(z_CF, on_CF), *more, *held))
 
-        fixed, moving = (score_BF, pre_BF, n_B), (x_BD, W_enc_FD, b_enc_F, *more)
+        fixed, moving = (score_BF, pre_BF, n_B), (read, more, held)
         if is_split():  # gradients within a branch would be summed over the shards a second time
             full = at(tiers[-1], *fixed, *moving)
         else:
             forms = (lambda *_: nothing, *(partial(at, share) for share in tiers))
             full = switch(_tier(near, tiers[:-1]), forms, fixed, *moving)
-        return jax.tree.map(put_all, full, few)
+        found = jax.tree.map(put_all, full, few)
+        if reach is None:
+            return found
+        return _learned(body, found, (score_BF, pre_BF, reach, more), arguments)
 
-    def dense_form(score_BF, pre_BF, near, x_BD, W_enc_FD, b_enc_F, *more):
-        return body(Entries(coding.given(pre_BF, x_BD, W_enc_FD, b_enc_F), score_BF > 0), *more)
+    def dense_form(score_BF, pre_BF, near, reach, read, more, arguments):
+        on_BF = score_BF > (0 if reach is None else -reach)
+        return body(Entries(coding.given(pre_BF, *read), on_BF), *more, *arguments)
 
-    score_BF, pre_BF, near = lax.stop_gradient((score_BF, pre_BF, near))
+    score_BF, pre_BF, near, reach = lax.stop_gradient((score_BF, pre_BF, near, reach))
     if k_sparse >= score_BF.shape[1] or not tiers:
-        return dense_form(score_BF, pre_BF, near, x_BD, W_enc_FD, b_enc_F, *more)
+        return dense_form(score_BF, pre_BF, near, reach, read, more, arguments)
     near = near or top_k(score_BF, k_sparse)
     n_B, full_B = _filled(near)
     crowded = any_member(~fullest(n_B, tiers[-1])[2](full_B)).astype(jnp.int32)
-    forms, fixed = (sparse_form, dense_form), (score_BF, pre_BF, near)
-    return switch(crowded, forms, fixed, x_BD, W_enc_FD, b_enc_F, *more)
+    forms, fixed = (sparse_form, dense_form), (score_BF, pre_BF, near, reach)
+    return switch(crowded, forms, fixed, read, more, arguments)
 
 
-def learned(
-    body: Callable,
-    found,
-    score_BF: Float[Array, "B F"],
-    pre_BF: Float[Array, "B F"],
-    reach: Scalar,
-    more: tuple,
-    arguments: tuple,
-):
-    """`found`, which must be what `body(entries, *more, *arguments)` returns, with gradient to itself and,
-    through all entries whose score is above `-reach`, to `arguments`. For arguments whose gradient has
-    entries of value zero, such as a threshold's: `over` can then leave these out."""
+def _learned(body, found, fixed, arguments):
+    """`found`, which must be what `body` returns, with gradient to itself and, through all entries within
+    reach, to `arguments`."""
 
     @jax.custom_vjp
     def learn(found, fixed, arguments):
@@ -143,7 +142,7 @@ def learned(
         return g, None, blocks.summed(pull, score_BF, pre_BF, g)
 
     learn.defvjp(lambda found, fixed, arguments: (found, (fixed, arguments)), backward)
-    return learn(found, lax.stop_gradient((score_BF, pre_BF, reach, more)), arguments)
+    return learn(found, lax.stop_gradient(fixed), arguments)
 
 
 def _filled(near):

@@ -25,7 +25,7 @@ def plain(cut, x, W_enc, b, W_dec, scale):
 
 def ours(cut, x, W_enc, b, *more):
     pre = x @ W_enc.T + b
-    return support.over(body, jax.nn.relu(pre - cut), pre, MOST, x, W_enc, b, *more)
+    return support.over(body, jax.nn.relu(pre - cut), pre, MOST, (x, W_enc, b), tuple(more))
 
 
 def operands(seed=0):
@@ -65,6 +65,18 @@ def test_values_and_gradients_equal_those_of_the_dense_form(crowd, sizes):
     jax.tree.map(each, found, wanted)
 
 
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2, 4)])
+def test_in_float64_they_agree_to_its_rounding(sizes):
+    with jax.enable_x64(True):
+        args = [jnp.asarray(a, jnp.float64) for a in operands()]
+        cut = cut_of("few", *args)
+        wanted = scalar(plain)(cut, *args)
+        with jax.set_mesh(mesh_of(*sizes)):
+            found = scalar(ours)(cut, *args)
+        each = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+        jax.tree.map(each, found, wanted)
+
+
 @pytest.mark.parametrize("crowd", CROWDS)
 def test_few_entries_are_computed_sparsely_and_many_densely(crowd):
     x, W_enc, b, *more = operands()
@@ -74,7 +86,9 @@ def test_few_entries_are_computed_sparsely_and_many_densely(crowd):
         jax.debug.callback(lambda: seen.append((entries.idx is None, len(entries.z))))
         return body(entries, *more)
 
-    jax.jit(lambda: support.over(told, jax.nn.relu(pre - cut), pre, MOST, x, W_enc, b, *more))()
+    jax.jit(
+        lambda: support.over(told, jax.nn.relu(pre - cut), pre, MOST, (x, W_enc, b), tuple(more))
+    )()
     jax.effects_barrier()
     dense = {"none": 0, "one": B // SHARES[0], "few": B // SHARES[1], "many": B}[crowd]
     sparse = {(False, B)} if crowd != "many" else set()
