@@ -14,8 +14,9 @@ from jaxtyping import Array, Shaped
 
 from dictlearn.sharding import is_split
 
-SIZE = 256
-"""The number of tokens of a block; batches that are no multiple of it are one block."""
+SIZE, MOST = 256, 16
+"""The number of tokens of a block; more where there would be over MOST blocks, since an accelerator waits between
+them. Batches that are no multiple of a block are one."""
 
 
 def summed(of: Callable, *trees):
@@ -39,8 +40,9 @@ def each(of: Callable, *trees) -> Shaped[Array, "B ..."]:
 
 
 def _split(trees):
-    """The arrays as blocks `[N, SIZE, ...]`, or None for one block."""
+    """The arrays as blocks `[N, size, ...]`, or None for one block."""
     n_tokens = len(jax.tree.leaves(trees)[0])
-    if n_tokens % SIZE or n_tokens == SIZE or is_split():
+    size = max(SIZE, n_tokens // MOST)
+    if n_tokens % size or n_tokens == size or is_split():
         return None
-    return jax.tree.map(lambda a: a.reshape(-1, SIZE, *a.shape[1:]), trees)
+    return jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), trees)
