@@ -15,8 +15,8 @@ from jaxtyping import Array, Shaped
 from dictlearn.sharding import is_split
 
 SIZE, MOST = 256, 16
-"""The number of tokens of a block; more where there would be over MOST blocks, since an accelerator waits between
-them. Batches that are no multiple of a block are one."""
+"""The number of tokens of a block; more where there would be over MOST blocks, since an accelerator waits
+between them. Batches that are no multiple of a block are one."""
 
 
 def summed(of: Callable, *trees):
