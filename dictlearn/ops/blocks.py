@@ -43,6 +43,6 @@ def _split(trees):
     """The arrays as blocks `[N, size, ...]`, or None for one block."""
     n_tokens = len(jax.tree.leaves(trees)[0])
     size = max(SIZE, n_tokens // MOST)
-    if n_tokens % size or n_tokens == size or is_split():
+    if n_tokens <= size or n_tokens % size or is_split():
         return None
     return jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), trees)

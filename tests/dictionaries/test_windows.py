@@ -122,7 +122,7 @@ def test_a_window_that_is_cut_at_the_active_latents_has_another_gradient():
 
 
 @pytest.mark.parametrize(
-    "n_tokens", [7, blocks.SIZE, 2 * blocks.SIZE, 2 * blocks.SIZE + 1, 32 * blocks.SIZE]
+    "n_tokens", [0, 7, blocks.SIZE, 2 * blocks.SIZE, 2 * blocks.SIZE + 1, 32 * blocks.SIZE]
 )
 def test_sums_over_blocks_are_sums_over_tokens(n_tokens):
     x = jax.random.randint(jax.random.key(0), (n_tokens, 5), -9, 9)
