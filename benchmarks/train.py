@@ -137,7 +137,7 @@ def serve(name: str, case: dict) -> None:
         from peers import PEERS
 
         make = PEERS[name]
-    importlib.import_module(MODULES.get(name, "dictlearn"))
+    importlib.import_module(MODULES.get(name, "dictlearn.experiment.recommended"))
     x_BD = data(case)
     base = peak(name, case)
     step = make(case, x_BD)
