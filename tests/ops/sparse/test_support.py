@@ -42,6 +42,11 @@ def scalar(form):
     return jax.jit(jax.value_and_grad(loss, argnums=(1, 2, 3, 4, 5)))
 
 
+def close(found, wanted):
+    """Equal as far as float32 tells; in float64 see below."""
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-4)
+
+
 CROWDS = {"none": 0, "one": 1, "few": 9, "many": 40}
 """The numbers of tokens with MOST active latents or more: none, one in 32 or fewer, one in 8 or fewer, more."""
 
@@ -61,8 +66,7 @@ def test_values_and_gradients_equal_those_of_the_dense_form(crowd, sizes):
     wanted = scalar(plain)(cut, *args)
     with jax.set_mesh(mesh_of(*sizes)):
         found = scalar(ours)(cut, *args)
-    each = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
-    jax.tree.map(each, found, wanted)
+    jax.tree.map(close, found, wanted)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2, 4)])
@@ -102,5 +106,4 @@ def test_members_of_a_vmap_share_the_choice_and_keep_their_values():
     for n, cut in enumerate(cuts):
         wanted = scalar(plain)(cut, *args)
         mine = jax.tree.map(lambda leaf, n=n: leaf[n], found)
-        each = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
-        jax.tree.map(each, mine, wanted)
+        jax.tree.map(close, mine, wanted)
