@@ -115,9 +115,7 @@ class Many(NamedTuple):
 
     def given(self, body: Callable, pre_BF: Float[Array, "B F"], more: tuple) -> Found:
         """See `Few`."""
-        entries = support.Entries(
-            pre_BF, self.score_BF > (0 if self.reach is None else -self.reach)
-        )
+        entries = support.Entries(pre_BF, support.within(self.score_BF, self.reach))
         return Found(self.codes, body(entries, *more, *self.arguments))
 
 

@@ -111,10 +111,8 @@ class JumpReLU(Activation):
         if self.penalty == "tanh":
             return Many(codes, jnp.ones_like(pre_BF), pre_BF, self.n_latents, arguments)
         reach = jumprelu.reach(self.bandwidth, self.kernel)
-        k_sparse, penalty_B = (
-            _topk.k_sparse_unbounded(self.n_latents),
-            self._l0(pre_BF, threshold_F),
-        )
+        k_sparse = _topk.k_sparse_unbounded(self.n_latents)
+        penalty_B = self._l0(pre_BF, threshold_F)
         many = Many(codes, above_BF, pre_BF, k_sparse, arguments, penalty_B, reach=reach)
         if self.window_gradient:
             return many._replace(score_BF=above_BF + reach, reach=None)

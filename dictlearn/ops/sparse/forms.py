@@ -33,7 +33,8 @@ def sum_loop(val_BK, idx_BK, W_FD, n_used=None, *, unroll=1):
 
 
 def sum_unrolled(val_BK, idx_BK, W_FD, n_used=None):
-    return sum_loop(val_BK, idx_BK, W_FD, _most(n_used), unroll=UNROLL)
+    most = None if n_used is None else jnp.max(n_used)
+    return sum_loop(_within(val_BK, n_used), idx_BK, W_FD, most, unroll=UNROLL)
 
 
 def sum_gathered(val_BK, idx_BK, W_FD, n_used=None):
@@ -147,10 +148,6 @@ def _within(x_BK, n_used):
     used_G = jnp.reshape(n_used, -1)
     used_B1 = jnp.repeat(used_G, len(x_BK) // len(used_G))[:, None]
     return jnp.where(jnp.arange(x_BK.shape[1]) < used_B1, x_BK, 0)
-
-
-def _most(n_used):
-    return None if n_used is None else jnp.max(n_used)
 
 
 def _dense(a, b, idx_BK, n_latents):

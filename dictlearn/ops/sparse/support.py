@@ -111,8 +111,8 @@ def over(
         return _learned(body, found, (score_BF, pre_BF, reach, more), arguments)
 
     def dense_form(score_BF, pre_BF, near, reach, read, more, arguments):
-        on_BF = score_BF > (0 if reach is None else -reach)
-        return body(Entries(coding.given(pre_BF, *read), on_BF), *more, *arguments)
+        entries = Entries(coding.given(pre_BF, *read), within(score_BF, reach))
+        return body(entries, *more, *arguments)
 
     score_BF, pre_BF, near, reach = lax.stop_gradient((score_BF, pre_BF, near, reach))
     if k_sparse >= score_BF.shape[1] or not tiers:
@@ -122,6 +122,11 @@ def over(
     crowded = any_member(~fullest(n_B, tiers[-1])[2](full_B)).astype(jnp.int32)
     forms, fixed = (sparse_form, dense_form), (score_BF, pre_BF, near, reach)
     return switch(crowded, forms, fixed, read, more, arguments)
+
+
+def within(score_BF: Float[Array, "B F"], reach: Scalar | None) -> Bool[Array, "B F"]:
+    """The entries that have a gradient: those of positive score, or with a score above -reach."""
+    return score_BF > (0 if reach is None else -reach)
 
 
 def _learned(body, found, fixed, arguments):
@@ -136,7 +141,7 @@ def _learned(body, found, fixed, arguments):
         (score_BF, pre_BF, reach, more), arguments = saved
 
         def pull(score_bF, pre_bF, g):
-            of = partial(body, Entries(pre_bF, score_bF > -reach), *more)
+            of = partial(body, Entries(pre_bF, within(score_bF, reach)), *more)
             return jax.vjp(of, *arguments)[1](g)
 
         return g, None, blocks.summed(pull, score_BF, pre_BF, g)

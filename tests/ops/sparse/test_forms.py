@@ -38,7 +38,7 @@ def entries(k=K, dtype=jnp.float32):
 def wanted(operation, val, idx, W, g, length):
     """The dense computation in float64, from codes `[B, F]`."""
     val, W, g = (np.asarray(a, np.float64) for a in (val, W, g))
-    within = np.arange(val.shape[1]) < length
+    within = np.arange(val.shape[1]) < np.reshape(length, (-1, 1))
     codes = np.zeros((B, F))
     np.add.at(codes, (np.arange(B)[:, None], np.asarray(idx)), val * within)
     if operation == "rows_sum":
@@ -61,7 +61,13 @@ def all_forms(arrays, length=None, names=None):
 
 
 @pytest.mark.parametrize(
-    ("k", "length", "dtype"), [(K, 4, "float32"), (K, None, "bfloat16"), (1, None, "float32")]
+    ("k", "length", "dtype"),
+    [
+        (K, 4, "float32"),
+        (K, np.arange(B) % 6, "float32"),  # of each token
+        (K, None, "bfloat16"),
+        (1, None, "float32"),
+    ],
 )
 def test_every_form_is_the_dense_computation(k, length, dtype):
     arrays = entries(k, dtype)

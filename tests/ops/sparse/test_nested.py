@@ -37,3 +37,15 @@ def test_values_and_gradients_equal_those_of_the_dense_form(sizes, length):
     used = length or 5
     np.testing.assert_allclose(found[1][0][:, :used], wanted[1][0][:, :used], atol=1e-5)
     assert not np.any(found[1][0][:, used:])
+
+
+def test_each_group_of_tokens_has_a_length_of_its_own():
+    keys = jax.random.split(jax.random.key(1), 3)
+    length = jnp.array([5, 2])
+    val = jax.random.normal(keys[0], (8, 5)) * (jnp.arange(5) < jnp.repeat(length, 4)[:, None])
+    idx, W = jax.random.randint(keys[1], (8, 5), 0, 32), jax.random.normal(keys[2], (32, 6))
+    loss = lambda form: lambda W: jnp.sum(jnp.sin(form(W)))
+    found = jax.value_and_grad(loss(lambda W: decode_parts(val, idx, W, WIDTHS, length)))(W)
+    wanted = jax.value_and_grad(loss(lambda W: plain(val, idx, W)))(W)
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1], wanted[1], atol=1e-5)

@@ -20,6 +20,7 @@ def test_the_threshold_has_the_type_of_the_batch_wherever_it_is_looked_for():
     for k_sparse in (None, 8):
         top = jax.eval_shape(lambda x, k_sparse=k_sparse: batch_top(x, 9, k_sparse), x)
         assert top.least.dtype == x.dtype
+    assert jax.eval_shape(lambda x: nth_largest(x, 9), x).dtype == x.dtype
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2, 4)])
