@@ -11,11 +11,20 @@ import pytest
 from dictlearn import experiment
 from dictlearn.experiment.stream import open_stream
 from dictlearn.learners import skip_nonfinite, with_variables
+from dictlearn.learners._finite import all_finite
 from dictlearn.runs.trained import restore_run
 from dictlearn.streams._place import place
 from dictlearn.train import Diverged, train
 from dictlearn.types import Learner
 from tests.helpers import mesh_of, planted_config
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_number_that_is_not_finite_is_found(value):
+    largest = jnp.full((64, 3), jnp.finfo(jnp.float32).max)
+    find = jax.jit(all_finite)
+    assert find((largest, -largest, jnp.int32(1)))
+    assert not find((largest, largest.at[63, 2].set(value), jnp.int32(1)))
 
 
 def update_of(config, mesh):

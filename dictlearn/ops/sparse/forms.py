@@ -69,7 +69,9 @@ def dot_matmul(g_BD, idx_BK, W_FD, n_used=None):
 
 
 def add_loop(val_BK, idx_BK, g_BD, n_used=None, *, n_latents):
-    zero_FD = jnp.zeros((n_latents, g_BD.shape[1]), jnp.result_type(val_BK, g_BD))
+    # Always 0, but XLA cannot know: an array of zeros that two loops share is copied for each.
+    zero = jnp.any(val_BK > jnp.inf).astype(jnp.result_type(val_BK, g_BD))
+    zero_FD = jnp.broadcast_to(zero, (n_latents, g_BD.shape[1]))
     add = lambda out_FD, _, at, val_T, idx_T: out_FD.at[idx_T].add(val_T[:, None] * at.of(g_BD))
     return loop(add, zero_FD, (val_BK.T, idx_BK.T), n_used)
 

@@ -69,3 +69,16 @@ def test_it_vmaps_over_dictionaries_that_share_a_batch():
         )
         for a, b in zip(found, one, strict=True):
             np.testing.assert_allclose(a[n], b, rtol=1e-5, atol=1e-5)
+
+
+def test_the_gradients_of_both_matrices_need_no_third_array_of_their_size():
+    x, W_enc, b_enc, W_dec = (
+        jnp.zeros(s) for s in [(B, D), (512 * F, D), (512 * F,), (512 * F, D)]
+    )
+    val, idx = jnp.ones((B, K)), jnp.zeros((B, K), jnp.int32)
+
+    def loss(W_enc, W_dec):
+        return jnp.sum(coding.decode(coding.select(val, idx, x, W_enc, b_enc), idx, W_dec) ** 2)
+
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(W_enc, W_dec).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < W_dec.nbytes
