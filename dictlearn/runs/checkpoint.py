@@ -29,6 +29,7 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from dictlearn.runs import _orbax
 from dictlearn.runs._clock import CLOCK
 from dictlearn.runs._seal import SEAL, damage, seal
 
@@ -92,7 +93,7 @@ class Checkpoints:
         path = self._directory / str(step)
         _clear(path)
         with CLOCK.told(f"checkpoint {path}"):
-            response = _orbax().save_async(path, state)
+            response = _orbax.save(path, state)
         kept = [*self._steps, step][-self._keep :]
         self._pending = step, self._thread.submit(_finish, path, response, record, kept)
 
@@ -121,7 +122,7 @@ class Checkpoints:
             wanted = target(record["meta"])
             _check_fits(path, record["leaves"], _leaves(wanted))
             try:
-                state, problem = _orbax().load(path, jax.tree.map(_placed, wanted)), ""
+                state, problem = _orbax.orbax().load(path, jax.tree.map(_placed, wanted)), ""
             except Exception as error:
                 state, problem = None, f"Orbax cannot load it: {_reason(error)}"
             if multihost_utils.process_allgather(np.bool_(problem)).any():
@@ -188,20 +189,6 @@ def _clear(path: epath.Path) -> None:
     if jax.process_index() == 0 and path.exists():
         path.rmtree()
     multihost_utils.sync_global_devices(f"{path} is clear")
-
-
-def _orbax():
-    """Orbax, imported at the first save or load, because its import takes half as long as that of JAX."""
-    from orbax.checkpoint import v1
-
-    for logger in ("absl", "asyncio"):
-        logging.getLogger(logger).addFilter(_is_no_echo)
-    return v1
-
-
-def _is_no_echo(record: logging.LogRecord) -> bool:
-    """Orbax's threads and tasks log the tracebacks of an error that `wait` or `restore` tells."""
-    return not (record.exc_info and "orbax" in f"{record.pathname} {record.getMessage()}")
 
 
 def _finish(path: epath.Path, response: Any, record: str, kept: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""A clock that is set back while a save waits is told; one that runs on, or a save that is done, is not."""
+"""A clock that is set back while a save waits is told; one that runs on is not, and ends no save."""
 
 import logging
 import time
@@ -6,6 +6,8 @@ import time
 import pytest
 
 from dictlearn.runs import _clock
+from dictlearn.runs.checkpoint import TEMPORARY, Checkpoints
+from tests.runs.states import assert_equal, like, state_at
 
 
 @pytest.fixture
@@ -54,3 +56,15 @@ def test_what_is_done_is_not_told(wall, caplog):
     with clock.told("checkpoint 7"):
         wall[0] = -3600.0
     assert not wait_for(caplog, 0.1)
+
+
+def test_a_save_over_which_the_process_sleeps_for_hours_is_completed(tmp_path, monkeypatch):
+    """Orbax itself gives up after 20 minutes."""
+    real, begun = time.time, lambda: any(tmp_path.glob(f"1{TEMPORARY}"))
+    with Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(time, "time", lambda: real() + 3 * 3600 * begun())
+        checkpoints.save(1, state_at(1), {})
+        checkpoints.wait()
+        found = checkpoints.restore(like(state_at(1)))
+    assert found is not None
+    assert_equal(found[1], state_at(1))
