@@ -94,8 +94,8 @@ class Many(NamedTuple):
     affect the values or the gradients of what they are computed from. pre_BF: pre-activations. k_sparse:
     tokens with fewer entries are computed sparsely; F for a dense computation. arguments: further arguments
     of `values`. penalty_B: a penalty that is added to the penalty of `values`. aux: as in `Few`. near: the
-    k_sparse largest scores of each token and their latents, None where they are not known. reach: entries
-    whose score is above -reach affect the gradients of `arguments`, None where none but the positive do."""
+    k_sparse largest scores of each token and their latents, None where they are not known. window: whether
+    entries without a positive score, too, affect the gradients of `arguments`."""
 
     codes: Codes
     score_BF: Float[Array, "B F"]
@@ -105,17 +105,17 @@ class Many(NamedTuple):
     penalty_B: jax.Array | None = None
     aux: tuple[Codes, jax.Array] | None = None
     near: tuple[Float[Array, "B M"], Int[Array, "B M"]] | None = None
-    reach: Scalar | None = None
+    window: bool = False
 
     def over(self, body: Callable, read: tuple, more: tuple) -> Found:
         """See `Few`."""
         chosen = self.score_BF, self.pre_BF, self.k_sparse
-        known = self.arguments, self.near, self.reach
+        known = self.arguments, self.near, self.window
         return Found(self.codes, support.over(body, *chosen, read, more, *known))
 
     def given(self, body: Callable, pre_BF: Float[Array, "B F"], more: tuple) -> Found:
         """See `Few`."""
-        entries = support.Entries(pre_BF, support.within(self.score_BF, self.reach))
+        entries = support.Entries(pre_BF, support.learning(self.score_BF, self.window))
         return Found(self.codes, body(entries, *more, *self.arguments))
 
 

@@ -84,14 +84,13 @@ class Gated(Activation):
     ) -> Many:
         more = self.gate_bias(), self.r_mag_F, self.b_mag_F
         codes = Codes(_sizes(Entries(pre_BF, pre_BF > 0), *lax.stop_gradient(more)))
-        reach, penalty_B = None, None
-        if self.penalty == "target_l0":
-            reach = self.bandwidth / 2  # where the window begins
+        window, penalty_B = self.penalty == "target_l0", None
+        if window:
             l0 = jnp.mean(jumprelu.l0(pre_BF, *self._gate(more[0])))
             cost = self.sparsity * (l0 / self.target_l0 - 1) ** 2
             penalty_B = jnp.broadcast_to(cost, len(pre_BF))
         k_sparse = _topk.k_sparse_unbounded(self.n_latents)
-        return Many(codes, pre_BF, pre_BF, k_sparse, more, penalty_B, reach=reach)
+        return Many(codes, pre_BF, pre_BF, k_sparse, more, penalty_B, window=window)
 
     def values(
         self,

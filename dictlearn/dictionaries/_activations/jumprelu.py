@@ -40,7 +40,7 @@ from dictlearn.dictionaries._activations import (
     one_of,
     positive,
 )
-from dictlearn.ops import jumprelu, penalties
+from dictlearn.ops import blocks, jumprelu, penalties
 from dictlearn.ops.sparse.support import Entries
 from dictlearn.types import Codes, Scalar
 
@@ -105,18 +105,18 @@ class JumpReLU(Activation):
         self, pre_BF: Float[Array, "B F"], weight: Weight, dead_F: Bool[Array, " F"]
     ) -> Many:
         threshold_F = self.threshold(weight)
-        above_BF = pre_BF - lax.stop_gradient(threshold_F)
-        codes = Codes(jnp.where(above_BF > 0, pre_BF, 0))
+        held_F = lax.stop_gradient(threshold_F)
+        f_BF = blocks.each(lambda pre_bF: jnp.where(pre_bF > held_F, pre_bF, 0), pre_BF)
+        codes = Codes(f_BF)
         arguments = threshold_F, self.bandwidth
         if self.penalty == "tanh":
             return Many(codes, jnp.ones_like(pre_BF), pre_BF, self.n_latents, arguments)
-        reach = jumprelu.reach(self.bandwidth, self.kernel)
         k_sparse = _topk.k_sparse_unbounded(self.n_latents)
         penalty_B = self._l0(pre_BF, threshold_F)
-        many = Many(codes, above_BF, pre_BF, k_sparse, arguments, penalty_B, reach=reach)
         if self.window_gradient:
-            return many._replace(score_BF=above_BF + reach, reach=None)
-        return many
+            below = jumprelu.reach(self.bandwidth, self.kernel)
+            return Many(codes, pre_BF - held_F + below, pre_BF, k_sparse, arguments, penalty_B)
+        return Many(codes, f_BF, pre_BF, k_sparse, arguments, penalty_B, window=True)
 
     def values(
         self, entries: Entries, weight: Weight, threshold_F: Float[Array, " F"], bandwidth: Scalar

@@ -23,7 +23,6 @@ from dictlearn.ops.sparse import coding, nested
 from dictlearn.ops.sparse.crowded import fullest, grouped, shares
 from dictlearn.ops.topk.exact import top_k
 from dictlearn.sharding import is_split
-from dictlearn.types import Scalar
 
 
 class Entries(NamedTuple):
@@ -67,7 +66,7 @@ def over(
     more: tuple,
     arguments: tuple = (),
     near: tuple[Float[Array, "B M"], Int[Array, "B M"]] | None = None,
-    reach: Scalar | None = None,
+    window: bool = False,
 ):
     """`body(entries, *more, *arguments)`, arrays over tokens `[B, ...]`, with gradient to `read`, `more` and
     `arguments`.
@@ -75,13 +74,14 @@ def over(
     score_BF: positive for the entries that count, without gradient. pre_BF: `x W_enc^T + b_enc`, without
     gradient. k_sparse: tokens with as many entries are computed densely; with k_sparse = F all tokens are.
     read: (x_BD, W_enc_FD, b_enc_F). near: the `k_sparse` largest scores of each token and their latents, where
-    they are known. reach: entries whose score is above -reach, and whose value is zero where it is not
-    positive, have a gradient to `arguments`, which may be a threshold; None where none but the positive do.
+    they are known. window: whether entries that do not count have a gradient to `arguments`, too, which may
+    be thresholds. Then `on` is true for them where that gradient is computed, and the body must return zero
+    for them by itself.
     """
     tiers = shares(len(score_BF))
 
-    def sparse_form(score_BF, pre_BF, near, reach, read, more, arguments):
-        held = arguments if reach is None else lax.stop_gradient(arguments)
+    def sparse_form(score_BF, pre_BF, near, read, more, arguments):
+        held = lax.stop_gradient(arguments) if window else arguments
         score_BM, idx_BM = near
         n_B, full_B = _filled(near)
         on_BM = (score_BM > 0) & ~full_B[:, None]
@@ -106,45 +106,43 @@ def over(
             forms = (lambda *_: nothing, *(partial(at, share) for share in tiers))
             full = switch(_tier(near, tiers[:-1]), forms, fixed, *moving)
         found = jax.tree.map(put_all, full, few)
-        if reach is None:
-            return found
-        return _learned(body, found, (score_BF, pre_BF, reach, more), arguments)
+        return _learned(body, found, (pre_BF, more), arguments) if window else found
 
-    def dense_form(score_BF, pre_BF, near, reach, read, more, arguments):
-        entries = Entries(coding.given(pre_BF, *read), within(score_BF, reach))
+    def dense_form(score_BF, pre_BF, near, read, more, arguments):
+        entries = Entries(coding.given(pre_BF, *read), learning(score_BF, window))
         return body(entries, *more, *arguments)
 
-    score_BF, pre_BF, near, reach = lax.stop_gradient((score_BF, pre_BF, near, reach))
+    score_BF, pre_BF, near = lax.stop_gradient((score_BF, pre_BF, near))
     if k_sparse >= score_BF.shape[1] or not tiers:
-        return dense_form(score_BF, pre_BF, near, reach, read, more, arguments)
+        return dense_form(score_BF, pre_BF, near, read, more, arguments)
     near = near or top_k(score_BF, k_sparse)
     n_B, full_B = _filled(near)
     crowded = any_member(~fullest(n_B, tiers[-1])[2](full_B)).astype(jnp.int32)
-    forms, fixed = (sparse_form, dense_form), (score_BF, pre_BF, near, reach)
+    forms, fixed = (sparse_form, dense_form), (score_BF, pre_BF, near)
     return switch(crowded, forms, fixed, read, more, arguments)
 
 
-def within(score_BF: Float[Array, "B F"], reach: Scalar | None) -> Bool[Array, "B F"]:
-    """The entries that have a gradient: those of positive score, or with a score above -reach."""
-    return score_BF > (0 if reach is None else -reach)
+def learning(score_BF: Float[Array, "B F"], window: bool) -> Bool[Array, "B F"]:
+    """The entries that may have a gradient: those of positive score, or all."""
+    return jnp.ones_like(score_BF, bool) if window else score_BF > 0
 
 
 def _learned(body, found, fixed, arguments):
-    """`found`, which must be what `body` returns, with gradient to itself and, through all entries within
-    reach, to `arguments`."""
+    """`found`, which must be what `body` returns, with gradient to itself and, through all entries, to
+    `arguments`."""
 
     @jax.custom_vjp
     def learn(found, fixed, arguments):
         return found
 
     def backward(saved, g):
-        (score_BF, pre_BF, reach, more), arguments = saved
+        (pre_BF, more), arguments = saved
 
-        def pull(score_bF, pre_bF, g):
-            of = partial(body, Entries(pre_bF, within(score_bF, reach)), *more)
+        def pull(pre_bF, g):
+            of = partial(body, Entries(pre_bF, learning(pre_bF, window=True)), *more)
             return jax.vjp(of, *arguments)[1](g)
 
-        return g, None, blocks.summed(pull, score_BF, pre_BF, g)
+        return g, None, blocks.summed(pull, pre_BF, g)
 
     learn.defvjp(lambda found, fixed, arguments: (found, (fixed, arguments)), backward)
     return learn(found, lax.stop_gradient(fixed), arguments)
