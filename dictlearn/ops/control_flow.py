@@ -2,11 +2,12 @@
 
 `switch` is a `lax.switch` whose backward pass keeps only the arguments and recomputes the branch taken. The
 gradient of a plain switch keeps the intermediate values of every branch, with zeros for the branches that are
-not taken. `any_member` and `max_over_members` make a predicate and a loop bound equal for every member of an
-enclosing `vmap`.
+not taken. `switch_or_not` also adds that gradient to others in place. `any_member` and `max_over_members` make
+a predicate and a loop bound equal for every member of an enclosing `vmap`.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,37 @@ def switch(index, branches: Sequence[Callable], fixed: tuple, *moving):
 
         found = lax.switch(index, [pull(branch) for branch in branches], fixed, g, *moving)
         return None, None, *found
+
+    choose.defvjp(lambda *operands: (choose(*operands), operands), backward)
+    return choose(index, fixed, *moving)
+
+
+def switch_or_not(index, nothing, branches: Sequence[Callable], fixed: tuple, *moving):
+    """`(result, *moving)`: for an index of 0, `nothing`, which does not depend on `moving`; otherwise the
+    result of `branches[index - 1]`, as in `switch`.
+
+    If all other readers of `moving` use the returned ones, the gradient of a branch is added to theirs in
+    place, and an index of 0 costs nothing. It is added in loops of one turn or none, because XLA keeps the
+    carry of a loop in place but copies the result of a branch.
+    """
+
+    @jax.custom_vjp
+    def choose(index, fixed, *moving):
+        return lax.switch(index, [lambda *_: nothing, *branches], *fixed, *moving), *moving
+
+    def backward(saved, bars):
+        operands, (g, *totals) = saved[1:], bars
+
+        def add(branch, turn, totals):
+            # XLA would move what does not depend on the turn out of the loop, and compute it always.
+            _, (fixed, *moving), now = lax.optimization_barrier((turn, operands, g))
+            parts = jax.vjp(lambda *m: branch(*fixed, *m), *moving)[1](now)
+            return jax.tree.map(jnp.add, totals, list(parts))
+
+        for number, branch in enumerate(branches, start=1):
+            turns = (saved[0] == number).astype(jnp.int32)
+            totals = lax.fori_loop(0, turns, partial(add, branch), totals)
+        return None, None, *totals
 
     choose.defvjp(lambda *operands: (choose(*operands), operands), backward)
     return choose(index, fixed, *moving)

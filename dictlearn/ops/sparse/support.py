@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from dictlearn.ops import blocks
-from dictlearn.ops.control_flow import any_member, max_over_members, switch
+from dictlearn.ops.control_flow import any_member, max_over_members, switch, switch_or_not
 from dictlearn.ops.sparse import coding, nested
 from dictlearn.ops.sparse.crowded import fullest, grouped, shares
 from dictlearn.ops.topk.exact import top_k
@@ -87,11 +87,15 @@ def over(
         on_BM = (score_BM > 0) & ~full_B[:, None]
         z_BM = jnp.take_along_axis(pre_BF, idx_BM, axis=1)
         take, put_all, n_used = grouped(jnp.where(full_B, 0, n_B))
-        z_BM, on_BM, idx_BM, x_TD = map(take, (z_BM, on_BM, idx_BM, read[0]))
+        z_BM, on_BM, idx_BM = map(take, (z_BM, on_BM, idx_BM))
         n_used = max_over_members(n_used)
-        z_BM = coding.select(z_BM, idx_BM, x_TD, *read[1:], n_used)
-        few = body(Entries(z_BM, on_BM, idx_BM, n_used), *more, *held)
-        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(lambda: few))
+
+        def few(read, more, held):
+            z_TM = coding.select(z_BM, idx_BM, take(read[0]), *read[1:], n_used)
+            return body(Entries(z_TM, on_BM, idx_BM, n_used), *more, *held)
+
+        shapes = jax.eval_shape(few, read, more, held)
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
         def at(share, score_BF, pre_BF, n_B, read, more, held):
             take, put, _ = fullest(n_B, share)
@@ -103,9 +107,10 @@ def over(
         if is_split():  # gradients within a branch would be summed over the shards a second time
             full = at(tiers[-1], *fixed, *moving)
         else:
-            forms = (lambda *_: nothing, *(partial(at, share) for share in tiers))
-            full = switch(_tier(near, tiers[:-1]), forms, fixed, *moving)
-        found = jax.tree.map(put_all, full, few)
+            forms = [partial(at, share) for share in tiers]
+            tier = _tier(near, tiers[:-1])
+            full, *moving = switch_or_not(tier, nothing, forms, fixed, *moving)
+        found = jax.tree.map(put_all, full, few(*moving))
         return _learned(body, found, (pre_BF, more), arguments) if window else found
 
     def dense_form(score_BF, pre_BF, near, read, more, arguments):
