@@ -168,8 +168,10 @@ def main() -> None:
     if a.topology:
         blocks = -(-a.batch * a.k * a.d // forms.BLOCK)
         turns = {"loop": a.k, "unrolled": a.k // forms.UNROLL or 1, "gathered": blocks}
+        turns = {(o, name): n for o in of for name, n in turns.items()}
+        turns["rows_sum", "loop"] = a.k // forms.TURN or 1
         rows = {
-            job: count(form, wanted[job[0]], a.topology, turns.get(job[1], 1))
+            job: count(form, wanted[job[0]], a.topology, turns.get(job, 1))
             for job, form in jobs.items()
         }
         header = ("GB", "Gop", "ms", "temporary MB")

@@ -1,14 +1,14 @@
 """Plain JAX forms of the operations of `ops.sparse.rows` on one device; `ops.sparse.backend` chooses between
 them.
 
-loop: one gather (or scatter) of `[B, D]` for each entry, with no larger array. unrolled: UNROLL of these
-in one body, which XLA compiles to one GPU kernel that keeps its sum in registers. gathered: all rows in
-one gather, an array `[B, K, D]` where XLA does not fuse it. scattered: all products in one scatter. Both
-work in blocks of tokens of at most BLOCK elements. matmul: codes scattered into `[B, F]` and one matrix
-product, which costs more arithmetic for fewer bytes and fewer roundings. It is used only for 16-bit operands,
-whose products are exact in one pass, and for up to DENSE latents for each entry. At about that number a TPU's
-compiler counts a product as long as the gather (docs/benchmarks.md). Beyond these limits the form is gathered
-or scattered.
+loop: one gather (or scatter) of `[B, D]` for each entry, with no larger array; of a sum, TURN in one body, so
+that a CPU reads and writes the output less often. unrolled: UNROLL in one body, which XLA compiles to one GPU
+kernel that keeps its sum in registers. gathered: all rows in one gather, an array `[B, K, D]` where XLA does
+not fuse it. scattered: all products in one scatter. Both work in blocks of tokens of at most BLOCK elements.
+matmul: codes scattered into `[B, F]` and one matrix product, which costs more arithmetic for fewer bytes and
+fewer roundings. It is used only for 16-bit operands, whose products are exact in one pass, and for up to DENSE
+latents for each entry. At about that number a TPU's compiler counts a product as long as the gather
+(docs/benchmarks.md). Beyond these limits the form is gathered or scattered.
 
 All forms agree to rounding (tests/ops/sparse/test_forms.py), and all ignore the entries from `n_used` on. Where
 that is `[G]`, each of G equal groups of consecutive tokens has its own: only the form loop is shorter for it.
@@ -21,12 +21,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
-UNROLL = 16
+TURN, UNROLL = 8, 16
 BLOCK = 2**26
 DENSE = 2048
 
 
-def sum_loop(val_BK, idx_BK, W_FD, n_used=None, *, unroll=1):
+def sum_loop(val_BK, idx_BK, W_FD, n_used=None, *, unroll=TURN):
     zero_BD = jnp.zeros((val_BK.shape[0], W_FD.shape[1]), jnp.result_type(val_BK, W_FD))
     add = lambda out_BD, _, at, val_T, idx_T: at.add(out_BD, val_T[:, None] * W_FD[idx_T])
     return loop(add, zero_BD, (val_BK.T, idx_BK.T), n_used, unroll)
