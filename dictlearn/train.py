@@ -15,6 +15,7 @@ import jax
 from dictlearn import experiment, interop, normalise, sharding, streams
 from dictlearn.experiment import values
 from dictlearn.experiment.stream import open_stream, target_width
+from dictlearn.runs import _heap
 from dictlearn.runs.checkpoint import Checkpoints, versions
 from dictlearn.runs.owner import owned
 from dictlearn.runs.places import found, is_place, kept, same, write_config
@@ -127,6 +128,7 @@ def _loop(run: _Session, start: int, states: dict, progress: Callable | None) ->
         if stop or last or done % config.get("checkpoint_every", 1000) == 0:
             _refuse_diverged(config, run.path, log.flush())
             save(done, states)
+            _heap.trim()
         if progress:
             progress(done * size, steps * size)
         if stop and not last:
