@@ -65,7 +65,9 @@ class Checkpoints:
         """Copies `state` to the host, and writes and seals it in the background.
 
         On return the buffers of `state` may be donated, and `meta` may be changed. The call first waits
-        for the previous save. Saving the newest step again does nothing, because a step has one state.
+        for the previous save; if Orbax gave that one up because its time had run out, as it does when the
+        process was suspended meanwhile, a warning says so, and a process that runs alone goes on without it.
+        Saving the newest step again does nothing, because a step has one state.
         Steps on disk after the restored step are damaged; they are removed when the next save is sealed.
 
         Args:
@@ -79,7 +81,12 @@ class Checkpoints:
                 called.
             TypeError: for a leaf that is not an array, or a `meta` that is not JSON.
         """
-        self.wait()
+        try:
+            self.wait()
+        except RuntimeError as error:
+            if jax.process_count() > 1 or not isinstance(error.__cause__, TimeoutError):
+                raise
+            log.warning("%s The run goes on without it.", error)
         if self._steps is None:
             raise ValueError(f"{self._directory} holds checkpoints: restore first, or empty it.")
         newest = max(self._steps, default=0)

@@ -1,5 +1,7 @@
 """A clock that is set back while a save waits is told; one that runs on is not, and ends no save."""
 
+import gc
+import itertools
 import logging
 import time
 
@@ -8,6 +10,11 @@ import pytest
 from dictlearn.runs import _clock
 from dictlearn.runs.checkpoint import TEMPORARY, Checkpoints
 from tests.runs.states import assert_equal, like, state_at
+
+# What Orbax had prepared and not awaited is told when it is collected, within the test.
+gives_up = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning"
+)
 
 
 @pytest.fixture
@@ -68,3 +75,36 @@ def test_a_save_over_which_the_process_sleeps_for_hours_is_completed(tmp_path, m
         found = checkpoints.restore(like(state_at(1)))
     assert found is not None
     assert_equal(found[1], state_at(1))
+
+
+@gives_up
+def test_a_save_that_orbax_gives_up_costs_only_its_checkpoint(tmp_path, monkeypatch, caplog):
+    """Every look at the clock finds it half an hour later, and a signal within Orbax has five minutes."""
+    real, looks = time.time, itertools.count()
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state_at(1), {})
+        checkpoints.wait()
+        monkeypatch.setattr(time, "time", lambda: real() + 1800 * next(looks))
+        checkpoints.save(2, state_at(2), {})
+        assert checkpoints._pending is not None
+        assert isinstance(checkpoints._pending[1].exception(60), TimeoutError)
+        monkeypatch.undo()
+        assert not caplog.records
+        checkpoints.save(3, state_at(3), {})
+        assert f"{tmp_path / '2'} was not completed" in caplog.text
+        found = checkpoints.restore(like(state_at(3)))
+    assert found is not None
+    assert found[0] == 3
+    assert_equal(found[1], state_at(3))
+    gc.collect()
+
+
+@gives_up
+def test_the_last_save_that_orbax_gives_up_is_an_error(tmp_path, monkeypatch):
+    real, looks = time.time, itertools.count()
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(time, "time", lambda: real() + 1800 * next(looks))
+    checkpoints.save(1, state_at(1), {})
+    with pytest.raises(RuntimeError, match="was not completed"):
+        checkpoints.close()
+    gc.collect()
