@@ -128,7 +128,7 @@ def over(
 
 
 def learning(score_BF: Float[Array, "B F"], window: bool) -> Bool[Array, "B F"]:
-    """The entries that may have a gradient: those of positive score, or all."""
+    """The entries that may have a gradient: where the score is positive, or all."""
     return jnp.ones_like(score_BF, bool) if window else score_BF > 0
 
 
