@@ -12,8 +12,7 @@ each token.
 
 The gradient of a few latents should not cost an array of all. `reconstruct_residual` therefore returns the
 weights, and all other readers use the returned ones. The backward pass adds AuxK's part to their gradient in
-place. It does so in loops of one iteration or none, because XLA keeps the carry of a loop in place but copies
-the result of a branch.
+place (`control_flow.added`).
 
 Rectified, as published, only dead latents whose pre-activations reach above zero learn, and these become fewer.
 `rectified=False` keeps the values below zero too, as SAELens does: then every dead latent learns.
@@ -35,7 +34,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Shaped
 
-from dictlearn.ops.control_flow import any_member, switch
+from dictlearn.ops.control_flow import added, any_member, switch
 from dictlearn.ops.firing import count
 from dictlearn.ops.sparse.coding import decode, select
 from dictlearn.ops.sparse.rows import bins, rows_add, rows_dot, rows_sum
@@ -137,23 +136,21 @@ def _backward(aux_k, floor, saved, bars):
     def many_bar(val_BK, g_BE):
         return jnp.where(val_BK != 0, rows_dot(g_BE, idx_BK, W_dec_FE), 0)
 
-    def add_few(width, turn, totals):
-        _, f, g = lax.optimization_barrier((turn, f_BG[:, :width], g_BE))
+    def add_few(width, totals, f_BG, val_BK, g):
+        f = f_BG[:, :width]
         g_BG, few_G = few_bar(f, g), dead_G[:width]
         parts = g_BG.T @ x_BD, g_BG.sum(0), f.T @ g
         put = lambda total, part: total.at[few_G].add(part.astype(total.dtype), mode="drop")
         return [put(*each) for each in zip(totals, parts, strict=True)]
 
-    def add_many(turn, totals):
-        _, val, g = lax.optimization_barrier((turn, val_BK, g_BE))
+    def add_many(totals, f_BG, val, g):
         g_BK = many_bar(val, g)
         parts = rows_add(g_BK, idx_BK, x_BD, n), bins(g_BK, idx_BK, n)
         parts = *parts, rows_add(val, idx_BK, g, n)
         return [total + part for total, part in zip(totals, parts, strict=True)]
 
     adds = *(partial(add_few, width) for width in widths), add_many
-    for number, add in enumerate(adds, start=1):
-        totals = lax.fori_loop(0, (form == number).astype(jnp.int32), add, totals)
+    totals = added(form, adds, totals, f_BG, val_BK, g_BE)
     few_x_bar = lambda width: few_bar(f_BG[:, :width], g_BE) @ _rows(W_enc_FD, dead_G[:width])
     x_bars = (
         lambda: jnp.zeros_like(x_BD),

@@ -2,8 +2,8 @@
 
 `switch` is a `lax.switch` whose backward pass keeps only the arguments and recomputes the branch taken. The
 gradient of a plain switch keeps the intermediate values of every branch, with zeros for the branches that are
-not taken. `switch_or_not` also adds that gradient to others in place. `any_member` and `max_over_members` make
-a predicate and a loop bound equal for every member of an enclosing `vmap`.
+not taken. `switch_or_not` also adds that gradient to others in place, by `added`. `any_member` and
+`max_over_members` make a predicate and a loop bound equal for every member of an enclosing `vmap`.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,8 +40,7 @@ def switch_or_not(index, nothing, branches: Sequence[Callable], fixed: tuple, *m
     result of `branches[index - 1]`, as in `switch`.
 
     If all other readers of `moving` use the returned ones, the gradient of a branch is added to theirs in
-    place, and an index of 0 costs nothing. It is added in loops of one turn or none, because XLA keeps the
-    carry of a loop in place but copies the result of a branch.
+    place (`added`), and an index of 0 costs nothing.
     """
 
     @jax.custom_vjp
@@ -49,21 +48,35 @@ def switch_or_not(index, nothing, branches: Sequence[Callable], fixed: tuple, *m
         return lax.switch(index, [lambda *_: nothing, *branches], *fixed, *moving), *moving
 
     def backward(saved, bars):
-        operands, (g, *totals) = saved[1:], bars
+        (index, *operands), (g, *totals) = saved, bars
 
-        def add(branch, turn, totals):
-            # XLA would move what does not depend on the turn out of the loop, and compute it always.
-            _, (fixed, *moving), now = lax.optimization_barrier((turn, operands, g))
-            parts = jax.vjp(lambda *m: branch(*fixed, *m), *moving)[1](now)
+        def add(branch, totals, g, fixed, *moving):
+            parts = jax.vjp(lambda *m: branch(*fixed, *m), *moving)[1](g)
             return jax.tree.map(jnp.add, totals, list(parts))
 
-        for number, branch in enumerate(branches, start=1):
-            turns = (saved[0] == number).astype(jnp.int32)
-            totals = lax.fori_loop(0, turns, partial(add, branch), totals)
-        return None, None, *totals
+        adds = [partial(add, branch) for branch in branches]
+        return None, None, *added(index, adds, totals, g, *operands)
 
     choose.defvjp(lambda *operands: (choose(*operands), operands), backward)
     return choose(index, fixed, *moving)
+
+
+def added(index, adds: Sequence[Callable], totals, *operands):
+    """`adds[index - 1](totals, *operands)`, or `totals` for an index of 0.
+
+    It is a loop of one turn or none for each of `adds`, because XLA keeps the carry of a loop in place but
+    copies the result of a branch.
+    """
+
+    def turn_of(add, turn, totals):
+        # XLA would move what does not depend on the turn out of the loop, and compute it always.
+        _, now = lax.optimization_barrier((turn, operands))
+        return add(totals, *now)
+
+    for number, add in enumerate(adds, start=1):
+        turns = (index == number).astype(jnp.int32)
+        totals = lax.fori_loop(0, turns, partial(turn_of, add), totals)
+    return totals
 
 
 @custom_vmap

@@ -18,9 +18,5 @@ def trim() -> None:
 def _trimmer() -> Callable[[int], object]:
     try:
         return ctypes.CDLL(None).malloc_trim
-    except (
-        AttributeError,
-        OSError,
-        TypeError,
-    ):  # musl and macOS have no such function, Windows no such library
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return lambda _: None
