@@ -3,7 +3,7 @@
     pip install torch==2.13.0 sae-lens==6.54.12 dictionary-learning==0.1.0
     pip install --no-deps eai-sparsify==1.3.3
     python benchmarks/train.py [--cases=topk,aux] [--rounds=7] [--only=dictlearn,sparsify] [--json=FILE]
-                               [--store=runs/quickstart/activations]
+                               [--store=runs/quickstart/activations] [--per_latent]
 
 Every contender is a separate process that holds the same batch. A round runs a window of a few steps of each,
 and the bound: one encoder matmul `[B, d] x [d, n]` of those sizes in XLA. A GEMM-equivalent is a step's median
@@ -93,7 +93,7 @@ def dictlearn(case: dict, x_BD):
     learner = gradient(
         module,
         objectives.make("fvu"),
-        rules.make("adam", lr=1e-4, steps=10**6),
+        rules.make("adam", lr=1e-4, steps=10**6, per_latent=case.get("per_latent", False)),
         compute_dtype=case.get("dtype", "float32"),
     )
     batch = Batch(jnp.asarray(x_BD), jnp.asarray(x_BD))
@@ -236,6 +236,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2, help="of a window")
     parser.add_argument("--store", help="activations to train on, instead of made-up ones")
+    parser.add_argument("--per_latent", action="store_true", help="as ours of `adam`")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -243,6 +244,8 @@ def main() -> None:
     there, found = installed(arguments.only.split(",")), {}
     for title in arguments.cases.split(","):
         case = CASES[title]
+        if arguments.per_latent:
+            case = {**case, "per_latent": True}
         if arguments.store:
             case = {**case, "store": arguments.store}
             case["d"] = data(case).shape[1]

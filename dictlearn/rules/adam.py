@@ -8,13 +8,21 @@ and decays linearly to zero over the last `decay_fraction` of `steps`.
 A chain of `project_gradient`, `optax.clip_by_global_norm`, `optax.adam` and `normalise_atoms` would hold three
 temporary arrays of a leaf's size. Written as sums over rows and one expression a leaf, the rule holds one and
 reads memory less often. tests/rules compares the results and the memory of both.
+
+With `per_latent` the second moment of a latent's row in a matrix is one number, the mean over its entries.
+The rule then holds one array of a matrix's size, not two.
+
+Source: Kingma & Ba 2015 (arXiv:1412.6980); Zhang et al. 2024 (arXiv:2406.16793, Adam-mini) for `per_latent`.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from dictlearn.rules._schedules import rate
+from dictlearn.sharding import letters
 from dictlearn.types import Scalar
 
 KIND = "optimiser"
@@ -31,6 +39,7 @@ def adam(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
     eps: Scalar = 1e-8,
+    per_latent: bool = False,
     clip_norm: float | None = 1.0,
     unit_norm: bool = True,
     lr_law: str = "none",
@@ -45,6 +54,7 @@ def adam(
         schedule: a schedule, of `rules.schedules()`.
         decay_fraction: the share of the steps over which `wsd` decays; None for 0.2.
         b1, b2, eps: as in `optax.adam`.
+        per_latent: whether all entries of a latent's row share their second moment.
         clip_norm: the bound on the global norm of the gradient; None for no clipping.
         unit_norm: whether atoms (W_dec_FD, if the variant has it) are held at unit norm, with projected
             gradients.
@@ -63,9 +73,11 @@ def adam(
         **{"decay_fraction": decay_fraction, "lr_law": lr_law, "n_latents": n_latents},
     )
 
+    squares = partial(jax.tree_util.tree_map_with_path, partial(_square, per_latent))
+
     def init(params):
-        zeros = lambda: jax.tree.map(jnp.zeros_like, params)
-        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros(), zeros())
+        mu, nu = (jax.tree.map(jnp.zeros_like, tree) for tree in (params, squares(params)))
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mu, nu)
 
     def update(updates, state, params=None):
         assert params is not None, "this rule projects gradients onto atoms: pass params"
@@ -78,7 +90,7 @@ def adam(
             gradients = jax.tree.map(lambda g: shrink.astype(g.dtype) * g, gradients)
         step = state.count + 1
         mu = optax.tree.update_moment(gradients, state.mu, b1, 1)
-        nu = optax.tree.update_moment(gradients, state.nu, b2, 2)
+        nu = optax.tree.update_moment(squares(gradients), state.nu, b2, 1)
         down, unbiased = -at(state.count), optax.tree.bias_correction
         updates = jax.tree.map(
             lambda m, v: down * (m / (jnp.sqrt(v) + eps)),
@@ -90,6 +102,12 @@ def adam(
         return updates, optax.ScaleByAdamState(step, mu, nu)
 
     return optax.with_extra_args_support(optax.GradientTransformation(init, update))
+
+
+def _square(per_latent, path, g):
+    if per_latent and letters(path).endswith(("FD", "FE")):
+        return jnp.mean(g**2, -1, keepdims=True)
+    return g**2
 
 
 def _tangent(gradient_FD, atoms_FD):

@@ -20,6 +20,7 @@ KINDS = {name: kind for kind in rules.KINDS for name in rules.names(kind)}
 PLACES = {"optimiser": "rule", "wrapper": "revive"}
 """The subtrees of a config in which each kind trains."""
 CASES = {name: (name, {}) for name in KINDS}
+CASES |= {"per_latent_of_adam": ("adam", {"per_latent": True})}
 CASES |= {f"{each}_of_adam": ("adam", {"schedule": each}) for each in rules.schedules()}
 CASES["cosine_of_lion"] = "lion", {"schedule": "cosine"}
 every = pytest.mark.parametrize("case", CASES)
@@ -32,8 +33,8 @@ SWEPT = [
 ]
 """What stands between the projections under a schedule: Adam, and the optimisers of optax."""
 RECOVERING = [
-    *("adam", "cosine_of_adam", "wsd_of_adam", "adagrad", "cocob", "lion", "muon"),
-    *("prodigy", "schedule_free_adamw", "sgd"),
+    *("adam", "per_latent_of_adam", "cosine_of_adam", "wsd_of_adam", "adagrad", "cocob"),
+    *("lion", "muon", "prodigy", "schedule_free_adamw", "sgd"),
 ]
 """One of each sort: moments, signs, matrices, rates that it finds, means that it evaluates. That all of SWEPT
 recover is the table of docs/optimisers.md."""

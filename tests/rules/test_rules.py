@@ -82,6 +82,26 @@ def test_clipping_bounds_the_gradient_after_the_projection():
     assert float(jnp.abs(update["b_enc_F"]).max()) < 1e-3
 
 
+def test_per_latent_the_second_moment_of_a_row_is_the_mean_of_its_squares():
+    # Where all entries of a row have one size, that is Adam itself.
+    even = lambda g: jnp.sign(g) * jnp.linalg.norm(g, axis=-1, keepdims=True) if g.ndim > 1 else g
+    settings = {"steps": 100, "warmup_steps": 1, "clip_norm": None, "unit_norm": False}
+    rule, plain = adam(0.1, per_latent=True, **settings), adam(0.1, **settings)
+    states = [rule.init(params()), plain.init(params())]
+    assert states[0].nu["W_dec_FD"].shape == (5, 1)
+    assert states[0].nu["b_enc_F"].shape == (5,)
+    for scale in (1.0, 3.0, 0.2):
+        g = jax.tree.map(lambda leaf, scale=scale: scale * even(leaf), gradients())
+        found, states[0] = rule.update(g, states[0], params())
+        wanted, states[1] = plain.update(g, states[1], params())
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, wanted)
+    # Otherwise the first step is the gradient over the root of its row's mean square, not its sign.
+    first, _ = rule.update(gradients(), rule.init(params()), params())
+    g = gradients()["W_dec_FD"]
+    wanted = -0.1 * g / np.sqrt(np.mean(g**2, -1, keepdims=True))
+    np.testing.assert_allclose(first["W_dec_FD"], wanted, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
