@@ -59,7 +59,9 @@ def _knobs(config: Mapping, row: Mapping[str, Any], plan: Mapping[str, Any]) -> 
     if learner.get("compute_dtype", "float32") == "float32":
         found.append("learner.compute_dtype=bfloat16 (halves what is computed)")
     found.append(f"batch_size={config['batch_size'] // 2}")
-    heavy = row["state"] > HEAVY * plan["chip"]["hbm"]
+    heavy, rule = row["state"] > HEAVY * plan["chip"]["hbm"], config.get("rule", {})
+    if heavy and rule.get("name") == "adam" and not rule.get("per_latent"):
+        found.insert(0, "rule.per_latent=True (a third less parameters and moments)")
     if data * model > model:
         found.insert(0 if heavy else len(found), split)
     elif heavy:
