@@ -1,7 +1,10 @@
 """Advice for a config whose plan does not fit or barely fits: the setting to change, and the reason."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
+
+from dictlearn import rules
 
 TIGHT = 0.9
 """The share of a device's memory above which there is a warning: fragments and the runtime need the rest."""
@@ -60,7 +63,8 @@ def _knobs(config: Mapping, row: Mapping[str, Any], plan: Mapping[str, Any]) -> 
         found.append("learner.compute_dtype=bfloat16 (halves what is computed)")
     found.append(f"batch_size={config['batch_size'] // 2}")
     heavy, rule = row["state"] > HEAVY * plan["chip"]["hbm"], config.get("rule", {})
-    if heavy and rule.get("name") == "adam" and not rule.get("per_latent"):
+    known = inspect.signature(rules.factory(rule["name"])).parameters if rule else {}
+    if heavy and "per_latent" in known and not rule.get("per_latent"):
         found.insert(0, "rule.per_latent=True (a third less parameters and moments)")
     if data * model > model:
         found.insert(0 if heavy else len(found), split)

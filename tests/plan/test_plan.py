@@ -114,10 +114,14 @@ def test_what_does_not_fit_is_told_the_knob_that_helps():
     found["mesh"] = {"data": 8, "model": 8}
     (line,) = advice.advise({"batch_size": 1024}, found)
     assert line.startswith("topk holds 105% of the memory; set mesh.model=16")
-    for per_latent in (False, True):
-        rule = {"name": "adam", "per_latent": per_latent}
+    adam = {"name": "adam"}
+    for rule, told in (
+        (adam, True),
+        (adam | {"per_latent": True}, False),
+        ({"name": "lion"}, False),
+    ):
         (line,) = advice.advise({"batch_size": 1024, "rule": rule}, found)
-        assert ("rule.per_latent=True" in line) is not per_latent
+        assert ("rule.per_latent=True" in line) is told
     light = {"name": "topk", "state": gib, "problem": "Ran out of memory"}
     (line,) = advice.advise({"batch_size": 1024}, {**found, "programs": [light]})
     assert line.startswith("topk does not fit: Ran out of memory; set learner.accumulate=2")
