@@ -6,9 +6,9 @@
 
 A process imports its library, makes the dictionary of benchmarks/train.py, takes one step on a batch from a
 file and ends. The times are its wall clock and its processor time, medians of the rounds. `bare_jax` is the
-least that a user of JAX writes: one jitted step of dense autodiff with optax. `dictlearn train` is a whole run
-of one step from the command line, with its checkpoint. Whatever is JAX runs twice in a round: first with an
-empty folder of compiled programs, then with those that the first process kept.
+least that a user of JAX writes: one jitted step of dense autodiff with optax. `dictlearn train` is a run of
+experiments/from_npy.py, one step long, with its checkpoint and its evaluation. Whatever is JAX runs twice in a
+round: first with an empty folder of compiled programs, then with those that the first process kept.
 """
 
 import argparse
@@ -31,18 +31,7 @@ from dictlearn.cli.program_cache import LEAST_SECONDS
 
 COMMAND = "dictlearn train"
 KEPT = ("dictlearn", COMMAND, "bare_jax")
-CONFIG = """
-from ml_collections import ConfigDict
-
-from dictlearn import recommended
-
-
-def get_config(arg=""):
-    config = ConfigDict(recommended({kind!r}, d_in={d}, n_latents={n}, l0={k}, **{run}))
-    config.seed, config.steps, config.log_every, config.checkpoint_every = 0, 1, 1, 1
-    config.stream = {{"name": "npy", "path": {path!r}, **config.stream}}
-    return config
-"""
+DOOR = Path(__file__).parents[1] / "experiments" / "from_npy.py"
 
 
 def bare_jax(case: dict, x_BD):
@@ -86,9 +75,10 @@ def serve(name: str, case: dict) -> None:
 def command(name: str, case: dict, home: Path) -> list[str]:
     if name != COMMAND:
         return [sys.executable, __file__, "--serve", name, json.dumps(case)]
-    run = {"tokens": 10**6, "batch_size": case["batch"]}
-    (home / "config.py").write_text(CONFIG.format(**case, run=run, path=case["rows"]))
-    found = [sys.executable, "-m", "dictlearn.cli", "train", f"--config={home / 'config.py'}"]
+    sizes = f"kind={case['kind']},n_latents={case['n']},l0={case['k']}"
+    once = ("steps=1", f"batch_size={case['batch']}", "evaluate.n_tokens=1024")
+    words = [f"--config={DOOR}:{case['rows']},{sizes}", *(f"--config.{each}" for each in once)]
+    found = [sys.executable, "-m", "dictlearn.cli", "train", *words]
     return [*found, f"--workdir={tempfile.mkdtemp(dir=home)}"]
 
 
@@ -118,13 +108,13 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
     there = train.installed(args.only.split(","))
     for title in args.cases.split(","):
         case, found = train.CASES[title], {}
-        skipped = "bare_jax" if case["kind"] != "topk" else ""
+        names = train.having(case["kind"], there)
         for _ in range(args.rounds):
             with tempfile.TemporaryDirectory() as folder:
                 home = Path(folder)
                 np.save(home / "rows.npy", np.tile(train.data(case), (16, 1)))
                 own = {**case, "rows": str(home / "rows.npy")}
-                for name in (name for name in there if name != skipped):
+                for name in names:
                     for kept in (False, True)[: 1 + (name in KEPT)]:
                         found.setdefault((name, kept), []).append(once(name, own, home / name))
         for (name, kept), times in found.items():

@@ -43,6 +43,7 @@ CASES = {
 }
 WARM = 30
 OURS = ("matmul", "dictlearn")
+TOPK_ALONE = ("sparsify", "bare_jax")
 MODULES = {
     "sparsify": "sparsify",
     "sparsify_compiled": "sparsify",
@@ -228,6 +229,11 @@ def installed(names: list[str]) -> list[str]:
     return there
 
 
+def having(kind: str, names: list[str]) -> list[str]:
+    """The names of those that train this kind; some train TopK alone."""
+    return [name for name in names if kind == "topk" or not name.startswith(TOPK_ALONE)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", nargs=2, metavar=("NAME", "CASE"), help=argparse.SUPPRESS)
@@ -236,7 +242,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2, help="of a window")
     parser.add_argument("--store", help="activations to train on, instead of made-up ones")
-    parser.add_argument("--per_latent", action="store_true", help="as ours of `adam`")
+    parser.add_argument("--per_latent", action="store_true", help="ours with `adam`'s `per_latent`")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -249,10 +255,8 @@ def main() -> None:
         if arguments.store:
             case = {**case, "store": arguments.store}
             case["d"] = data(case).shape[1]
-        names = [
-            name for name in there if not name.startswith("sparsify") or case["kind"] == "topk"
-        ]
-        found[title] = measure(case, ["matmul", *names], arguments.rounds, arguments.steps)
+        names = ["matmul", *having(case["kind"], there)]
+        found[title] = measure(case, names, arguments.rounds, arguments.steps)
         tell(title, case, found[title])
     if arguments.json:
         machine = {"platform": platform.platform(), "python": platform.python_version()}

@@ -105,7 +105,7 @@ def adam(
 
 
 def _square(per_latent, path, g):
-    if per_latent and letters(path).endswith(("FD", "FE")):
+    if per_latent and letters(path).endswith("FD"):
         return jnp.mean(g**2, -1, keepdims=True)
     return g**2
 
