@@ -26,6 +26,7 @@ from dictlearn.ops.encode import pre_activations
 from dictlearn.ops.initialise import unit_rows
 from dictlearn.ops.sparse import coding
 from dictlearn.ops.sparse.support import Entries
+from dictlearn.ops.topk.quantile import column_quantile
 from dictlearn.types import Batch, Codes, Dictionary, Out, Tokens
 
 MOST_TOKENS = 8192
@@ -118,7 +119,7 @@ class Linear(Dictionary):
         x_BD = jnp.asarray(batch.x_BD[:MOST_TOKENS])
         pre_BF: Any = self.apply(variables, x_BD, method="pre_activations")
         threshold: Any = self.apply(variables, method="threshold")
-        lift_F = -jnp.quantile(pre_BF, 1 - self.density_start, axis=0)
+        lift_F = -column_quantile(pre_BF, 1 - self.density_start)
         lift_F = lift_F if threshold is None else threshold + lift_F
         return {**variables, "params": self.activation.lifted(dict(variables["params"]), lift_F)}
 

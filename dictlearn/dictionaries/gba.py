@@ -32,6 +32,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from dictlearn.dictionaries import _atoms, _linear
+from dictlearn.ops.topk.quantile import column_quantile
 from dictlearn.types import Batch, Codes, Dictionary, Out, Scalar, Tokens
 
 ACTIVATIONS = ("jumprelu", "relu")
@@ -108,7 +109,7 @@ class GBA(Dictionary):
             return variables
         params = variables["params"]
         x_BD = batch.x_BD[:MOST_TOKENS] - params["b_dec_D"]
-        quantile_F = jax.vmap(jnp.quantile)(params["W_dec_FD"] @ x_BD.T, 1 - self.targets())
+        quantile_F = column_quantile(x_BD @ params["W_dec_FD"].T, 1 - self.targets())
         return {**variables, "params": {**params, "b_enc_F": jnp.minimum(-quantile_F, 0)}}
 
     def encode(self, x_BD: Tokens) -> Codes:
