@@ -9,11 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from dictlearn.ops import blocks
 from dictlearn.ops.control_flow import any_member
 from dictlearn.ops.topk.batch import INFINITY, smallest
-
-_ROWS = 32
-"""Rows that are counted together: they stay in a core's cache for all 31 counts."""
 
 
 def column_top(x_BF: Float[Array, "B F"], n_F: Int[Array, " F"]) -> Bool[Array, "B F"]:
@@ -25,11 +23,8 @@ def column_top(x_BF: Float[Array, "B F"], n_F: Int[Array, " F"]) -> Bool[Array, 
 def row_top(x_BF: Float[Array, "B F"], n) -> Bool[Array, "B F"]:
     """True for the `n` largest positive entries of every row; equal entries in the order of their columns.
     Entries must not be negative."""
-    x_BF = lax.stop_gradient(x_BF)
-    if len(x_BF) % _ROWS:
-        return _top(x_BF, jnp.full(len(x_BF), n), 1)
-    blocks = x_BF.reshape(-1, _ROWS, x_BF.shape[1])
-    return lax.map(lambda block: _top(block, jnp.full(_ROWS, n), 1), blocks).reshape(x_BF.shape)
+    top = lambda x_bF: _top(x_bF, jnp.full(len(x_bF), n), 1)
+    return blocks.each(top, lax.stop_gradient(x_BF))
 
 
 def _top(x, n, axis):

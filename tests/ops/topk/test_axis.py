@@ -33,6 +33,21 @@ def test_each_row_keeps_its_largest_with_ties_to_the_lowest_column(levels, rows)
     np.testing.assert_array_equal(jax.jit(row_top)(x_BF, 5), wanted)
 
 
+@pytest.mark.parametrize("rows", [4096, 4099])
+def test_blocks_of_rows_are_searched_as_all_rows_are(rows):
+    x_BF = jnp.abs(jax.random.normal(jax.random.key(2), (rows, 16)))
+    wanted = x_BF >= jnp.sort(x_BF, axis=1)[:, -5:-4]
+    np.testing.assert_array_equal(jax.jit(row_top)(x_BF, 5), wanted)
+
+
+def test_no_device_gathers_the_rows_of_the_others():
+    with jax.set_mesh(mesh_of(1, 8, 1)):
+        x_BF = jax.device_put(jnp.ones((4096, 16)), jax.P("data"))
+        program = jax.jit(row_top).lower(x_BF, 5).compile().as_text()
+    assert "all-reduce" in program
+    assert "all-gather" not in program
+
+
 def test_members_of_a_vmap_have_their_own_numbers():
     x = jax.random.uniform(jax.random.key(1), (2, 32, 4))
     n = jnp.array([[1, 2, 3, 4], [0, 32, 8, 5]])
