@@ -190,11 +190,11 @@ def attend_kept(
         (z_B1H, the keys and values that are kept then).
     """
     q_B1hw, k_B1gw, v_B1gw = heads
-    length, row_B = kept[0].shape[1], jnp.arange(len(position_B))
+    length = kept[0].shape[1]
     q_B1hw, k_B1gw = (rotate(spec, layer, x, length, position_B) for x in (q_B1hw, k_B1gw))
+    put = jax.vmap(lambda old, at, new: old.at[at].set(new[0]))
     k_BTgw, v_BTgw = (
-        old.at[row_B, position_B].set(new[:, 0])
-        for old, new in zip(kept, (k_B1gw, v_B1gw), strict=True)
+        put(old, position_B, new) for old, new in zip(kept, (k_B1gw, v_B1gw), strict=True)
     )
     visible_B1T = _visible(spec, layer, position_B[:, None], length)
     weights_BgxT = _pattern(spec, q_B1hw, k_BTgw, visible_B1T).astype(v_BTgw.dtype)

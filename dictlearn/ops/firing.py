@@ -43,9 +43,8 @@ def dense(codes: Codes, n_latents: int) -> Float[Array, "B F"]:
     """
     if codes.idx_BK is None:
         return codes.val
-    rows = jnp.arange(codes.val.shape[0])[:, None]
-    empty = jnp.zeros((codes.val.shape[0], n_latents), codes.val.dtype)
-    return jax.lax.stop_gradient(empty).at[rows, codes.idx_BK].add(codes.val)
+    row = lambda val_K, idx_K: jnp.zeros(n_latents, val_K.dtype).at[idx_K].add(val_K)
+    return jax.vmap(row)(codes.val, codes.idx_BK)
 
 
 def largest(codes: Codes, n_latents: int) -> Float[Array, " F"]:

@@ -118,7 +118,7 @@ def collectives(program: Program, n_devices: int) -> list[Collective]:
 
 
 def largest(program: Program) -> int:
-    """The number of elements of the largest result of a collective in any branch.
+    """The number of elements of the largest result of a collective between devices, in any branch.
 
     Args:
         program: the program.
@@ -127,8 +127,8 @@ def largest(program: Program) -> int:
         The number.
     """
     lines = (line for lines in program.computations.values() for line in lines)
-    moved = (line.shape for line in lines if line.op.removesuffix("-start") in _SENT)
-    return max(map(elements, moved), default=0)
+    moved = (line for line in lines if line.op.removesuffix("-start") in _SENT)
+    return max((elements(line.shape) for line in moved if _group(line.rest, 2) > 1), default=0)
 
 
 def loop_ratio(program: Program) -> float:

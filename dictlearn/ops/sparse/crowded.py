@@ -4,6 +4,7 @@ computed densely, and all in groups of similar numbers.
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int, Shaped
@@ -49,14 +50,15 @@ def grouped(size_B: Int[Array, " B"]) -> tuple[Callable, Callable, Int[Array, " 
 
 
 def _rows(token_SC: Int[Array, "S C"], here: int) -> tuple[Callable, Callable]:
-    """`(take, put)` for C tokens of each of S shards, which have `here` tokens each."""
-    where = jnp.arange(len(token_SC))[:, None], token_SC
+    """`(take, put)` for C tokens of each of S shards, which have `here` tokens each. They are a `vmap`, because
+    only then XLA sees that no shard needs the tokens of another."""
     split = lambda a: a.reshape(-1, here, *a.shape[1:])
-    take = lambda a: split(a)[where].reshape(token_SC.size, *a.shape[1:])
+    take = lambda a: jax.vmap(lambda a, at: a[at])(split(a), token_SC).reshape(-1, *a.shape[1:])
+    add = lambda a, at, part: a.at[at].add(part, unique_indices=True)
 
     def put(a, part):
         part = part.reshape(*token_SC.shape, *a.shape[1:])
-        return split(a).at[where].add(part, unique_indices=True).reshape(a.shape)
+        return jax.vmap(add)(split(a), token_SC, part).reshape(a.shape)
 
     return take, put
 
