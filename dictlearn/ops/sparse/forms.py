@@ -6,14 +6,15 @@ that a CPU reads and writes the output less often. unrolled: UNROLL in one body,
 kernel that keeps its sum in registers. gathered: all rows in one gather, an array `[B, K, D]` where XLA does
 not fuse it. scattered: all products in one scatter. Both work in blocks of tokens of at most BLOCK elements.
 matmul: codes scattered into `[B, F]` and one matrix product, which costs more arithmetic for fewer bytes and
-fewer roundings. It is used only for 16-bit operands, whose products are exact in one pass, and for up to DENSE
-latents for each entry. At about that number a TPU's compiler counts a product as long as the gather
-(docs/benchmarks.md). Beyond these limits the form is gathered or scattered.
+fewer roundings. It is used for up to DENSE latents for each entry: 2048 where numbers have two bytes, whose
+products are exact in one pass, 256 where they have four, whose products take six. At about these numbers a
+product takes a TPU as long as the gather (docs/benchmarks.md). Beyond them the form is gathered or scattered.
 
 All forms agree to rounding (tests/ops/sparse/test_forms.py), and all ignore the entries from `n_used` on. Where
 that is `[G]`, each of G equal groups of consecutive tokens has its own: only the form loop is shorter for it.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,9 +22,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
+_product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 TURN, UNROLL = 8, 16
 BLOCK = 2**26
-DENSE = 2048
+DENSE = {2: 2048, 4: 256}
 
 
 def sum_loop(val_BK, idx_BK, W_FD, n_used=None, *, unroll=TURN):
@@ -45,7 +47,7 @@ def sum_gathered(val_BK, idx_BK, W_FD, n_used=None):
 def sum_matmul(val_BK, idx_BK, W_FD, n_used=None):
     if not _dense(val_BK, W_FD, idx_BK, len(W_FD)):
         return sum_gathered(val_BK, idx_BK, W_FD, n_used)
-    return _codes(_within(val_BK, n_used), idx_BK, len(W_FD)) @ W_FD
+    return _product(_codes(_within(val_BK, n_used), idx_BK, len(W_FD)), W_FD)
 
 
 def dot_loop(g_BD, idx_BK, W_FD, n_used=None):
@@ -65,7 +67,7 @@ def dot_gathered(g_BD, idx_BK, W_FD, n_used=None):
 def dot_matmul(g_BD, idx_BK, W_FD, n_used=None):
     if not _dense(g_BD, W_FD, idx_BK, len(W_FD)):
         return dot_gathered(g_BD, idx_BK, W_FD, n_used)
-    return _within(jnp.take_along_axis(g_BD @ W_FD.T, idx_BK, axis=1), n_used)
+    return _within(jnp.take_along_axis(_product(g_BD, W_FD.T), idx_BK, axis=1), n_used)
 
 
 def add_loop(val_BK, idx_BK, g_BD, n_used=None, *, n_latents):
@@ -89,7 +91,7 @@ def add_scattered(val_BK, idx_BK, g_BD, n_used=None, *, n_latents):
 def add_matmul(val_BK, idx_BK, g_BD, n_used=None, *, n_latents):
     if not _dense(val_BK, g_BD, idx_BK, n_latents):
         return add_scattered(val_BK, idx_BK, g_BD, n_used, n_latents=n_latents)
-    return _codes(_within(val_BK, n_used), idx_BK, n_latents).T @ g_BD
+    return _product(_codes(_within(val_BK, n_used), idx_BK, n_latents).T, g_BD)
 
 
 class At(NamedTuple):
@@ -153,13 +155,14 @@ def _within(x_BK, n_used):
 
 
 def _dense(a, b, idx_BK, n_latents):
-    """Whether the matrix product is used: for 16-bit operands, and at most DENSE latents for each entry."""
-    return a.dtype.itemsize == b.dtype.itemsize == 2 and n_latents <= DENSE * idx_BK.shape[1]
+    """Whether the matrix product is used: for operands of one width, at most DENSE latents for each entry."""
+    most = DENSE.get(a.dtype.itemsize, 0) if a.dtype == b.dtype else 0
+    return n_latents <= most * idx_BK.shape[1]
 
 
 def _codes(val_BK, idx_BK, n_latents):
-    token_B1 = jnp.arange(len(val_BK))[:, None]
-    return jnp.zeros((len(val_BK), n_latents), val_BK.dtype).at[token_B1, idx_BK].add(val_BK)
+    row = lambda val_K, idx_K: jnp.zeros(n_latents, val_K.dtype).at[idx_K].add(val_K)
+    return jax.vmap(row)(val_BK, idx_BK)
 
 
 SUM = {
