@@ -114,17 +114,16 @@ def _last(x: Float[Array, "B F"], value, n):
     return row, smallest(lambda column: upto(column) >= left, x.shape[1] - 1)
 
 
-def smallest(holds, top: int, shape: tuple[int, ...] = ()):
-    """The smallest int32 in [0, top] at which a monotone predicate holds (`top` if it holds nowhere before);
-    with `shape`, one for each element."""
+def smallest(holds, top: int, shape: tuple[int, ...] = (), least: int = 0, dtype=jnp.int32):
+    """The smallest integer in [least, top] at which a monotone predicate holds (`top` if it holds nowhere
+    before); with `shape`, one for each element."""
 
     def halve(_, bounds):
         low, high = bounds
-        middle = low + (high - low) // 2
+        middle = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow
         yes = holds(middle)
         return jnp.where(yes, low, middle + 1), jnp.where(yes, middle, high)
 
-    steps = max(1, top.bit_length())
-    return lax.fori_loop(
-        0, steps, halve, (jnp.zeros(shape, jnp.int32), jnp.full(shape, top, jnp.int32))
-    )[1]
+    steps = max(1, (top - least).bit_length())
+    bounds = (jnp.full(shape, least, dtype), jnp.full(shape, top, dtype))
+    return lax.fori_loop(0, steps, halve, bounds)[1]

@@ -6,10 +6,12 @@ Counts are sums, and so are exact over any sharding.
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from dictlearn.ops import blocks
+from dictlearn.ops.topk.batch import smallest
 
 
 def column_quantile(x_BF: Float[Array, "B F"], share) -> Float[Array, " F"]:
@@ -27,25 +29,17 @@ def column_quantile(x_BF: Float[Array, "B F"], share) -> Float[Array, " F"]:
     atmost = lambda value_F: lambda x_BF: jnp.sum(x_BF <= value_F, axis=0, dtype=jnp.int32)
     upto = lambda value_F: blocks.summed(atmost(value_F), x_BF)
     wanted_F = below_F.astype(jnp.int32) + 1
-    entry_F = _smallest(lambda value_F: upto(value_F) >= wanted_F, x_BF)
+    bits = jnp.dtype(f"int{8 * x_BF.dtype.itemsize}")
+    infinity = int(np.array(np.inf, x_BF.dtype).view(bits))
+    reaches = lambda key_F: upto(_value(key_F, x_BF.dtype)) >= wanted_F
+    key_F = smallest(reaches, infinity, wanted_F.shape, -infinity - 1, bits)
+    entry_F = _value(key_F, x_BF.dtype)
     above_F = jnp.min(jnp.where(x_BF > entry_F, x_BF, jnp.inf), axis=0)
     next_F = jnp.where((upto(entry_F) > wanted_F) | jnp.isinf(above_F), entry_F, above_F)
     return entry_F + (place_F - below_F) * (next_F - entry_F)
 
 
-def _smallest(holds, x_BF):
-    """The smallest value of each column at which a monotone predicate of a value for each column holds."""
-    bits = jnp.dtype(f"int{8 * x_BF.dtype.itemsize}")
-    flipped = lambda key: jnp.where(key < 0, key ^ jnp.iinfo(bits).max, key)
-    value = lambda key: lax.bitcast_convert_type(flipped(key), x_BF.dtype)
-    end = lambda bound: flipped(
-        lax.bitcast_convert_type(jnp.full(x_BF.shape[1:], bound, x_BF.dtype), bits)
-    )
-
-    def halve(_, bounds):
-        low, high = bounds
-        middle = (low & high) + ((low ^ high) >> 1)
-        yes = holds(value(middle))
-        return jnp.where(yes, low, middle + 1), jnp.where(yes, middle, high)
-
-    return value(lax.fori_loop(0, jnp.iinfo(bits).bits, halve, (end(-jnp.inf), end(jnp.inf)))[1])
+def _value(key_F, dtype):
+    """The floats of integers in the same order, of which infinity has its own bits."""
+    flipped_F = jnp.where(key_F < 0, key_F ^ jnp.iinfo(key_F.dtype).max, key_F)
+    return lax.bitcast_convert_type(flipped_F, dtype)
